@@ -1,0 +1,31 @@
+//! Compiles the `.proto` files in pure Rust: no protoc on the machine.
+
+use std::error::Error;
+
+const FILES: [&str; 7] = ["common", "slot", "session", "object", "crypto", "key", "token"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
+    let mut files: Vec<String> = FILES.iter().map(|name| format!("craton/hsm/v1/{name}.proto")).collect();
+    files.push("craton/hsm/v1/admin.proto".to_owned());
+    println!("cargo::rerun-if-changed=craton");
+    let descriptors = protox::compile(&files, ["."])?;
+    tonic_prost_build::configure()
+        .build_client(grpc)
+        .build_server(grpc)
+        // Messages that may carry a PIN or a key value print nothing: no Debug output may show one.
+        .skip_debug([
+            "craton.hsm.v1.InitTokenRequest",
+            "craton.hsm.v1.InitPinRequest",
+            "craton.hsm.v1.SetPinRequest",
+            "craton.hsm.v1.LoginRequest",
+            "craton.hsm.v1.AdminInitTokenRequest",
+            "craton.hsm.v1.AdminChangePinRequest",
+            "craton.hsm.v1.AdminResetPinRequest",
+            "craton.hsm.v1.ListKeysRequest",
+            "craton.hsm.v1.BackupRequest",
+            "craton.hsm.v1.Attribute",
+        ])
+        .compile_fds(descriptors)?;
+    Ok(())
+}

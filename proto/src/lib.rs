@@ -1,0 +1,23 @@
+//! The sentences spoken between the doors and the daemon: protobuf messages, the frame of the express lane, and faults.
+//!
+//! The messages are generated from `craton/hsm/v1/*.proto` at build time. Feature `grpc` adds the gRPC services and
+//! clients; without it no async code is compiled, which is what the shim's express lane needs.
+
+pub mod fault;
+pub mod frame;
+mod redacted;
+
+/// Messages of the package `craton.hsm.v1`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated code; the .proto files are the documentation"
+)]
+pub mod v1 {
+    #[cfg(feature = "grpc")]
+    tonic::include_proto!("craton.hsm.v1");
+    #[cfg(not(feature = "grpc"))]
+    include!(concat!(env!("OUT_DIR"), "/craton.hsm.v1.rs"));
+}
