@@ -1,0 +1,180 @@
+//! AES in CBC, ECB and CTR (SP 800-38A), fed piece by piece; CBC also with the padding of PKCS#7 (RFC 5652, section 6.3).
+//!
+//! None of these modes authenticates: who must know that a ciphertext is genuine uses [`super::aes_gcm`].
+
+use subtle::{ConstantTimeEq, ConstantTimeGreater, ConstantTimeLess};
+use zeroize::Zeroize;
+
+use super::ffi::{AesCipher, AesMode};
+use super::{CipherStream, Direction, Error, Result};
+
+const BLOCK: usize = 16;
+
+/// What happens to a last block that is not full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Padding {
+    /// The message is a whole number of blocks.
+    None,
+    /// PKCS#7: one to sixteen bytes are added, each holding their number.
+    Pkcs7,
+}
+
+/// A CBC stream.
+///
+/// # Errors
+/// [`Error::KeySize`] if the key has not 16, 24 or 32 bytes, [`Error::InvalidParameter`] if the IV has not 16.
+pub(crate) fn cbc(direction: Direction, padding: Padding, key: &[u8], iv: &[u8]) -> Result<Box<dyn CipherStream>> {
+    let iv: &[u8; BLOCK] = iv.try_into().map_err(|_| Error::InvalidParameter)?;
+    let mut cipher = AesCipher::new(AesMode::Cbc, direction, key)?;
+    cipher.set_block_iv(direction, iv)?;
+    Ok(Box::new(BlockStream { cipher, direction, padding, held: Vec::with_capacity(2 * BLOCK) }))
+}
+
+/// An ECB stream over a whole number of blocks.
+///
+/// # Errors
+/// [`Error::KeySize`] if the key has not 16, 24 or 32 bytes.
+pub(crate) fn ecb(direction: Direction, key: &[u8]) -> Result<Box<dyn CipherStream>> {
+    let cipher = AesCipher::new(AesMode::Ecb, direction, key)?;
+    Ok(Box::new(BlockStream { cipher, direction, padding: Padding::None, held: Vec::with_capacity(2 * BLOCK) }))
+}
+
+/// A CTR stream: the whole 16-byte block is the counter. Encryption and decryption are the same.
+///
+/// # Errors
+/// [`Error::KeySize`] if the key has not 16, 24 or 32 bytes, [`Error::InvalidParameter`] if the block has not 16.
+pub(crate) fn ctr(key: &[u8], first_block: &[u8]) -> Result<Box<dyn CipherStream>> {
+    let block: &[u8; BLOCK] = first_block.try_into().map_err(|_| Error::InvalidParameter)?;
+    let mut cipher = AesCipher::new(AesMode::Ctr, Direction::Encrypt, key)?;
+    cipher.set_block_iv(Direction::Encrypt, block)?;
+    Ok(Box::new(CounterStream(cipher)))
+}
+
+/// A block mode: bytes wait in `held` until they make a block, and the last block of a padded ciphertext until the end.
+struct BlockStream {
+    cipher: AesCipher,
+    direction: Direction,
+    padding: Padding,
+    held: Vec<u8>,
+}
+
+impl BlockStream {
+    /// How many of `total` waiting bytes can be processed now.
+    fn ready(&self, total: usize) -> usize {
+        let whole = total - total % BLOCK;
+        let last_must_wait = self.direction == Direction::Decrypt && self.padding == Padding::Pkcs7;
+        if last_must_wait && whole == total { whole.saturating_sub(BLOCK) } else { whole }
+    }
+
+    fn length_error(&self) -> Error {
+        match self.direction {
+            Direction::Encrypt => Error::DataLength,
+            Direction::Decrypt => Error::EncryptedDataLength,
+        }
+    }
+}
+
+impl CipherStream for BlockStream {
+    fn update(&mut self, input: &[u8]) -> Result<Vec<u8>> {
+        let ready = self.ready(self.held.len() + input.len());
+        let mut output = vec![0; ready];
+        if ready == 0 {
+            self.held.extend_from_slice(input);
+            return Ok(output);
+        }
+        // First the block (or, before a padded end, the block) that began in earlier pieces, then straight from the input.
+        let missing = (BLOCK - self.held.len() % BLOCK) % BLOCK;
+        self.held.extend_from_slice(&input[..missing]);
+        let (first, rest) = output.split_at_mut(self.held.len());
+        self.cipher.process(&self.held, first)?;
+        self.held.zeroize();
+        let (direct, waiting) = input[missing..].split_at(rest.len());
+        self.cipher.process(direct, rest)?;
+        self.held.extend_from_slice(waiting);
+        Ok(output)
+    }
+
+    fn output_len_for(&self, input_len: usize) -> usize {
+        self.ready(self.held.len() + input_len)
+    }
+
+    fn finish_len(&self) -> usize {
+        match (self.direction, self.padding) {
+            (Direction::Encrypt, Padding::Pkcs7) => BLOCK,
+            (Direction::Decrypt, Padding::Pkcs7) => BLOCK - 1,
+            (_, Padding::None) => 0,
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<u8>> {
+        match (self.direction, self.padding) {
+            (_, Padding::None) if self.held.is_empty() => Ok(Vec::new()),
+            (_, Padding::None) => Err(self.length_error()),
+            (Direction::Encrypt, Padding::Pkcs7) => {
+                let fill = BLOCK - self.held.len();
+                // A block has 16 bytes, so the number fits a byte.
+                self.held.resize(BLOCK, fill as u8);
+                let mut output = vec![0; BLOCK];
+                self.cipher.process(&self.held, &mut output)?;
+                Ok(output)
+            }
+            (Direction::Decrypt, Padding::Pkcs7) => {
+                if self.held.len() != BLOCK {
+                    return Err(self.length_error());
+                }
+                let mut block = vec![0; BLOCK];
+                self.cipher.process(&self.held, &mut block)?;
+                match unpadded_len(&block) {
+                    Some(len) => {
+                        block[len..].zeroize();
+                        block.truncate(len);
+                        Ok(block)
+                    }
+                    None => {
+                        block.zeroize();
+                        Err(Error::EncryptedDataInvalid)
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for BlockStream {
+    fn drop(&mut self) {
+        self.held.zeroize();
+    }
+}
+
+/// Length of the last block without its padding, if the padding is right. Looks at every byte whatever it holds.
+fn unpadded_len(block: &[u8]) -> Option<usize> {
+    let fill = block[BLOCK - 1];
+    let mut good = fill.ct_gt(&0) & fill.ct_lt(&17);
+    for (from_end, byte) in (1_u8..).zip(block.iter().rev()) {
+        let in_padding = !from_end.ct_gt(&fill);
+        good &= !in_padding | byte.ct_eq(&fill);
+    }
+    if good.into() { BLOCK.checked_sub(usize::from(fill)) } else { None }
+}
+
+struct CounterStream(AesCipher);
+
+impl CipherStream for CounterStream {
+    fn update(&mut self, input: &[u8]) -> Result<Vec<u8>> {
+        let mut output = vec![0; input.len()];
+        self.0.process(input, &mut output)?;
+        Ok(output)
+    }
+
+    fn output_len_for(&self, input_len: usize) -> usize {
+        input_len
+    }
+
+    fn finish_len(&self) -> usize {
+        0
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,219 @@
+//! Keys over P-256, P-384 and P-521, and ECDSA (FIPS 186-5, section 6) over a digest that the caller made.
+//!
+//! A signature is r‖s, each half of the curve's width. A digest longer than the order is cut to its leftmost bits, a
+//! shorter one is taken as it is (FIPS 186-5, section 6.4.1), so every length signs.
+
+use const_oid::ObjectIdentifier;
+use der::asn1::PrintableStringRef;
+use der::{Decode, Encode};
+
+use super::ffi::{EcGroup, EcKey};
+use super::{Error, Result};
+use crate::SecretBytes;
+
+/// The curves that the token offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Curve {
+    /// NIST P-256, secp256r1, prime256v1.
+    P256,
+    /// NIST P-384, secp384r1.
+    P384,
+    /// NIST P-521, secp521r1.
+    P521,
+}
+
+struct CurveRow {
+    curve: Curve,
+    group: EcGroup,
+    oid: ObjectIdentifier,
+    order_bits: u32,
+    names: &'static [&'static str],
+}
+
+/// The curves: identifiers and names as in SEC 2 version 2.0, RFC 5480 section 2.1.1.1 and FIPS 186-5.
+static CURVES: [CurveRow; 3] = [
+    CurveRow {
+        curve: Curve::P256,
+        group: EcGroup::P256,
+        oid: ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
+        order_bits: 256,
+        names: &["secp256r1", "prime256v1", "P-256"],
+    },
+    CurveRow {
+        curve: Curve::P384,
+        group: EcGroup::P384,
+        oid: ObjectIdentifier::new_unwrap("1.3.132.0.34"),
+        order_bits: 384,
+        names: &["secp384r1", "P-384"],
+    },
+    CurveRow {
+        curve: Curve::P521,
+        group: EcGroup::P521,
+        oid: ObjectIdentifier::new_unwrap("1.3.132.0.35"),
+        order_bits: 521,
+        names: &["secp521r1", "P-521"],
+    },
+];
+
+impl Curve {
+    /// Every curve.
+    pub(crate) const ALL: &'static [Curve] = &[Curve::P256, Curve::P384, Curve::P521];
+
+    fn row(self) -> &'static CurveRow {
+        match self {
+            Curve::P256 => &CURVES[0],
+            Curve::P384 => &CURVES[1],
+            Curve::P521 => &CURVES[2],
+        }
+    }
+
+    /// The curve's object identifier.
+    pub(crate) fn oid(self) -> ObjectIdentifier {
+        self.row().oid
+    }
+
+    /// The curve of an object identifier.
+    pub(crate) fn from_oid(oid: ObjectIdentifier) -> Result<Self> {
+        CURVES.iter().find(|row| row.oid == oid).map(|row| row.curve).ok_or(Error::UnsupportedCurve)
+    }
+
+    /// The DER of the named-curve choice of ECParameters: the object identifier.
+    pub(crate) fn params_der(self) -> Vec<u8> {
+        self.oid().to_der().expect("a constant identifier has an encoding")
+    }
+
+    /// Reads ECParameters: a named curve by identifier, or by name in a PrintableString.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedCurve`] for another curve, for explicit parameters and for anything malformed.
+    pub(crate) fn from_params(der: &[u8]) -> Result<Self> {
+        if let Ok(oid) = ObjectIdentifier::from_der(der) {
+            return Curve::from_oid(oid);
+        }
+        let name = PrintableStringRef::from_der(der).map_err(|_| Error::UnsupportedCurve)?;
+        let known = |row: &&CurveRow| row.names.contains(&name.as_str());
+        CURVES.iter().find(known).map(|row| row.curve).ok_or(Error::UnsupportedCurve)
+    }
+
+    /// Bits of the group's order, which PKCS#11 calls the key's size.
+    pub(crate) fn order_bits(self) -> u32 {
+        self.row().order_bits
+    }
+
+    /// Bytes of a field element; a scalar has as many.
+    pub(crate) fn field_len(self) -> usize {
+        self.row().group.len()
+    }
+
+    /// Bytes of an uncompressed point.
+    pub(crate) fn point_len(self) -> usize {
+        1 + 2 * self.field_len()
+    }
+
+    /// Bytes of a signature.
+    pub(crate) fn signature_len(self) -> usize {
+        2 * self.field_len()
+    }
+
+    pub(super) fn group(self) -> EcGroup {
+        self.row().group
+    }
+}
+
+/// A private key with its public point; wiped when dropped.
+pub(crate) struct PrivateKey {
+    key: EcKey,
+    curve: Curve,
+}
+
+impl PrivateKey {
+    /// A new key.
+    pub(crate) fn generate(curve: Curve) -> Result<Self> {
+        Ok(PrivateKey { key: EcKey::generate(curve.group())?, curve })
+    }
+
+    /// A key from its scalar (big-endian, leading zeros allowed or missing) and, if it is given, its public point,
+    /// which must be the one of the scalar.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] if the scalar is zero or not below the order, or the point is another.
+    pub(crate) fn from_scalar(curve: Curve, scalar: &[u8], point: Option<&[u8]>) -> Result<Self> {
+        if scalar.len() > curve.field_len() {
+            let (excess, _) = scalar.split_at(scalar.len() - curve.field_len());
+            if excess.iter().any(|&byte| byte != 0) {
+                return Err(Error::InvalidKey);
+            }
+        }
+        let key = PrivateKey { key: EcKey::private(curve.group(), scalar)?, curve };
+        match point {
+            Some(point) if key.key.point()? != point => Err(Error::InvalidKey),
+            _ => Ok(key),
+        }
+    }
+
+    /// The curve.
+    pub(crate) fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    /// The scalar, big-endian, of the curve's width.
+    pub(crate) fn scalar(&self) -> Result<SecretBytes> {
+        self.key.scalar()
+    }
+
+    /// The public key.
+    pub(crate) fn public(&self) -> Result<PublicKey> {
+        PublicKey::from_point(self.curve, &self.key.point()?)
+    }
+
+    /// The public point, uncompressed.
+    pub(crate) fn point(&self) -> Result<Vec<u8>> {
+        self.key.point()
+    }
+
+    /// Signs a digest of any length; gives r‖s.
+    pub(crate) fn sign(&self, digest: &[u8]) -> Result<Vec<u8>> {
+        self.key.sign(digest)
+    }
+
+    pub(super) fn ffi(&self) -> &EcKey {
+        &self.key
+    }
+}
+
+/// A public key; its point was checked to be on the curve.
+pub(crate) struct PublicKey {
+    key: EcKey,
+    curve: Curve,
+}
+
+impl PublicKey {
+    /// A key from its uncompressed point.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] for another form or length, a point off the curve, and the point at infinity.
+    pub(crate) fn from_point(curve: Curve, point: &[u8]) -> Result<Self> {
+        Ok(PublicKey { key: EcKey::public(curve.group(), point)?, curve })
+    }
+
+    /// The curve.
+    pub(crate) fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    /// The point, uncompressed.
+    pub(crate) fn point(&self) -> Result<Vec<u8>> {
+        self.key.point()
+    }
+
+    /// Verifies r‖s over a digest of any length.
+    ///
+    /// # Errors
+    /// [`Error::SignatureLength`] if the signature has not the curve's length, else [`Error::SignatureInvalid`].
+    pub(crate) fn verify(&self, digest: &[u8], signature: &[u8]) -> Result<()> {
+        if signature.len() != self.curve.signature_len() {
+            return Err(Error::SignatureLength);
+        }
+        self.key.verify(digest, signature)
+    }
+}

@@ -1,0 +1,97 @@
+//! Ed25519 (RFC 8032, section 5.1; FIPS 186-5, section 7), pure: the message itself is signed.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use const_oid::ObjectIdentifier;
+use der::Decode;
+use der::asn1::PrintableStringRef;
+
+use super::{Error, Result, rng};
+use crate::SecretBytes;
+
+/// Bytes of the seed, which is the private key.
+pub(crate) const SEED_LEN: usize = 32;
+/// Bytes of the public key.
+pub(crate) const PUBLIC_LEN: usize = 32;
+/// Bytes of a signature.
+pub(crate) const SIGNATURE_LEN: usize = 64;
+/// The DER of the object identifier of Ed25519 (RFC 8410, section 3).
+pub(crate) const PARAMS_DER: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+
+pub(super) const OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+/// Reads the parameters of an Edwards key: the identifier of Ed25519, or the curve's name in a PrintableString.
+///
+/// # Errors
+/// [`Error::UnsupportedCurve`] for anything else.
+pub(crate) fn check_params(der: &[u8]) -> Result<()> {
+    let named = PrintableStringRef::from_der(der).is_ok_and(|name| matches!(name.as_str(), "edwards25519" | "Ed25519"));
+    if der == PARAMS_DER || named { Ok(()) } else { Err(Error::UnsupportedCurve) }
+}
+
+/// A private key; the seed is wiped when dropped.
+pub(crate) struct PrivateKey {
+    key: Ed25519KeyPair,
+    seed: SecretBytes,
+}
+
+impl PrivateKey {
+    /// A new key.
+    pub(crate) fn generate() -> Result<Self> {
+        PrivateKey::from_seed(rng::secret(SEED_LEN)?.expose())
+    }
+
+    /// A key from its 32-byte seed.
+    pub(crate) fn from_seed(seed: &[u8]) -> Result<Self> {
+        if seed.len() != SEED_LEN {
+            return Err(Error::InvalidKey);
+        }
+        let key = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::InvalidKey)?;
+        Ok(PrivateKey { key, seed: SecretBytes::copy_from(seed) })
+    }
+
+    /// The seed.
+    pub(crate) fn seed(&self) -> &SecretBytes {
+        &self.seed
+    }
+
+    /// The public key.
+    pub(crate) fn public(&self) -> Result<PublicKey> {
+        PublicKey::from_bytes(self.key.public_key().as_ref())
+    }
+
+    /// Signs a message.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.key.try_sign(message).map_err(|_| Error::Internal)?.as_ref().to_vec())
+    }
+}
+
+/// A public key.
+pub(crate) struct PublicKey([u8; PUBLIC_LEN]);
+
+impl PublicKey {
+    /// A key from its 32 bytes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] for another length. Bytes that name no point are found when a signature is verified: none
+    /// verifies.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Ok(PublicKey(bytes.try_into().map_err(|_| Error::InvalidKey)?))
+    }
+
+    /// The 32 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Verifies a signature over a message.
+    ///
+    /// # Errors
+    /// [`Error::SignatureLength`] if it has not 64 bytes, else [`Error::SignatureInvalid`].
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<()> {
+        if signature.len() != SIGNATURE_LEN {
+            return Err(Error::SignatureLength);
+        }
+        let key = UnparsedPublicKey::new(&ED25519, &self.0[..]);
+        key.verify(message, signature).map_err(|_| Error::SignatureInvalid)
+    }
+}

@@ -1,0 +1,18 @@
+//! The only door to randomness: AWS-LC's generator (SP 800-90A CTR_DRBG, seeded by the operating system).
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+
+use super::{Error, Result};
+use crate::SecretBytes;
+
+/// Fills the buffer with random bytes.
+pub(crate) fn fill(buffer: &mut [u8]) -> Result<()> {
+    SystemRandom::new().fill(buffer).map_err(|_| Error::Internal)
+}
+
+/// A secret of `len` random bytes.
+pub(crate) fn secret(len: usize) -> Result<SecretBytes> {
+    let mut secret = SecretBytes::zeroed(len);
+    fill(secret.expose_mut())?;
+    Ok(secret)
+}

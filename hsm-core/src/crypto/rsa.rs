@@ -1,0 +1,501 @@
+//! RSA (RFC 8017): generation, import, PKCS#1 v1.5 and PSS signatures, PKCS#1 v1.5 and OAEP encryption.
+//!
+//! Which sizes, hashes and schemes are allowed is decided above; this room refuses only what is broken: moduli outside
+//! 1024 to 8192 bits, even or tiny exponents, parts that contradict each other, and the weak primes of CVE-2017-15361.
+//!
+//! Every signature is checked with the public key before it is given away: a fault in the CRT computation would betray
+//! the factors. PKCS#1 v1.5 decryption never fails on a wrong padding: see [`PrivateKey::decrypt_pkcs1`].
+
+use core::ops::RangeInclusive;
+use std::sync::OnceLock;
+
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeGreater, ConstantTimeLess};
+use zeroize::Zeroizing;
+
+use super::ffi::{self, RsaKey, RsaNumbers, RsaPart};
+use super::{Error, Hash, Result, digest, hmac};
+use crate::SecretBytes;
+
+/// The modulus lengths in bits that this room can work with.
+pub(crate) const MODULUS_BITS: RangeInclusive<u32> = 1024..=8192;
+/// The usual public exponent, 65537.
+pub(crate) const F4: &[u8] = &[1, 0, 1];
+/// Bytes that PKCS#1 v1.5 padding needs at least.
+pub(crate) const PKCS1_OVERHEAD: usize = 11;
+
+/// The least public exponent that is accepted; all are odd and have at most 33 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExponentRule {
+    /// 65537 or more (FIPS 186-5, section 5.1).
+    Modern,
+    /// 3 or more: for old public keys that only verify.
+    Legacy,
+}
+
+impl ExponentRule {
+    fn least(self) -> u64 {
+        match self {
+            ExponentRule::Modern => 65_537,
+            ExponentRule::Legacy => 3,
+        }
+    }
+}
+
+/// The parts of a private key, big-endian without leading zeros.
+pub(crate) struct Components {
+    /// Modulus.
+    pub(crate) n: Vec<u8>,
+    /// Public exponent.
+    pub(crate) e: Vec<u8>,
+    /// Private exponent.
+    pub(crate) d: SecretBytes,
+    /// First prime. On import, empty with `q` empty: both are computed from the exponents.
+    pub(crate) p: SecretBytes,
+    /// Second prime.
+    pub(crate) q: SecretBytes,
+    /// d mod (p − 1). On import, when one of the last three is empty, all three are computed.
+    pub(crate) dp: SecretBytes,
+    /// d mod (q − 1).
+    pub(crate) dq: SecretBytes,
+    /// q⁻¹ mod p.
+    pub(crate) qinv: SecretBytes,
+}
+
+/// The parameters of RSASSA-PSS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pss {
+    /// The hash of the message and of the encoding.
+    pub(crate) hash: Hash,
+    /// The hash of the mask.
+    pub(crate) mgf: Hash,
+    /// Length of the salt in bytes.
+    pub(crate) salt_len: usize,
+}
+
+impl Pss {
+    /// Checks the digest's length, and that digest and salt fit the modulus (RFC 8017, section 9.1.1).
+    fn check(&self, modulus_bits: u32, digest: &[u8]) -> Result<()> {
+        if digest.len() != self.hash.output_len() {
+            return Err(Error::DataLength);
+        }
+        let encoded_len = (modulus_bits as usize - 1).div_ceil(8);
+        let fits = self.hash.output_len().checked_add(self.salt_len).is_some_and(|len| len + 2 <= encoded_len);
+        if fits { Ok(()) } else { Err(Error::InvalidParameter) }
+    }
+}
+
+/// The parameters of RSAES-OAEP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Oaep<'a> {
+    /// The hash of the label.
+    pub(crate) hash: Hash,
+    /// The hash of the mask.
+    pub(crate) mgf: Hash,
+    /// The label (PKCS#11: the encoding parameter's source data).
+    pub(crate) label: &'a [u8],
+}
+
+impl Oaep<'_> {
+    /// The longest message in bytes under a modulus of this many bytes (RFC 8017, section 7.1.1).
+    pub(crate) fn data_max(&self, modulus_len: usize) -> Option<usize> {
+        modulus_len.checked_sub(2 * self.hash.output_len() + 2)
+    }
+}
+
+fn check_size(bits: u32) -> Result<()> {
+    if MODULUS_BITS.contains(&bits) { Ok(()) } else { Err(Error::KeySize) }
+}
+
+fn check_exponent(e: &[u8], rule: ExponentRule) -> Result<()> {
+    let start = e.iter().position(|&byte| byte != 0).unwrap_or(e.len());
+    let significant = &e[start..];
+    if significant.len() > 5 {
+        return Err(Error::InvalidKey);
+    }
+    let value = significant.iter().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
+    if value >= rule.least() && value < 1 << 33 && value % 2 == 1 { Ok(()) } else { Err(Error::InvalidKey) }
+}
+
+/// Primes for which the moduli of CVE-2017-15361 always fall in the subgroup that 65537 generates. A random modulus does
+/// so for all of them with a probability below 2⁻⁴⁰.
+const FINGERPRINT_PRIMES: [u32; 38] = [
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
+    113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+];
+
+/// Whether the modulus has the form that the flawed generator of CVE-2017-15361 gives.
+fn is_from_flawed_generator(n: &[u8]) -> bool {
+    FINGERPRINT_PRIMES.iter().all(|&prime| {
+        let residue = n.iter().fold(0_u32, |rest, &byte| (rest << 8 | u32::from(byte)) % prime);
+        let mut power = 1;
+        (0..prime).any(|_| {
+            power = power * (65_537 % prime) % prime;
+            power == residue
+        })
+    })
+}
+
+fn check_public_parts(key: &RsaKey, rule: ExponentRule) -> Result<()> {
+    check_size(key.bits())?;
+    check_exponent(key.part(RsaPart::E)?.expose(), rule)?;
+    if is_from_flawed_generator(key.part(RsaPart::N)?.expose()) { Err(Error::InvalidKey) } else { Ok(()) }
+}
+
+/// A private key with its CRT parts; wiped when dropped.
+pub(crate) struct PrivateKey {
+    key: RsaKey,
+    /// The key of the answers that wrong PKCS#1 v1.5 paddings get; made when first needed.
+    rejection: OnceLock<Zeroizing<[u8; 32]>>,
+}
+
+impl PrivateKey {
+    fn checked(key: RsaKey) -> Result<Self> {
+        check_public_parts(&key, ExponentRule::Modern)?;
+        // The library takes keys without factors; those are not offered: they have no complete stored form.
+        if key.part(RsaPart::P)?.is_empty() || key.part(RsaPart::Qinv)?.is_empty() {
+            return Err(Error::InvalidKey);
+        }
+        Ok(PrivateKey { key, rejection: OnceLock::new() })
+    }
+
+    /// A new key.
+    ///
+    /// # Errors
+    /// [`Error::KeySize`] if the length is not a multiple of 128 bits in [`MODULUS_BITS`] (the library makes no others),
+    /// [`Error::InvalidParameter`] if the exponent is even, below 65537 or longer than 32 bits.
+    pub(crate) fn generate(modulus_bits: u32, public_exponent: &[u8]) -> Result<Self> {
+        check_size(modulus_bits)?;
+        if !modulus_bits.is_multiple_of(128) {
+            return Err(Error::KeySize);
+        }
+        let significant = public_exponent.iter().skip_while(|&&byte| byte == 0).count();
+        if significant > 4 || check_exponent(public_exponent, ExponentRule::Modern).is_err() {
+            return Err(Error::InvalidParameter);
+        }
+        PrivateKey::checked(RsaKey::generate(modulus_bits, public_exponent)?)
+    }
+
+    /// A key from its parts; missing primes and CRT parts are computed, given ones must agree.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] if the parts contradict each other or are weak, [`Error::KeySize`] if the modulus is too
+    /// short or too long.
+    pub(crate) fn from_components(parts: &Components) -> Result<Self> {
+        check_exponent(&parts.e, ExponentRule::Modern)?;
+        let significant = parts.n.iter().skip_while(|&&byte| byte == 0).count();
+        if significant > *MODULUS_BITS.end() as usize / 8 {
+            return Err(Error::KeySize);
+        }
+        if [parts.d.len(), parts.p.len(), parts.q.len()].iter().any(|&len| len > parts.n.len()) {
+            return Err(Error::InvalidKey);
+        }
+        let computed;
+        let (p, q) = if parts.p.is_empty() || parts.q.is_empty() {
+            computed = ffi::rsa_factors(&parts.n, &parts.e, parts.d.expose())?;
+            (computed.0.expose(), computed.1.expose())
+        } else {
+            (parts.p.expose(), parts.q.expose())
+        };
+        let crt_fits = !parts.p.is_empty() && !parts.q.is_empty();
+        let crt = |part: &'_ SecretBytes| if crt_fits { SecretBytes::duplicate(part) } else { SecretBytes::zeroed(0) };
+        let (dp, dq, qinv) = (crt(&parts.dp), crt(&parts.dq), crt(&parts.qinv));
+        PrivateKey::checked(RsaKey::private(&RsaNumbers {
+            n: &parts.n,
+            e: &parts.e,
+            d: parts.d.expose(),
+            p,
+            q,
+            dp: dp.expose(),
+            dq: dq.expose(),
+            qinv: qinv.expose(),
+        })?)
+    }
+
+    /// The parts of the key.
+    pub(crate) fn components(&self) -> Result<Components> {
+        Ok(Components {
+            n: self.key.part(RsaPart::N)?.expose().to_vec(),
+            e: self.key.part(RsaPart::E)?.expose().to_vec(),
+            d: self.key.part(RsaPart::D)?,
+            p: self.key.part(RsaPart::P)?,
+            q: self.key.part(RsaPart::Q)?,
+            dp: self.key.part(RsaPart::Dp)?,
+            dq: self.key.part(RsaPart::Dq)?,
+            qinv: self.key.part(RsaPart::Qinv)?,
+        })
+    }
+
+    /// Reads the DER of RSAPrivateKey (RFC 8017, appendix A.1.2), two primes.
+    pub(super) fn from_pkcs1_der(der: &[u8]) -> Result<Self> {
+        PrivateKey::checked(RsaKey::private_from_der(der)?)
+    }
+
+    /// The DER of RSAPrivateKey.
+    pub(super) fn to_pkcs1_der(&self) -> Result<SecretBytes> {
+        self.key.private_to_der()
+    }
+
+    /// The public key.
+    pub(crate) fn public(&self) -> Result<PublicKey> {
+        let (n, e) = (self.key.part(RsaPart::N)?, self.key.part(RsaPart::E)?);
+        Ok(PublicKey { key: RsaKey::public(n.expose(), e.expose())? })
+    }
+
+    /// Length of the modulus in bytes: of every signature and ciphertext.
+    pub(crate) fn modulus_len(&self) -> usize {
+        self.key.len()
+    }
+
+    /// Length of the modulus in bits.
+    pub(crate) fn modulus_bits(&self) -> u32 {
+        self.key.bits()
+    }
+
+    /// PKCS#1 v1.5 over the caller's bytes as they are (a DigestInfo, or anything else).
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] if there are more bytes than the modulus has less 11.
+    pub(crate) fn sign_pkcs1_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
+        if data.len() + PKCS1_OVERHEAD > self.modulus_len() {
+            return Err(Error::DataLength);
+        }
+        let signature = self.key.sign_pkcs1_raw(data)?;
+        verify_pkcs1_raw(&self.key, data, &signature).map_err(|_| Error::Internal)?;
+        Ok(signature)
+    }
+
+    /// PKCS#1 v1.5 over a digest, which is wrapped in a DigestInfo.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] if the digest has not the hash's length, [`Error::KeySize`] if it does not fit the modulus.
+    pub(crate) fn sign_pkcs1(&self, hash: Hash, digest: &[u8]) -> Result<Vec<u8>> {
+        if digest.len() != hash.output_len() {
+            return Err(Error::DataLength);
+        }
+        let signature = self.key.sign_pkcs1(hash, digest)?;
+        self.key.verify_pkcs1(hash, digest, &signature).map_err(|_| Error::Internal)?;
+        Ok(signature)
+    }
+
+    /// PSS over a digest.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] if the digest has not the hash's length, [`Error::InvalidParameter`] if digest and salt do
+    /// not fit the modulus.
+    pub(crate) fn sign_pss(&self, params: &Pss, digest: &[u8]) -> Result<Vec<u8>> {
+        params.check(self.modulus_bits(), digest)?;
+        let Pss { hash, mgf, salt_len } = *params;
+        let signature = self.key.sign_pss(hash, mgf, salt_len, digest)?;
+        self.key.verify_pss(hash, mgf, salt_len, digest, &signature).map_err(|_| Error::Internal)?;
+        Ok(signature)
+    }
+
+    /// PKCS#1 v1.5 decryption with implicit rejection (draft-irtf-cfrg-rsa-guidance): a ciphertext whose padding is wrong
+    /// gives a message that looks random, is always the same for the same key and ciphertext, and tells nothing.
+    /// So there is no error to be told apart, and the work does not depend on the padding.
+    ///
+    /// # Errors
+    /// [`Error::EncryptedDataLength`] if the ciphertext has not the modulus's length; [`Error::EncryptedDataInvalid`] if
+    /// it is not below the modulus. Both are known to everyone who has the public key.
+    pub(crate) fn decrypt_pkcs1(&self, ciphertext: &[u8]) -> Result<SecretBytes> {
+        if ciphertext.len() != self.modulus_len() {
+            return Err(Error::EncryptedDataLength);
+        }
+        let padded = self.key.decrypt_raw(ciphertext)?;
+        let message_key = hmac::Key::new(Hash::Sha256, &self.rejection_key()?[..]).sign(ciphertext);
+        Ok(unpad_or_invent(padded.expose(), &hmac::Key::new(Hash::Sha256, &Zeroizing::new(message_key))))
+    }
+
+    fn rejection_key(&self) -> Result<&Zeroizing<[u8; 32]>> {
+        if let Some(key) = self.rejection.get() {
+            return Ok(key);
+        }
+        let d = self.key.part(RsaPart::D)?;
+        let mut padded = SecretBytes::zeroed(self.modulus_len());
+        let start = padded.len().checked_sub(d.len()).ok_or(Error::Internal)?;
+        padded.expose_mut()[start..].copy_from_slice(d.expose());
+        let hashed = Zeroizing::new(digest::digest(Hash::Sha256, padded.expose()));
+        let key = Zeroizing::new(<[u8; 32]>::try_from(hashed.as_slice()).map_err(|_| Error::Internal)?);
+        Ok(self.rejection.get_or_init(|| key))
+    }
+
+    /// OAEP decryption.
+    ///
+    /// # Errors
+    /// [`Error::EncryptedDataLength`] if the ciphertext has not the modulus's length, [`Error::KeySize`] if the modulus is
+    /// too short for the hash, else one [`Error::EncryptedDataInvalid`] for whatever is wrong.
+    pub(crate) fn decrypt_oaep(&self, params: &Oaep<'_>, ciphertext: &[u8]) -> Result<SecretBytes> {
+        params.data_max(self.modulus_len()).ok_or(Error::KeySize)?;
+        if ciphertext.len() != self.modulus_len() {
+            return Err(Error::EncryptedDataLength);
+        }
+        self.key.decrypt_oaep(params.hash, params.mgf, params.label, ciphertext)
+    }
+}
+
+/// Takes the PKCS#1 v1.5 padding off, or gives the message that `message_key` makes, in the same time.
+fn unpad_or_invent(padded: &[u8], message_key: &hmac::Key) -> SecretBytes {
+    let len = padded.len();
+    // The longest message leaves room for two marks, eight bytes of padding and a separator, which is counted below.
+    let longest = (len - 10) as u32;
+    let mut invented_len = 0_u32;
+    let mask = u32::MAX >> longest.leading_zeros();
+    for candidate in expand(message_key, b"length", 256).expose().chunks_exact(2) {
+        let candidate = (u32::from(candidate[0]) << 8 | u32::from(candidate[1])) & mask;
+        invented_len.conditional_assign(&candidate, candidate.ct_lt(&longest));
+    }
+    let invented = expand(message_key, b"message", len);
+
+    let mut good = padded[0].ct_eq(&0) & padded[1].ct_eq(&2);
+    let mut separator = 0_u32;
+    let mut found = Choice::from(0);
+    for (position, byte) in (0_u32..).zip(padded).skip(2) {
+        let first_zero = byte.ct_eq(&0) & !found;
+        separator.conditional_assign(&position, first_zero);
+        found |= first_zero;
+    }
+    good &= found & separator.ct_gt(&9);
+
+    let start = u32::conditional_select(&(len as u32 - invented_len), &(separator + 1), good) as usize;
+    let mut chosen = SecretBytes::zeroed(len);
+    for (out, (real, other)) in chosen.expose_mut().iter_mut().zip(padded.iter().zip(invented.expose())) {
+        *out = u8::conditional_select(other, real, good);
+    }
+    SecretBytes::copy_from(&chosen.expose()[start..])
+}
+
+/// The pseudo-random function of draft-irtf-cfrg-rsa-guidance: HMAC over block number, label and length in bits.
+fn expand(key: &hmac::Key, label: &[u8], len: usize) -> SecretBytes {
+    let mut out = SecretBytes::zeroed(len);
+    let bits = (len as u16).wrapping_mul(8).to_be_bytes();
+    for (number, piece) in (0_u16..).zip(out.expose_mut().chunks_mut(32)) {
+        let mut stream = key.start();
+        stream.update(&number.to_be_bytes());
+        stream.update(label);
+        stream.update(&bits);
+        let block = Zeroizing::new(stream.finish());
+        piece.copy_from_slice(&block[..piece.len()]);
+    }
+    out
+}
+
+fn verify_pkcs1_raw(key: &RsaKey, data: &[u8], signature: &[u8]) -> Result<()> {
+    let recovered = key.recover_pkcs1(signature)?;
+    if recovered.as_slice().ct_eq(data).into() { Ok(()) } else { Err(Error::SignatureInvalid) }
+}
+
+/// A public key.
+pub(crate) struct PublicKey {
+    key: RsaKey,
+}
+
+impl PublicKey {
+    /// A key from modulus and exponent, big-endian.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] if either is even, the exponent breaks the rule or has more than 33 bits, or the modulus is
+    /// a weak one; [`Error::KeySize`] if the modulus is too short or too long.
+    pub(crate) fn from_components(n: &[u8], e: &[u8], rule: ExponentRule) -> Result<Self> {
+        check_exponent(e, rule)?;
+        let significant = n.iter().skip_while(|&&byte| byte == 0).count();
+        if significant > *MODULUS_BITS.end() as usize / 8 {
+            return Err(Error::KeySize);
+        }
+        let key = RsaKey::public(n, e)?;
+        check_public_parts(&key, rule)?;
+        Ok(PublicKey { key })
+    }
+
+    /// Reads the DER of RSAPublicKey (RFC 8017, appendix A.1.1) under [`ExponentRule::Legacy`].
+    pub(super) fn from_pkcs1_der(der: &[u8]) -> Result<Self> {
+        let key = RsaKey::public_from_der(der)?;
+        check_public_parts(&key, ExponentRule::Legacy)?;
+        Ok(PublicKey { key })
+    }
+
+    /// The DER of RSAPublicKey.
+    pub(super) fn to_pkcs1_der(&self) -> Result<Vec<u8>> {
+        self.key.public_to_der()
+    }
+
+    /// The modulus, big-endian.
+    pub(crate) fn modulus(&self) -> Result<Vec<u8>> {
+        Ok(self.key.part(RsaPart::N)?.expose().to_vec())
+    }
+
+    /// The public exponent, big-endian.
+    pub(crate) fn exponent(&self) -> Result<Vec<u8>> {
+        Ok(self.key.part(RsaPart::E)?.expose().to_vec())
+    }
+
+    /// Length of the modulus in bytes: of every signature and ciphertext.
+    pub(crate) fn modulus_len(&self) -> usize {
+        self.key.len()
+    }
+
+    /// Length of the modulus in bits.
+    pub(crate) fn modulus_bits(&self) -> u32 {
+        self.key.bits()
+    }
+
+    fn check_signature_len(&self, signature: &[u8]) -> Result<()> {
+        if signature.len() == self.modulus_len() { Ok(()) } else { Err(Error::SignatureLength) }
+    }
+
+    /// Verifies a PKCS#1 v1.5 signature over bytes as they are.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`], [`Error::SignatureLength`], [`Error::SignatureInvalid`].
+    pub(crate) fn verify_pkcs1_raw(&self, data: &[u8], signature: &[u8]) -> Result<()> {
+        if data.len() + PKCS1_OVERHEAD > self.modulus_len() {
+            return Err(Error::DataLength);
+        }
+        self.check_signature_len(signature)?;
+        verify_pkcs1_raw(&self.key, data, signature)
+    }
+
+    /// Verifies a PKCS#1 v1.5 signature over a digest.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`], [`Error::SignatureLength`], [`Error::SignatureInvalid`].
+    pub(crate) fn verify_pkcs1(&self, hash: Hash, digest: &[u8], signature: &[u8]) -> Result<()> {
+        if digest.len() != hash.output_len() {
+            return Err(Error::DataLength);
+        }
+        self.check_signature_len(signature)?;
+        self.key.verify_pkcs1(hash, digest, signature)
+    }
+
+    /// Verifies a PSS signature over a digest; the salt must have the length given.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`], [`Error::InvalidParameter`], [`Error::SignatureLength`], [`Error::SignatureInvalid`].
+    pub(crate) fn verify_pss(&self, params: &Pss, digest: &[u8], signature: &[u8]) -> Result<()> {
+        params.check(self.modulus_bits(), digest)?;
+        self.check_signature_len(signature)?;
+        self.key.verify_pss(params.hash, params.mgf, params.salt_len, digest, signature)
+    }
+
+    /// PKCS#1 v1.5 encryption.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] if there are more bytes than the modulus has less 11.
+    pub(crate) fn encrypt_pkcs1(&self, data: &[u8]) -> Result<Vec<u8>> {
+        if data.len() + PKCS1_OVERHEAD > self.modulus_len() {
+            return Err(Error::DataLength);
+        }
+        self.key.encrypt_pkcs1(data)
+    }
+
+    /// OAEP encryption.
+    ///
+    /// # Errors
+    /// [`Error::KeySize`] if the modulus is too short for the hash, [`Error::DataLength`] if the data are too long.
+    pub(crate) fn encrypt_oaep(&self, params: &Oaep<'_>, data: &[u8]) -> Result<Vec<u8>> {
+        let longest = params.data_max(self.modulus_len()).ok_or(Error::KeySize)?;
+        if data.len() > longest {
+            return Err(Error::DataLength);
+        }
+        self.key.encrypt_oaep(params.hash, params.mgf, params.label, data)
+    }
+}
