@@ -1,0 +1,116 @@
+//! The durable back end: one redb file, one transaction per commit.
+//!
+//! Every commit is immediate (fsync before it returns), two-phase (a torn commit cannot be taken for a good one even in
+//! a hostile file) and leaves what a quick repair needs, so that the start after a kill does not read the whole file.
+
+use super::layout::Table;
+use super::{Batch, Snapshot, Store, StoreError, Visit};
+use crate::sys;
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Enough for the inner pages of a hundred thousand objects; the vault keeps opened objects itself.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// A redb file that this process holds exclusively.
+pub(crate) struct RedbStore {
+    database: Database,
+}
+
+impl RedbStore {
+    /// Makes a new file; it must not exist.
+    pub(crate) fn create(path: &Path) -> Result<RedbStore, StoreError> {
+        let file = sys::create_private_file(path).map_err(|error| StoreError::Io(error.to_string()))?;
+        let database = guard(|| {
+            let backend = redb::backends::FileBackend::new(file)?;
+            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+        })?;
+        Ok(RedbStore { database })
+    }
+
+    /// Opens a file that exists.
+    pub(crate) fn open(path: &Path) -> Result<RedbStore, StoreError> {
+        let database = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?))?;
+        Ok(RedbStore { database })
+    }
+}
+
+impl Store for RedbStore {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let transaction = guard(|| Ok(self.database.begin_read()?))?;
+        Ok(Box::new(RedbSnapshot(transaction)))
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        guard(|| {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            transaction.set_two_phase_commit(true);
+            transaction.set_quick_repair(true);
+            let mut rows = batch.rows().peekable();
+            while let Some(((table, _), _)) = rows.peek() {
+                let table = *table;
+                let mut open = transaction.open_table(definition(table))?;
+                while let Some(((_, key), value)) = rows.next_if(|((t, _), _)| *t == table) {
+                    match value {
+                        Some(value) => drop(open.insert(key.as_slice(), value)?),
+                        None => drop(open.remove(key.as_slice())?),
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+struct RedbSnapshot(ReadTransaction);
+
+impl Snapshot for RedbSnapshot {
+    fn row(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        guard(|| match self.0.open_table(definition(table)) {
+            Ok(open) => Ok(open.get(key)?.map(|value| value.value().to_vec())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        let mut visited = Ok(());
+        guard(|| {
+            let open = match self.0.open_table(definition(table)) {
+                Ok(open) => open,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            for row in open.range(prefix..)? {
+                let (key, value) = row?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                visited = visit(key.value(), value.value());
+                if visited.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        visited
+    }
+}
+
+/// Runs one call into redb. Its checks of a damaged file may panic rather than answer; here that is an answer too.
+fn guard<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => Err(StoreError::InUse),
+        Ok(Err(redb::Error::Io(error))) => Err(StoreError::Io(error.to_string())),
+        Ok(Err(error)) => Err(StoreError::Corrupt(error.to_string())),
+        Err(_) => Err(StoreError::Corrupt("its inner structure does not hold together".into())),
+    }
+}

@@ -1,0 +1,296 @@
+//! Tokens and their PINs: initialisation, login, PIN changes.
+//!
+//! An attempt is counted, durably, before it is checked, so that a crash or a broken disk never gives a free guess. The
+//! PIN is right when its slot opens: there is no separate verifier. Whoever holds the token's turn is the only one who
+//! reads or writes its PIN rows.
+
+use super::commit::{Committed, Ledger, Work};
+use super::layout::{self, Attempts, PinSlot, Role, Table, TokenRecord};
+use super::seal::{self, Key, Place, SealError, TokenMasterKey};
+use super::vault::{PinState, Vault, broken_row};
+use super::verify::NO_TOKEN;
+use crate::error::{Error, Kind, Result};
+use crate::id::TokenId;
+use crate::secret::SecretBytes;
+use crate::token::pin;
+use prost::Message;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// PBKDF2-HMAC-SHA256.
+const PBKDF2: u32 = 1;
+const SALT_LEN: usize = 32;
+/// No honest slot asks for more; a forged one shall not hold a thread for hours.
+const ITERATIONS_MAX: u32 = 100_000_000;
+
+/// A PIN that was right, and what its slot held.
+struct Proven {
+    tmk: TokenMasterKey,
+    version: u64,
+}
+
+impl<L: Ledger> Vault<L> {
+    /// Every slot's token, by slot, also those that are not initialised.
+    pub(crate) fn tokens(&self) -> Vec<TokenRecord> {
+        self.tokens.read().values().cloned().collect()
+    }
+
+    /// The token in a slot.
+    pub(crate) fn token_in_slot(&self, slot: u64) -> Option<TokenRecord> {
+        self.tokens.read().get(&slot).cloned()
+    }
+
+    /// The slot's token; a new slot gets one that is not initialised, with a serial number that lasts.
+    pub(crate) fn ensure_slot(&self, slot: u64, label: &str, serial: Option<&str>) -> Result<TokenRecord> {
+        let _administration = self.administration.lock();
+        if let Some(token) = self.token_in_slot(slot) {
+            return Ok(token);
+        }
+        let token = TokenRecord {
+            id: TokenId(seal::random_id()?),
+            slot,
+            label: label.to_owned(),
+            serial: serial.map_or_else(random_serial, |serial| Ok(serial.to_owned()))?,
+            created_ns: self.clock.now_unix_nanos(),
+            initialized: false,
+        };
+        let mut work = Work::default();
+        self.put_token(&mut work, &token)?;
+        self.pen.write_unrecorded(work)?;
+        self.tokens.write().insert(slot, token.clone());
+        Ok(token)
+    }
+
+    /// C_InitToken. A token that is initialised needs its SO PIN, and loses all its objects and its user PIN.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSlot`]; as [`Vault::unlock`] for a wrong SO PIN, which changes nothing; [`Kind::PinLength`].
+    pub(crate) fn init_token(
+        &self,
+        slot: u64,
+        label: &str,
+        so_pin: &SecretBytes,
+        client: &str,
+        entry: impl FnOnce(&TokenRecord) -> Vec<u8>,
+    ) -> Result<(TokenRecord, Committed<L::Receipt>)> {
+        let _administration = self.administration.lock();
+        let old = self.token_in_slot(slot).ok_or(Kind::NoSuchSlot)?;
+        let _turn = self.turnstile.enter(old.id)?;
+        let mut work = Work::default();
+        if old.initialized {
+            self.prove(old.id, Role::So, so_pin, client)?;
+            work.clears = Some(old.id);
+        } else {
+            pin::check_length(&self.pins, so_pin)?;
+        }
+        let token = TokenRecord {
+            id: TokenId(seal::random_id()?),
+            label: label.to_owned(),
+            created_ns: self.clock.now_unix_nanos(),
+            initialized: true,
+            ..old
+        };
+        self.put_token(&mut work, &token)?;
+        self.put_pin(&mut work, &TokenMasterKey::random(token.id)?, Role::So, 1, so_pin)?;
+        let entry = entry(&token);
+        let committed = self.pen.write(work, &entry);
+        // The change is durable even when its entry waits in the outbox; the store says which token there is.
+        self.reload_token(slot)?;
+        Ok((token, committed?))
+    }
+
+    /// Checks a PIN and opens the token: C_Login. Takes a few hundred milliseconds, whatever the outcome.
+    ///
+    /// # Errors
+    /// [`Kind::PinIncorrect`], [`Kind::PinLocked`], [`Kind::UserPinNotInitialized`], [`Kind::TokenNotInitialized`];
+    /// [`Kind::LoginBackoff`] if this client or too many clients tried; [`Kind::Device`] if the attempt could not be
+    /// counted.
+    pub(crate) fn unlock(
+        &self,
+        token: TokenId,
+        role: Role,
+        pin: &SecretBytes,
+        client: &str,
+    ) -> Result<Arc<TokenMasterKey>> {
+        let _turn = self.turnstile.enter(token)?;
+        let proven = self.prove(token, role, pin, client)?;
+        let mut work = Work::default();
+        self.put_attempts(&mut work, token, role, 0)?;
+        self.pen.write_unrecorded(work)?;
+        Ok(Arc::new(proven.tmk))
+    }
+
+    /// C_SetPIN: from the old PIN to the new one, in one step.
+    ///
+    /// # Errors
+    /// [`Kind::PinLength`] before anything is counted; then as [`Vault::unlock`].
+    pub(crate) fn set_pin(
+        &self,
+        token: TokenId,
+        role: Role,
+        old: &SecretBytes,
+        new: &SecretBytes,
+        client: &str,
+        entry: &[u8],
+    ) -> Result<Committed<L::Receipt>> {
+        pin::check_length(&self.pins, new)?;
+        let _turn = self.turnstile.enter(token)?;
+        let proven = self.prove(token, role, old, client)?;
+        let mut work = Work { requires: Some(token), ..Work::default() };
+        self.put_pin(&mut work, &proven.tmk, role, proven.version + 1, new)?;
+        self.pen.write(work, entry)
+    }
+
+    /// C_InitPIN: a new user PIN, from the SO's login. No object is touched.
+    ///
+    /// # Errors
+    /// [`Kind::PinLength`], [`Kind::LoginBackoff`], [`Kind::Device`].
+    pub(crate) fn init_user_pin(
+        &self,
+        tmk: &TokenMasterKey,
+        new: &SecretBytes,
+        entry: &[u8],
+    ) -> Result<Committed<L::Receipt>> {
+        pin::check_length(&self.pins, new)?;
+        let token = tmk.token();
+        let _turn = self.turnstile.enter(token)?;
+        let version = self.pin_slot(token, Role::User)?.map_or(1, |slot| slot.version + 1);
+        let mut work = Work { requires: Some(token), ..Work::default() };
+        self.put_pin(&mut work, tmk, Role::User, version, new)?;
+        self.pen.write(work, entry)
+    }
+
+    /// What the token flags tell about a PIN.
+    pub(crate) fn pin_state(&self, token: TokenId, role: Role) -> Result<PinState> {
+        let set = self.pin_slot(token, role)?.is_some();
+        Ok(PinState::of(set, self.attempts(token, role)?, self.pins.max_attempts))
+    }
+
+    /// How many PINs have been stretched since the start.
+    pub(crate) fn derivations(&self) -> u64 {
+        self.derivations.load(Ordering::Relaxed)
+    }
+
+    /// Counts the attempt, then checks the PIN. The caller holds the token's turn, and clears the count on success.
+    fn prove(&self, token: TokenId, role: Role, pin: &SecretBytes, client: &str) -> Result<Proven> {
+        self.clients.admit(client, token)?;
+        let Some(slot) = self.pin_slot(token, role)? else {
+            // As slow as a wrong PIN: time does not tell whether a PIN exists.
+            self.stretch(pin, &[0; SALT_LEN], self.pins.iterations);
+            return Err(self.no_pin(token, role));
+        };
+        let failed = self.attempts(token, role)?;
+        if failed >= self.pins.max_attempts {
+            return Err(Error::new(Kind::PinLocked, format!("the {} PIN is locked by {failed} attempts", role.name())));
+        }
+        let mut work = Work { requires: Some(token), ..Work::default() };
+        self.put_attempts(&mut work, token, role, failed + 1)?;
+        self.pen.write_unrecorded(work)?;
+        let stretched = self.stretch(pin, &slot.salt, slot.iterations);
+        match self.unwrap(token, role, &slot, &stretched) {
+            Ok(tmk) => {
+                self.clients.succeeded(client, token);
+                Ok(Proven { tmk, version: slot.version })
+            }
+            Err(SealError::WrongKey) => {
+                self.clients.failed(client, token);
+                let left = self.pins.max_attempts.saturating_sub(failed + 1);
+                Err(Error::new(Kind::PinIncorrect, format!("{left} attempts are left")))
+            }
+            Err(error) => Err(broken_row(Table::Pin, &layout::pin_key(token, role), error)),
+        }
+    }
+
+    fn no_pin(&self, token: TokenId, role: Role) -> Error {
+        let known = self.tokens.read().values().any(|record| record.id == token && record.initialized);
+        if known && role == Role::User { Kind::UserPinNotInitialized.into() } else { Kind::TokenNotInitialized.into() }
+    }
+
+    fn stretch(&self, pin: &SecretBytes, salt: &[u8], iterations: u32) -> Key {
+        self.derivations.fetch_add(1, Ordering::Relaxed);
+        seal::stretch(pin, salt, iterations.min(ITERATIONS_MAX))
+    }
+
+    fn unwrap(&self, token: TokenId, role: Role, slot: &PinSlot, stretched: &Key) -> Result<TokenMasterKey, SealError> {
+        if slot.kdf != PBKDF2 {
+            return Err(SealError::Unknown { format: 1, suite: u8::try_from(slot.kdf).unwrap_or(u8::MAX) });
+        }
+        let kek = self.keys.pin_key(stretched, token, role, slot.version);
+        let key = layout::pin_key(token, role);
+        let (label, tmk) = seal::open(&kek, Place { table: Table::Pin, key: &key }, &slot.wrapped)?;
+        if label != seal::wrapped_label(self.store_id(), token, slot.version, label.epoch) {
+            return Err(SealError::Misplaced);
+        }
+        let tmk = Key::from_slice(tmk.expose()).ok_or(SealError::NotARecord)?;
+        Ok(TokenMasterKey::from_parts(token, label.epoch, tmk))
+    }
+
+    /// A new slot and a cleared count, in the same change.
+    fn put_pin(
+        &self,
+        work: &mut Work,
+        tmk: &TokenMasterKey,
+        role: Role,
+        version: u64,
+        new: &SecretBytes,
+    ) -> Result<()> {
+        let token = tmk.token();
+        let mut salt = vec![0; SALT_LEN];
+        seal::fill_random(&mut salt)?;
+        let stretched = self.stretch(new, &salt, self.pins.iterations);
+        let kek = self.keys.pin_key(&stretched, token, role, version);
+        let label = seal::wrapped_label(self.store_id(), token, version, tmk.epoch());
+        let key = layout::pin_key(token, role);
+        let wrapped = seal::seal(&kek, &label, Place { table: Table::Pin, key: &key }, tmk.key().expose())?;
+        let slot = PinSlot { kdf: PBKDF2, iterations: self.pins.iterations, salt, version, wrapped };
+        work.batch.put(Table::Pin, &key, self.seal_own(Table::Pin, token, &key, &slot.encode_to_vec())?);
+        self.put_attempts(work, token, role, 0)
+    }
+
+    fn put_attempts(&self, work: &mut Work, token: TokenId, role: Role, failed: u32) -> Result<()> {
+        let key = layout::pin_key(token, role);
+        let row = self.seal_own(Table::Attempts, token, &key, &Attempts { failed }.encode_to_vec())?;
+        work.batch.put(Table::Attempts, &key, row);
+        Ok(())
+    }
+
+    fn put_token(&self, work: &mut Work, token: &TokenRecord) -> Result<()> {
+        let key = layout::token_key(token.slot);
+        work.batch.put(Table::Token, &key, self.seal_own(Table::Token, NO_TOKEN, &key, &token.encode())?);
+        Ok(())
+    }
+
+    fn reload_token(&self, slot: u64) -> Result<()> {
+        let Some(body) = self.open_row(Table::Token, &layout::token_key(slot))? else {
+            return Ok(());
+        };
+        let token = TokenRecord::decode(body.expose())
+            .ok_or_else(|| broken_row(Table::Token, &layout::token_key(slot), SealError::NotARecord))?;
+        self.tokens.write().insert(slot, token);
+        Ok(())
+    }
+
+    fn pin_slot(&self, token: TokenId, role: Role) -> Result<Option<PinSlot>> {
+        let key = layout::pin_key(token, role);
+        let Some(body) = self.open_row(Table::Pin, &key)? else {
+            return Ok(None);
+        };
+        PinSlot::decode(body.expose()).map(Some).map_err(|_| broken_row(Table::Pin, &key, SealError::NotARecord))
+    }
+
+    fn attempts(&self, token: TokenId, role: Role) -> Result<u32> {
+        let key = layout::pin_key(token, role);
+        let Some(body) = self.open_row(Table::Attempts, &key)? else {
+            return Ok(0);
+        };
+        let attempts = Attempts::decode(body.expose());
+        Ok(attempts.map_err(|_| broken_row(Table::Attempts, &key, SealError::NotARecord))?.failed)
+    }
+}
+
+/// Sixteen hexadecimal digits, as long as CK_TOKEN_INFO's serial number is.
+fn random_serial() -> Result<String> {
+    let mut bytes = [0; 8];
+    seal::fill_random(&mut bytes)?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}

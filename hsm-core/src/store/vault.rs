@@ -1,0 +1,370 @@
+//! The vault: tokens, PINs and objects at rest, and the only way to change them.
+//!
+//! What an object's bytes or a journal entry mean is not known here. A method that changes something returns only when
+//! the change and its journal entry are durable.
+
+use super::commit::{Committed, Ledger, Ledgered, Pen, Work};
+use super::create::{self, Fresh, Opened};
+use super::layout::{self, Reserved, Role, Table, TokenRecord};
+use super::memory::MemoryStore;
+use super::seal::{self, Place, SealError, StoreKeys, TokenMasterKey};
+use super::verify::{NO_OBJECT, NO_TOKEN};
+use super::{OpenError, Snapshot, Store, StoreError, verify};
+use crate::clock::Clock;
+use crate::config::{PinConfig, StoreConfig};
+use crate::error::{Error, Kind, Result};
+use crate::id::{ObjectId, TokenId};
+use crate::secret::SecretBytes;
+use crate::sys::Lock;
+use crate::token::pin::{ClientLimits, Turnstile};
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An object as it was stored.
+#[derive(Debug)]
+pub(crate) struct StoredObject {
+    /// Its lasting name within the token.
+    pub(crate) id: ObjectId,
+    /// Whether it was sealed under the token master key.
+    pub(crate) private: bool,
+    /// What the caller had put.
+    pub(crate) plaintext: SecretBytes,
+}
+
+/// An object to be stored, new or over its older state.
+#[derive(Debug)]
+pub(crate) struct ObjectPut {
+    /// The token it belongs to.
+    pub(crate) token: TokenId,
+    /// Its lasting name within the token.
+    pub(crate) id: ObjectId,
+    /// Whether to seal it under the token master key.
+    pub(crate) private: bool,
+    /// Its encoding, of any form.
+    pub(crate) plaintext: SecretBytes,
+}
+
+/// Objects stored and destroyed together.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Objects to store.
+    pub(crate) puts: Vec<ObjectPut>,
+    /// Objects to destroy; one that is not there is no error.
+    pub(crate) deletes: Vec<(TokenId, ObjectId)>,
+}
+
+/// What the token flags tell about one PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PinState {
+    /// Whether there is such a PIN.
+    pub(crate) set: bool,
+    /// Attempts since the last that succeeded.
+    pub(crate) failed: u32,
+    /// No attempt is left.
+    pub(crate) locked: bool,
+    /// One attempt is left.
+    pub(crate) final_try: bool,
+    /// At least one attempt has failed.
+    pub(crate) count_low: bool,
+}
+
+/// Everything at rest.
+pub(crate) struct Vault<L: Ledger> {
+    // The pen comes first: it is dropped, and its thread joined, while the store and its lock still exist.
+    pub(super) pen: Pen<L>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keys: Arc<StoreKeys>,
+    pub(super) state: Arc<Ledgered>,
+    pub(super) pins: PinConfig,
+    pub(super) turnstile: Turnstile,
+    pub(super) clients: ClientLimits,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Held by operations that replace a token, so that two cannot do so at once.
+    pub(super) administration: Mutex<()>,
+    pub(super) tokens: RwLock<BTreeMap<u64, TokenRecord>>,
+    pub(super) derivations: AtomicU64,
+    next_handle: Mutex<u64>,
+    path: PathBuf,
+    _lock: Option<Lock>,
+}
+
+/// Handle 0 is CK_INVALID_HANDLE.
+const FIRST_HANDLE: u64 = 1;
+
+impl<L: Ledger> Vault<L> {
+    /// Opens the store of a directory, or makes an empty one if the directory is empty, and brings store and journal
+    /// to agreement.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::is_sealed`] tells whether only the key is missing.
+    pub(crate) fn open(
+        store: &StoreConfig,
+        pins: &PinConfig,
+        ledger: Arc<L>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vault<L>, OpenError> {
+        let fresh = match ledger.last_generation() {
+            Some(journal) if journal > 0 => Fresh::RolledBack { journal },
+            _ => Fresh::Allowed,
+        };
+        Vault::start(create::open(store, fresh)?, pins, ledger, clock)
+    }
+
+    /// A vault without a disk: all is gone when it is dropped.
+    pub(crate) fn in_memory(pins: &PinConfig, ledger: Arc<L>, clock: Arc<dyn Clock>) -> Result<Vault<L>, OpenError> {
+        Vault::start(create::create_in(Arc::new(MemoryStore::default()))?, pins, ledger, clock)
+    }
+
+    pub(super) fn start(
+        opened: Opened,
+        pins: &PinConfig,
+        ledger: Arc<L>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vault<L>, OpenError> {
+        let Opened { store, keys, verified, path, lock } = opened;
+        let outbox = reconcile(&verified, &*ledger)?;
+        let state = Arc::new(Ledgered::new(verified.manifest, verified.objects));
+        let pen = Pen::start(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&state), ledger, outbox)?;
+        let vault = Vault {
+            pen,
+            keys,
+            state,
+            pins: pins.clone(),
+            turnstile: Turnstile::default(),
+            clients: ClientLimits::new(pins, Arc::clone(&clock)),
+            clock,
+            administration: Mutex::new(()),
+            tokens: RwLock::new(verified.tokens.into_iter().map(|token| (token.slot, token)).collect()),
+            derivations: AtomicU64::new(0),
+            next_handle: Mutex::new(FIRST_HANDLE),
+            path,
+            _lock: lock,
+            store,
+        };
+        let reserved = vault.open_row(Table::Reserved, layout::HANDLE_KEY)?;
+        if let Some(reserved) = reserved.and_then(|body| Reserved::decode(body.expose()).ok()) {
+            *vault.next_handle.lock() = reserved.next;
+        }
+        Ok(vault)
+    }
+
+    /// Unique for all time; kept by a restore.
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.keys.store_id()
+    }
+
+    /// The number of the newest change.
+    pub(crate) fn generation(&self) -> u64 {
+        self.state.manifest.read().generation
+    }
+
+    /// Whether a failed write has stopped all further ones.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.state.poisoned.load(Ordering::Acquire)
+    }
+
+    /// The token's objects: those with CKA_PRIVATE false, or, with the token's key, those with CKA_PRIVATE true.
+    pub(crate) fn load_objects(&self, token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<Vec<StoredObject>> {
+        let table = object_table(tmk.is_some());
+        let key = self.object_key_of(token, tmk)?;
+        let mut objects = Vec::new();
+        let mut broken = None;
+        let mut visit = |row_key: &[u8], row: &[u8]| match self.open_object(table, key, row_key, row) {
+            Ok(object) => {
+                objects.push(object);
+                Ok(())
+            }
+            Err(error) => {
+                broken = Some(error);
+                Err(StoreError::Corrupt("an object does not verify".into()))
+            }
+        };
+        let scanned = self.snapshot()?.scan(table, &token.0, &mut visit);
+        match (broken, scanned) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(device(&error)),
+            (None, Ok(())) => Ok(objects),
+        }
+    }
+
+    fn open_object(&self, table: Table, key: Option<&seal::Key>, row_key: &[u8], row: &[u8]) -> Result<StoredObject> {
+        let place = Place { table, key: row_key };
+        let opened = self.keys.open_row(key, place, row).and_then(|(label, plaintext)| {
+            verify::check_place(&label, place)?;
+            Ok(StoredObject {
+                id: layout::object_of_key(row_key).ok_or(SealError::Misplaced)?,
+                private: table == Table::PrivateObject,
+                plaintext,
+            })
+        });
+        opened.map_err(|error| broken_row(table, row_key, error))
+    }
+
+    /// The key for a token's private objects, if `tmk` is that token's.
+    fn object_key_of<'a>(&self, token: TokenId, tmk: Option<&'a TokenMasterKey>) -> Result<Option<&'a seal::Key>> {
+        match tmk {
+            Some(tmk) if tmk.token() != token => {
+                Err(Error::new(Kind::Internal, "the master key belongs to another token"))
+            }
+            tmk => Ok(tmk.map(TokenMasterKey::key)),
+        }
+    }
+
+    /// Stores and destroys objects in one durable change, with its journal entry.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] if it could not be written; [`Kind::NotLoggedIn`] for a private object without its token's key;
+    /// [`Kind::TokenNotInitialized`] if the token was initialised again meanwhile.
+    pub(crate) fn commit(
+        &self,
+        change: Change,
+        tmk: Option<&TokenMasterKey>,
+        entry: &[u8],
+    ) -> Result<Committed<L::Receipt>> {
+        let mut work = Work::default();
+        for put in &change.puts {
+            let row = self.seal_object(put, tmk)?;
+            let key = layout::object_key(put.token, put.id);
+            work.batch.put(object_table(put.private), &key, row);
+            work.batch.delete(object_table(!put.private), &key);
+        }
+        for (token, object) in &change.deletes {
+            let key = layout::object_key(*token, *object);
+            work.batch.delete(Table::PublicObject, &key);
+            work.batch.delete(Table::PrivateObject, &key);
+        }
+        let tokens = change.puts.iter().map(|put| put.token).chain(change.deletes.iter().map(|(token, _)| *token));
+        for token in tokens {
+            if *work.requires.get_or_insert(token) != token {
+                return Err(Error::new(Kind::Internal, "one change touches objects of one token"));
+            }
+        }
+        self.pen.write(work, entry)
+    }
+
+    fn seal_object(&self, put: &ObjectPut, tmk: Option<&TokenMasterKey>) -> Result<Vec<u8>> {
+        let table = object_table(put.private);
+        let key = layout::object_key(put.token, put.id);
+        let place = Place { table, key: &key };
+        let version = self.state.next_version();
+        let mut label = seal::table_label(table, self.store_id(), put.token, put.id, version);
+        if !put.private {
+            return self.keys.seal_row(&label, place, put.plaintext.expose());
+        }
+        let tmk = tmk.filter(|tmk| tmk.token() == put.token).ok_or(Kind::NotLoggedIn)?;
+        label.epoch = tmk.epoch();
+        self.keys.seal_row_under(tmk.key(), &label, place, put.plaintext.expose())
+    }
+
+    /// How many objects the token holds.
+    pub(crate) fn object_count(&self, token: TokenId) -> u64 {
+        self.state.objects.read().get(&token).copied().unwrap_or(0)
+    }
+
+    /// Reserves handles, durably: none of them was or will be given out by another call in the life of the store.
+    pub(crate) fn reserve_handles(&self, count: u64) -> Result<Range<u64>> {
+        let mut next = self.next_handle.lock();
+        let end = next.checked_add(count).ok_or(Kind::ResourceExceeded)?;
+        let mut work = Work::default();
+        let body = Reserved { next: end }.encode_to_vec();
+        work.batch.put(
+            Table::Reserved,
+            layout::HANDLE_KEY,
+            self.seal_own(Table::Reserved, NO_TOKEN, layout::HANDLE_KEY, &body)?,
+        );
+        self.pen.write_unrecorded(work)?;
+        let start = core::mem::replace(&mut *next, end);
+        Ok(start..end)
+    }
+
+    /// Verifies every record and the manifest of the newest state; returns how many records there are.
+    pub(crate) fn verify_all(&self) -> Result<u64, OpenError> {
+        let snapshot = self.store.snapshot().map_err(|error| OpenError::store(&self.path, error))?;
+        Ok(verify::verify(&*snapshot, &self.keys, &self.path)?.manifest.records)
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.store.snapshot().map_err(|error| device(&error))
+    }
+
+    /// Seals a row of a table with a key of the store's own.
+    pub(super) fn seal_own(&self, table: Table, token: TokenId, key: &[u8], body: &[u8]) -> Result<Vec<u8>> {
+        let label = seal::table_label(table, self.store_id(), token, NO_OBJECT, self.state.next_version());
+        self.keys.seal_row(&label, Place { table, key }, body)
+    }
+
+    /// Opens a row of a table with a key of the store's own.
+    pub(super) fn open_row(&self, table: Table, key: &[u8]) -> Result<Option<SecretBytes>> {
+        let Some(row) = self.snapshot()?.row(table, key).map_err(|error| device(&error))? else {
+            return Ok(None);
+        };
+        let place = Place { table, key };
+        let opened = self.keys.open_row(None, place, &row).and_then(|(label, body)| {
+            verify::check_place(&label, place)?;
+            Ok(body)
+        });
+        opened.map(Some).map_err(|error| broken_row(table, key, error))
+    }
+}
+
+/// Appends the entries that the journal lacks, and refuses a store or a journal that is older than the other remembers.
+fn reconcile<L: Ledger>(verified: &verify::Verified, ledger: &L) -> Result<VecDeque<u64>, OpenError> {
+    let store = verified.manifest.generation;
+    if let Some(journal) = ledger.last_generation().filter(|journal| *journal > store) {
+        return Err(OpenError::RolledBack { store, journal });
+    }
+    let head = &verified.manifest.journal;
+    if head.sequence > 0 && !ledger.contains_head(head) {
+        return Err(OpenError::JournalCut { sequence: head.sequence });
+    }
+    for (generation, entry) in &verified.outbox {
+        if !ledger.contains(*generation) {
+            drop(ledger.append(*generation, entry)?);
+        }
+    }
+    if !verified.outbox.is_empty() {
+        ledger.sync()?;
+    }
+    Ok(verified.outbox.iter().map(|(generation, _)| *generation).collect())
+}
+
+fn object_table(private: bool) -> Table {
+    if private { Table::PrivateObject } else { Table::PublicObject }
+}
+
+pub(super) fn device(error: &StoreError) -> Error {
+    Error::new(Kind::Device, error.to_string())
+}
+
+pub(super) fn broken_row(table: Table, key: &[u8], error: SealError) -> Error {
+    let key = data_encoding::HEXLOWER.encode(key);
+    Error::new(Kind::Device, format!("the record {} {key} does not verify: {error}", table.name()))
+}
+
+/// The role's PIN as the token flags show it.
+impl PinState {
+    pub(super) fn of(set: bool, failed: u32, max: u32) -> PinState {
+        PinState {
+            set,
+            failed,
+            locked: set && failed >= max,
+            final_try: set && failed + 1 == max,
+            count_low: set && failed > 0,
+        }
+    }
+}
+
+impl Role {
+    /// For messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Role::So => "SO",
+            Role::User => "user",
+        }
+    }
+}
