@@ -7,18 +7,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use serde::Deserialize;
 
 use super::chain::{Finding, Head, Wrong, line_hash};
 use super::file::{JournalFile, Medium, TornTail, hash_of_record, remembered_head};
 use super::record::{Category, Change, Client, Draft, Entry, Fact, Stamp};
+use crate::config::LogLevel as Level;
+use crate::crypto::rng;
 use crate::{Clock, Error, Kind, Result};
 
 /// A written line is durable at most this much later, plus one fsync.
@@ -30,49 +30,13 @@ const JUMP_NANOS: i128 = 60_000_000_000;
 /// How many of the newest store changes the journal can still find by generation.
 const REMEMBERED_CHANGES: usize = 65_536;
 
-/// Operations after which store generations begin anew.
-const NEW_STORE: [&str; 2] = ["restore", "store_created"];
-
-/// Which records are kept, `[audit].log_level`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Everything.
-    #[default]
-    All,
-    /// Making, changing, using and destroying keys and objects.
-    Crypto,
-    /// Login, logout, PINs, sessions.
-    Auth,
-    /// Tokens, policy, backup, restore.
-    Admin,
-    /// Nothing but what the journal says about itself.
-    None,
-}
-
-impl Level {
-    /// Whether a record of this category is kept.
-    pub fn keeps(self, category: Category) -> bool {
-        match (self, category) {
-            (_, Category::Journal) | (Level::All, _) => true,
-            (Level::Crypto, Category::Crypto) | (Level::Auth, Category::Auth) | (Level::Admin, Category::Admin) => true,
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => Ok(Level::All),
-            "crypto" => Ok(Level::Crypto),
-            "auth" => Ok(Level::Auth),
-            "admin" => Ok(Level::Admin),
-            "none" => Ok(Level::None),
-            other => Err(format!("audit.log_level {other:?} is not one of all, crypto, auth, admin, none")),
-        }
+/// Whether `[audit].log_level` keeps records of this category; the journal's own are always kept.
+pub(super) fn keeps(level: Level, category: Category) -> bool {
+    match category {
+        Category::Journal => true,
+        Category::Crypto => matches!(level, Level::All | Level::Crypto),
+        Category::Auth => matches!(level, Level::All | Level::Auth),
+        Category::Admin => matches!(level, Level::All | Level::Admin),
     }
 }
 
@@ -172,11 +136,7 @@ impl Pen {
         }
     }
 
-    fn note(&mut self, op: &str, generation: u64, change: bool, seq: u64) {
-        if NEW_STORE.contains(&op) {
-            self.changes.clear();
-            self.last_generation = generation;
-        }
+    fn note(&mut self, generation: u64, change: bool, seq: u64) {
         self.last_generation = self.last_generation.max(generation);
         if change {
             self.changes.insert(generation, seq);
@@ -212,7 +172,7 @@ impl Journal {
         let behind = pen.last_time.saturating_sub(now);
         pen.offset = i128::from(now);
         let mut boot = [0; 8];
-        aws_lc_rs::rand::fill(&mut boot).map_err(|_| Error::new(Kind::Device, "no random bytes from the system"))?;
+        rng::fill(&mut boot).map_err(|_| Error::new(Kind::Device, "no random bytes from the system"))?;
         let journal = Journal::start(Box::new(file), clock, HEXLOWER.encode(&boot), options, pen);
         let generation = journal.last_generation();
         if let Some(torn) = torn {
@@ -260,10 +220,10 @@ impl Journal {
     ///
     /// [`Kind::Device`] when the record cannot be written: the operation must be refused. The next call tries again.
     pub fn append(&self, entry: Entry, generation: u64, durability: Durability) -> Result<Receipt> {
-        if !self.shared.level.keeps(entry.category) {
+        if !keeps(self.shared.level, entry.category) {
             return Ok(Receipt { seq: None });
         }
-        let seq = self.shared.write(&Draft::new(&entry), entry.op, generation, Change::Nothing)?;
+        let seq = self.shared.write(&Draft::new(&entry), generation, Change::Nothing)?;
         if durability == Durability::Durable || self.flusher.is_none() {
             self.shared.make_durable(seq)?;
         }
@@ -280,35 +240,24 @@ impl Journal {
         let known = self.shared.pen.lock().changes.get(&generation).copied();
         let seq = match known {
             Some(seq) => seq,
-            None => self.shared.write(&Draft::from_bytes(body)?, "", generation, Change::Made)?,
+            None => self.shared.write(&Draft::from_bytes(body)?, generation, Change::Made)?,
         };
         Ok(Receipt { seq: Some(seq) })
     }
 
-    /// Says that the store with this identifier begins (or begins anew) at `generation`; generations of the store before
-    /// it mean nothing from here on.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Device`] when the record cannot be written.
-    pub fn store_created(&self, store: &[u8; 16], generation: u64) -> Result<Receipt> {
-        let entry = Entry::new(Category::Journal, "store_created", Client::Daemon).with_fact("store", Fact::id(store));
-        self.append(entry, generation, Durability::Durable)
-    }
-
     /// Whether records of this category are kept.
     pub fn keeps(&self, category: Category) -> bool {
-        self.shared.level.keeps(category)
+        keeps(self.shared.level, category)
     }
 
-    /// Whether the store change that made this generation has its record. Only the newest 65,536 changes since the
-    /// store was created or restored are known; older ones were settled long ago.
+    /// Whether the store change that made this generation has its record. Only the newest 65,536 changes are
+    /// known; older ones were settled long ago.
     pub fn contains_generation(&self, generation: u64) -> bool {
         self.shared.pen.lock().changes.contains_key(&generation)
     }
 
-    /// The highest store generation that a record names since the store was created or restored. A store below it was
-    /// rolled back.
+    /// The highest store generation that a record names. A store below it was rolled back: also a restored store goes on
+    /// above it.
     pub fn last_generation(&self) -> u64 {
         self.shared.pen.lock().last_generation
     }
@@ -370,7 +319,7 @@ impl Drop for Journal {
 
 impl Shared {
     /// The short lock: stamp, write, remember. Returns the sequence number.
-    fn write(&self, draft: &Draft, op: &str, generation: u64, change: Change) -> Result<u64> {
+    fn write(&self, draft: &Draft, generation: u64, change: Change) -> Result<u64> {
         let now = self.clock.now_unix_nanos();
         let mut pen = self.pen.lock();
         self.recover(&mut pen)?;
@@ -381,7 +330,7 @@ impl Shared {
         }
         self.write_line(&mut pen, draft, now, generation, change)?;
         let seq = pen.head.seq;
-        pen.note(op, generation, change == Change::Made, seq);
+        pen.note(generation, change == Change::Made, seq);
         Ok(seq)
     }
 
@@ -518,7 +467,7 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
     let known: Vec<Head> = options.known.into_iter().chain(noted).collect();
     let outcome = file.visit(&known, |line| {
         let record = line.record;
-        pen.note(&record.op, record.generation, record.change == Some(true), record.seq);
+        pen.note(record.generation, record.change == Some(true), record.seq);
         pen.last_time = record.time;
         pen.head = line.head;
         pen.written_len += line.text.len() as u64 + 1;

@@ -14,7 +14,8 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::LogLevel as Level;
 pub use chain::{Finding, Head, Line, Summary, Wrong, verify, visit};
 pub use file::{head_path, remembered_head, visit_file};
-pub use journal::{Durability, Journal, Level, Options, Receipt};
+pub use journal::{Durability, Journal, Options, Receipt};
 pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};

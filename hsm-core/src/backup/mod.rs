@@ -1,0 +1,42 @@
+//! Backup and restore: one consistent state of the store in one file, for whoever has the file and the SO PIN.
+//!
+//! The archive's bytes are in `format.md`. This room takes what the store hands out and hands back what it read; how a
+//! record is sealed, and what it means, is not known here.
+
+mod body;
+mod header;
+mod keys;
+mod read;
+mod restore;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use header::TokenLine;
+pub use read::{Manifest, inspect, verify};
+pub use restore::{Restore, Restored, restore};
+pub(crate) use write::{Request, Written, write};
+
+/// The archive format that this program writes, and the newest that it reads.
+pub const FORMAT: u16 = 1;
+
+/// First bytes of an archive, and of its trailer.
+const MAGIC: &[u8; 4] = b"HSMB";
+const TRAILER_MAGIC: &[u8; 4] = b"BMSH";
+/// Magic, format, min reader, header length.
+const PREFIX_LEN: usize = 12;
+const MAC_LEN: usize = 32;
+/// Magic, record count, SHA-256.
+const TRAILER_LEN: usize = 44;
+const DIGEST_LEN: usize = 32;
+
+use crate::{Error, Kind};
+
+/// The file is not an archive, or not any more.
+fn damaged(what: &str) -> Error {
+    Error::new(Kind::DataInvalid, format!("the backup is damaged: {what}"))
+}
+
+fn io(what: &str, error: &std::io::Error) -> Error {
+    Error::new(Kind::Device, format!("{what}: {error}"))
+}

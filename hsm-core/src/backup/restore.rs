@@ -1,0 +1,119 @@
+//! Restoring an archive into an empty place, with the journal told before and after.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::read::{Archive, Manifest};
+use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options};
+use crate::config::Config;
+use crate::store::{OpenError, RestoreFloor, restore_into};
+use crate::{Clock, Error, Kind, Result, SecretBytes};
+
+/// What to restore, where, and who does it.
+pub struct Restore<'a> {
+    /// The archive.
+    pub input: &'a Path,
+    /// The SO PIN that opens it.
+    pub so_pin: &'a SecretBytes,
+    /// Names the store's and the journal's place.
+    pub config: &'a Config,
+    /// User id of the operator's process, for the journal.
+    pub uid: u32,
+    /// For the journal.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, Serialize)]
+pub struct Restored {
+    /// The archive.
+    pub archive: Manifest,
+    /// Where the store now is.
+    pub store_path: PathBuf,
+    /// Its generation: above the archive's, and above everything in the journal.
+    pub generation: u64,
+    /// Its records.
+    pub records: u64,
+    /// The journal that tells of it.
+    pub journal: PathBuf,
+}
+
+/// Verifies the whole archive, then builds the store from it. The daemon must not run; the store's directory must be
+/// empty.
+///
+/// # Errors
+///
+/// [`Kind::PinIncorrect`], [`Kind::DataInvalid`]: nothing was touched. [`Kind::Device`]: the target is not empty, is in
+/// use or cannot be written; at most the journal has grown.
+pub fn restore(request: &Restore<'_>) -> Result<Restored> {
+    let mut archive = Archive::open(request.input, request.so_pin)?;
+    let manifest = archive.verify()?;
+    let journal = open_journal(request)?;
+    let tell = |op: &'static str, outcome: Option<u64>| {
+        let mut entry = entry(op, request, &manifest);
+        match outcome {
+            Some(records) => {
+                entry = entry
+                    .with_fact("records", Fact::number(records))
+                    .with_fact("tokens", Fact::number(manifest.tokens.len() as u64));
+            }
+            None if op == RESTORE => entry.rv = ck::rv::CKR_DEVICE_ERROR,
+            None => {}
+        }
+        entry
+    };
+    let before = journal.last_generation();
+    journal.append(tell(BEGIN, None), before, Durability::Durable).map(drop)?;
+    let floor = RestoreFloor { generation: before, attempts: Vec::new() };
+    match build(&mut archive, request.config, &floor) {
+        Ok(restored) => {
+            journal
+                .append(tell(RESTORE, Some(restored.records)), restored.generation, Durability::Durable)
+                .map(drop)?;
+            Ok(Restored {
+                archive: manifest,
+                store_path: request.config.store.path.clone(),
+                generation: restored.generation,
+                records: restored.records,
+                journal: request.config.audit.log_path.clone(),
+            })
+        }
+        Err(error) => {
+            journal.append(tell(RESTORE, None), before, Durability::Durable).map(drop)?;
+            Err(Error::new(Kind::Device, format!("nothing was restored: {error}")))
+        }
+    }
+}
+
+const BEGIN: &str = "restore_begin";
+const RESTORE: &str = "restore";
+
+fn build(archive: &mut Archive, config: &Config, floor: &RestoreFloor) -> Result<crate::store::Restored, OpenError> {
+    let store_id = archive.store_id()?;
+    let contents = archive.contents()?;
+    restore_into(&config.store, contents.records, &contents.manifest, store_id, &contents.store_key, floor)
+}
+
+fn open_journal(request: &Restore<'_>) -> Result<Journal> {
+    let audit = &request.config.audit;
+    if let Some(folder) = audit.log_path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        crate::sys::create_private_dir(folder)
+            .map_err(|error| super::io(&format!("{} cannot be made", folder.display()), &error))?;
+    }
+    let options = Options { path: audit.log_path.clone(), level: audit.log_level, known: None };
+    Journal::open(options, Arc::clone(&request.clock))
+}
+
+/// Kept at every level of the journal: a journal that goes on with another state must say so.
+fn entry(op: &'static str, request: &Restore<'_>, archive: &Manifest) -> Entry {
+    let file = request.input.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Entry::new(Category::Journal, op, Client::Operator { uid: request.uid })
+        .with_fact("archive_file", Fact::name(&file))
+        .with_fact("archive_sha256", Fact::name(&archive.sha256))
+        .with_fact("backup_audit_head", Fact::name(&archive.audit_head))
+        .with_fact("backup_audit_seq", Fact::number(archive.audit_seq))
+        .with_fact("backup_generation", Fact::number(archive.generation))
+        .with_fact("source_store", Fact::name(&archive.store))
+}

@@ -1,0 +1,316 @@
+//! Archives made from a real vault: restored, damaged in every way, and refused.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::body::{CHUNK_LEN, TAG_LEN};
+use super::{MAC_LEN, PREFIX_LEN, Request, Restore, TRAILER_LEN, inspect, restore, verify, write};
+use crate::audit::{Category, Client, Entry, Journal, Level, Options, visit_file};
+use crate::config::{Config, PinConfig, Written};
+use crate::store::{Change, ObjectPut, Role, Vault};
+use crate::{Kind, ObjectId, Result, SecretBytes, SystemClock, TokenId};
+
+const SO_PIN: &[u8] = b"so pin 1234";
+const USER_PIN: &[u8] = b"user pin 1234";
+const LABEL: &str = "backup test";
+
+fn secret(bytes: &[u8]) -> SecretBytes {
+    SecretBytes::copy_from(bytes)
+}
+
+fn pins() -> PinConfig {
+    PinConfig { iterations: 1, ..PinConfig::default() }
+}
+
+fn body() -> Vec<u8> {
+    Entry::new(Category::Admin, "test", Client::Daemon).encode()
+}
+
+fn journal(path: &Path) -> Arc<Journal> {
+    let options = Options { path: path.to_owned(), level: Level::All, known: None };
+    Arc::new(Journal::open(options, Arc::new(SystemClock)).unwrap())
+}
+
+/// The archive of a vault in memory with private objects of these sizes and one public object.
+fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
+    let journal = journal(&folder.join("source.jsonl"));
+    let vault = Vault::in_memory(&pins(), Arc::clone(&journal), Arc::new(SystemClock)).unwrap();
+    vault.ensure_slot(0, "empty", Some("0001")).unwrap();
+    let (token, _) = vault.init_token(0, LABEL, &secret(SO_PIN), "test", |_| body()).unwrap();
+    let so = vault.unlock(token.id, Role::So, &secret(SO_PIN), "test").unwrap();
+    let _user = vault.init_user_pin(&so, &secret(USER_PIN), &body()).unwrap();
+    let mut puts = vec![object(token.id, 0xFF, false, 40)];
+    puts.extend(sizes.iter().enumerate().map(|(number, size)| object(token.id, number as u8, true, *size)));
+    let _commit = vault.commit(Change { puts, deletes: Vec::new() }, Some(&so), &body()).unwrap();
+    let snapshot = vault.snapshot_for_backup().unwrap();
+    let pin = secret(SO_PIN);
+    let request = Request {
+        token: token.id,
+        so_pin: &pin,
+        iterations: 1,
+        created: 1_790_000_000_000_000_000,
+        audit: journal.head(),
+    };
+    let mut bytes = Vec::new();
+    let written = write(&snapshot, &request, &|id| vault.object_count(id), &mut bytes).unwrap();
+    assert_eq!(written.bytes, bytes.len() as u64);
+    assert_eq!(written.generation, vault.generation());
+    let path = folder.join("backup.enc");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn object(token: TokenId, number: u8, private: bool, size: usize) -> ObjectPut {
+    ObjectPut { token, id: ObjectId([number; 16]), private, plaintext: SecretBytes::new(vec![number; size]) }
+}
+
+fn config(folder: &Path) -> Config {
+    let mut written = Written::default();
+    written.token.storage_path = Some(folder.join("store"));
+    written.resolve().unwrap()
+}
+
+fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<super::Restored> {
+    let config = config(folder);
+    let so_pin = secret(pin);
+    restore(&Restore { input, so_pin: &so_pin, config: &config, uid: 1000, clock: Arc::new(SystemClock) })
+}
+
+fn refusal(folder: &Path, bytes: &[u8]) -> crate::Error {
+    let input = folder.join("edited.enc");
+    std::fs::write(&input, bytes).unwrap();
+    let target = folder.join("target");
+    let error = restore_to(&target, &input, SO_PIN).unwrap_err();
+    assert!(!target.exists(), "something was made before the archive was refused");
+    error
+}
+
+/// What an attacker does after an edit: the check sum at the end has no key.
+fn with_right_check_sum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.len() - 32;
+    let digest = Sha256::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&digest);
+    bytes
+}
+
+#[test]
+fn restored_store_opens_with_the_same_pins_and_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[32, 200_000, 0, 1]);
+    for host in ["one", "two"] {
+        let target = folder.path().join(host);
+        let restored = restore_to(&target, &input, SO_PIN).unwrap();
+        let config = config(&target);
+        let journal = journal(&config.audit.log_path);
+        let vault = Vault::open(&config.store, &pins(), journal, Arc::new(SystemClock)).unwrap();
+        assert_eq!(vault.generation(), restored.generation);
+        assert!(restored.generation > restored.archive.generation);
+        let token = vault.token_in_slot(0).unwrap();
+        assert_eq!((token.label.as_str(), token.serial.as_str()), (LABEL, "0001"));
+        assert!(vault.unlock(token.id, Role::So, &secret(SO_PIN), "test").is_ok());
+        let user = vault.unlock(token.id, Role::User, &secret(USER_PIN), "test").unwrap();
+        let mut objects = vault.load_objects(token.id, Some(&user)).unwrap();
+        objects.sort_by_key(|object| object.id);
+        let sizes: Vec<usize> = objects.iter().map(|object| object.plaintext.len()).collect();
+        assert_eq!(sizes, [32, 200_000, 0, 1]);
+        assert!(objects.iter().all(|object| object.plaintext.expose().iter().all(|byte| *byte == object.id.0[0])));
+        assert_eq!(vault.load_objects(token.id, None).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn manifest_says_what_is_in_the_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[10, 20]);
+    let manifest = inspect(&input).unwrap();
+    assert_eq!(manifest, verify(&input, &secret(SO_PIN)).unwrap());
+    let bytes = std::fs::read(&input).unwrap();
+    assert_eq!(manifest.bytes, bytes.len() as u64);
+    assert_eq!(manifest.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes)));
+    assert_eq!(manifest.opened_by, ["\"backup test\" (serial 0001)"]);
+    assert_eq!((manifest.tokens[0].label.as_str(), manifest.tokens[0].objects), (LABEL, 3));
+    assert!(manifest.audit_seq > 0);
+}
+
+#[test]
+fn journal_tells_of_the_restore_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[10]);
+    let target = folder.path().join("host");
+    let config = config(&target);
+    std::fs::create_dir(&target).unwrap();
+    drop(journal(&config.audit.log_path)); // a journal of the store before it
+    let restored = restore_to(&target, &input, SO_PIN).unwrap();
+    let mut seen = Vec::new();
+    visit_file(&restored.journal, |line| {
+        seen.push(line.record.clone());
+        Ok(())
+    })
+    .unwrap();
+    let ops: Vec<&str> = seen.iter().map(|record| record.op.as_str()).collect();
+    assert_eq!(ops, ["journal_open", "journal_open", "restore_begin", "restore"]);
+    let last = &seen[3];
+    assert_eq!(last.detail["backup_audit_head"].to_string(), restored.archive.audit_head);
+    assert_eq!((last.generation, last.rv.as_str()), (restored.generation, "CKR_OK"));
+}
+
+#[test]
+fn occupied_target_is_refused_and_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[10]);
+    let target = folder.path().join("host");
+    restore_to(&target, &input, SO_PIN).unwrap();
+    let store = target.join("store/vault.redb");
+    let before = std::fs::read(&store).unwrap();
+    let error = restore_to(&target, &input, SO_PIN).unwrap_err();
+    assert!(error.detail().unwrap().contains("not empty"), "{error}");
+    assert_eq!(std::fs::read(&store).unwrap(), before);
+}
+
+#[test]
+fn running_daemons_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[10]);
+    let target = folder.path().join("host");
+    std::fs::create_dir(&target).unwrap();
+    let _daemon = journal(&config(&target).audit.log_path);
+    let error = restore_to(&target, &input, SO_PIN).unwrap_err();
+    assert!(error.detail().unwrap().contains("running daemon"), "{error}");
+    assert!(!target.join("store").exists());
+}
+
+#[test]
+fn wrong_pin_says_whose_pin_is_meant_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[10]);
+    let target = folder.path().join("host");
+    for pin in [USER_PIN, b"so pin 1235", b""] {
+        let error = restore_to(&target, &input, pin).unwrap_err();
+        assert_eq!(error.kind(), Kind::PinIncorrect);
+        assert!(error.detail().unwrap().contains(LABEL));
+        assert!(!target.exists());
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(archive(folder.path(), &[10])).unwrap();
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        assert_eq!(refusal(folder.path(), &bytes).kind(), Kind::DataInvalid, "byte {at}");
+        if at < good.len() - 32 {
+            let kind = refusal(folder.path(), &with_right_check_sum(bytes)).kind();
+            assert!(
+                matches!(kind, Kind::DataInvalid | Kind::PinIncorrect),
+                "byte {at}, check sum made right: {kind:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn truncated_and_extended_archives_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(archive(folder.path(), &[10])).unwrap();
+    for len in 0..good.len() {
+        assert_eq!(refusal(folder.path(), &good[..len]).kind(), Kind::DataInvalid, "cut to {len}");
+    }
+    for extra in [&[0_u8][..], &good] {
+        let longer = [&good[..], extra].concat();
+        assert_eq!(refusal(folder.path(), &longer).kind(), Kind::DataInvalid);
+        assert_eq!(refusal(folder.path(), &with_right_check_sum(longer)).kind(), Kind::DataInvalid);
+    }
+    // The body cut, and a trailer that fits it.
+    let trailer = good.len() - TRAILER_LEN;
+    for cut in 1..64 {
+        let bytes = [&good[..trailer - cut], &good[trailer..]].concat();
+        assert_eq!(refusal(folder.path(), &with_right_check_sum(bytes)).kind(), Kind::DataInvalid, "{cut} bytes less");
+    }
+}
+
+#[test]
+fn moved_chunks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(archive(folder.path(), &[200_000, 100_000])).unwrap();
+    let header_len = u32::from_le_bytes(good[8..12].try_into().unwrap()) as usize;
+    let start = PREFIX_LEN + header_len + MAC_LEN;
+    let end = good.len() - TRAILER_LEN;
+    let chunks: Vec<&[u8]> = good[start..end].chunks(CHUNK_LEN + TAG_LEN).collect();
+    assert!(chunks.len() >= 4);
+    let last = chunks.len() - 1;
+    let orders: [(&str, Vec<usize>); 5] = [
+        ("swapped", [1, 0].into_iter().chain(2..=last).collect()),
+        ("dropped", (0..=last).filter(|number| *number != 1).collect()),
+        ("last dropped", (0..last).collect()),
+        ("repeated", [0].into_iter().chain(0..=last).collect()),
+        ("last moved", [last].into_iter().chain(0..last).collect()),
+    ];
+    for (name, order) in orders {
+        let body: Vec<&[u8]> = order.iter().map(|number| chunks[*number]).collect();
+        let bytes = [&good[..start], &body.concat(), &good[end..]].concat();
+        assert_eq!(refusal(folder.path(), &with_right_check_sum(bytes)).kind(), Kind::DataInvalid, "{name}");
+    }
+}
+
+#[test]
+fn chunk_of_another_archive_is_refused() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [mut one, two] = folders.each_ref().map(|folder| std::fs::read(archive(folder.path(), &[10])).unwrap());
+    assert_eq!(one.len(), two.len());
+    let body = one.len() - TRAILER_LEN - 200;
+    let end = one.len() - TRAILER_LEN;
+    one[body..end].copy_from_slice(&two[body..end]);
+    assert_eq!(refusal(folders[0].path(), &with_right_check_sum(one)).kind(), Kind::DataInvalid);
+}
+
+#[test]
+fn newer_format_is_refused_naming_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(archive(folder.path(), &[10])).unwrap();
+    bytes[4] = 3;
+    bytes[6] = 2;
+    let sentence = refusal(folder.path(), &bytes).detail().unwrap().to_owned();
+    assert!(
+        sentence.contains("format 3") && sentence.contains("format 2") && sentence.contains("format 1"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn full_output_is_an_error_at_every_length() {
+    struct Full(usize);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let room = self.0.min(bytes.len());
+            self.0 -= room;
+            if room == 0 && !bytes.is_empty() {
+                Err(std::io::Error::other("no space left on device"))
+            } else {
+                Ok(room)
+            }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::in_memory(&pins(), journal(&folder.path().join("a")), Arc::new(SystemClock)).unwrap();
+    vault.ensure_slot(0, LABEL, None).unwrap();
+    let (token, _) = vault.init_token(0, LABEL, &secret(SO_PIN), "test", |_| body()).unwrap();
+    let snapshot = vault.snapshot_for_backup().unwrap();
+    let pin = secret(SO_PIN);
+    let request =
+        Request { token: token.id, so_pin: &pin, iterations: 1, created: 0, audit: crate::audit::Head::EMPTY };
+    let run = |room| write(&snapshot, &request, &|_| 0, &mut Full(room));
+    let whole = run(usize::MAX).unwrap().bytes as usize;
+    for room in (0..whole).step_by(7).chain([whole - 1]) {
+        assert_eq!(run(room).unwrap_err().kind(), Kind::Device, "{room} bytes of room");
+    }
+    let stranger = Request { token: TokenId([9; 16]), ..request };
+    assert_eq!(write(&snapshot, &stranger, &|_| 0, &mut Vec::new()).unwrap_err().kind(), Kind::ArgumentsBad);
+}
