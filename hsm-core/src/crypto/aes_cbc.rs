@@ -178,3 +178,102 @@ impl CipherStream for CounterStream {
         Ok(Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IV: [u8; 16] = [8; 16];
+
+    fn run(mut stream: Box<dyn CipherStream>, input: &[u8]) -> Result<Vec<u8>> {
+        let mut output = stream.update(input)?;
+        output.extend(stream.finish()?);
+        Ok(output)
+    }
+
+    #[test]
+    fn keys_and_ivs_of_another_length_are_refused() {
+        for len in [0, 8, 15, 17, 33] {
+            assert_eq!(cbc(Direction::Encrypt, Padding::None, &vec![1; len], &IV).err(), Some(Error::KeySize));
+            assert_eq!(ecb(Direction::Encrypt, &vec![1; len]).err(), Some(Error::KeySize));
+            assert_eq!(ctr(&vec![1; len], &IV).err(), Some(Error::KeySize));
+            let wrong_iv = cbc(Direction::Encrypt, Padding::None, &[1; 16], &vec![1; len]);
+            assert_eq!(wrong_iv.err(), Some(Error::InvalidParameter));
+            assert_eq!(ctr(&[1; 16], &vec![1; len]).err(), Some(Error::InvalidParameter));
+        }
+    }
+
+    #[test]
+    fn without_padding_a_part_of_a_block_is_refused_at_the_end() {
+        for len in [1, 15, 17, 31] {
+            let input = vec![0; len];
+            let encrypted = run(cbc(Direction::Encrypt, Padding::None, &[1; 16], &IV).expect("a key"), &input);
+            assert_eq!(encrypted, Err(Error::DataLength));
+            let decrypted = run(ecb(Direction::Decrypt, &[1; 16]).expect("a key"), &input);
+            assert_eq!(decrypted, Err(Error::EncryptedDataLength));
+        }
+        assert_eq!(run(cbc(Direction::Encrypt, Padding::None, &[1; 16], &IV).expect("a key"), &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn every_length_comes_back_in_pieces_of_every_length() {
+        for key_len in [16, 24, 32] {
+            let key = vec![7; key_len];
+            for len in 0..=50 {
+                let message: Vec<u8> = (0..len).collect();
+                let sealed = run(cbc(Direction::Encrypt, Padding::Pkcs7, &key, &IV).expect("a key"), &message);
+                let sealed = sealed.expect("sealed");
+                assert_eq!(sealed.len(), (usize::from(len) / 16 + 1) * 16);
+                for piece in 1..=sealed.len() {
+                    let mut stream = cbc(Direction::Decrypt, Padding::Pkcs7, &key, &IV).expect("a key");
+                    let mut opened = Vec::new();
+                    for part in sealed.chunks(piece) {
+                        opened.extend(stream.update(part).expect("decrypts"));
+                    }
+                    opened.extend(stream.finish().expect("the padding is right"));
+                    assert_eq!(opened, message, "{len} {piece}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ctr_goes_on_across_pieces() {
+        let message: Vec<u8> = (0..100).collect();
+        // The counter's carry runs through the whole block.
+        let whole = run(ctr(&[7; 32], &[0xff; 16]).expect("a key"), &message).expect("encrypts");
+        for piece in 1..=33 {
+            let mut stream = ctr(&[7; 32], &[0xff; 16]).expect("a key");
+            let mut output = Vec::new();
+            message.chunks(piece).for_each(|part| output.extend(stream.update(part).expect("encrypts")));
+            assert_eq!(output, whole, "{piece}");
+            assert_eq!(stream.finish(), Ok(vec![]));
+        }
+    }
+
+    #[test]
+    fn only_the_right_padding_is_taken_off() {
+        let mut block = [0_u8; 16];
+        for fill in 1..=16_u8 {
+            block[16 - usize::from(fill)..].fill(fill);
+            assert_eq!(unpadded_len(&block), Some(16 - usize::from(fill)));
+            for position in 16 - usize::from(fill)..15 {
+                let mut wrong = block;
+                wrong[position] ^= 0x40;
+                assert_eq!(unpadded_len(&wrong), None, "{fill} {position}");
+            }
+        }
+        for last in [0, 17, 18, 32, 128, 255] {
+            assert_eq!(unpadded_len(&[last; 16]), None, "{last}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_padding_and_an_empty_ciphertext_have_their_errors() {
+        let sealed = run(cbc(Direction::Encrypt, Padding::None, &[1; 16], &IV).expect("a key"), &[0; 16]);
+        let open = |input: &[u8]| run(cbc(Direction::Decrypt, Padding::Pkcs7, &[1; 16], &IV).expect("a key"), input);
+        assert_eq!(open(&sealed.expect("sealed")), Err(Error::EncryptedDataInvalid));
+        assert_eq!(open(&[]), Err(Error::EncryptedDataLength));
+        assert_eq!(open(&[0; 17]), Err(Error::EncryptedDataLength));
+    }
+}

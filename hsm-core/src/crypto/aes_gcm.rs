@@ -80,3 +80,84 @@ impl Key {
         Ok(plaintext)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aes_gcm::aead::{AeadInOut, KeyInit, consts::U256};
+
+    use super::*;
+
+    #[test]
+    fn parameters_out_of_range_are_refused() {
+        for tag_bits in [0, 32, 64, 88, 95, 100, 129, 136, u32::MAX] {
+            assert_eq!(Params::new(&[1; 12], &[], tag_bits).err(), Some(Error::InvalidParameter), "{tag_bits}");
+        }
+        for iv_len in [0, 257, 4096] {
+            assert_eq!(Params::new(&vec![1; iv_len], &[], 128).err(), Some(Error::InvalidParameter), "{iv_len}");
+        }
+        for key_len in [0, 15, 17, 31, 33] {
+            assert_eq!(Key::new(&vec![1; key_len]).err(), Some(Error::KeySize), "{key_len}");
+        }
+    }
+
+    #[test]
+    fn every_key_iv_and_tag_length_opens_what_it_sealed() {
+        for key_len in [16, 24, 32] {
+            let key = Key::new(&vec![7; key_len]).expect("a key");
+            for iv_len in [1, 8, 12, 13, 16, 17, 60, 256] {
+                let iv = vec![9; iv_len];
+                for tag_bits in [96, 104, 112, 120, 128] {
+                    let params = Params::new(&iv, b"aad", tag_bits).expect("in range");
+                    let sealed = key.encrypt(&params, b"plaintext").expect("sealed");
+                    assert_eq!(sealed.len(), 9 + params.tag_len());
+                    assert_eq!(key.decrypt(&params, &sealed).expect("opens").expose(), b"plaintext");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_iv_agrees_with_another_implementation() {
+        let (key, iv) = ([3; 32], [5; 256]);
+        let mine = Key::new(&key).expect("a key").encrypt(&Params::new(&iv, b"aad", 128).expect("in range"), b"text");
+        let theirs = ::aes_gcm::AesGcm::<::aes::Aes256, U256>::new(&key.into());
+        let mut buffer = b"text".to_vec();
+        let tag = theirs.encrypt_inout_detached(&iv.into(), b"aad", buffer.as_mut_slice().into()).expect("sealed");
+        buffer.extend_from_slice(&tag);
+        assert_eq!(mine, Ok(buffer));
+    }
+
+    #[test]
+    fn any_change_is_noticed() {
+        let key = Key::new(&[1; 32]).expect("a key");
+        let params = Params::new(&[2; 12], b"aad", 96).expect("in range");
+        let sealed = key.encrypt(&params, b"plaintext").expect("sealed");
+        for position in 0..sealed.len() {
+            let mut wrong = sealed.clone();
+            wrong[position] ^= 0x80;
+            assert_eq!(key.decrypt(&params, &wrong).err(), Some(Error::AuthenticationFailed), "{position}");
+        }
+        let other_aad = Params::new(&[2; 12], b"AAD", 96).expect("in range");
+        assert_eq!(key.decrypt(&other_aad, &sealed).err(), Some(Error::AuthenticationFailed));
+        let other_iv = Params::new(&[3; 12], b"aad", 96).expect("in range");
+        assert_eq!(key.decrypt(&other_iv, &sealed).err(), Some(Error::AuthenticationFailed));
+        let longer_tag = Params::new(&[2; 12], b"aad", 128).expect("in range");
+        assert_eq!(key.decrypt(&longer_tag, &sealed).err(), Some(Error::AuthenticationFailed));
+        assert_eq!(key.decrypt(&params, &sealed[..11]).err(), Some(Error::EncryptedDataLength));
+    }
+
+    #[test]
+    fn a_key_is_not_changed_by_its_uses() {
+        let key = Key::new(&[1; 16]).expect("a key");
+        let long = Params::new(&[2; 200], b"aad", 128).expect("in range");
+        let short = Params::new(&[2; 12], b"", 128).expect("in range");
+        let before = key.encrypt(&short, b"x").expect("sealed");
+        let sealed = key.encrypt(&long, b"y").expect("sealed");
+        assert!(key.decrypt(&short, &sealed).is_err());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| assert_eq!(key.encrypt(&short, b"x"), Ok(before.clone()))));
+            }
+        });
+    }
+}

@@ -94,3 +94,66 @@ where
     };
     Ok(SecretBytes::copy_from(opened.map_err(|_| Error::WrappedKeyInvalid)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::testing::hex;
+
+    /// RFC 3394, section 4.1 and RFC 5649, section 6.
+    #[test]
+    fn the_examples_of_the_documents_hold() {
+        let kek = hex("000102030405060708090a0b0c0d0e0f");
+        let key = hex("00112233445566778899aabbccddeeff");
+        let wrapped = hex("1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5");
+        assert_eq!(wrap(Form::Kw, &kek, &key), Ok(wrapped));
+        let kek = hex("5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8");
+        let key = hex("c37b7e6492584340bed12207808941155068f738");
+        let wrapped = hex("138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a");
+        assert_eq!(wrap(Form::Kwp, &kek, &key), Ok(wrapped));
+    }
+
+    #[test]
+    fn every_length_comes_back() {
+        for kek_len in [16, 24, 32] {
+            let kek = vec![1; kek_len];
+            for len in 1..=72 {
+                let key = vec![9; len];
+                let wrapped = wrap(Form::Kwp, &kek, &key).expect("wraps");
+                assert_eq!(wrapped.len(), wrapped_len(len));
+                assert_eq!(unwrap(Form::Kwp, &kek, &wrapped).expect("opens").expose(), key);
+                let kw = wrap(Form::Kw, &kek, &key);
+                assert_eq!(kw.is_ok(), len >= 16 && len % 8 == 0, "{len}");
+                if let Ok(wrapped) = kw {
+                    assert_eq!(unwrap(Form::Kw, &kek, &wrapped).expect("opens").expose(), key);
+                    assert_eq!(unwrap(Form::Kwp, &kek, &wrapped).err(), Some(Error::WrappedKeyInvalid));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_out_of_range_are_refused() {
+        for form in [Form::Kw, Form::Kwp] {
+            assert_eq!(wrap(form, &[1; 16], &[]), Err(Error::DataLength));
+            assert_eq!(wrap(form, &[1; 20], &[1; 16]), Err(Error::KeySize));
+            assert_eq!(unwrap(form, &[1; 20], &[1; 24]).err(), Some(Error::KeySize));
+            for len in [0, 8, 15, 23, 25] {
+                assert_eq!(unwrap(form, &[1; 16], &vec![1; len]).err(), Some(Error::EncryptedDataLength), "{len}");
+            }
+        }
+        assert_eq!(unwrap(Form::Kw, &[1; 16], &[1; 16]).err(), Some(Error::EncryptedDataLength));
+    }
+
+    #[test]
+    fn any_change_is_noticed() {
+        for form in [Form::Kw, Form::Kwp] {
+            let wrapped = wrap(form, &[1; 32], &[2; 32]).expect("wraps");
+            for position in 0..wrapped.len() {
+                let mut wrong = wrapped.clone();
+                wrong[position] ^= 1;
+                assert_eq!(unwrap(form, &[1; 32], &wrong).err(), Some(Error::WrappedKeyInvalid), "{position}");
+            }
+        }
+    }
+}

@@ -76,3 +76,40 @@ impl Stream {
 pub(crate) fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
     lib::digest(hash.algorithm(), data).as_ref().to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_give_the_digest_of_the_whole() {
+        let data: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for &hash in Hash::ALL {
+            for piece in [1, 63, 64, 65, 127, 128, 129, 1000] {
+                let mut stream = Stream::new(hash);
+                data.chunks(piece).for_each(|part| stream.update(part));
+                assert_eq!(stream.finish(), digest(hash, &data), "{hash:?} {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_continues_alone() {
+        let mut stream = Stream::new(Hash::Sha256);
+        stream.update(b"ab");
+        let mut copy = stream.clone();
+        stream.update(b"c");
+        copy.update(b"d");
+        assert_eq!(stream.finish(), digest(Hash::Sha256, b"abc"));
+        assert_eq!(copy.finish(), digest(Hash::Sha256, b"abd"));
+    }
+
+    #[test]
+    fn lengths_are_the_librarys() {
+        for &hash in Hash::ALL {
+            assert_eq!(hash.output_len(), hash.algorithm().output_len());
+            assert_eq!(hash.block_len(), hash.algorithm().block_len());
+            assert_eq!(digest(hash, b"").len(), hash.output_len());
+        }
+    }
+}

@@ -217,3 +217,116 @@ impl PublicKey {
         self.key.verify(digest, signature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::testing::hex;
+
+    #[test]
+    fn curves_are_found_by_identifier_and_by_name() {
+        for &curve in Curve::ALL {
+            assert_eq!(Curve::from_params(&curve.params_der()), Ok(curve));
+        }
+        for (name, curve) in [("secp256r1", Curve::P256), ("prime256v1", Curve::P256), ("P-521", Curve::P521)] {
+            let der = PrintableStringRef::new(name).expect("printable").to_der().expect("der");
+            assert_eq!(Curve::from_params(&der), Ok(curve), "{name}");
+        }
+        assert_eq!(hex("06082a8648ce3d030107"), Curve::P256.params_der());
+    }
+
+    #[test]
+    fn other_parameters_are_refused() {
+        let name = PrintableStringRef::new("secp256k1").expect("printable").to_der().expect("der");
+        let trailing = [Curve::P256.params_der(), vec![0]].concat();
+        for wrong in [&[][..], &[5, 0], &hex("06052b8104000a"), &hex("30030201 01"), &name, &trailing, &[0xff; 40]] {
+            assert_eq!(Curve::from_params(wrong), Err(Error::UnsupportedCurve), "{wrong:x?}");
+        }
+    }
+
+    #[test]
+    fn digests_of_every_length_sign_and_verify() {
+        for &curve in Curve::ALL {
+            let key = PrivateKey::generate(curve).expect("a key");
+            let public = key.public().expect("public");
+            for len in [0, 1, 20, 28, 31, 32, 33, 48, 64, 65, 66, 67, 200] {
+                let digest = vec![0xc3; len];
+                let signature = key.sign(&digest).expect("signature");
+                assert_eq!(signature.len(), curve.signature_len());
+                assert_eq!(public.verify(&digest, &signature), Ok(()), "{curve:?} {len}");
+                assert_eq!(public.verify(&[1; 32], &signature), Err(Error::SignatureInvalid), "{curve:?} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_digest_is_cut_and_a_short_one_is_not_shifted() {
+        let key = PrivateKey::generate(Curve::P256).expect("a key");
+        let public = key.public().expect("public");
+        let signature = key.sign(&[7; 64]).expect("signature");
+        assert_eq!(public.verify(&[7; 32], &signature), Ok(()), "the leftmost 256 bits count");
+        let signature = key.sign(&[7; 20]).expect("signature");
+        assert_eq!(public.verify(&[vec![0; 12], vec![7; 20]].concat(), &signature), Ok(()), "zeros lead");
+    }
+
+    #[test]
+    fn a_signature_of_another_length_is_told_from_a_wrong_one() {
+        let key = PrivateKey::generate(Curve::P384).expect("a key");
+        let (public, signature) = (key.public().expect("public"), key.sign(&[1; 48]).expect("signature"));
+        assert_eq!(public.verify(&[1; 48], &signature[..95]), Err(Error::SignatureLength));
+        assert_eq!(public.verify(&[1; 48], &[signature, vec![0]].concat()), Err(Error::SignatureLength));
+        assert_eq!(public.verify(&[1; 48], &[0; 96]), Err(Error::SignatureInvalid));
+        assert_eq!(public.verify(&[1; 48], &[0xff; 96]), Err(Error::SignatureInvalid));
+        assert_eq!(public.verify(&[1; 48], &[]), Err(Error::SignatureLength));
+    }
+
+    #[test]
+    fn scalars_out_of_range_and_foreign_points_are_refused() {
+        // SP 800-186, section 3.2.1.3: the order of P-256.
+        let order = hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+        for wrong in [vec![], vec![0; 32], order, vec![0xff; 32], vec![1; 33]] {
+            assert_eq!(PrivateKey::from_scalar(Curve::P256, &wrong, None).err(), Some(Error::InvalidKey));
+        }
+        let one = PrivateKey::from_scalar(Curve::P256, &[0, 0, 1], None).expect("one is a scalar");
+        let longer = PrivateKey::from_scalar(Curve::P256, &[&[0; 40][..], &[1]].concat(), None).expect("zeros lead");
+        assert_eq!(one.point(), longer.point());
+        assert_eq!(one.scalar().expect("scalar").len(), 32);
+        let other = PrivateKey::generate(Curve::P256).expect("a key").point().expect("point");
+        assert_eq!(PrivateKey::from_scalar(Curve::P256, &[1], Some(&other)).err(), Some(Error::InvalidKey));
+        let own = one.point().expect("point");
+        assert!(PrivateKey::from_scalar(Curve::P256, &[1], Some(&own)).is_ok());
+    }
+
+    #[test]
+    fn points_in_other_forms_or_off_the_curve_are_refused() {
+        let point = PrivateKey::generate(Curve::P256).expect("a key").point().expect("point");
+        let read = |bytes: &[u8]| PublicKey::from_point(Curve::P256, bytes).err();
+        assert_eq!(read(&point), None);
+        let compressed = [&[2 + (point[64] & 1)], &point[1..33]].concat();
+        let hybrid = [&[6 + (point[64] & 1)], &point[1..]].concat();
+        let mut off = point.clone();
+        off[64] ^= 1;
+        let too_large = [&[4][..], &[0xff; 64]].concat();
+        for wrong in [&[][..], &[0], &point[1..], &point[..64], &compressed, &hybrid, &off, &too_large, &[4; 65]] {
+            assert_eq!(read(wrong), Some(Error::InvalidKey), "{wrong:x?}");
+        }
+        assert_eq!(PublicKey::from_point(Curve::P384, &point).err(), Some(Error::InvalidKey));
+    }
+
+    #[test]
+    fn one_key_signs_in_many_threads_at_once() {
+        let key = PrivateKey::generate(Curve::P256).expect("a key");
+        let public = key.public().expect("public");
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let (key, public) = (&key, &public);
+                scope.spawn(move || {
+                    for round in 0..32 {
+                        let digest = [thread * 32 + round; 32];
+                        assert_eq!(public.verify(&digest, &key.sign(&digest).expect("signature")), Ok(()));
+                    }
+                });
+            }
+        });
+    }
+}

@@ -95,3 +95,39 @@ impl PublicKey {
         key.verify(message, signature).map_err(|_| Error::SignatureInvalid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_the_identifier_or_the_name() {
+        assert_eq!(check_params(PARAMS_DER), Ok(()));
+        assert_eq!(check_params(b"\x13\x0cedwards25519"), Ok(()));
+        for wrong in [&b""[..], b"\x13\x0aedwards448", b"\x06\x03\x2b\x65\x71", b"\x06\x03\x2b\x65\x70\x00"] {
+            assert_eq!(check_params(wrong), Err(Error::UnsupportedCurve));
+        }
+    }
+
+    #[test]
+    fn a_generated_key_signs_and_its_seed_gives_it_back() {
+        let key = PrivateKey::generate().expect("a key");
+        let again = PrivateKey::from_seed(key.seed().expose()).expect("a seed");
+        let signature = key.sign(b"message").expect("signature");
+        assert_eq!(again.sign(b"message"), Ok(signature.clone()));
+        let public = key.public().expect("public");
+        assert_eq!(public.verify(b"message", &signature), Ok(()));
+        assert_eq!(public.verify(b"other", &signature), Err(Error::SignatureInvalid));
+        assert_eq!(public.verify(b"message", &signature[1..]), Err(Error::SignatureLength));
+    }
+
+    #[test]
+    fn seeds_and_points_of_another_length_are_refused_and_no_point_verifies_nothing() {
+        for len in [0, 31, 33, 64] {
+            assert_eq!(PrivateKey::from_seed(&vec![1; len]).err(), Some(Error::InvalidKey));
+            assert_eq!(PublicKey::from_bytes(&vec![1; len]).err(), Some(Error::InvalidKey));
+        }
+        let none = PublicKey::from_bytes(&[0xff; 32]).expect("32 bytes");
+        assert_eq!(none.verify(b"", &[0; 64]), Err(Error::SignatureInvalid));
+    }
+}

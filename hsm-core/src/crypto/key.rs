@@ -213,3 +213,213 @@ fn write_spki(oid: ObjectIdentifier, parameters: Option<AnyRef<'_>>, bytes: &[u8
     let info = SubjectPublicKeyInfoRef { algorithm: AlgorithmIdentifierRef { oid, parameters }, subject_public_key };
     info.to_der().map_err(|_| Error::Internal)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::crypto::testing::hex;
+    use crate::crypto::{Hash, digest, ecdsa::Curve, ml_dsa::ParameterSet};
+
+    /// One key per algorithm and size.
+    fn keys() -> Vec<(String, PrivateKey)> {
+        let mut keys = Vec::new();
+        keys.push(("RSA".to_owned(), PrivateKey::Rsa(rsa::PrivateKey::generate(2048, rsa::F4).expect("a key"))));
+        for &curve in Curve::ALL {
+            let key = ecdsa::PrivateKey::generate(curve).expect("a key");
+            keys.push((format!("{curve:?}"), PrivateKey::Ec(key)));
+        }
+        keys.push(("Ed25519".to_owned(), PrivateKey::Edwards(eddsa::PrivateKey::generate().expect("a key"))));
+        for &set in ParameterSet::ALL {
+            let key = ml_dsa::PrivateKey::generate(set).expect("a key");
+            keys.push((format!("{set:?}"), PrivateKey::MlDsa(key)));
+        }
+        keys
+    }
+
+    /// The output of `openssl` over the input, or nothing if there is no such tool or it refuses.
+    fn openssl(arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+        let mut child = Command::new("openssl")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        child.stdin.take().expect("a pipe").write_all(input).expect("the tool reads");
+        let output = child.wait_with_output().expect("the tool ends");
+        output.status.success().then_some(output.stdout)
+    }
+
+    fn has_openssl(test: &str) -> bool {
+        let found = openssl(&["version"], &[]).is_some();
+        if !found {
+            let mut error = std::io::stderr().lock();
+            writeln!(error, "SKIPPED {test}: openssl not found").expect("stderr");
+        }
+        found
+    }
+
+    #[test]
+    fn keys_come_back_from_their_der() {
+        for (name, key) in keys() {
+            let stored = key.to_pkcs8().expect("der");
+            let again = PrivateKey::from_pkcs8(stored.expose()).expect("reads");
+            assert!(again.to_pkcs8().expect("der") == stored, "{name}");
+            let public = key.public().expect("public").to_spki().expect("der");
+            let public_again = PublicKey::from_spki(&public).expect("reads");
+            assert_eq!(public_again.to_spki().expect("der"), public, "{name}");
+            assert_eq!(again.public().expect("public").to_spki().expect("der"), public, "{name}");
+        }
+    }
+
+    #[test]
+    fn der_with_trailing_or_missing_bytes_is_refused() {
+        for (name, key) in keys() {
+            let private = key.to_pkcs8().expect("der").expose().to_vec();
+            let public = key.public().expect("public").to_spki().expect("der");
+            for wrong in [[private.clone(), vec![0]].concat(), private[..private.len() - 1].to_vec(), vec![]] {
+                assert_eq!(PrivateKey::from_pkcs8(&wrong).err(), Some(Error::InvalidKey), "{name}");
+            }
+            for wrong in [[public.clone(), vec![0]].concat(), public[..public.len() - 1].to_vec(), vec![]] {
+                assert_eq!(PublicKey::from_spki(&wrong).err(), Some(Error::InvalidKey), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_private_key_with_another_public_point_is_refused() {
+        let key = ecdsa::PrivateKey::generate(Curve::P256).expect("a key");
+        let mut der = PrivateKey::Ec(key).to_pkcs8().expect("der").expose().to_vec();
+        let last = der.len() - 1;
+        der[last] ^= 1;
+        assert_eq!(PrivateKey::from_pkcs8(&der).err(), Some(Error::InvalidKey));
+    }
+
+    #[test]
+    fn curves_that_are_not_offered_are_named_as_such() {
+        let key = ecdsa::PrivateKey::generate(Curve::P384).expect("a key");
+        let (oid, other) = (hex("06052b81040022"), hex("06052b8104000a"));
+        let swap = |der: &[u8]| {
+            let at = der.windows(oid.len()).position(|window| window == oid).expect("the identifier is there");
+            [&der[..at], &other, &der[at + oid.len()..]].concat()
+        };
+        let key = PrivateKey::Ec(key);
+        let private = swap(key.to_pkcs8().expect("der").expose());
+        assert_eq!(PrivateKey::from_pkcs8(&private).err(), Some(Error::UnsupportedCurve));
+        let public = swap(&key.public().expect("public").to_spki().expect("der"));
+        assert_eq!(PublicKey::from_spki(&public).err(), Some(Error::UnsupportedCurve));
+    }
+
+    /// RFC 8410, section 7 (with its public key, section 10.3) and a copy whose public key is another.
+    #[test]
+    fn the_ed25519_example_with_a_public_key_is_read_and_checked() {
+        let der =
+            hex("3072020101300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842\
+                       a01f301d060a2a864886f70d01090914310f0c0d437572646c6520436861697273\
+                       81210019bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1");
+        let key = PrivateKey::from_pkcs8(&der).expect("reads");
+        // The canonical form has neither attributes nor public key: the section's first example.
+        let short =
+            hex("302e020100300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842");
+        assert_eq!(key.to_pkcs8().expect("der").expose(), short);
+        let mut wrong = der;
+        let last = wrong.len() - 1;
+        wrong[last] ^= 1;
+        assert_eq!(PrivateKey::from_pkcs8(&wrong).err(), Some(Error::InvalidKey));
+    }
+
+    #[test]
+    fn ml_dsa_keys_are_54_bytes_and_the_other_forms_are_judged() {
+        for &set in ParameterSet::ALL {
+            let key = ml_dsa::PrivateKey::generate(set).expect("a key");
+            let (seed, expanded) = (key.seed(), key.expanded().expect("expanded"));
+            let stored = PrivateKey::MlDsa(key).to_pkcs8().expect("der");
+            assert_eq!(stored.len(), 54);
+            let octets = |bytes: &[u8]| OctetStringRef::new(bytes).expect("short").to_der().expect("der");
+            let wrap = |inner: &[u8]| write_pkcs8(set.oid(), None, inner).expect("der");
+            let only_expanded = wrap(&octets(expanded.expose()));
+            assert_eq!(PrivateKey::from_pkcs8(only_expanded.expose()).err(), Some(Error::SeedMissing));
+            let both = |seed: &[u8], expanded: &[u8]| {
+                let body = [octets(seed), octets(expanded)].concat();
+                let any = der::asn1::Any::new(Tag::Sequence, body).expect("short").to_der().expect("der");
+                PrivateKey::from_pkcs8(wrap(&any).expose())
+            };
+            let read = both(seed.expose(), expanded.expose()).expect("both agree");
+            assert!(read.to_pkcs8().expect("der") == stored);
+            let mut other = expanded.expose().to_vec();
+            other[200] ^= 1;
+            assert_eq!(both(seed.expose(), &other).err(), Some(Error::InvalidKey));
+        }
+    }
+
+    #[test]
+    fn other_algorithms_and_parameters_are_refused() {
+        // X25519, id-RSASSA-PSS without parameters, and an RSA key whose NULL is missing.
+        let x25519 =
+            hex("302e020100300506032b656e04220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842");
+        assert_eq!(PrivateKey::from_pkcs8(&x25519).err(), Some(Error::InvalidKey));
+        let PrivateKey::Rsa(key) = PrivateKey::from_pkcs8(include_bytes!("../../testdata/selftest_rsa_2048.pk8"))
+            .expect("the test key is valid")
+        else {
+            panic!("another key")
+        };
+        let inner = key.to_pkcs1_der().expect("der");
+        let pss = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+        for (oid, parameters) in [(pss, None), (RSA_OID, None)] {
+            let der = write_pkcs8(oid, parameters, inner.expose()).expect("der");
+            assert_eq!(PrivateKey::from_pkcs8(der.expose()).err(), Some(Error::InvalidKey));
+        }
+    }
+
+    #[test]
+    fn openssl_reads_our_keys_and_verifies_with_them() {
+        if !has_openssl("openssl_reads_our_keys_and_verifies_with_them") {
+            return;
+        }
+        // ML-DSA needs OpenSSL 3.5, so it is compared by the Wycheproof vectors only.
+        for (name, key) in keys().into_iter().filter(|(_, key)| !matches!(key, PrivateKey::MlDsa(_))) {
+            let stored = key.to_pkcs8().expect("der");
+            let public = openssl(&["pkey", "-inform", "DER", "-pubout", "-outform", "DER"], stored.expose());
+            assert_eq!(public, Some(key.public().expect("public").to_spki().expect("der")), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_and_signatures_of_openssl_are_read() {
+        if !has_openssl("keys_and_signatures_of_openssl_are_read") {
+            return;
+        }
+        let rows: [(&[&str], bool); 5] = [
+            (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], true),
+            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], true),
+            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], true),
+            (&["-algorithm", "ED25519"], true),
+            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"], false),
+        ];
+        for (arguments, offered) in rows {
+            let der = openssl(&[&["genpkey", "-outform", "DER"], arguments].concat(), &[]).expect("a key");
+            let der = openssl(&["pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER"], &der);
+            let key = PrivateKey::from_pkcs8(&der.expect("a PKCS#8 key"));
+            assert_eq!(key.is_ok(), offered, "{arguments:?}");
+            if let Ok(key) = key {
+                let public = key.public().expect("public").to_spki().expect("der");
+                assert!(PublicKey::from_spki(&public).is_ok(), "{arguments:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stored_key_signs_as_before() {
+        let key = ecdsa::PrivateKey::generate(Curve::P521).expect("a key");
+        let public = key.public().expect("public");
+        let stored = PrivateKey::Ec(key).to_pkcs8().expect("der");
+        let PrivateKey::Ec(again) = PrivateKey::from_pkcs8(stored.expose()).expect("reads") else {
+            panic!("another key")
+        };
+        let digest = digest::digest(Hash::Sha512, b"message");
+        assert_eq!(public.verify(&digest, &again.sign(&digest).expect("signature")), Ok(()));
+    }
+}

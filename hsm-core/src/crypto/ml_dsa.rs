@@ -199,3 +199,69 @@ impl PublicKey {
         self.key.verify(message, context, signature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hedged_signatures_differ_and_deterministic_ones_do_not() {
+        for &set in ParameterSet::ALL {
+            let key = PrivateKey::generate(set).expect("a key");
+            let public = key.public().expect("public");
+            let sign = |hedge| key.sign(b"message", b"context", hedge).expect("signature");
+            assert_ne!(sign(Hedge::Random), sign(Hedge::Random));
+            assert_eq!(sign(Hedge::Deterministic), sign(Hedge::Deterministic));
+            for hedge in [Hedge::Random, Hedge::Deterministic] {
+                let signature = sign(hedge);
+                assert_eq!(signature.len(), set.signature_len());
+                assert_eq!(public.verify(b"message", b"context", &signature), Ok(()));
+                assert_eq!(public.verify(b"message", b"", &signature), Err(Error::SignatureInvalid));
+                assert_eq!(public.verify(b"other", b"context", &signature), Err(Error::SignatureInvalid));
+                assert_eq!(public.verify(b"message", b"context", &signature[1..]), Err(Error::SignatureLength));
+            }
+        }
+    }
+
+    #[test]
+    fn a_context_has_at_most_255_bytes() {
+        let key = PrivateKey::generate(ParameterSet::MlDsa44).expect("a key");
+        let public = key.public().expect("public");
+        for hedge in [Hedge::Random, Hedge::Deterministic] {
+            let signature = key.sign(b"m", &[7; 255], hedge).expect("signature");
+            assert_eq!(public.verify(b"m", &[7; 255], &signature), Ok(()));
+            assert_eq!(key.sign(b"m", &[7; 256], hedge), Err(Error::InvalidParameter));
+            assert_eq!(public.verify(b"m", &[7; 256], &signature), Err(Error::InvalidParameter));
+        }
+    }
+
+    #[test]
+    fn keys_of_another_length_are_refused() {
+        for &set in ParameterSet::ALL {
+            for len in [0, 31, 33, set.expanded_len()] {
+                assert_eq!(PrivateKey::from_seed(set, &vec![1; len]).err(), Some(Error::InvalidKey));
+            }
+            for len in [0, set.public_len() - 1, set.public_len() + 1] {
+                assert_eq!(PublicKey::from_bytes(set, &vec![1; len]).err(), Some(Error::InvalidKey));
+            }
+        }
+    }
+
+    #[test]
+    fn one_key_signs_in_many_threads_at_once() {
+        let key = PrivateKey::generate(ParameterSet::MlDsa44).expect("a key");
+        let public = key.public().expect("public");
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let (key, public) = (&key, &public);
+                scope.spawn(move || {
+                    for round in 0..8 {
+                        let message = [thread, round];
+                        let signature = key.sign(&message, &[], Hedge::Random).expect("signature");
+                        assert_eq!(public.verify(&message, &[], &signature), Ok(()));
+                    }
+                });
+            }
+        });
+    }
+}

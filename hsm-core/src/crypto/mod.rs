@@ -19,6 +19,8 @@ pub(crate) mod ml_dsa;
 pub(crate) mod rng;
 pub(crate) mod rsa;
 pub(crate) mod selftest;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use digest::Hash;
 pub(crate) use ffi::Direction;
@@ -93,13 +95,13 @@ pub(crate) trait CipherStream: Send {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+mod testing {
     //! Hexadecimal text for the tests of this room.
 
     use data_encoding::HEXLOWER_PERMISSIVE;
 
     /// The bytes of a hexadecimal text; white space is skipped.
-    pub(in crate::crypto) fn hex(text: &str) -> Vec<u8> {
+    pub(super) fn hex(text: &str) -> Vec<u8> {
         let digits: String = text.chars().filter(|character| !character.is_whitespace()).collect();
         HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).expect("hexadecimal digits")
     }

@@ -16,3 +16,14 @@ pub(crate) fn secret(len: usize) -> Result<SecretBytes> {
     fill(secret.expose_mut())?;
     Ok(secret)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_draws_differ_and_an_empty_one_is_allowed() {
+        assert!(secret(32).expect("random") != secret(32).expect("random"));
+        assert!(secret(0).expect("random").is_empty());
+    }
+}
