@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The stage of the acceptance tests: daemons on temporary stores, the module loaded as any application loads it, external tools.
+//!
+//! Black box: nothing here depends on our own crates. The tests know binaries, a shared library, files and exit codes, as users do.
+
+pub mod daemon;
+pub mod module;
+pub mod raw;
+pub mod tools;
+pub mod worker;
+pub mod world;

@@ -1,0 +1,30 @@
+# The frame of the workspace. `make` or `make help` lists the targets; everything else lives in scripts/ and in cargo.
+CARGO ?= cargo
+export CARGO
+
+.PHONY: help demo test bench fmt lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+demo: ## build in release mode and walk through the whole system in ./var/demo (KEEP=1 leaves it running)
+	@KEEP="$(KEEP)" scripts/demo
+
+test: ## install the test tools (as root), build, and run every test of the workspace
+	@scripts/test
+
+bench: ## our module beside SoftHSM2: C_Sign P-256, RSA-2048, Ed25519 at 1, 2 and 8 threads
+	@scripts/bench
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: ## formatting, clippy with warnings as errors, and cargo-deny when it is installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null 2>&1; then cargo-deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
+
+clean: ## remove build products, the demo's state and the test tools' environment
+	@scripts/demo --stop
+	$(CARGO) clean
+	rm -rf var .venv

@@ -1,0 +1,92 @@
+//! The audit journal: it tells what happened, verifies as it is, and does not verify when a byte of it was changed.
+
+use std::fs;
+
+use acceptance::tools::available;
+use acceptance::world::{PIN, SO_PIN, World};
+
+fn eventful() -> Option<World> {
+    if !available("journal", "pkcs11-tool") {
+        return None;
+    }
+    let world = World::start();
+    world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", "recorded"]).ok();
+    world.pkcs11_tool(["--token-label", "test", "--login", "--pin", "wrong-pin-000", "-O"]).refused();
+    Some(world)
+}
+
+#[test]
+fn the_journal_verifies_while_the_daemon_runs_and_after_it_stopped() {
+    let Some(mut world) = eventful() else { return };
+    world.admin(["audit", "verify"]).ok();
+    world.stop_daemon();
+    world.admin(["audit", "verify"]).ok();
+}
+
+#[test]
+fn the_journal_is_json_lines_and_holds_what_happened_but_no_secret() {
+    let Some(world) = eventful() else { return };
+    let text = fs::read_to_string(world.journal()).expect("the journal");
+    assert!(text.lines().count() >= 4, "{text}");
+    for line in text.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert!(record.is_object(), "{line}");
+    }
+    for secret in [PIN, SO_PIN, "wrong-pin-000"] {
+        assert!(!text.contains(secret), "the journal holds {secret:?}");
+    }
+    let lower = text.to_lowercase();
+    for word in ["generate", "login"] {
+        assert!(lower.contains(word), "nothing about {word:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn a_changed_deleted_or_swapped_line_is_found() {
+    let Some(mut world) = eventful() else { return };
+    world.stop_daemon();
+    let good = fs::read(world.journal()).expect("the journal");
+    let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
+    let middle = lines.len() / 2;
+    let mut changed: Vec<(String, Vec<u8>)> = Vec::new();
+    for at in [10, good.len() / 2, good.len() - 10] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x01;
+        changed.push((format!("byte {at}"), bytes));
+    }
+    let without: Vec<&[u8]> = lines.iter().enumerate().filter(|(at, _)| *at != middle).map(|(_, line)| *line).collect();
+    changed.push(("a deleted line".into(), without.concat()));
+    let mut swapped = lines.clone();
+    swapped.swap(middle, middle - 1);
+    changed.push(("swapped lines".into(), swapped.concat()));
+    let mut doubled = lines.clone();
+    doubled.insert(middle, lines[middle]);
+    changed.push(("a doubled line".into(), doubled.concat()));
+    for (what, bytes) in changed {
+        fs::write(world.journal(), bytes).expect("our own directory");
+        let verdict = world.admin(["audit", "verify"]);
+        assert!(!verdict.status.success(), "{what} was not found: {verdict}");
+        verdict.refused();
+    }
+    fs::write(world.journal(), &good).expect("our own directory");
+    world.admin(["audit", "verify"]).ok();
+}
+
+#[test]
+fn a_daemon_does_not_go_on_with_a_changed_journal() {
+    let Some(mut world) = eventful() else { return };
+    world.stop_daemon();
+    let mut bytes = fs::read(world.journal()).expect("the journal");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x01;
+    fs::write(world.journal(), bytes).expect("our own directory");
+    world.refused_start().says("audit");
+}
+
+#[test]
+fn the_export_holds_every_record() {
+    let Some(world) = eventful() else { return };
+    let exported = world.admin(["audit", "export"]).ok().text();
+    let records = exported.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
+    assert!(records >= 4, "{exported}");
+}

@@ -1,0 +1,5 @@
+//! Backup of a running token, restore elsewhere, and everything that must be refused on the way; the journal that tells the story.
+
+mod drill;
+mod journal;
+mod tamper;

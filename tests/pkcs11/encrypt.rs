@@ -1,0 +1,150 @@
+//! Encryption and decryption (PKCS#11 v3.0 §5.8 and §5.9).
+
+use acceptance::module::{SESSION, Token, aes, import_aes, refused};
+use acceptance::raw::{Raw, Room};
+use acceptance::{module, module_test};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::Attribute;
+use cryptoki_sys::{CKM_AES_CBC_PAD, CKR_BUFFER_TOO_SMALL, CKR_OK, CKR_OPERATION_NOT_INITIALIZED};
+use data_encoding::HEXLOWER;
+
+const BOTH: [Attribute; 2] = [Attribute::Encrypt(true), Attribute::Decrypt(true)];
+
+fn gcm<'a>(iv: &'a mut [u8], aad: &'a [u8]) -> Mechanism<'a> {
+    Mechanism::AesGcm(GcmParams::new(iv, aad, 128.into()).expect("lengths fit"))
+}
+
+module_test! {
+    fn aes_gcm_round_trips_and_refuses_what_was_changed(_world) {
+        let token = Token::open();
+        let session = token.user();
+        for len_bytes in [16, 24, 32] {
+            let key = aes(&session, len_bytes, &BOTH).expect("a key");
+            for (turn, text) in [&b""[..], b"x", &[7; 1000]].into_iter().enumerate() {
+                let mut iv = [u8::try_from(turn).expect("small"); 12];
+                let mut sealed = session.encrypt(&gcm(&mut iv, b"header"), key, text).expect("encrypts");
+                assert_eq!(sealed.len(), text.len() + 16);
+                assert_eq!(session.decrypt(&gcm(&mut iv, b"header"), key, &sealed).expect("decrypts"), text);
+                assert_changed_is_refused(refused(session.decrypt(&gcm(&mut iv, b"other"), key, &sealed)));
+                *sealed.last_mut().expect("a tag") ^= 1;
+                assert_changed_is_refused(refused(session.decrypt(&gcm(&mut iv, b"header"), key, &sealed)));
+            }
+        }
+    }
+}
+
+fn assert_changed_is_refused(rv: RvError) {
+    assert!(matches!(rv, RvError::EncryptedDataInvalid), "{rv:?}");
+}
+
+module_test! {
+    fn aes_gcm_gives_the_published_answer(_world) {
+        // Test case 4 of the GCM specification (McGrew and Viega): AES-128, 96-bit IV.
+        let token = Token::open();
+        let session = token.user();
+        let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).expect("hex");
+        let key = import_aes(&session, &hex("feffe9928665731c6d6a8f9467308308"), &BOTH).expect("a key");
+        let text = hex(concat!(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72",
+            "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+        ));
+        let aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        let mut iv = hex("cafebabefacedbaddecaf888");
+        let sealed = session.encrypt(&gcm(&mut iv, &aad), key, &text).expect("encrypts");
+        let expected = concat!(
+            "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e",
+            "21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091",
+            "5bc94fbc3221a5db94fae95ae7121a47"
+        );
+        assert_eq!(HEXLOWER.encode(&sealed), expected);
+    }
+}
+
+module_test! {
+    fn aes_cbc_pad_round_trips_in_one_part_and_in_many(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let key = aes(&session, 32, &BOTH).expect("a key");
+        let mechanism = Mechanism::AesCbcPad([9; 16]);
+        for len in [0, 1, 15, 16, 17, 1000] {
+            let text = vec![0x41; len];
+            let sealed = session.encrypt(&mechanism, key, &text).expect("encrypts");
+            assert_eq!(sealed.len(), (len / 16 + 1) * 16);
+            assert_eq!(session.decrypt(&mechanism, key, &sealed).expect("decrypts"), text);
+            session.encrypt_init(&mechanism, key).expect("init");
+            let mut parts = Vec::new();
+            for chunk in text.chunks(7) {
+                parts.extend(session.encrypt_update(chunk).expect("update"));
+            }
+            parts.extend(session.encrypt_final().expect("final"));
+            assert_eq!(parts, sealed, "{len} bytes in parts");
+            session.decrypt_init(&mechanism, key).expect("init");
+            let mut parts = Vec::new();
+            for chunk in sealed.chunks(5) {
+                parts.extend(session.decrypt_update(chunk).expect("update"));
+            }
+            parts.extend(session.decrypt_final().expect("final"));
+            assert_eq!(parts, text, "{len} bytes in parts");
+        }
+    }
+}
+
+module_test! {
+    fn cbc_ciphertext_of_a_wrong_length_is_refused(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let key = aes(&session, 16, &BOTH).expect("a key");
+        for bad in [&[0; 15][..], &[0; 17]] {
+            let rv = refused(session.decrypt(&Mechanism::AesCbcPad([0; 16]), key, bad));
+            assert!(matches!(rv, RvError::EncryptedDataLenRange | RvError::EncryptedDataInvalid), "{}: {rv:?}", bad.len());
+        }
+    }
+}
+
+module_test! {
+    fn a_size_query_and_a_small_buffer_keep_the_encryption(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let key = aes(&session, 16, &BOTH).expect("a key").handle();
+        let handle = session.handle();
+        assert_eq!(raw.encrypt_init(handle, CKM_AES_CBC_PAD, &[0; 16], key), CKR_OK);
+        let query = raw.encrypt(handle, &[1; 20], Room::Query);
+        assert!(query.rv == CKR_OK && query.len >= 32, "{query:?}");
+        assert_eq!(raw.encrypt(handle, &[1; 20], Room::Bytes(8)).rv, CKR_BUFFER_TOO_SMALL);
+        let sealed = raw.encrypt(handle, &[1; 20], Room::Bytes(query.len));
+        assert_eq!((sealed.rv, sealed.len), (CKR_OK, 32));
+        assert_eq!(raw.encrypt(handle, &[1; 20], Room::Bytes(64)).rv, CKR_OPERATION_NOT_INITIALIZED);
+    }
+}
+
+module_test! {
+    fn rsa_oaep_round_trips(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let (public, private) = module::rsa(&session, 2048, SESSION).expect("a key");
+        let oaep = || {
+            let params = PkcsOaepParams::new(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, PkcsOaepSource::empty());
+            Mechanism::RsaPkcsOaep(params)
+        };
+        let sealed = session.encrypt(&oaep(), public, b"a session key").expect("encrypts");
+        assert_eq!(session.decrypt(&oaep(), private, &sealed).expect("decrypts"), b"a session key");
+        let mut changed = sealed;
+        changed[100] ^= 1;
+        let rv = refused(session.decrypt(&oaep(), private, &changed));
+        assert!(matches!(rv, RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange), "{rv:?}");
+    }
+}
+
+module_test! {
+    fn a_key_without_the_flag_does_not_encrypt(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let key = aes(&session, 16, &[Attribute::Encrypt(false), Attribute::Decrypt(true)]).expect("a key");
+        let rv = refused(session.encrypt(&Mechanism::AesCbcPad([0; 16]), key, b"no"));
+        assert!(matches!(rv, RvError::KeyFunctionNotPermitted), "{rv:?}");
+    }
+}

@@ -1,0 +1,16 @@
+//! The PKCS#11 door, as applications meet it: one file per chapter of the standard (the names of pkcs11-shim/src/fns), and then
+//! the stories that cross chapters: other programs (interop), other processes (isolation), fork, and a daemon that is away.
+
+mod daemon_away;
+mod digest;
+mod encrypt;
+mod fork;
+mod general;
+mod interop;
+mod isolation;
+mod key;
+mod object;
+mod random;
+mod session;
+mod sign;
+mod slot;

@@ -1,0 +1,263 @@
+//! Signatures and MACs (PKCS#11 v3.0 §5.13 and §5.15): every mechanism that the module lists for signing, and the rules that say
+//! when an operation ends.
+
+use acceptance::module::{Pair, SESSION, Token, refused};
+use acceptance::raw::{Raw, Room};
+use acceptance::{module, module_test};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::MlDsaParameterSetType;
+use cryptoki::session::Session;
+use cryptoki_sys::*;
+
+/// Which key a row signs with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Key {
+    Rsa,
+    Ec,
+    Ed25519,
+    Secret,
+    MlDsa,
+}
+
+/// Whether a row's mechanism hashes (any length, many parts) or signs what it is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    One,
+    Many,
+}
+
+fn pss(hash: MechanismType, mgf: PkcsMgfType, salt_len: u64) -> PkcsPssParams {
+    PkcsPssParams { hash_alg: hash, mgf, s_len: salt_len.into() }
+}
+
+fn rows() -> Vec<(CK_MECHANISM_TYPE, Key, Parts, Mechanism<'static>)> {
+    let pss256 = || pss(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, 32);
+    let pss384 = || pss(MechanismType::SHA384, PkcsMgfType::MGF1_SHA384, 48);
+    let pss512 = || pss(MechanismType::SHA512, PkcsMgfType::MGF1_SHA512, 64);
+    let pure = || SignAdditionalContext::new(HedgeType::Preferred, None);
+    vec![
+        (CKM_RSA_PKCS, Key::Rsa, Parts::One, Mechanism::RsaPkcs),
+        (CKM_SHA256_RSA_PKCS, Key::Rsa, Parts::Many, Mechanism::Sha256RsaPkcs),
+        (CKM_SHA384_RSA_PKCS, Key::Rsa, Parts::Many, Mechanism::Sha384RsaPkcs),
+        (CKM_SHA512_RSA_PKCS, Key::Rsa, Parts::Many, Mechanism::Sha512RsaPkcs),
+        (CKM_RSA_PKCS_PSS, Key::Rsa, Parts::One, Mechanism::RsaPkcsPss(pss256())),
+        (CKM_SHA256_RSA_PKCS_PSS, Key::Rsa, Parts::Many, Mechanism::Sha256RsaPkcsPss(pss256())),
+        (CKM_SHA384_RSA_PKCS_PSS, Key::Rsa, Parts::Many, Mechanism::Sha384RsaPkcsPss(pss384())),
+        (CKM_SHA512_RSA_PKCS_PSS, Key::Rsa, Parts::Many, Mechanism::Sha512RsaPkcsPss(pss512())),
+        (CKM_ECDSA, Key::Ec, Parts::One, Mechanism::Ecdsa),
+        (CKM_ECDSA_SHA256, Key::Ec, Parts::Many, Mechanism::EcdsaSha256),
+        (CKM_ECDSA_SHA384, Key::Ec, Parts::Many, Mechanism::EcdsaSha384),
+        (CKM_ECDSA_SHA512, Key::Ec, Parts::Many, Mechanism::EcdsaSha512),
+        (CKM_EDDSA, Key::Ed25519, Parts::One, Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519))),
+        (CKM_SHA256_HMAC, Key::Secret, Parts::Many, Mechanism::Sha256Hmac),
+        (CKM_SHA384_HMAC, Key::Secret, Parts::Many, Mechanism::Sha384Hmac),
+        (CKM_SHA512_HMAC, Key::Secret, Parts::Many, Mechanism::Sha512Hmac),
+        (CKM_ML_DSA, Key::MlDsa, Parts::One, Mechanism::MlDsa(pure())),
+    ]
+}
+
+fn key_for(session: &Session, key: Key) -> Pair {
+    let pair = match key {
+        Key::Rsa => module::rsa(session, 2048, SESSION),
+        Key::Ec => module::ec(session, module::P256, SESSION),
+        Key::Ed25519 => module::ed25519(session, SESSION),
+        Key::Secret => module::hmac_key(session, 32).map(|key| (key, key)),
+        Key::MlDsa => module::ml_dsa(session, MlDsaParameterSetType::ML_DSA_44, SESSION),
+    };
+    pair.unwrap_or_else(|e| panic!("{key:?}: {e}"))
+}
+
+module_test! {
+    fn every_listed_signing_mechanism_verifies_its_own_output_and_no_other(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let mut keys = std::collections::HashMap::new();
+        let rows = rows();
+        for (number, key, parts, mechanism) in &rows {
+            let (public, private) = *keys.entry(*key).or_insert_with(|| key_for(&session, *key));
+            let data = [0x5a; 32];
+            let mut signature = session.sign(mechanism, private, &data).unwrap_or_else(|e| panic!("{number:#x}: {e}"));
+            session.verify(mechanism, public, &data, &signature).unwrap_or_else(|e| panic!("{number:#x}: {e}"));
+            let other = refused(session.verify(mechanism, public, &[0xa5; 32], &signature));
+            assert!(matches!(other, RvError::SignatureInvalid), "{number:#x}, other data: {other:?}");
+            *signature.last_mut().expect("a signature is not empty") ^= 1;
+            let flipped = refused(session.verify(mechanism, public, &data, &signature));
+            assert!(matches!(flipped, RvError::SignatureInvalid), "{number:#x}, flipped bit: {flipped:?}");
+            signature.pop();
+            let short = refused(session.verify(mechanism, public, &data, &signature));
+            assert!(matches!(short, RvError::SignatureLenRange | RvError::SignatureInvalid), "{number:#x}, short: {short:?}");
+            if *parts == Parts::Many {
+                session.sign_init(mechanism, private).expect("init");
+                session.sign_update(b"in two ").expect("update");
+                session.sign_update(b"parts").expect("update");
+                let signature = session.sign_final().unwrap_or_else(|e| panic!("{number:#x}: {e}"));
+                session.verify(mechanism, public, b"in two parts", &signature).unwrap_or_else(|e| panic!("{number:#x}: {e}"));
+                session.verify_init(mechanism, public).expect("init");
+                session.verify_update(b"in two parts").expect("update");
+                session.verify_final(&signature).unwrap_or_else(|e| panic!("{number:#x}: {e}"));
+            }
+        }
+        for number in raw.mechanisms(token.slot.id()).expect("the list") {
+            let signs = raw.mechanism_flags(token.slot.id(), number).expect("the info") & CKF_SIGN != 0;
+            assert!(!signs || rows.iter().any(|row| row.0 == number), "{number:#x} is listed for signing and has no row here");
+        }
+    }
+}
+
+module_test! {
+    fn curves_and_sizes_of_the_issue_sign(_world) {
+        let token = Token::open();
+        let session = token.user();
+        for (curve, len) in [(module::P256, 64), (module::P384, 96), (module::P521, 132)] {
+            let (public, private) = module::ec(&session, curve, SESSION).expect("a key");
+            let signature = session.sign(&Mechanism::EcdsaSha384, private, b"curve").expect("signs");
+            assert_eq!(signature.len(), len);
+            session.verify(&Mechanism::EcdsaSha384, public, b"curve", &signature).expect("verifies");
+        }
+        let (public, private) = module::rsa(&session, 3072, SESSION).expect("a key");
+        let signature = session.sign(&Mechanism::Sha256RsaPkcs, private, b"size").expect("signs");
+        assert_eq!(signature.len(), 384);
+        session.verify(&Mechanism::Sha256RsaPkcs, public, b"size", &signature).expect("verifies");
+    }
+}
+
+module_test! {
+    fn ml_dsa_signs_in_all_parameter_sets_and_binds_its_context(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let sets = [
+            (MlDsaParameterSetType::ML_DSA_44, 2420),
+            (MlDsaParameterSetType::ML_DSA_65, 3309),
+            (MlDsaParameterSetType::ML_DSA_87, 4627),
+        ];
+        for (set, len) in sets {
+            let (public, private) = module::ml_dsa(&session, set, SESSION).expect("a key");
+            let with = |context| Mechanism::MlDsa(SignAdditionalContext::new(HedgeType::Preferred, context));
+            let signature = session.sign(&with(None), private, b"post-quantum").expect("signs");
+            assert_eq!(signature.len(), len, "{set}");
+            session.verify(&with(None), public, b"post-quantum", &signature).expect("verifies");
+            let bound = session.sign(&with(Some(b"invoice")), private, b"post-quantum").expect("signs with a context");
+            session.verify(&with(Some(b"invoice")), public, b"post-quantum", &bound).expect("verifies with it");
+            let otherwise = refused(session.verify(&with(Some(b"receipt")), public, b"post-quantum", &bound));
+            assert!(matches!(otherwise, RvError::SignatureInvalid), "{set}: {otherwise:?}");
+        }
+    }
+}
+
+module_test! {
+    fn signatures_verify_outside_the_token(_world) {
+        // A second implementation checks what the first one made.
+        use ring::signature as outside;
+        let token = Token::open();
+        let session = token.user();
+        let data = b"verified by someone else";
+        let ec_rows: [(&[u8], Mechanism, &dyn outside::VerificationAlgorithm); 2] = [
+            (module::P256, Mechanism::EcdsaSha256, &outside::ECDSA_P256_SHA256_FIXED),
+            (module::P384, Mechanism::EcdsaSha384, &outside::ECDSA_P384_SHA384_FIXED),
+        ];
+        for (curve, mechanism, algorithm) in ec_rows {
+            let (public, private) = module::ec(&session, curve, SESSION).expect("a key");
+            let signature = session.sign(&mechanism, private, data).expect("signs");
+            let point = module::ec_point(&session, public);
+            outside::UnparsedPublicKey::new(algorithm, point).verify(data, &signature).expect("verifies outside");
+        }
+        let (public, private) = module::ed25519(&session, SESSION).expect("a key");
+        let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
+        let signature = session.sign(&mechanism, private, data).expect("signs");
+        let point = module::ec_point(&session, public);
+        outside::UnparsedPublicKey::new(&outside::ED25519, point).verify(data, &signature).expect("verifies outside");
+    }
+}
+
+module_test! {
+    fn an_operation_ends_as_the_standard_says(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (_, private) = module::ec(&session, module::P256, SESSION).expect("a key");
+        let (handle, key) = (session.handle(), private.handle());
+        let sign = |room| raw.sign(handle, &[3; 32], room);
+
+        assert_eq!(sign(Room::Bytes(64)).rv, CKR_OPERATION_NOT_INITIALIZED);
+        assert_eq!(raw.sign_init(handle, CKM_ECDSA, key), CKR_OK);
+        assert_eq!(raw.sign_init(handle, CKM_ECDSA, key), CKR_OPERATION_ACTIVE);
+        // A length query and a buffer that is too small keep it.
+        assert_eq!((sign(Room::Query).rv, sign(Room::Query).len), (CKR_OK, 64));
+        let small = sign(Room::Bytes(63));
+        assert_eq!((small.rv, small.len), (CKR_BUFFER_TOO_SMALL, 64));
+        // A larger buffer is fine, and success ends it.
+        let signed = sign(Room::Bytes(200));
+        assert_eq!((signed.rv, signed.len), (CKR_OK, 64));
+        assert_eq!(sign(Room::Bytes(64)).rv, CKR_OPERATION_NOT_INITIALIZED);
+        // NULL instead of a mechanism cancels.
+        assert_eq!(raw.sign_init(handle, CKM_ECDSA, key), CKR_OK);
+        assert_eq!(raw.sign_init_null(handle, key), CKR_OK);
+        assert_eq!(sign(Room::Bytes(64)).rv, CKR_OPERATION_NOT_INITIALIZED);
+    }
+}
+
+module_test! {
+    fn an_error_ends_a_multi_part_signature_too(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (_, private) = module::ec(&session, module::P256, SESSION).expect("a key");
+        let (handle, key) = (session.handle(), private.handle());
+        assert_eq!(raw.sign_init(handle, CKM_ECDSA_SHA256, key), CKR_OK);
+        assert_eq!(raw.sign_update(handle, b"part"), CKR_OK);
+        // C_Sign cannot finish what C_SignUpdate began.
+        assert_eq!(raw.sign(handle, b"x", Room::Bytes(64)).rv, CKR_OPERATION_ACTIVE);
+        let query = raw.sign_final(handle, Room::Query);
+        if query.rv == CKR_OK {
+            assert_eq!(query.len, 64);
+            assert_eq!(raw.sign_final(handle, Room::Bytes(10)).rv, CKR_BUFFER_TOO_SMALL);
+            assert_eq!(raw.sign_final(handle, Room::Bytes(64)).rv, CKR_OK);
+        }
+        assert_eq!(raw.sign_final(handle, Room::Bytes(64)).rv, CKR_OPERATION_NOT_INITIALIZED);
+        assert_eq!(raw.sign_update(handle, b"part"), CKR_OPERATION_NOT_INITIALIZED);
+    }
+}
+
+module_test! {
+    fn a_key_does_only_what_it_is_for(_world) {
+        use cryptoki::object::Attribute;
+        let token = Token::open();
+        let session = token.user();
+        let (public, private) = module::ec(&session, module::P256, SESSION).expect("a key");
+        let (_, rsa) = module::rsa(&session, 2048, SESSION).expect("a key");
+        let mute = [Attribute::Token(false), Attribute::Private(true), Attribute::Sign(false), Attribute::Derive(true)];
+        let open = [Attribute::Token(false), Attribute::EcParams(module::P256.into())];
+        let (_, mute) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &open, &mute).expect("a key that cannot sign");
+        let rows = [
+            ("a key without CKA_SIGN", Mechanism::EcdsaSha256, mute),
+            ("an RSA key", Mechanism::EcdsaSha256, rsa),
+            ("an EC key", Mechanism::Sha256RsaPkcs, private),
+            ("a public key", Mechanism::EcdsaSha256, public),
+        ];
+        for (what, mechanism, key) in rows {
+            let rv = refused(session.sign(&mechanism, key, b"no"));
+            let right = matches!(
+                rv,
+                RvError::KeyFunctionNotPermitted | RvError::KeyTypeInconsistent | RvError::KeyHandleInvalid
+            );
+            assert!(right, "{what}: {rv:?}");
+        }
+        session.sign(&Mechanism::EcdsaSha256, private, b"yes").expect("no refused call left an operation behind");
+    }
+}
+
+module_test! {
+    fn raw_signatures_refuse_data_of_the_wrong_length(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let (_, rsa) = module::rsa(&session, 2048, SESSION).expect("a key");
+        let long = refused(session.sign(&Mechanism::RsaPkcs, rsa, &[0; 246]));
+        assert!(matches!(long, RvError::DataLenRange), "{long:?}");
+        session.sign(&Mechanism::RsaPkcs, rsa, &[0; 245]).expect("eleven bytes below the modulus is the limit");
+    }
+}

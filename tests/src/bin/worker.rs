@@ -1,0 +1,156 @@
+//! The other process of the acceptance tests: an application that has loaded the module and obeys lines on its standard input.
+//! One line in, one line out (`create` says one line for every key): `ok ...` or `error NAME`.
+
+use std::io::{BufRead, Write};
+
+use acceptance::module::{self, Token};
+use acceptance::world::{LABEL, PIN};
+use cryptoki::context::Pkcs11;
+use cryptoki::error::Error;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+
+fn main() {
+    let mut worker =
+        Worker { pkcs11: module::load(), raw: acceptance::raw::Raw::load(&module::path()), sessions: Vec::new() };
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match worker.obey(&words) {
+            Ok(answer) => say(&format!("ok {answer}")),
+            Err(error) => say(&format!("error {error}")),
+        }
+    }
+}
+
+/// One line, written at once: what was not written whole was not said.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A test that no longer listens has seen what it wanted.
+    if out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+struct Worker {
+    pkcs11: Pkcs11,
+    raw: acceptance::raw::Raw,
+    sessions: Vec<Session>,
+}
+
+impl Worker {
+    fn obey(&mut self, words: &[&str]) -> Result<String, Error> {
+        match words {
+            // A new session: its handle.
+            ["open"] => {
+                self.sessions.push(self.pkcs11.open_rw_session(self.slot()?)?);
+                Ok(self.session()?.handle().to_string())
+            }
+            ["login"] => self.session()?.login(UserType::User, Some(&module::pin(PIN))).map(|()| String::new()),
+            ["logout"] => self.session()?.logout().map(|()| String::new()),
+            ["state"] => Ok(format!("{:?}", self.session()?.get_session_info()?.session_state())),
+            // The state of any session handle, as a number, or the CKR.
+            ["state-of", handle] => Ok(match self.raw.session_state(number(handle)) {
+                Ok(state) => format!("state {state}"),
+                Err(rv) => format!("rv {rv:#x}"),
+            }),
+            // A session object that no other application may see.
+            ["session-object", label] => {
+                let (_, private) = module::ec(self.session()?, module::P256, module::Place { token: false, label })?;
+                Ok(private.handle().to_string())
+            }
+            ["token-key", label] => {
+                let (_, private) = module::ec(self.session()?, module::P256, module::token_object(label))?;
+                Ok(private.handle().to_string())
+            }
+            ["count", label] => {
+                Ok(self.session()?.find_objects(&[Attribute::Label(label.as_bytes().into())])?.len().to_string())
+            }
+            ["sign-with-handle", handle] => {
+                let session = self.session()?.handle();
+                let rv = self.raw.sign_init(session, cryptoki_sys::CKM_ECDSA, number(handle));
+                Ok(format!("rv {:#x}", if rv == 0 { self.raw.sign(session, &[7; 32], ROOM).rv } else { rv }))
+            }
+            ["sign", label, threads, count] => self.sign(label, number(threads), number(count)),
+            // Creates keys until it cannot; says every label after the module has acknowledged it.
+            ["create", prefix] => self.create(prefix),
+            // The labels of all private keys of the token.
+            ["labels"] => self.labels(),
+            _ => Ok("unknown line".to_owned()),
+        }
+    }
+
+    fn slot(&self) -> Result<Slot, Error> {
+        for slot in self.pkcs11.get_slots_with_initialized_token()? {
+            if self.pkcs11.get_token_info(slot)?.label().trim_end() == LABEL {
+                return Ok(slot);
+            }
+        }
+        Err(Error::InvalidValue)
+    }
+
+    fn session(&self) -> Result<&Session, Error> {
+        self.sessions.last().ok_or(Error::InvalidValue)
+    }
+
+    /// `threads` threads with a session each make `count` signatures each; every one is verified by another implementation.
+    fn sign(&self, label: &str, threads: u64, count: u64) -> Result<String, Error> {
+        let find =
+            |class| self.session()?.find_objects(&[Attribute::Class(class), Attribute::Label(label.as_bytes().into())]);
+        let private = find(ObjectClass::PRIVATE_KEY)?[0];
+        let point = module::ec_point(self.session()?, find(ObjectClass::PUBLIC_KEY)?[0]);
+        let public = ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_FIXED, point);
+        let token = Token { pkcs11: self.pkcs11.clone(), slot: self.slot()? };
+        let verified = std::thread::scope(|scope| {
+            let one = |thread: u64| {
+                let (token, public) = (&token, &public);
+                move || -> Result<u64, Error> {
+                    let session = token.session();
+                    for turn in 0..count {
+                        let message = format!("process {} thread {thread} turn {turn}", std::process::id());
+                        let signature = session.sign(&Mechanism::EcdsaSha256, private, message.as_bytes())?;
+                        public.verify(message.as_bytes(), &signature).map_err(|_| Error::InvalidValue)?;
+                    }
+                    Ok(count)
+                }
+            };
+            let running: Vec<_> = (0..threads).map(|thread| scope.spawn(one(thread))).collect();
+            running
+                .into_iter()
+                .map(|thread| thread.join().expect("a signing thread does not panic"))
+                .sum::<Result<u64, Error>>()
+        });
+        verified.map(|count| count.to_string())
+    }
+
+    fn create(&self, prefix: &str) -> Result<String, Error> {
+        let session = self.session()?;
+        for turn in 0u64.. {
+            let label = format!("{prefix}-{turn}");
+            module::ec(session, module::P256, module::token_object(&label))?;
+            say(&label);
+        }
+        Ok(String::new())
+    }
+
+    fn labels(&self) -> Result<String, Error> {
+        let session = self.session()?;
+        let mut labels = Vec::new();
+        for key in session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)])? {
+            for attribute in session.get_attributes(key, &[AttributeType::Label])? {
+                if let Attribute::Label(label) = attribute {
+                    labels.push(String::from_utf8_lossy(&label).into_owned());
+                }
+            }
+        }
+        Ok(labels.join(" "))
+    }
+}
+
+const ROOM: acceptance::raw::Room = acceptance::raw::Room::Bytes(256);
+
+fn number(word: &str) -> u64 {
+    word.parse().expect("the tests say numbers")
+}

@@ -1,0 +1,364 @@
+//! The C functions themselves, for stories that a well-mannered binding cannot tell: size queries, buffers that are too small, dead
+//! handles, NULL arguments, the hot loop of the benchmark. The only room of this crate with `unsafe`; its methods are safe to call
+//! with any values, because every pointer they pass is made from a live Rust value.
+#![expect(unsafe_code, reason = "calling a PKCS#11 module is calling C")]
+
+use std::path::Path;
+use std::ptr;
+
+use cryptoki_sys::{
+    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_INTERFACE, CK_MECHANISM, CK_MECHANISM_INFO,
+    CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_ULONG,
+    CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKR_OK, CKU_USER, Pkcs11,
+};
+
+/// What a call that returns bytes left: its CKR, the length that it reported, and the bytes if it was given room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The return value.
+    pub rv: CK_RV,
+    /// The length that the call wrote.
+    pub len: usize,
+    /// The first `len` bytes of the room, when the call succeeded with one.
+    pub bytes: Vec<u8>,
+}
+
+/// How much room a call is given for its output.
+#[derive(Debug, Clone, Copy)]
+pub enum Room {
+    /// A NULL pointer: how long would it be?
+    Query,
+    /// A buffer of so many bytes.
+    Bytes(usize),
+}
+
+/// A loaded module.
+pub struct Raw {
+    module: Pkcs11,
+}
+
+impl Raw {
+    /// Loads a module.
+    ///
+    /// # Panics
+    /// When the file is not a PKCS#11 module.
+    pub fn load(path: &Path) -> Raw {
+        // SAFETY: the file is a PKCS#11 module; loading it runs no code but its own initialisers.
+        Raw { module: unsafe { Pkcs11::new(path) }.expect("the module loads") }
+    }
+
+    /// C_Initialize with CKF_OS_LOCKING_OK.
+    pub fn initialize(&self) -> CK_RV {
+        self.initialize_with(CKF_OS_LOCKING_OK, None)
+    }
+
+    /// C_Initialize with these flags and, maybe, a non-NULL pReserved.
+    pub fn initialize_with(&self, flags: CK_ULONG, reserved: Option<&mut u8>) -> CK_RV {
+        let reserved = reserved.map_or(ptr::null_mut(), |byte| ptr::from_mut(byte).cast());
+        let mut args = CK_C_INITIALIZE_ARGS {
+            CreateMutex: None,
+            DestroyMutex: None,
+            LockMutex: None,
+            UnlockMutex: None,
+            flags,
+            pReserved: reserved,
+        };
+        // SAFETY: `args` lives through the call.
+        unsafe { self.module.C_Initialize(ptr::from_mut(&mut args).cast()) }
+    }
+
+    /// C_Initialize(NULL).
+    pub fn initialize_null(&self) -> CK_RV {
+        // SAFETY: NULL is a legal argument.
+        unsafe { self.module.C_Initialize(ptr::null_mut()) }
+    }
+
+    /// C_Finalize(NULL).
+    pub fn finalize(&self) -> CK_RV {
+        // SAFETY: NULL is the legal argument.
+        unsafe { self.module.C_Finalize(ptr::null_mut()) }
+    }
+
+    /// C_GetSlotList with a token present.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn slots(&self) -> Result<Vec<CK_SLOT_ID>, CK_RV> {
+        let mut count: CK_ULONG = 256;
+        let mut slots = vec![0; 256];
+        // SAFETY: `slots` has room for `count` entries.
+        done(unsafe { self.module.C_GetSlotList(1, slots.as_mut_ptr(), &mut count) })?;
+        slots.truncate(usize::try_from(count).unwrap_or(0));
+        Ok(slots)
+    }
+
+    /// C_OpenSession, R/W.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn open_session(&self, slot: CK_SLOT_ID) -> Result<CK_SESSION_HANDLE, CK_RV> {
+        let mut session = 0;
+        let flags = CKF_SERIAL_SESSION | CKF_RW_SESSION;
+        // SAFETY: no callback; `session` receives the handle.
+        done(unsafe { self.module.C_OpenSession(slot, flags, ptr::null_mut(), None, &mut session) })?;
+        Ok(session)
+    }
+
+    /// C_CloseSession.
+    pub fn close_session(&self, session: CK_SESSION_HANDLE) -> CK_RV {
+        // SAFETY: a handle is a number.
+        unsafe { self.module.C_CloseSession(session) }
+    }
+
+    /// C_GetSessionInfo: the state.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn session_state(&self, session: CK_SESSION_HANDLE) -> Result<CK_ULONG, CK_RV> {
+        let mut info = CK_SESSION_INFO::default();
+        // SAFETY: `info` lives through the call.
+        done(unsafe { self.module.C_GetSessionInfo(session, &mut info) })?;
+        Ok(info.state)
+    }
+
+    /// C_Login as the user.
+    pub fn login(&self, session: CK_SESSION_HANDLE, pin: &str) -> CK_RV {
+        self.login_as(session, CKU_USER, pin)
+    }
+
+    /// C_Login as any kind of user.
+    pub fn login_as(&self, session: CK_SESSION_HANDLE, user: CK_ULONG, pin: &str) -> CK_RV {
+        let mut pin = pin.as_bytes().to_vec();
+        // SAFETY: `pin` lives through the call and has the stated length.
+        unsafe { self.module.C_Login(session, user, pin.as_mut_ptr(), len(&pin)) }
+    }
+
+    /// C_Logout.
+    pub fn logout(&self, session: CK_SESSION_HANDLE) -> CK_RV {
+        // SAFETY: a handle is a number.
+        unsafe { self.module.C_Logout(session) }
+    }
+
+    /// C_InitToken.
+    pub fn init_token(&self, slot: CK_SLOT_ID, so_pin: &str, label: &str) -> CK_RV {
+        let mut pin = so_pin.as_bytes().to_vec();
+        let mut padded = [b' '; 32];
+        padded[..label.len().min(32)].copy_from_slice(&label.as_bytes()[..label.len().min(32)]);
+        // SAFETY: `pin` has the stated length; the label has the 32 bytes that the standard fixes.
+        unsafe { self.module.C_InitToken(slot, pin.as_mut_ptr(), len(&pin), padded.as_mut_ptr()) }
+    }
+
+    /// C_GetMechanismList.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn mechanisms(&self, slot: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>, CK_RV> {
+        let mut count: CK_ULONG = 0;
+        // SAFETY: a NULL list asks for the count.
+        done(unsafe { self.module.C_GetMechanismList(slot, ptr::null_mut(), &mut count) })?;
+        let mut list = vec![0; usize::try_from(count).unwrap_or(0)];
+        // SAFETY: `list` has room for `count` entries.
+        done(unsafe { self.module.C_GetMechanismList(slot, list.as_mut_ptr(), &mut count) })?;
+        list.truncate(usize::try_from(count).unwrap_or(0));
+        Ok(list)
+    }
+
+    /// C_GetMechanismInfo: the flags.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn mechanism_flags(&self, slot: CK_SLOT_ID, mechanism: CK_MECHANISM_TYPE) -> Result<CK_ULONG, CK_RV> {
+        let mut info = CK_MECHANISM_INFO::default();
+        // SAFETY: `info` lives through the call.
+        done(unsafe { self.module.C_GetMechanismInfo(slot, mechanism, &mut info) })?;
+        Ok(info.flags)
+    }
+
+    /// C_SignInit with a mechanism that takes no parameter.
+    pub fn sign_init(&self, session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_TYPE, key: CK_OBJECT_HANDLE) -> CK_RV {
+        let mut mechanism = CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        // SAFETY: `mechanism` lives through the call.
+        unsafe { self.module.C_SignInit(session, &mut mechanism, key) }
+    }
+
+    /// C_SignInit(NULL mechanism).
+    pub fn sign_init_null(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> CK_RV {
+        // SAFETY: NULL is what the story is about.
+        unsafe { self.module.C_SignInit(session, ptr::null_mut(), key) }
+    }
+
+    /// C_Sign.
+    pub fn sign(&self, session: CK_SESSION_HANDLE, data: &[u8], room: Room) -> Output {
+        let mut data = data.to_vec();
+        output(room, |out, out_len| {
+            // SAFETY: `data` has the stated length; `out` is NULL or has `*out_len` bytes.
+            unsafe { self.module.C_Sign(session, data.as_mut_ptr(), len(&data), out, out_len) }
+        })
+    }
+
+    /// C_Sign into the caller's buffer: what the benchmark's loop does. The number of bytes written.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn sign_into(&self, session: CK_SESSION_HANDLE, data: &mut [u8], out: &mut [u8]) -> Result<usize, CK_RV> {
+        let mut out_len = len(out);
+        // SAFETY: both buffers have the stated lengths.
+        done(unsafe { self.module.C_Sign(session, data.as_mut_ptr(), len(data), out.as_mut_ptr(), &mut out_len) })?;
+        Ok(usize::try_from(out_len).unwrap_or(0))
+    }
+
+    /// C_SignUpdate.
+    pub fn sign_update(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> CK_RV {
+        let mut data = data.to_vec();
+        // SAFETY: `data` has the stated length.
+        unsafe { self.module.C_SignUpdate(session, data.as_mut_ptr(), len(&data)) }
+    }
+
+    /// C_SignFinal.
+    pub fn sign_final(&self, session: CK_SESSION_HANDLE, room: Room) -> Output {
+        // SAFETY: `out` is NULL or has `*out_len` bytes.
+        output(room, |out, out_len| unsafe { self.module.C_SignFinal(session, out, out_len) })
+    }
+
+    /// C_DigestInit.
+    pub fn digest_init(&self, session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_TYPE) -> CK_RV {
+        let mut mechanism = CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        // SAFETY: `mechanism` lives through the call.
+        unsafe { self.module.C_DigestInit(session, &mut mechanism) }
+    }
+
+    /// C_Digest.
+    pub fn digest(&self, session: CK_SESSION_HANDLE, data: &[u8], room: Room) -> Output {
+        let mut data = data.to_vec();
+        output(room, |out, out_len| {
+            // SAFETY: `data` has the stated length; `out` is NULL or has `*out_len` bytes.
+            unsafe { self.module.C_Digest(session, data.as_mut_ptr(), len(&data), out, out_len) }
+        })
+    }
+
+    /// C_EncryptInit with an initialisation vector as its parameter.
+    pub fn encrypt_init(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        iv: &[u8],
+        key: CK_OBJECT_HANDLE,
+    ) -> CK_RV {
+        let mut iv = iv.to_vec();
+        let mut mechanism = CK_MECHANISM { mechanism, pParameter: iv.as_mut_ptr().cast(), ulParameterLen: len(&iv) };
+        // SAFETY: `mechanism` and its parameter live through the call.
+        unsafe { self.module.C_EncryptInit(session, &mut mechanism, key) }
+    }
+
+    /// C_Encrypt.
+    pub fn encrypt(&self, session: CK_SESSION_HANDLE, data: &[u8], room: Room) -> Output {
+        let mut data = data.to_vec();
+        output(room, |out, out_len| {
+            // SAFETY: `data` has the stated length; `out` is NULL or has `*out_len` bytes.
+            unsafe { self.module.C_Encrypt(session, data.as_mut_ptr(), len(&data), out, out_len) }
+        })
+    }
+
+    /// C_GetAttributeValue of one attribute.
+    pub fn attribute(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        attribute: CK_ULONG,
+        room: Room,
+    ) -> Output {
+        output(room, |out, out_len| {
+            // SAFETY: `out_len` points to the length of `out`.
+            let ul_value_len = unsafe { *out_len };
+            let mut row = CK_ATTRIBUTE { type_: attribute, pValue: out.cast(), ulValueLen: ul_value_len };
+            // SAFETY: `row` lives through the call; its value is NULL or has the stated length.
+            let rv = unsafe { self.module.C_GetAttributeValue(session, object, &mut row, 1) };
+            // SAFETY: `out_len` is the caller's live variable.
+            unsafe { *out_len = row.ulValueLen };
+            rv
+        })
+    }
+
+    /// C_DestroyObject.
+    pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> CK_RV {
+        // SAFETY: handles are numbers.
+        unsafe { self.module.C_DestroyObject(session, object) }
+    }
+
+    /// The names and versions of C_GetInterfaceList.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn interfaces(&self) -> Result<Vec<(String, u8, u8)>, CK_RV> {
+        let mut count: CK_ULONG = 0;
+        // SAFETY: a NULL list asks for the count.
+        done(unsafe { self.module.C_GetInterfaceList(ptr::null_mut(), &mut count) })?;
+        let empty = CK_INTERFACE { pInterfaceName: ptr::null_mut(), pFunctionList: ptr::null_mut(), flags: 0 };
+        let mut list = vec![empty; usize::try_from(count).unwrap_or(0)];
+        // SAFETY: `list` has room for `count` entries.
+        done(unsafe { self.module.C_GetInterfaceList(list.as_mut_ptr(), &mut count) })?;
+        Ok(list.iter().map(described).collect())
+    }
+
+    /// C_GetInterface("PKCS 11", NULL, flags): the version of what it gives.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn interface(&self, flags: CK_ULONG) -> Result<(String, u8, u8), CK_RV> {
+        let mut name = *b"PKCS 11\0";
+        let mut interface: *mut CK_INTERFACE = ptr::null_mut();
+        // SAFETY: the name ends with NUL; `interface` receives a pointer into the module.
+        done(unsafe { self.module.C_GetInterface(name.as_mut_ptr().cast(), ptr::null_mut(), &mut interface, flags) })?;
+        // SAFETY: the module answered CKR_OK, so the pointer leads to an interface that lives as long as the module.
+        Ok(described(unsafe { &*interface }))
+    }
+
+    /// How many entries of the 2.40 function list are NULL, of how many.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn null_functions(&self) -> Result<(usize, usize), CK_RV> {
+        let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
+        // SAFETY: `list` receives a pointer into the module.
+        done(unsafe { self.module.C_GetFunctionList(&mut list) })?;
+        let words = size_of::<CK_FUNCTION_LIST>() / size_of::<usize>();
+        // SAFETY: the list is a version (padded to one word) and then nothing but function pointers, and lives with the module.
+        let words = unsafe { std::slice::from_raw_parts(list.cast::<usize>(), words) };
+        let functions = &words[1..];
+        Ok((functions.iter().filter(|word| **word == 0).count(), functions.len()))
+    }
+}
+
+fn described(interface: &CK_INTERFACE) -> (String, u8, u8) {
+    // SAFETY: an interface's name is a C string and its function list begins with a version, both alive with the module.
+    let (name, version) = unsafe {
+        let name = std::ffi::CStr::from_ptr(interface.pInterfaceName.cast());
+        (name.to_string_lossy().into_owned(), *interface.pFunctionList.cast::<cryptoki_sys::CK_VERSION>())
+    };
+    (name, version.major, version.minor)
+}
+
+fn output(room: Room, call: impl FnOnce(*mut u8, *mut CK_ULONG) -> CK_RV) -> Output {
+    let mut buffer = match room {
+        Room::Query => Vec::new(),
+        Room::Bytes(count) => vec![0; count],
+    };
+    let pointer = if matches!(room, Room::Query) { ptr::null_mut() } else { buffer.as_mut_ptr() };
+    let mut out_len = len(&buffer);
+    let rv = call(pointer, &mut out_len);
+    let out_len = usize::try_from(out_len).unwrap_or(usize::MAX);
+    if rv == CKR_OK {
+        buffer.truncate(out_len)
+    } else {
+        buffer.clear()
+    }
+    Output { rv, len: out_len, bytes: buffer }
+}
+
+fn done(rv: CK_RV) -> Result<(), CK_RV> {
+    if rv == CKR_OK { Ok(()) } else { Err(rv) }
+}
+
+fn len(bytes: &[u8]) -> CK_ULONG {
+    CK_ULONG::try_from(bytes.len()).expect("CK_ULONG is as wide as a pointer here")
+}

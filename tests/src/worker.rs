@@ -1,0 +1,85 @@
+//! Another application: a process of its own that has loaded the module and obeys one line at a time. Its other half is
+//! `bin/worker.rs`. A test says a line and gets one line back, beginning with `ok` or with `error`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use crate::world::World;
+
+/// A running worker. Dropping it kills it, as a vanishing application would.
+pub struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts a worker beside a world; it loads and initialises the module at once.
+    ///
+    /// # Panics
+    /// When the process cannot be started.
+    pub fn start(world: &World) -> Worker {
+        let mut command = world.command(program());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the worker starts");
+        let input = child.stdin.take().expect("stdin is piped");
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Worker { child, input, output }
+    }
+
+    /// Says a line without waiting for the answer.
+    ///
+    /// # Panics
+    /// When the worker is gone.
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("the worker listens");
+    }
+
+    /// The next line that the worker says; nothing when it has ended.
+    pub fn hear(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line).unwrap_or(0);
+        // A line that was cut short was not said.
+        (read > 0 && line.ends_with('\n')).then(|| line.trim_end().to_owned())
+    }
+
+    /// Says a line and gives the answer.
+    ///
+    /// # Panics
+    /// When the worker is gone.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.say(line);
+        self.hear().unwrap_or_else(|| panic!("the worker ended at {line:?}"))
+    }
+
+    /// Says a line and gives what follows `ok `.
+    ///
+    /// # Panics
+    /// When the answer is an error.
+    #[track_caller]
+    pub fn ok(&mut self, line: &str) -> String {
+        let answer = self.ask(line);
+        let Some(rest) = answer.strip_prefix("ok") else { panic!("{line:?}: {answer}") };
+        rest.trim().to_owned()
+    }
+
+    /// Ends it with SIGKILL: no C_Finalize, no goodbye.
+    pub fn vanish(mut self) {
+        self.child.kill().expect("the worker runs");
+        self.child.wait().expect("the worker can be waited for");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+// Built together with the tests, into the directory above theirs (`deps`).
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the test binary is running");
+    let dir = test.parent().and_then(|deps| deps.parent()).expect("test binaries lie in target/<profile>/deps");
+    dir.join("acceptance-worker")
+}

@@ -1,0 +1,260 @@
+//! A world of its own for one test: a temporary directory with configuration, store and journal, and the daemon that serves it.
+//!
+//! The module keeps one state per process and finds its daemon by an environment variable. A test that loads the module therefore
+//! runs in a process of its own, with a world of its own: [`module_test!`](crate::module_test) starts the test binary once more
+//! for that one test.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::daemon::{Daemon, binary, end_left_over};
+use crate::module;
+use crate::tools::{self, Finished};
+
+/// The label of the token that a world initialises.
+pub const LABEL: &str = "test";
+/// Its user PIN.
+pub const PIN: &str = "user-pin-1234";
+/// Its security officer's PIN.
+pub const SO_PIN: &str = "so-pin-12345678";
+
+/// The longest that a test in its own process may take.
+const OWN_PROCESS_LIMIT: Duration = Duration::from_secs(240);
+const CHILD: &str = "ACCEPTANCE_CHILD";
+const CHILD_DIR: &str = "ACCEPTANCE_DIR";
+
+/// One directory, one configuration, at most one running daemon.
+pub struct World {
+    dir: PathBuf,
+    daemon: Option<Daemon>,
+    // Last: the directory goes after the daemon.
+    _owned: Option<TempDir>,
+}
+
+impl World {
+    /// A running daemon with one initialised token, in the default profile.
+    pub fn start() -> World {
+        World::blank().initialised()
+    }
+
+    /// A running daemon with a slot that holds no initialised token.
+    pub fn blank() -> World {
+        let mut world = World::unstarted();
+        world.start_daemon();
+        world
+    }
+
+    /// A configuration and nothing else.
+    pub fn unstarted() -> World {
+        let owned =
+            tempfile::Builder::new().prefix("craton-acceptance.").tempdir().expect("a temporary directory can be made");
+        // Whatever the umask of the one who runs the tests.
+        fs::set_permissions(owned.path(), fs::Permissions::from_mode(0o700)).expect("our own directory");
+        let world = World { dir: owned.path().to_owned(), daemon: None, _owned: Some(owned) };
+        world.configure("");
+        world
+    }
+
+    /// Writes the configuration; `more` is TOML that follows the daemon's section (more keys of it, or more sections).
+    pub fn configure(&self, more: &str) {
+        self.write_config(&format!("{}{more}\n", self.standard_config()));
+    }
+
+    /// The configuration that the tests use unless they say otherwise.
+    pub fn standard_config(&self) -> String {
+        let dir = self.dir.display();
+        format!(
+            "[token]\nstorage_path = \"{dir}/store\"\n\
+             [security]\npbkdf2_iterations = 100000\n\
+             [audit]\nlog_path = \"{dir}/audit.jsonl\"\n\
+             [daemon]\nbind_unix = \"{dir}/hsm.sock\"\n"
+        )
+    }
+
+    /// Writes the configuration file, mode 0600.
+    pub fn write_config(&self, text: &str) {
+        fs::write(self.config(), text).expect("the world's directory is writable");
+        fs::set_permissions(self.config(), fs::Permissions::from_mode(0o600)).expect("our own file");
+    }
+
+    fn initialised(self) -> World {
+        self.init_token();
+        self
+    }
+
+    /// Initialises the token by the admin tool.
+    pub fn init_token(&self) {
+        self.admin(["token", "init", "--label", LABEL, "--so-pin", "env:SO_PIN", "--user-pin", "env:PIN"]).ok();
+    }
+
+    /// The world's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("craton_hsm.toml")
+    }
+
+    /// Its store (`token.storage_path`).
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    /// Its audit journal.
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join("audit.jsonl")
+    }
+
+    /// The daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("hsm.sock")
+    }
+
+    /// The daemon's log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("daemon.log")
+    }
+
+    /// Starts the daemon.
+    ///
+    /// # Panics
+    /// With its log, when it does not come up.
+    pub fn start_daemon(&mut self) {
+        assert!(self.daemon.is_none(), "this world's daemon is running");
+        self.daemon = Some(self.try_start().unwrap_or_else(|e| panic!("{e}")));
+    }
+
+    /// Tries to start a daemon on this world's configuration, beside one that may be running.
+    ///
+    /// # Errors
+    /// The sentence of [`Daemon::start`].
+    pub fn try_start(&self) -> Result<Daemon, String> {
+        Daemon::start(&self.config(), &self.socket(), &self.log())
+    }
+
+    /// Runs a daemon that is expected to refuse its start, and gives what it said.
+    pub fn refused_start(&self) -> Finished {
+        tools::run(Command::new(binary("craton-hsm-daemon")).arg("--config").arg(self.config())).refused()
+    }
+
+    /// The running daemon.
+    pub fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("this world's daemon was started")
+    }
+
+    /// Takes the daemon, to stop or to kill it.
+    pub fn take_daemon(&mut self) -> Daemon {
+        self.daemon.take().expect("this world's daemon was started")
+    }
+
+    /// Stops the daemon in good order.
+    pub fn stop_daemon(&mut self) {
+        let status = self.take_daemon().stop();
+        assert!(status.success(), "a graceful stop should exit with 0, not {status}");
+    }
+
+    /// kill -9, and a new daemon on the same store.
+    pub fn crash_and_restart(&mut self) {
+        self.take_daemon().kill();
+        self.start_daemon();
+    }
+
+    /// A command with this world's variables, as scripts/with-token sets them.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PKCS11_MODULE", module::path())
+            .env("TOKEN_LABEL", LABEL)
+            .env("PIN", PIN)
+            .env("SO_PIN", SO_PIN)
+            .env("CRATON_HSM_CONFIG", self.config())
+            .env("CRATON_HSM_SOCKET", self.socket())
+            .current_dir(&self.dir);
+        command
+    }
+
+    /// Runs craton-hsm-admin on this world's configuration.
+    pub fn admin<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Finished {
+        tools::run(self.command(binary("craton-hsm-admin")).arg("--config").arg(self.config()).args(args))
+    }
+
+    /// Runs craton-hsm-admin with `--json` and parses its answer.
+    pub fn admin_json<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> serde_json::Value {
+        let mut command = self.command(binary("craton-hsm-admin"));
+        let finished = tools::run(command.arg("--config").arg(self.config()).arg("--json").args(args)).ok();
+        serde_json::from_slice(&finished.stdout).unwrap_or_else(|e| panic!("{finished}\nis not JSON: {e}"))
+    }
+
+    /// Runs pkcs11-tool on our module.
+    pub fn pkcs11_tool<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Finished {
+        tools::run(self.command("pkcs11-tool").arg("--module").arg(module::path()).args(args))
+    }
+
+    /// Runs pkcs11-tool on our module, logged in as the user of the world's token.
+    pub fn pkcs11_tool_login<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Finished {
+        let mut command = self.command("pkcs11-tool");
+        command.arg("--module").arg(module::path()).args(["--token-label", LABEL, "--login", "--pin", PIN]).args(args);
+        tools::run(&mut command)
+    }
+}
+
+/// Runs `body` in a new process of this test binary, beside a daemon with an initialised token. What [`crate::module_test!`]
+/// expands to; `test` is the test's full path, beginning with the crate's name.
+///
+/// # Panics
+/// In the parent, with the child's output, when the child failed.
+pub fn in_own_process(test: &str, body: impl FnOnce(&mut World)) {
+    let test = test.split_once("::").map_or(test, |(_, path)| path);
+    if std::env::var(CHILD).is_ok_and(|child| child == test) {
+        let dir = PathBuf::from(std::env::var_os(CHILD_DIR).expect("the parent names the directory"));
+        let mut world = World { dir, daemon: None, _owned: None };
+        world.start_daemon();
+        world.init_token();
+        body(&mut world);
+        return;
+    }
+    let world = World::unstarted();
+    let mut command = world.command(std::env::current_exe().expect("the test binary is running"));
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, test).env(CHILD_DIR, world.dir());
+    // Into files: a child that dies by a signal must not take its last words along.
+    let out = world.dir().join("child.out");
+    let file = fs::File::create(&out).expect("the world's directory is writable");
+    let copy = file.try_clone().expect("a file can be shared");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().expect("the test binary can be started again");
+    let status = tools::wait(&mut child, OWN_PROCESS_LIMIT);
+    end_left_over(&world.log());
+    let said = String::from_utf8_lossy(&fs::read(&out).unwrap_or_default()).into_owned();
+    let status = status.map_or_else(|| format!("not ended within {OWN_PROCESS_LIMIT:?}"), |status| status.to_string());
+    let daemon = quoted(&String::from_utf8_lossy(&fs::read(world.log()).unwrap_or_default()));
+    let passed = status == "exit status: 0" && said.contains("1 passed");
+    assert!(passed, "in its own process, {status}:\n{}\nthe daemon's log:\n{daemon}", quoted(&said));
+    for line in said.lines().filter(|line| line.starts_with("SKIPPED ")) {
+        println!("{line}");
+    }
+}
+
+/// Indented, so that the summary lines of the inner test run are not taken for the outer one's.
+fn quoted(text: &str) -> String {
+    text.lines().map(|line| format!("  | {line}\n")).collect()
+}
+
+/// A test that loads the module: it runs in a process of its own with a [`World`] of its own.
+#[macro_export]
+macro_rules! module_test {
+    ($(#[$meta:meta])* fn $name:ident($world:ident) $body:block) => {
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            $crate::world::in_own_process(concat!(module_path!(), "::", stringify!($name)), |$world| $body);
+        }
+    };
+}

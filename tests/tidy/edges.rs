@@ -1,0 +1,133 @@
+//! Who may import whom (ARCHITECTURE.md, "The import law"): the edges of `cargo metadata` against a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use acceptance::daemon::workspace;
+use acceptance::tools::run;
+
+/// One row per crate of ours: which crates of ours it may depend on. What is not here is refused.
+const LAW: [(&str, &[&str]); 8] = [
+    ("ck", &[]),
+    ("hsm-proto", &["ck"]),
+    // Meaning: it knows the words, but neither messages nor doors.
+    ("hsm-core", &["ck"]),
+    ("hsm-daemon", &["ck", "hsm-proto", "hsm-core"]),
+    // Never hsm-core: no key material can exist in an application's process.
+    ("pkcs11-shim", &["ck", "hsm-proto"]),
+    // Of hsm-core only `audit` and `backup`: see the second test.
+    ("admin-cli", &["ck", "hsm-proto", "hsm-core"]),
+    // Lives next door and enters through the PKCS#11 door like anyone else.
+    ("pki", &[]),
+    // Black box.
+    ("acceptance", &[]),
+];
+
+/// Crates from outside that only these of ours may depend on.
+const WRAPPED: [(&str, &[&str]); 14] = [
+    ("redb", &["hsm-core", "pki"]),
+    ("tonic", &["hsm-proto", "hsm-daemon", "pkcs11-shim", "admin-cli"]),
+    ("aws-lc-rs", &["hsm-core"]),
+    ("aws-lc-sys", &["hsm-core"]),
+    ("aes", &["hsm-core"]),
+    ("aes-gcm", &["hsm-core"]),
+    ("aes-kw", &["hsm-core"]),
+    ("cbc", &["hsm-core"]),
+    ("hmac", &["hsm-core"]),
+    ("hkdf", &["hsm-core"]),
+    ("pbkdf2", &["hsm-core"]),
+    // The second opinion on signatures: the tenant's, and the tests'.
+    ("ring", &["pki", "acceptance"]),
+    // The second opinion again, and in the core what AWS-LC's ML-DSA does not offer.
+    ("ml-dsa", &["hsm-core", "pki"]),
+    ("axum", &["pki"]),
+];
+
+/// What a crate may not depend on, directly or through others, in a normal build.
+const NEVER_REACHES: [(&str, &[&str]); 3] = [
+    ("hsm-core", &["tokio", "tonic", "hyper", "clap", "openssl-sys"]),
+    ("pkcs11-shim", &["hsm-core", "redb", "openssl-sys", "aws-lc-sys", "ring"]),
+    ("pki", &["hsm-core", "hsm-proto", "ck"]),
+];
+
+fn metadata() -> serde_json::Value {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()).args(["metadata", "--format-version", "1", "--locked", "--offline"]);
+    serde_json::from_slice(&run(&mut cargo).ok().stdout).expect("cargo metadata is JSON")
+}
+
+/// Direct dependencies of each member, by name: normal, build and test alike.
+fn direct(metadata: &serde_json::Value) -> BTreeMap<String, BTreeSet<String>> {
+    let members: BTreeSet<&str> = strings(&metadata["workspace_members"]).collect();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let ours = packages.iter().filter(|package| members.contains(text(&package["id"])));
+    ours.map(|package| {
+        let dependencies = package["dependencies"].as_array().expect("dependencies");
+        (text(&package["name"]).to_owned(), dependencies.iter().map(|d| text(&d["name"]).to_owned()).collect())
+    })
+    .collect()
+}
+
+#[test]
+fn our_crates_depend_on_each_other_as_the_law_says() {
+    let direct = direct(&metadata());
+    let law: BTreeMap<&str, &[&str]> = LAW.into_iter().collect();
+    let known: BTreeSet<&str> = law.keys().copied().collect();
+    assert_eq!(direct.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "the members and the law's rows");
+    for (name, dependencies) in &direct {
+        for dependency in dependencies.iter().filter(|dependency| known.contains(dependency.as_str())) {
+            let allowed = law[name.as_str()].contains(&dependency.as_str());
+            assert!(allowed, "{name} may not depend on {dependency}: a new edge is a separate, discussed change");
+        }
+    }
+}
+
+#[test]
+fn wrapped_crates_are_used_by_their_rooms_only() {
+    for (name, dependencies) in direct(&metadata()) {
+        for (wrapped, rooms) in WRAPPED {
+            let used = dependencies.contains(wrapped);
+            assert!(!used || rooms.contains(&name.as_str()), "{name} may not depend on {wrapped}: only {rooms:?} may");
+        }
+    }
+}
+
+#[test]
+fn what_must_stay_out_is_not_reached_through_others() {
+    for (name, forbidden) in NEVER_REACHES {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(workspace()).args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"]);
+        let tree = run(cargo.args(["--format", "{p}", "-p", name])).ok().text();
+        let reached: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert!(reached.contains(name) && reached.len() > 1, "{tree}");
+        for crate_name in forbidden {
+            assert!(
+                !reached.contains(crate_name),
+                "{name} reaches {crate_name}: ask `cargo tree -p {name} -i {crate_name}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_admin_tool_uses_only_audit_and_backup_of_the_core() {
+    for (file, source) in super::rust_files() {
+        if !file.starts_with("admin-cli") {
+            continue;
+        }
+        for (number, line) in source.lines().enumerate() {
+            let Some((_, rest)) = line.split_once("hsm_core::") else { continue };
+            let allowed = ["audit", "backup", "Error", "error", "secret", "config", "{audit", "{backup"];
+            let room = rest.trim_start();
+            assert!(allowed.iter().any(|word| room.starts_with(word)), "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().expect("cargo metadata holds a string here")
+}
+
+fn strings(value: &serde_json::Value) -> impl Iterator<Item = &str> {
+    value.as_array().expect("cargo metadata holds a list here").iter().map(text)
+}
