@@ -203,10 +203,13 @@ impl Drop for Scratch {
 }
 
 /// Copies a buffer that the library allocated and gives it back; the library wipes what it frees.
-fn take_buffer(pointer: *mut u8, len: usize) -> SecretBytes {
-    // SAFETY: called only with a buffer of `len` bytes that a library function has just handed over.
+///
+/// # Safety
+/// The library has just handed over `pointer`, a buffer of `len` bytes, and nobody else uses it.
+unsafe fn take_buffer(pointer: *mut u8, len: usize) -> SecretBytes {
+    // SAFETY: the caller vouches for the buffer.
     let copy = SecretBytes::copy_from(unsafe { core::slice::from_raw_parts(pointer, len) });
-    // SAFETY: the same buffer, allocated by the library, freed once and not used again.
+    // SAFETY: the caller vouches that the library allocated the buffer; it is freed once and not used again.
     unsafe { c::OPENSSL_free(pointer.cast()) };
     copy
 }
@@ -298,14 +301,16 @@ impl RsaKey {
         let (mut out, mut len) = (ptr::null_mut(), 0);
         // SAFETY: the key is alive; the outputs are local and set only on success.
         check(unsafe { c::RSA_private_key_to_bytes(&mut out, &mut len, self.0) }, Error::Internal)?;
-        Ok(take_buffer(out, len))
+        // SAFETY: the function above succeeded, so it handed the buffer over.
+        Ok(unsafe { take_buffer(out, len) })
     }
 
     pub(super) fn public_to_der(&self) -> Result<Vec<u8>> {
         let (mut out, mut len) = (ptr::null_mut(), 0);
         // SAFETY: the key is alive; the outputs are local and set only on success.
         check(unsafe { c::RSA_public_key_to_bytes(&mut out, &mut len, self.0) }, Error::Internal)?;
-        Ok(take_buffer(out, len).expose().to_vec())
+        // SAFETY: the function above succeeded, so it handed the buffer over.
+        Ok(unsafe { take_buffer(out, len) }.expose().to_vec())
     }
 
     pub(super) fn part(&self, part: RsaPart) -> Result<SecretBytes> {
@@ -524,7 +529,8 @@ impl Drop for RsaKey {
     }
 }
 
-/// The factors of `n` from both exponents, by the method of SP 800-56B Revision 2, Appendix C.1.
+/// The factors of `n` from both exponents, by trying bases as in SP 800-56B Revision 2, Appendix C. Runs once, on import;
+/// its time depends on the key.
 ///
 /// # Errors
 /// [`Error::InvalidKey`] if the exponents do not belong to the modulus.
@@ -899,7 +905,8 @@ impl MlDsaKey {
         // SAFETY: context and key are alive; the inner context set here belongs to the outer one.
         let code = unsafe { c::EVP_DigestSignInit(digest.0, &mut pctx, ptr::null(), ptr::null_mut(), self.0) };
         check(code, Error::Internal)?;
-        set_context_string(pctx, context)?;
+        // SAFETY: the outer context is alive until the end of this function.
+        unsafe { set_context_string(pctx, context)? };
         let mut out = vec![0; signature_len];
         let mut written = signature_len;
         // SAFETY: context and message are alive; `written` holds the output's length.
@@ -915,7 +922,8 @@ impl MlDsaKey {
         // SAFETY: context and key are alive; the inner context set here belongs to the outer one.
         let code = unsafe { c::EVP_DigestVerifyInit(digest.0, &mut pctx, ptr::null(), ptr::null_mut(), self.0) };
         check(code, Error::Internal)?;
-        set_context_string(pctx, context)?;
+        // SAFETY: the outer context is alive until the end of this function.
+        unsafe { set_context_string(pctx, context)? };
         // SAFETY: context, signature and message are alive and only read.
         let code = unsafe {
             c::EVP_DigestVerify(digest.0, signature.as_ptr(), signature.len(), message.as_ptr(), message.len())
@@ -931,12 +939,15 @@ impl Drop for MlDsaKey {
     }
 }
 
+/// Sets the context string of a signature.
+///
+/// # Safety
 /// `pctx` is the inner context of a living signing or verifying context.
-fn set_context_string(pctx: *mut c::EVP_PKEY_CTX, context: &[u8]) -> Result<()> {
+unsafe fn set_context_string(pctx: *mut c::EVP_PKEY_CTX, context: &[u8]) -> Result<()> {
     if context.is_empty() {
         return Ok(());
     }
-    // SAFETY: called only with the inner context of a living outer one; the bytes are copied.
+    // SAFETY: the caller vouches for the context; the bytes are copied.
     let code = unsafe { c::EVP_PKEY_CTX_set1_signature_context_string(pctx, context.as_ptr(), context.len()) };
     check(code, Error::InvalidParameter)
 }

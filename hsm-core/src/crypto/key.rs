@@ -62,7 +62,8 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`Error::InvalidKey`] if it is malformed, inconsistent or of an algorithm that is not offered,
-    /// [`Error::UnsupportedCurve`], [`Error::KeySize`], [`Error::SeedMissing`] for an ML-DSA key without seed.
+    /// [`Error::UnsupportedCurve`], [`Error::UnsupportedParameterSet`], [`Error::KeySize`], [`Error::SeedMissing`] for an
+    /// ML-DSA key without seed.
     pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self> {
         let info = PrivateKeyInfoRef::from_der(der).map_err(|_| Error::InvalidKey)?;
         let inner = info.private_key.as_bytes();
@@ -78,7 +79,7 @@ impl PrivateKey {
                 PrivateKey::Edwards(eddsa::PrivateKey::from_seed(seed.as_bytes())?)
             }
             oid => {
-                let set = ml_dsa::ParameterSet::from_oid(oid).ok_or(Error::InvalidKey)?;
+                let set = ml_dsa::ParameterSet::from_oid(oid)?;
                 no_parameters(&info.algorithm)?;
                 PrivateKey::MlDsa(read_ml_dsa(set, inner)?)
             }
@@ -175,7 +176,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`Error::InvalidKey`] if it is malformed or of an algorithm that is not offered, [`Error::UnsupportedCurve`],
-    /// [`Error::KeySize`].
+    /// [`Error::UnsupportedParameterSet`], [`Error::KeySize`].
     pub(crate) fn from_spki(der: &[u8]) -> Result<Self> {
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| Error::InvalidKey)?;
         let bytes = info.subject_public_key.as_bytes().ok_or(Error::InvalidKey)?;
@@ -190,7 +191,7 @@ impl PublicKey {
                 PublicKey::Edwards(eddsa::PublicKey::from_bytes(bytes)?)
             }
             oid => {
-                let set = ml_dsa::ParameterSet::from_oid(oid).ok_or(Error::InvalidKey)?;
+                let set = ml_dsa::ParameterSet::from_oid(oid)?;
                 no_parameters(&info.algorithm)?;
                 PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, bytes)?)
             }
@@ -313,7 +314,39 @@ mod tests {
         assert_eq!(PublicKey::from_spki(&public).err(), Some(Error::UnsupportedCurve));
     }
 
-    /// RFC 8410, section 7 (with its public key, section 10.3) and a copy whose public key is another.
+    #[test]
+    fn other_parameter_sets_are_named_as_such() {
+        // SLH-DSA-SHA2-128s (FIPS 205).
+        let oid = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.20");
+        let private = write_pkcs8(oid, None, &[4, 1, 0]).expect("der");
+        assert_eq!(PrivateKey::from_pkcs8(private.expose()).err(), Some(Error::UnsupportedParameterSet));
+        let public = write_spki(oid, None, &[0; 32]).expect("der");
+        assert_eq!(PublicKey::from_spki(&public).err(), Some(Error::UnsupportedParameterSet));
+    }
+
+    #[test]
+    fn a_damaged_der_is_refused_or_another_key_but_never_a_panic() {
+        for (name, key) in keys() {
+            let stored = key.to_pkcs8().expect("der");
+            for position in 0..stored.len() {
+                let mut damaged = stored.expose().to_vec();
+                damaged[position] ^= 0x55;
+                if let Ok(other) = PrivateKey::from_pkcs8(&damaged) {
+                    assert!(other.to_pkcs8().expect("der") != stored, "{name} {position}");
+                }
+            }
+            let public = key.public().expect("public").to_spki().expect("der");
+            for position in 0..public.len() {
+                let mut damaged = public.clone();
+                damaged[position] ^= 0x55;
+                if let Ok(other) = PublicKey::from_spki(&damaged) {
+                    assert_ne!(other.to_spki().expect("der"), public, "{name} {position}");
+                }
+            }
+        }
+    }
+
+    /// RFC 8410, section 10.3: the example with attribute and public key, and a copy whose public key is another.
     #[test]
     fn the_ed25519_example_with_a_public_key_is_read_and_checked() {
         let der =
@@ -321,7 +354,7 @@ mod tests {
                        a01f301d060a2a864886f70d01090914310f0c0d437572646c6520436861697273\
                        81210019bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1");
         let key = PrivateKey::from_pkcs8(&der).expect("reads");
-        // The canonical form has neither attributes nor public key: the section's first example.
+        // The canonical form has neither: the section's first example.
         let short =
             hex("302e020100300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842");
         assert_eq!(key.to_pkcs8().expect("der").expose(), short);

@@ -76,8 +76,17 @@ impl ParameterSet {
         }
     }
 
-    pub(super) fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
-        ParameterSet::ALL.iter().copied().find(|set| set.oid() == oid)
+    /// The parameter set of an object identifier.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedParameterSet`] for another signature algorithm of NIST's arc (SLH-DSA, the pre-hash forms),
+    /// [`Error::InvalidKey`] for anything else.
+    pub(super) fn from_oid(oid: ObjectIdentifier) -> Result<Self> {
+        /// The arc of NIST's signature algorithms.
+        const SIGNATURES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3");
+        let known = ParameterSet::ALL.iter().copied().find(|set| set.oid() == oid);
+        let refusal = if oid.starts_with(SIGNATURES) { Error::UnsupportedParameterSet } else { Error::InvalidKey };
+        known.ok_or(refusal)
     }
 
     fn library_set(self) -> MlDsaSet {

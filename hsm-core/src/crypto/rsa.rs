@@ -106,13 +106,22 @@ fn check_size(bits: u32) -> Result<()> {
     if MODULUS_BITS.contains(&bits) { Ok(()) } else { Err(Error::KeySize) }
 }
 
+/// The bytes from the first that is not zero.
+fn significant(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|&byte| byte != 0).unwrap_or(bytes.len());
+    &bytes[start..]
+}
+
+fn check_modulus_len(n: &[u8]) -> Result<()> {
+    if significant(n).len() > *MODULUS_BITS.end() as usize / 8 { Err(Error::KeySize) } else { Ok(()) }
+}
+
 fn check_exponent(e: &[u8], rule: ExponentRule) -> Result<()> {
-    let start = e.iter().position(|&byte| byte != 0).unwrap_or(e.len());
-    let significant = &e[start..];
-    if significant.len() > 5 {
+    let e = significant(e);
+    if e.len() > 5 {
         return Err(Error::InvalidKey);
     }
-    let value = significant.iter().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
+    let value = e.iter().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
     if value >= rule.least() && value < 1 << 33 && value % 2 == 1 { Ok(()) } else { Err(Error::InvalidKey) }
 }
 
@@ -168,8 +177,7 @@ impl PrivateKey {
         if !modulus_bits.is_multiple_of(128) {
             return Err(Error::KeySize);
         }
-        let significant = public_exponent.iter().skip_while(|&&byte| byte == 0).count();
-        if significant > 4 || check_exponent(public_exponent, ExponentRule::Modern).is_err() {
+        if significant(public_exponent).len() > 4 || check_exponent(public_exponent, ExponentRule::Modern).is_err() {
             return Err(Error::InvalidParameter);
         }
         PrivateKey::checked(RsaKey::generate(modulus_bits, public_exponent)?)
@@ -182,27 +190,27 @@ impl PrivateKey {
     /// short or too long.
     pub(crate) fn from_components(parts: &Components) -> Result<Self> {
         check_exponent(&parts.e, ExponentRule::Modern)?;
-        let significant = parts.n.iter().skip_while(|&&byte| byte == 0).count();
-        if significant > *MODULUS_BITS.end() as usize / 8 {
-            return Err(Error::KeySize);
-        }
-        if [parts.d.len(), parts.p.len(), parts.q.len()].iter().any(|&len| len > parts.n.len()) {
+        check_modulus_len(&parts.n)?;
+        let (n, d) = (significant(&parts.n), significant(parts.d.expose()));
+        let (p, q) = (significant(parts.p.expose()), significant(parts.q.expose()));
+        if [d, p, q].iter().any(|part| part.len() > n.len()) {
             return Err(Error::InvalidKey);
         }
+        let primes_given = !p.is_empty() && !q.is_empty();
         let computed;
-        let (p, q) = if parts.p.is_empty() || parts.q.is_empty() {
-            computed = ffi::rsa_factors(&parts.n, &parts.e, parts.d.expose())?;
-            (computed.0.expose(), computed.1.expose())
+        let (p, q) = if primes_given {
+            (p, q)
         } else {
-            (parts.p.expose(), parts.q.expose())
+            computed = ffi::rsa_factors(n, &parts.e, d)?;
+            (computed.0.expose(), computed.1.expose())
         };
-        let crt_fits = !parts.p.is_empty() && !parts.q.is_empty();
-        let crt = |part: &'_ SecretBytes| if crt_fits { SecretBytes::duplicate(part) } else { SecretBytes::zeroed(0) };
+        // Computed primes may come in the other order, so given CRT parts count only beside given primes.
+        let crt = |part: &'_ SecretBytes| if primes_given { part.duplicate() } else { SecretBytes::zeroed(0) };
         let (dp, dq, qinv) = (crt(&parts.dp), crt(&parts.dq), crt(&parts.qinv));
         PrivateKey::checked(RsaKey::private(&RsaNumbers {
-            n: &parts.n,
+            n,
             e: &parts.e,
-            d: parts.d.expose(),
+            d,
             p,
             q,
             dp: dp.expose(),
@@ -397,10 +405,7 @@ impl PublicKey {
     /// a weak one; [`Error::KeySize`] if the modulus is too short or too long.
     pub(crate) fn from_components(n: &[u8], e: &[u8], rule: ExponentRule) -> Result<Self> {
         check_exponent(e, rule)?;
-        let significant = n.iter().skip_while(|&&byte| byte == 0).count();
-        if significant > *MODULUS_BITS.end() as usize / 8 {
-            return Err(Error::KeySize);
-        }
+        check_modulus_len(n)?;
         let key = RsaKey::public(n, e)?;
         check_public_parts(&key, rule)?;
         Ok(PublicKey { key })
@@ -546,6 +551,9 @@ mod tests {
         let want = KEY.to_pkcs1_der().expect("der");
         let whole = PrivateKey::from_components(&parts()).expect("all parts");
         assert!(whole.to_pkcs1_der().expect("der") == want);
+        let zeros = |bytes: &[u8]| SecretBytes::new(padded(bytes.len() + 3, bytes));
+        let led = Components { d: zeros(parts().d.expose()), p: zeros(parts().p.expose()), ..parts() };
+        assert!(PrivateKey::from_components(&led).expect("zeros lead").to_pkcs1_der().expect("der") == want);
         let primes = PrivateKey::from_components(&Components { dp: none(), ..parts() }).expect("primes only");
         assert!(primes.to_pkcs1_der().expect("der") == want);
         let bare = Components { p: none(), q: none(), dp: none(), dq: none(), qinv: none(), ..parts() };

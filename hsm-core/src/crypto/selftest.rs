@@ -22,8 +22,11 @@ pub(crate) struct Failure {
     pub(crate) test: &'static str,
 }
 
-/// One row per test: its name, and the function that says whether it passed.
-const TESTS: &[(&str, fn() -> Result<bool>)] = &[
+/// Says whether the test passed; an error is a failure too.
+type Test = fn() -> Result<bool>;
+
+/// One row per test: its name, and its function.
+const TESTS: &[(&str, Test)] = &[
     ("random generator", random),
     ("SHA-1, SHA-224, SHA-256, SHA-384, SHA-512", digests),
     ("HMAC", macs),
