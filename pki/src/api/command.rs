@@ -1,0 +1,132 @@
+//! What operators may ask, and how a refusal reads. Both travel as JSON over the local socket.
+
+use serde::{Deserialize, Serialize};
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Paging {
+    /// The `next` of the page before.
+    #[serde(default)]
+    pub(crate) after: Option<String>,
+    /// Records on the page.
+    #[serde(default)]
+    pub(crate) limit: Option<usize>,
+}
+
+/// A question or an order of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Command {
+    /// Is everything well?
+    Health {},
+    /// The authorities.
+    CaList {},
+    /// Certificates in the order of issuance.
+    CertList {
+        /// Only of this device.
+        device: Option<String>,
+        /// Which page.
+        paging: Paging,
+    },
+    /// One certificate.
+    CertShow {
+        /// Serial number in hexadecimal.
+        serial: String,
+    },
+    /// Revoke a certificate and publish the CRL.
+    CertRevoke {
+        /// Serial number in hexadecimal.
+        serial: String,
+        /// Name of the reason.
+        reason: String,
+    },
+    /// Devices by identity.
+    DeviceList {
+        /// Which page.
+        paging: Paging,
+    },
+    /// One device with its certificates.
+    DeviceShow {
+        /// Its identity.
+        id: String,
+    },
+    /// The current CRL of an authority.
+    Crl {
+        /// root or issuing.
+        authority: String,
+        /// Make a new one first.
+        renew: bool,
+    },
+    /// A new bootstrap credential.
+    BootstrapNew {
+        /// The only device it is good for.
+        device: Option<String>,
+        /// The EST label it is good for; none for the path without label.
+        label: Option<String>,
+        /// How long it is good, in hours.
+        valid_hours: u32,
+    },
+}
+
+/// Why an operator's command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    /// Stable word for programs.
+    pub(crate) code: String,
+    /// Sentence for people.
+    pub(crate) message: String,
+}
+
+impl Fault {
+    /// A fault with a code and a sentence.
+    pub(crate) fn new(code: &str, message: impl std::fmt::Display) -> Self {
+        Self { code: code.to_owned(), message: message.to_string() }
+    }
+}
+
+/// What comes back over the socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// It was done.
+    Done(serde_json::Value),
+    /// It was refused.
+    Refused(Fault),
+}
+
+impl From<Result<serde_json::Value, Fault>> for Answer {
+    fn from(outcome: Result<serde_json::Value, Fault>) -> Self {
+        match outcome {
+            Ok(value) => Self::Done(value),
+            Err(fault) => Self::Refused(fault),
+        }
+    }
+}
+
+impl From<Answer> for Result<serde_json::Value, Fault> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done(value) => Ok(value),
+            Answer::Refused(fault) => Err(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_survive_the_wire() {
+        let commands = [
+            Command::Health {},
+            Command::CertList { device: None, paging: Paging { after: Some("00".to_owned()), limit: Some(5) } },
+            Command::CertRevoke { serial: "4a".to_owned(), reason: "superseded".to_owned() },
+        ];
+        for command in commands {
+            let wire = serde_json::to_string(&command).expect("writes");
+            assert_eq!(serde_json::from_str::<Command>(&wire).expect("reads"), command);
+        }
+        assert!(serde_json::from_str::<Command>(r#"{"command":"format_disk"}"#).is_err());
+    }
+}

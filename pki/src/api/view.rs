@@ -1,0 +1,117 @@
+//! Records as operators see them: JSON with times in RFC 3339 and serial numbers in hexadecimal.
+
+use crate::ca::authority::Authority;
+use crate::ca::revoke::reason_name;
+use crate::store::record::{Certificate, CertificateState, Crl, Device};
+use crate::x509::{hex, name, pem, sha256};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// An instant in RFC 3339, or null for none.
+pub(crate) fn instant(unix_seconds: i64) -> Value {
+    if unix_seconds == 0 {
+        return Value::Null;
+    }
+    OffsetDateTime::from_unix_timestamp(unix_seconds)
+        .ok()
+        .and_then(|instant| instant.format(&Rfc3339).ok())
+        .map_or(Value::Null, Value::String)
+}
+
+/// The state of a certificate at an instant: `expired` is not stored, it comes by itself.
+pub(crate) fn state(certificate: &Certificate, now: i64) -> &'static str {
+    match certificate.state() {
+        CertificateState::Active if certificate.not_after <= now => "expired",
+        state => state.word(),
+    }
+}
+
+/// A certificate as a line of a list.
+pub(crate) fn certificate(certificate: &Certificate, now: i64) -> Value {
+    let mut view = json!({
+        "serial": hex(&certificate.serial),
+        "state": state(certificate, now),
+        "kind": certificate.kind,
+        "issuer": certificate.authority,
+        "subject": certificate.subject,
+        "not_before": instant(certificate.not_before),
+        "not_after": instant(certificate.not_after),
+    });
+    let mut add = |key: &str, value: Value| {
+        if let Some(object) = view.as_object_mut() {
+            object.insert(key.to_owned(), value);
+        }
+    };
+    if !certificate.device.is_empty() {
+        add("device", certificate.device.clone().into());
+    }
+    if certificate.revoked_at != 0 {
+        add("revoked_at", instant(certificate.revoked_at));
+        add("reason", reason_name(certificate.reason).into());
+    }
+    if !certificate.successor.is_empty() {
+        add("replaced_by", hex(&certificate.successor).into());
+    }
+    view
+}
+
+/// A certificate with everything.
+pub(crate) fn certificate_whole(record: &Certificate, now: i64) -> Value {
+    let mut view = certificate(record, now);
+    if let Some(object) = view.as_object_mut() {
+        object.insert("profile".to_owned(), record.profile.clone().into());
+        object.insert("label".to_owned(), record.label.clone().into());
+        object.insert("issued_at".to_owned(), instant(record.issued_at));
+        object.insert("public_key_sha256".to_owned(), hex(&record.spki_sha256).into());
+        if !record.der.is_empty() {
+            object.insert("sha256".to_owned(), hex(&sha256(&record.der)).into());
+            object.insert("pem".to_owned(), pem("CERTIFICATE", &record.der).into());
+        }
+    }
+    view
+}
+
+/// A device.
+pub(crate) fn device(device: &Device) -> Value {
+    json!({
+        "id": device.id,
+        "state": device.state().words(),
+        "certificate": hex(&device.certificate),
+        "label": device.label,
+        "created_at": instant(device.created_at),
+        "changed_at": instant(device.changed_at),
+    })
+}
+
+/// An authority.
+pub(crate) fn authority(authority: &Authority, crl: Option<&Crl>) -> Value {
+    json!({
+        "id": authority.id,
+        "subject": name::text(&authority.name),
+        "key": authority.key.spec.to_string(),
+        "key_label": authority.key.label,
+        "not_after": instant(authority.not_after),
+        "sha256": hex(&sha256(&authority.certificate)),
+        "crl_number": crl.map(|crl| crl.number),
+        "crl_next_update": crl.map_or(Value::Null, |crl| instant(crl.next_update)),
+        "pem": pem("CERTIFICATE", &authority.certificate),
+    })
+}
+
+/// A CRL.
+pub(crate) fn crl(crl: &Crl) -> Value {
+    json!({
+        "authority": crl.authority,
+        "number": crl.number,
+        "this_update": instant(crl.this_update),
+        "next_update": instant(crl.next_update),
+        "pem": pem("X509 CRL", &crl.der),
+    })
+}
+
+/// The DER inside a PEM block of ours.
+pub(crate) fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    data_encoding::BASE64.decode(body.as_bytes()).ok().filter(|der| !der.is_empty())
+}

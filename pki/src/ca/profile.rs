@@ -1,0 +1,136 @@
+//! What each kind of certificate contains. A request only ever contributes its public key, the allowed part of its subject
+//! and DNS names that the profile admits; every extension is written here.
+
+use super::{CaError, Desk};
+use crate::ca::authority::Authority;
+use crate::x509::algorithm::{KeyKind, judge_key};
+use crate::x509::extension;
+use crate::x509::lint::Role;
+use crate::x509::tbs::CertificateContents;
+use spki::SubjectPublicKeyInfoOwned;
+use std::net::IpAddr;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::KeyUsages;
+use x509_cert::name::Name;
+
+/// How far notBefore lies in the past, so that a device with a slow clock accepts its certificate.
+const BACKDATE_SECONDS: i64 = 300;
+/// A certificate that would be good for less than this is not issued.
+const MIN_VALIDITY_SECONDS: i64 = 3600;
+
+/// The kinds of certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Self-signed root.
+    Root,
+    /// Issuing authority under the root.
+    Issuing,
+    /// TLS server of this PKI.
+    Server,
+    /// Device.
+    Device,
+}
+
+impl Kind {
+    /// The word in the store.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Issuing => "issuing",
+            Self::Server => "server",
+            Self::Device => "device",
+        }
+    }
+
+    /// What the linter holds it to.
+    pub(crate) fn role(self) -> Role {
+        match self {
+            Self::Root => Role::Root,
+            Self::Issuing => Role::Issuing,
+            Self::Server | Self::Device => Role::EndEntity,
+        }
+    }
+}
+
+/// What is to be certified.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    /// Kind of certificate.
+    pub(crate) kind: Kind,
+    /// Name of the subject.
+    pub(crate) subject: Name,
+    /// Its public key.
+    pub(crate) spki: SubjectPublicKeyInfoOwned,
+    /// DNS names.
+    pub(crate) dns_names: Vec<String>,
+    /// Addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// How long it is to be good; never longer than the issuer.
+    pub(crate) validity_seconds: i64,
+}
+
+/// Writes the contents of a certificate.
+///
+/// # Errors
+/// [`CaError::IssuerExpires`] when the issuer has less than an hour left.
+pub(crate) fn contents(
+    desk: &Desk,
+    issuer: &Authority,
+    order: &Order,
+    serial: Vec<u8>,
+    now: i64,
+) -> Result<CertificateContents, CaError> {
+    let not_after = now.saturating_add(order.validity_seconds).min(issuer.not_after);
+    if not_after < now.saturating_add(MIN_VALIDITY_SECONDS) {
+        return Err(CaError::IssuerExpires(issuer.id.clone()));
+    }
+    Ok(CertificateContents {
+        serial,
+        algorithm: issuer.key.spec.signature_algorithm(),
+        issuer: issuer.name.clone(),
+        not_before: now.saturating_sub(BACKDATE_SECONDS),
+        not_after,
+        subject: order.subject.clone(),
+        spki: order.spki.clone(),
+        extensions: extensions(desk, issuer, order)?,
+    })
+}
+
+fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Extension>, CaError> {
+    let mut list = vec![
+        extension::subject_key_identifier(&extension::key_identifier(&order.spki))?,
+        extension::authority_key_identifier(&issuer.key_id)?,
+    ];
+    let mut end_entity_usage = vec![KeyUsages::DigitalSignature];
+    if matches!(judge_key(&order.spki), Ok(KeyKind::Rsa)) {
+        end_entity_usage.push(KeyUsages::KeyEncipherment);
+    }
+    let authority_usage = [KeyUsages::KeyCertSign, KeyUsages::CRLSign];
+    match order.kind {
+        Kind::Root => {
+            list.push(extension::basic_constraints_ca(None)?);
+            list.push(extension::key_usage(&authority_usage)?);
+            return Ok(list);
+        }
+        Kind::Issuing => {
+            list.push(extension::basic_constraints_ca(Some(0))?);
+            list.push(extension::key_usage(&authority_usage)?);
+        }
+        Kind::Server => {
+            list.push(extension::basic_constraints_end_entity()?);
+            list.push(extension::key_usage(&end_entity_usage)?);
+            list.push(extension::extended_key_usage(&[extension::SERVER_AUTH])?);
+        }
+        Kind::Device => {
+            list.push(extension::basic_constraints_end_entity()?);
+            list.push(extension::key_usage(&end_entity_usage)?);
+            list.push(extension::extended_key_usage(&[extension::CLIENT_AUTH])?);
+        }
+    }
+    list.push(extension::crl_distribution_point(&desk.crl_url(&issuer.id))?);
+    if !order.dns_names.is_empty() || !order.addresses.is_empty() {
+        let subject_is_empty = order.subject.is_empty();
+        list.push(extension::subject_alt_name(&order.dns_names, &order.addresses, subject_is_empty)?);
+    }
+    Ok(list)
+}

@@ -1,0 +1,296 @@
+//! The command line: its arguments, and how answers are shown to people or, with `--json`, to programs.
+
+use crate::api::command::{Command, Paging};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Certificate authority, EST enrolment and devices over a PKCS#11 token.
+#[derive(Parser)]
+#[command(name = "craton-pki", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    /// The configuration file.
+    #[arg(long, env = "CRATON_PKI_CONFIG", global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) act: Act,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Act {
+    /// Found the PKI: root, issuing authority and server certificate, their keys made in the token.
+    Init,
+    /// Serve EST, CRLs and the operators.
+    Serve,
+    /// Is everything well?
+    Health,
+    /// The authorities.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        act: CaAct,
+    },
+    /// Certificates.
+    Cert {
+        /// What to do.
+        #[command(subcommand)]
+        act: CertAct,
+    },
+    /// Devices.
+    Device {
+        /// What to do.
+        #[command(subcommand)]
+        act: DeviceAct,
+    },
+    /// Print the current CRL of an authority, or write it to a file.
+    Crl {
+        /// root or issuing.
+        #[arg(long, default_value = "issuing")]
+        ca: String,
+        /// Make a new one first.
+        #[arg(long)]
+        renew: bool,
+        /// Encoding.
+        #[arg(long, default_value = "pem")]
+        format: CrlFormat,
+        /// Write it here instead of to standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Credentials for the first enrolment.
+    Bootstrap {
+        /// What to do.
+        #[command(subcommand)]
+        act: BootstrapAct,
+    },
+}
+
+/// Encodings of a CRL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CrlFormat {
+    /// PEM (RFC 7468).
+    Pem,
+    /// DER.
+    Der,
+}
+
+/// What to do with authorities.
+#[derive(Subcommand)]
+pub(crate) enum CaAct {
+    /// List them.
+    List,
+}
+
+/// Which page of a list.
+#[derive(Args)]
+pub(crate) struct PageArgs {
+    /// Begin after this: the `next` of the page before.
+    #[arg(long)]
+    after: Option<String>,
+    /// Records on the page.
+    #[arg(long)]
+    limit: Option<usize>,
+}
+
+/// What to do with certificates.
+#[derive(Subcommand)]
+pub(crate) enum CertAct {
+    /// List them in the order of issuance.
+    List {
+        /// Only of this device.
+        #[arg(long)]
+        device: Option<String>,
+        /// Which page.
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show one.
+    Show {
+        /// Serial number in hexadecimal.
+        serial: String,
+    },
+    /// Revoke one and publish the CRL.
+    Revoke {
+        /// Serial number in hexadecimal.
+        serial: String,
+        /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn.
+        #[arg(long, default_value = "unspecified")]
+        reason: String,
+    },
+}
+
+/// What to do with devices.
+#[derive(Subcommand)]
+pub(crate) enum DeviceAct {
+    /// List them by identity.
+    List {
+        /// Which page.
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show one with its certificates.
+    Show {
+        /// Its identity.
+        id: String,
+    },
+}
+
+/// What to do with credentials.
+#[derive(Subcommand)]
+pub(crate) enum BootstrapAct {
+    /// Make a user name and a password, good for one certificate. The password is shown once and stored as a hash.
+    New {
+        /// The only device it is good for (its serialNumber or commonName); needed for a device that was enrolled before.
+        #[arg(long)]
+        device: Option<String>,
+        /// The EST label it is good for; without it, the path without label.
+        #[arg(long)]
+        label: Option<String>,
+        /// How long it is good, in hours.
+        #[arg(long, default_value_t = 24)]
+        valid_hours: u32,
+    },
+}
+
+impl PageArgs {
+    fn paging(self) -> Paging {
+        Paging { after: self.after, limit: self.limit }
+    }
+}
+
+impl Act {
+    /// The command of an operator that it stands for; none for `init` and `serve`.
+    pub(crate) fn command(self) -> Option<Command> {
+        match self {
+            Self::Init | Self::Serve => None,
+            Self::Health => Some(Command::Health {}),
+            Self::Ca { act: CaAct::List } => Some(Command::CaList {}),
+            Self::Cert { act: CertAct::List { device, page } } => {
+                Some(Command::CertList { device, paging: page.paging() })
+            }
+            Self::Cert { act: CertAct::Show { serial } } => Some(Command::CertShow { serial }),
+            Self::Cert { act: CertAct::Revoke { serial, reason } } => Some(Command::CertRevoke { serial, reason }),
+            Self::Device { act: DeviceAct::List { page } } => Some(Command::DeviceList { paging: page.paging() }),
+            Self::Device { act: DeviceAct::Show { id } } => Some(Command::DeviceShow { id }),
+            Self::Crl { ca, renew, .. } => Some(Command::Crl { authority: ca, renew }),
+            Self::Bootstrap { act: BootstrapAct::New { device, label, valid_hours } } => {
+                Some(Command::BootstrapNew { device, label, valid_hours })
+            }
+        }
+    }
+}
+
+/// Writes an answer to standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub(crate) fn show(value: &Value, json: bool) -> std::io::Result<()> {
+    let text = if json { format!("{value:#}\n") } else { text(value) };
+    std::io::stdout().lock().write_all(text.as_bytes())
+}
+
+/// Writes bytes to standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub(crate) fn show_bytes(bytes: &[u8]) -> std::io::Result<()> {
+    std::io::stdout().lock().write_all(bytes)
+}
+
+/// Writes a refusal: to standard output with `--json`, else to standard error.
+pub(crate) fn complain(code: &str, message: &str, json: bool) {
+    let written = if json {
+        let value = serde_json::json!({ "error": { "code": code, "message": message } });
+        std::io::stdout().lock().write_all(format!("{value:#}\n").as_bytes())
+    } else {
+        std::io::stderr().lock().write_all(format!("craton-pki: {message}\n").as_bytes())
+    };
+    // With both outputs closed the exit status still tells.
+    drop(written);
+}
+
+/// Columns of lists, in order; those that no record has are left out.
+const COLUMNS: &[&str] =
+    &["id", "serial", "state", "kind", "device", "subject", "not_after", "certificate", "key", "crl_number"];
+
+fn text(value: &Value) -> String {
+    match value.get("items").and_then(Value::as_array) {
+        Some(items) => {
+            let mut text = table(items);
+            if let Some(next) = value.get("next").and_then(Value::as_str) {
+                text.push_str(&format!("more: --after {next}\n"));
+            }
+            text
+        }
+        None => pairs(value),
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn table(items: &[Value]) -> String {
+    let columns: Vec<&str> =
+        COLUMNS.iter().copied().filter(|column| items.iter().any(|item| item.get(column).is_some())).collect();
+    let mut rows = vec![columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>()];
+    for item in items {
+        rows.push(columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()).collect());
+    }
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|index| rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn pairs(value: &Value) -> String {
+    let Some(object) = value.as_object() else { return format!("{}\n", cell(value)) };
+    let width = object.keys().map(String::len).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut last = String::new();
+    for (key, value) in object {
+        match value {
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                last.push_str(&format!("{key}:\n{}", table(items)))
+            }
+            Value::String(block) if block.contains('\n') => last.push_str(block),
+            value => text.push_str(&format!("{key:<width$}  {}\n", cell(value))),
+        }
+    }
+    text + &last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_become_tables_and_records_become_pairs() {
+        let list = serde_json::json!({ "items": [{ "id": "a", "state": "x" }, { "id": "longer", "state": "y" }], "next": "00" });
+        assert_eq!(text(&list), "ID      STATE\na       x\nlonger  y\nmore: --after 00\n");
+        let record = serde_json::json!({ "id": "a", "state": null });
+        assert_eq!(text(&record), "id     a\nstate  \n");
+    }
+}

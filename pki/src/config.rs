@@ -1,0 +1,611 @@
+//! The configuration: as written (`Written`, unknown keys refused, units in the key names) and as meant ([`Config`]).
+//!
+//! The file is given by `--config` or `CRATON_PKI_CONFIG`. It is either all ours, or a file with a `[pki]` table that is.
+//! Relative paths in it are relative to the folder of the file. Every key is explained in `craton_pki.toml`.
+
+use crate::x509::algorithm::KeySpec;
+use crate::x509::csr::is_host_name;
+use cryptoki::types::AuthPin;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use x509_cert::name::Name;
+
+/// Seconds of a day.
+const DAY_SECONDS: i64 = 86_400;
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {detail}", .path.display())]
+pub(crate) struct ConfigError {
+    path: PathBuf,
+    detail: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    token: WrittenToken,
+    store: WrittenStore,
+    ca: WrittenAuthorities,
+    #[serde(default)]
+    profiles: BTreeMap<String, WrittenProfile>,
+    est: WrittenEst,
+    crl: WrittenCrl,
+    #[serde(default)]
+    api: WrittenApi,
+    #[serde(default)]
+    log: WrittenLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenToken {
+    module: PathBuf,
+    label: String,
+    pin: String,
+    #[serde(default = "default_key_label_prefix")]
+    key_label_prefix: String,
+    #[serde(default = "default_max_sessions")]
+    max_sessions: usize,
+    #[serde(default = "default_reconnect_seconds")]
+    reconnect_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenStore {
+    state_dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAuthorities {
+    root: WrittenAuthority,
+    issuing: WrittenAuthority,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAuthority {
+    subject: String,
+    key: String,
+    validity_days: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenProfile {
+    validity_days: u32,
+    #[serde(default)]
+    dns_suffixes: Vec<String>,
+    #[serde(default)]
+    revoke_on_reenroll: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEst {
+    #[serde(default = "default_est_listen")]
+    listen: SocketAddr,
+    host_names: Vec<String>,
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
+    #[serde(default = "default_server_key")]
+    server_key: String,
+    #[serde(default = "default_server_validity_days")]
+    server_validity_days: u32,
+    #[serde(default = "default_profile")]
+    profile: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default = "default_base64_wrap_columns")]
+    base64_wrap_columns: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCrl {
+    #[serde(default = "default_crl_listen")]
+    listen: SocketAddr,
+    base_url: String,
+    #[serde(default = "default_next_update_hours")]
+    next_update_hours: u32,
+    #[serde(default = "default_overlap_hours")]
+    overlap_hours: u32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenApi {
+    listen: Option<SocketAddr>,
+    token: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenLog {
+    format: Option<String>,
+    filter: Option<String>,
+}
+
+fn default_key_label_prefix() -> String {
+    "craton-pki".to_owned()
+}
+fn default_max_sessions() -> usize {
+    8
+}
+fn default_reconnect_seconds() -> u64 {
+    5
+}
+fn default_est_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8443))
+}
+fn default_crl_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+fn default_server_key() -> String {
+    "ec:P-256".to_owned()
+}
+fn default_server_validity_days() -> u32 {
+    90
+}
+fn default_profile() -> String {
+    "device".to_owned()
+}
+fn default_base64_wrap_columns() -> usize {
+    64
+}
+fn default_next_update_hours() -> u32 {
+    24
+}
+fn default_overlap_hours() -> u32 {
+    6
+}
+
+/// The configuration as meant.
+pub(crate) struct Config {
+    /// The token.
+    pub(crate) token: TokenSection,
+    /// Folder of the store, the operators' socket and the public copies of the CA certificates.
+    pub(crate) state_dir: PathBuf,
+    /// The root authority.
+    pub(crate) root: AuthoritySection,
+    /// The issuing authority.
+    pub(crate) issuing: AuthoritySection,
+    /// The profiles by name.
+    pub(crate) profiles: BTreeMap<String, Profile>,
+    /// EST.
+    pub(crate) est: EstSection,
+    /// CRLs.
+    pub(crate) crl: CrlSection,
+    /// Operators' REST.
+    pub(crate) api: ApiSection,
+    /// Logging.
+    pub(crate) log: LogSection,
+    /// Sentences for the log: what is allowed but dangerous.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// `[token]` as meant.
+pub(crate) struct TokenSection {
+    /// Path of the PKCS#11 module.
+    pub(crate) module: PathBuf,
+    /// Label of the token.
+    pub(crate) label: String,
+    /// Where the PIN comes from; it is read only when the token is opened.
+    pub(crate) pin: SecretSource,
+    /// Begin of the labels of our keys.
+    pub(crate) key_label_prefix: String,
+    /// Most sessions at once.
+    pub(crate) max_sessions: usize,
+    /// How long to wait for a token that went away.
+    pub(crate) reconnect: Duration,
+}
+
+/// An authority as meant.
+pub(crate) struct AuthoritySection {
+    /// Its name.
+    pub(crate) subject: Name,
+    /// Kind of its key.
+    pub(crate) key: KeySpec,
+    /// How long its certificate is good.
+    pub(crate) validity_seconds: i64,
+}
+
+/// What a device certificate may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Profile {
+    /// Its name.
+    pub(crate) name: String,
+    /// How long its certificates are good.
+    pub(crate) validity_seconds: i64,
+    /// DNS names asked for must end in one of these.
+    pub(crate) dns_suffixes: Vec<String>,
+    /// Whether the old certificate goes on the CRL at a re-enrolment.
+    pub(crate) revoke_on_reenroll: bool,
+}
+
+/// `[est]` as meant.
+pub(crate) struct EstSection {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Names in the server certificate.
+    pub(crate) host_names: Vec<String>,
+    /// Addresses in the server certificate.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Kind of the server key.
+    pub(crate) server_key: KeySpec,
+    /// How long the server certificate is good.
+    pub(crate) server_validity_seconds: i64,
+    /// Profile by label; the empty label stands for the path without label.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Line length of base64 answers, 0 for no line breaks.
+    pub(crate) base64_wrap_columns: usize,
+}
+
+/// `[crl]` as meant.
+pub(crate) struct CrlSection {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Begin of the distribution point addresses, without final slash.
+    pub(crate) base_url: String,
+    /// From thisUpdate to nextUpdate.
+    pub(crate) validity_seconds: i64,
+    /// How long before nextUpdate the next one is made.
+    pub(crate) overlap_seconds: i64,
+}
+
+/// `[api]` as meant.
+pub(crate) struct ApiSection {
+    /// Where to listen; none for no REST listener.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where the bearer token comes from.
+    pub(crate) token: Option<SecretSource>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[log]` as meant.
+pub(crate) struct LogSection {
+    /// How lines look.
+    pub(crate) format: LogFormat,
+    /// Which events are written, in the words of `tracing`.
+    pub(crate) filter: String,
+}
+
+/// Where a secret comes from. Never shown.
+pub(crate) enum SecretSource {
+    /// An environment variable.
+    Environment(String),
+    /// First line of a file that only its owner may read.
+    File(PathBuf),
+    /// The configuration file itself.
+    Inline(AuthPin),
+}
+
+impl SecretSource {
+    fn parse(written: &str, folder: &Path) -> Self {
+        if let Some(name) = written.strip_prefix("env:") {
+            Self::Environment(name.to_owned())
+        } else if let Some(path) = written.strip_prefix("file:") {
+            Self::File(folder.join(path))
+        } else {
+            Self::Inline(AuthPin::from(written.to_owned()))
+        }
+    }
+
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// A sentence that names the source, never the secret.
+    pub(crate) fn read(&self) -> Result<AuthPin, String> {
+        match self {
+            Self::Environment(name) => std::env::var(name)
+                .ok()
+                .filter(|value| !value.is_empty())
+                .map(AuthPin::from)
+                .ok_or_else(|| format!("the environment variable {name} is not set")),
+            Self::File(path) => {
+                let shown = path.display();
+                let mode = std::fs::metadata(path).map_err(|fault| format!("{shown}: {fault}"))?.permissions().mode();
+                if mode & 0o077 != 0 {
+                    return Err(format!("{shown} holds a secret and may be read by others: chmod 600 {shown}"));
+                }
+                let text = std::fs::read_to_string(path).map_err(|fault| format!("{shown}: {fault}"))?;
+                let line = text.lines().next().unwrap_or_default().to_owned();
+                if line.is_empty() { Err(format!("{shown} is empty")) } else { Ok(AuthPin::from(line)) }
+            }
+            Self::Inline(secret) => Ok(secret.clone()),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and judges a configuration file.
+    ///
+    /// # Errors
+    /// The first thing wrong with it, with the path of the file.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let refuse = |detail: String| ConfigError { path: path.to_path_buf(), detail };
+        let metadata = std::fs::metadata(path).map_err(|fault| refuse(fault.to_string()))?;
+        if metadata.permissions().mode() & 0o002 != 0 {
+            return Err(refuse("anyone may write this file, so it decides nothing: chmod o-w".to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(|fault| refuse(fault.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        Self::parse(&text, folder).map_err(refuse)
+    }
+
+    /// Judges the text of a configuration file that lies in `folder`.
+    fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let whole: toml::Table = toml::from_str(text).map_err(|fault| fault.to_string())?;
+        let written: Written = match whole.get("pki") {
+            Some(table) => table.clone().try_into().map_err(|fault: toml::de::Error| format!("[pki]: {fault}"))?,
+            None => toml::from_str(text).map_err(|fault| fault.to_string())?,
+        };
+        written.mean(folder)
+    }
+}
+
+impl Written {
+    fn mean(self, folder: &Path) -> Result<Config, String> {
+        let mut warnings = Vec::new();
+        let token = self.token.mean(folder, &mut warnings)?;
+        let root = self.ca.root.mean("ca.root")?;
+        let issuing = self.ca.issuing.mean("ca.issuing")?;
+        if root.subject == issuing.subject {
+            return Err("ca.root.subject and ca.issuing.subject must differ".to_owned());
+        }
+        let profiles = profiles(self.profiles, &issuing)?;
+        let est = self.est.mean(&profiles)?;
+        let log = self.log.mean()?;
+        let api = ApiSection {
+            listen: self.api.listen,
+            token: self.api.token.as_deref().map(|written| SecretSource::parse(written, folder)),
+        };
+        if matches!(api.token, Some(SecretSource::Inline(_))) {
+            warnings.push("api.token stands in the configuration file: use env:NAME or file:PATH".to_owned());
+        }
+        Ok(Config {
+            token,
+            state_dir: folder.join(self.store.state_dir),
+            root,
+            issuing,
+            profiles,
+            est,
+            crl: self.crl.mean()?,
+            api,
+            log,
+            warnings,
+        })
+    }
+}
+
+impl WrittenToken {
+    fn mean(self, folder: &Path, warnings: &mut Vec<String>) -> Result<TokenSection, String> {
+        if !(2..=256).contains(&self.max_sessions) {
+            return Err("token.max_sessions must be 2 to 256".to_owned());
+        }
+        let pin = SecretSource::parse(&self.pin, folder);
+        if matches!(pin, SecretSource::Inline(_)) {
+            warnings.push("token.pin stands in the configuration file: use env:NAME or file:PATH".to_owned());
+        }
+        Ok(TokenSection {
+            module: folder.join(self.module),
+            label: self.label,
+            pin,
+            key_label_prefix: self.key_label_prefix,
+            max_sessions: self.max_sessions,
+            reconnect: Duration::from_secs(self.reconnect_seconds),
+        })
+    }
+}
+
+fn seconds(days: u32, key: &str) -> Result<i64, String> {
+    if (1..=36_500).contains(&days) {
+        Ok(i64::from(days) * DAY_SECONDS)
+    } else {
+        Err(format!("{key} must be 1 to 36500 days"))
+    }
+}
+
+impl WrittenAuthority {
+    fn mean(self, key: &str) -> Result<AuthoritySection, String> {
+        let subject = Name::from_str(&self.subject).map_err(|fault| format!("{key}.subject: {fault}"))?;
+        if subject.is_empty() {
+            return Err(format!("{key}.subject is empty"));
+        }
+        Ok(AuthoritySection {
+            subject,
+            key: self.key.parse().map_err(|fault| format!("{key}.key: {fault}"))?,
+            validity_seconds: seconds(self.validity_days, &format!("{key}.validity_days"))?,
+        })
+    }
+}
+
+fn profiles(
+    written: BTreeMap<String, WrittenProfile>,
+    issuing: &AuthoritySection,
+) -> Result<BTreeMap<String, Profile>, String> {
+    let mut profiles = BTreeMap::new();
+    for (name, profile) in written {
+        let key = format!("profiles.{name}");
+        let validity_seconds = seconds(profile.validity_days, &format!("{key}.validity_days"))?;
+        if validity_seconds > issuing.validity_seconds {
+            return Err(format!("{key}.validity_days is longer than ca.issuing.validity_days"));
+        }
+        if let Some(bad) = profile.dns_suffixes.iter().find(|suffix| !is_host_name(suffix)) {
+            return Err(format!("{key}.dns_suffixes: '{bad}' is not a lower-case host name"));
+        }
+        let profile = Profile {
+            name: name.clone(),
+            validity_seconds,
+            dns_suffixes: profile.dns_suffixes,
+            revoke_on_reenroll: profile.revoke_on_reenroll,
+        };
+        profiles.insert(name, profile);
+    }
+    Ok(profiles)
+}
+
+impl WrittenEst {
+    fn mean(self, profiles: &BTreeMap<String, Profile>) -> Result<EstSection, String> {
+        if self.host_names.is_empty() {
+            return Err("est.host_names is empty: the server certificate needs a name".to_owned());
+        }
+        if let Some(bad) = self.host_names.iter().find(|name| !is_host_name(name)) {
+            return Err(format!("est.host_names: '{bad}' is not a lower-case host name"));
+        }
+        let mut labels = self.labels;
+        if let Some(bad) = labels.keys().find(|label| !crate::est::routes::is_label(label)) {
+            return Err(format!(
+                "est.labels: '{bad}' must be 1 to 64 letters, digits, '-' or '_' and not the name of an EST operation"
+            ));
+        }
+        labels.insert(String::new(), self.profile);
+        if let Some((label, profile)) = labels.iter().find(|(_, profile)| !profiles.contains_key(*profile)) {
+            return Err(format!("est: label '{label}' names the profile '{profile}', which is not in [profiles]"));
+        }
+        if !matches!(self.base64_wrap_columns, 0 | 64 | 76) {
+            return Err("est.base64_wrap_columns must be 64, 76 or 0 for no line breaks".to_owned());
+        }
+        Ok(EstSection {
+            listen: self.listen,
+            host_names: self.host_names,
+            addresses: self.addresses,
+            server_key: self.server_key.parse().map_err(|fault| format!("est.server_key: {fault}"))?,
+            server_validity_seconds: seconds(self.server_validity_days, "est.server_validity_days")?,
+            labels,
+            base64_wrap_columns: self.base64_wrap_columns,
+        })
+    }
+}
+
+impl WrittenCrl {
+    fn mean(self) -> Result<CrlSection, String> {
+        let base_url = self.base_url.trim_end_matches('/').to_owned();
+        if !base_url.starts_with("http://") || !base_url.is_ascii() {
+            return Err(
+                "crl.base_url must begin with http:// (a CRL is signed; fetching it by https is a circle)".to_owned()
+            );
+        }
+        if self.next_update_hours == 0 || self.overlap_hours >= self.next_update_hours {
+            return Err("crl.overlap_hours must be less than crl.next_update_hours".to_owned());
+        }
+        Ok(CrlSection {
+            listen: self.listen,
+            base_url,
+            validity_seconds: i64::from(self.next_update_hours) * 3600,
+            overlap_seconds: i64::from(self.overlap_hours) * 3600,
+        })
+    }
+}
+
+impl WrittenLog {
+    fn mean(self) -> Result<LogSection, String> {
+        let format = match self.format.as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => return Err(format!("log.format '{other}' must be text or json")),
+        };
+        Ok(LogSection { format, filter: self.filter.unwrap_or_else(|| "info".to_owned()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The annotated example that is shipped beside the crate.
+    const EXAMPLE: &str = include_str!("../craton_pki.toml");
+
+    fn fault(text: &str) -> String {
+        Config::parse(text, Path::new("/etc/craton")).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_example_parses_and_shows_the_defaults() {
+        let config = Config::parse(EXAMPLE, Path::new("/etc/craton")).expect("parses");
+        assert_eq!(config.est.listen, default_est_listen());
+        assert_eq!(config.crl.listen, default_crl_listen());
+        assert_eq!(config.token.max_sessions, default_max_sessions());
+        assert_eq!(config.token.key_label_prefix, default_key_label_prefix());
+        assert_eq!(config.est.base64_wrap_columns, default_base64_wrap_columns());
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        assert!(config.state_dir.is_absolute());
+    }
+
+    #[test]
+    fn the_example_is_accepted_as_a_pki_table_too() {
+        let mut pki: toml::Table = toml::from_str(EXAMPLE).expect("parses");
+        let mut whole = toml::Table::new();
+        whole.insert("token".to_owned(), toml::Value::Table(toml::Table::new()));
+        whole.insert("pki".to_owned(), toml::Value::Table(std::mem::take(&mut pki)));
+        let text = toml::to_string(&whole).expect("writes");
+        assert!(Config::parse(&text, Path::new("/")).is_ok());
+    }
+
+    #[test]
+    fn each_bad_value_is_refused_with_its_key() {
+        let rows = [
+            ("module =", "modul =", "modul"),
+            ("key = \"ec:P-384\"", "key = \"rsa:1024\"", "ca.root.key"),
+            ("validity_days = 90 ", "validity_days = 0 ", "validity_days"),
+            ("base_url = \"http://", "base_url = \"https://", "crl.base_url"),
+            ("profile = \"device\"", "profile = \"nobody\"", "nobody"),
+            ("line-1 =", "simpleenroll =", "simpleenroll"),
+            ("host_names = [\"localhost\"]", "host_names = [\"*.example\"]", "est.host_names"),
+            ("format = \"text\"", "format = \"xml\"", "log.format"),
+            ("pin = \"env:", "pin = 7 # ", "pin"),
+        ];
+        for (good, bad, named) in rows {
+            let text = EXAMPLE.replace(good, bad);
+            assert_ne!(text, EXAMPLE, "the example lost '{good}'");
+            assert!(fault(&text).contains(named), "{bad}: {}", fault(&text));
+        }
+    }
+
+    #[test]
+    fn an_inline_pin_is_warned_about_and_not_shown() {
+        let text = EXAMPLE.replace("pin = \"env:CRATON_PKI_PIN\"", "pin = \"98765432\"");
+        let config = Config::parse(&text, Path::new("/")).expect("parses");
+        assert!(config.warnings.iter().any(|warning| warning.contains("token.pin")));
+        assert!(!config.warnings.concat().contains("98765432"));
+    }
+
+    #[test]
+    fn a_world_writable_file_is_refused() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("craton_pki.toml");
+        std::fs::write(&path, EXAMPLE).expect("writes");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o646)).expect("chmod");
+        let fault = Config::load(&path).err().expect("refused").to_string();
+        assert!(fault.contains("chmod o-w"), "{fault}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert!(Config::load(&path).is_ok());
+    }
+
+    #[test]
+    fn a_secret_file_that_others_may_read_is_refused() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("pin");
+        std::fs::write(&path, "1234\n").expect("writes");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert!(SecretSource::File(path.clone()).read().is_err());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        assert!(SecretSource::File(path).read().is_ok());
+    }
+}

@@ -1,0 +1,240 @@
+//! May this device have this certificate now? A pure function of facts: it reads no clock and no store.
+
+use super::lifecycle::{self, Event};
+use crate::config::Profile;
+use crate::est::auth::Requester;
+use crate::store::record::{Certificate, CertificateState, Device, DeviceState, KeyUse};
+use crate::x509::csr::{CsrFault, VerifiedCsr, name_set};
+use crate::x509::name::{NameFault, device_name, same_name};
+use der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::name::Name;
+
+/// Why a device may not have the certificate. Each has a stable code in `est/error.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AdmissionFault {
+    /// The subject is not acceptable.
+    #[error(transparent)]
+    Name(#[from] NameFault),
+    /// The names asked for are not acceptable.
+    #[error(transparent)]
+    AltNames(#[from] CsrFault),
+    /// A name asked for is outside the profile.
+    #[error("the name '{0}' is not allowed by the profile")]
+    NameNotPermitted(String),
+    /// The credential is for another device.
+    #[error("this credential is for another device")]
+    OtherDevice,
+    /// The device was enrolled before.
+    #[error(
+        "the device was enrolled before: re-enrol with its certificate, or let an operator make a credential for this very device"
+    )]
+    AlreadyEnrolled,
+    /// The device is out of service.
+    #[error("the device is decommissioned")]
+    Decommissioned,
+    /// The device belongs to another label.
+    #[error("the device belongs to another enrolment label")]
+    OtherLabel,
+    /// The key is certified for another device or is a key of this PKI.
+    #[error("this public key belongs to somebody else: every device needs a key of its own")]
+    KeyReused,
+    /// The key was compromised.
+    #[error("this public key was revoked for compromise: make a new one")]
+    KeyCompromised,
+    /// Re-enrolment needs the certificate that it renews.
+    #[error("a client certificate is needed to re-enrol")]
+    CertificateNeeded,
+    /// The client certificate is not one of ours, or not a device's.
+    #[error("the client certificate is not a device certificate of this PKI")]
+    ForeignCertificate,
+    /// The client certificate was revoked.
+    #[error("the client certificate is revoked")]
+    Revoked,
+    /// The client certificate was replaced.
+    #[error("the client certificate was replaced by a later one: use that")]
+    Superseded,
+    /// The client certificate is expired.
+    #[error("the client certificate is expired")]
+    Expired,
+    /// The request is for another subject.
+    #[error("the subject of the request is not that of the client certificate")]
+    SubjectDiffers,
+    /// The request is for other names.
+    #[error("the subjectAltName of the request is not that of the client certificate")]
+    AltNameDiffers,
+    /// A stored record contradicts itself.
+    #[error("the device record contradicts its certificate")]
+    Inconsistent,
+}
+
+/// What the device may have.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Admission {
+    /// A certificate.
+    Issue(Grant),
+    /// The certificate that it was already given for the same request, whose answer it never saw (RFC 7030 section 4.2.3
+    /// lets a client repeat itself).
+    Repeat {
+        /// Serial number.
+        serial: Vec<u8>,
+    },
+}
+
+/// A certificate that may be issued.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Grant {
+    /// The device as it will be; its `certificate` is filled in once the serial number is known.
+    pub(crate) device: Device,
+    /// Subject to certify.
+    pub(crate) subject: Name,
+    /// DNS names to certify.
+    pub(crate) dns_names: Vec<String>,
+    /// Serial number of the active certificate it replaces, empty when none.
+    pub(crate) replaces: Vec<u8>,
+}
+
+/// CRL reason code of a certificate that was revoked because it was replaced (RFC 5280 section 5.3.1).
+const SUPERSEDED: u32 = 4;
+
+/// What is known when the question is asked.
+pub(crate) struct Facts<'a> {
+    /// Who asks.
+    pub(crate) requester: &'a Requester,
+    /// The request, its proof of possession verified.
+    pub(crate) csr: &'a VerifiedCsr,
+    /// The profile of the label.
+    pub(crate) profile: &'a Profile,
+    /// The label.
+    pub(crate) label: &'a str,
+    /// The device of the request, if it is known.
+    pub(crate) device: Option<&'a Device>,
+    /// The current certificate of that device, if it has one.
+    pub(crate) current: Option<&'a Certificate>,
+    /// Who was certified with the key of the request before.
+    pub(crate) key_use: Option<&'a KeyUse>,
+    /// The certificate that replaced the client's, if the client's was replaced.
+    pub(crate) successor: Option<&'a Certificate>,
+    /// Now.
+    pub(crate) now: i64,
+}
+
+/// Judges a first enrolment (/simpleenroll).
+///
+/// # Errors
+/// The reason it is refused.
+pub(crate) fn enrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
+    let named = device_name(facts.csr.subject())?;
+    let Requester::Bootstrap { device: bound, .. } = facts.requester else {
+        return Err(AdmissionFault::AlreadyEnrolled);
+    };
+    if !bound.is_empty() && *bound != named.id {
+        return Err(AdmissionFault::OtherDevice);
+    }
+    judge_key_use(facts, &named.id)?;
+    let dns_names = permitted_names(facts)?;
+    let device = match facts.device {
+        Some(device) => device.clone(),
+        None => Device {
+            id: named.id.clone(),
+            state: DeviceState::PendingProvisioning.into(),
+            created_at: facts.now,
+            label: facts.label.to_owned(),
+            ..Device::default()
+        },
+    };
+    if device.label != facts.label {
+        return Err(AdmissionFault::OtherLabel);
+    }
+    // Only a credential that an operator made for this very device may give a known device another certificate: else
+    // whoever holds any unused credential could take over an identity.
+    if bound.is_empty() && device.state() != DeviceState::PendingProvisioning {
+        return Err(AdmissionFault::AlreadyEnrolled);
+    }
+    let active = facts.current.filter(|current| current.state() == CertificateState::Active);
+    Ok(Admission::Issue(Grant {
+        device: provisioned(&device, facts.now)?,
+        subject: named.subject,
+        dns_names,
+        replaces: active.map(|certificate| certificate.serial.clone()).unwrap_or_default(),
+    }))
+}
+
+/// Judges a re-enrolment (/simplereenroll).
+///
+/// # Errors
+/// The reason it is refused.
+pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
+    let Requester::Device { certificate: held, .. } = facts.requester else {
+        return Err(AdmissionFault::CertificateNeeded);
+    };
+    let parsed = x509_cert::Certificate::from_der(&held.der).map_err(|_| AdmissionFault::Inconsistent)?;
+    same_identity(&parsed, facts.csr)?;
+    judge_key_use(facts, &held.device)?;
+    match held.state() {
+        CertificateState::Active => {}
+        CertificateState::Superseded => return repeated(facts),
+        CertificateState::Revoked if held.reason == SUPERSEDED => return repeated(facts),
+        _ => return Err(AdmissionFault::Revoked),
+    }
+    if held.not_after <= facts.now {
+        return Err(AdmissionFault::Expired);
+    }
+    if held.label != facts.label {
+        return Err(AdmissionFault::OtherLabel);
+    }
+    let device = facts.device.ok_or(AdmissionFault::Inconsistent)?;
+    if device.certificate != held.serial {
+        return Err(AdmissionFault::Superseded);
+    }
+    Ok(Admission::Issue(Grant {
+        device: provisioned(device, facts.now)?,
+        subject: parsed.tbs_certificate().subject().clone(),
+        dns_names: permitted_names(facts)?,
+        replaces: held.serial.clone(),
+    }))
+}
+
+/// The client never saw the answer to its last re-enrolment: with the same key it gets the same certificate again.
+fn repeated(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
+    facts
+        .successor
+        .filter(|successor| successor.state() == CertificateState::Active)
+        .filter(|successor| successor.spki_sha256 == facts.csr.spki_sha256())
+        .map(|successor| Admission::Repeat { serial: successor.serial.clone() })
+        .ok_or(AdmissionFault::Superseded)
+}
+
+/// RFC 7030 section 4.2.2: subject and subjectAltName of the request are those of the certificate.
+fn same_identity(held: &x509_cert::Certificate, csr: &VerifiedCsr) -> Result<(), AdmissionFault> {
+    let facts = held.tbs_certificate();
+    if !same_name(facts.subject(), csr.subject()) {
+        return Err(AdmissionFault::SubjectDiffers);
+    }
+    let names = facts.get_extension::<SubjectAltName>().map_err(|_| AdmissionFault::Inconsistent)?;
+    let names = names.map(|(_, names)| name_set(&names.0)).unwrap_or_default();
+    if names == csr.alt_name_set() { Ok(()) } else { Err(AdmissionFault::AltNameDiffers) }
+}
+
+fn judge_key_use(facts: &Facts<'_>, device: &str) -> Result<(), AdmissionFault> {
+    match facts.key_use {
+        Some(used) if used.compromised => Err(AdmissionFault::KeyCompromised),
+        Some(used) if used.device != device => Err(AdmissionFault::KeyReused),
+        _ => Ok(()),
+    }
+}
+
+fn permitted_names(facts: &Facts<'_>) -> Result<Vec<String>, AdmissionFault> {
+    let names = facts.csr.dns_names()?;
+    for name in &names {
+        let under = |suffix: &String| name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        if !facts.profile.dns_suffixes.iter().any(under) {
+            return Err(AdmissionFault::NameNotPermitted(name.clone()));
+        }
+    }
+    Ok(names)
+}
+
+fn provisioned(device: &Device, now: i64) -> Result<Device, AdmissionFault> {
+    lifecycle::moved(device, Event::CertificateIssued, now).map_err(|_| AdmissionFault::Decommissioned)
+}

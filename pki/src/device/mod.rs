@@ -1,0 +1,4 @@
+//! Devices: what state they are in and whether they may have a certificate now.
+
+pub(crate) mod admission;
+pub(crate) mod lifecycle;

@@ -1,0 +1,175 @@
+//! /simpleenroll and /simplereenroll (RFC 7030 section 4.2): one way for both, from the body to the recorded certificate.
+
+use super::auth::{Requester, authenticate};
+use super::error::Refusal;
+use super::routes::{Operation, Route};
+use super::{Est, codec};
+use crate::ca::issue::{self, Circumstances};
+use crate::ca::profile::{Kind, Order};
+use crate::clock;
+use crate::config::Profile;
+use crate::device::admission::{self, Admission, AdmissionFault, Facts, Grant};
+use crate::listener::{Call, Peer};
+use crate::store::record::{Certificate, Device};
+use crate::store::{Change, Supersession};
+use crate::x509::csr::VerifiedCsr;
+use crate::x509::{hex, name};
+use data_encoding::BASE64;
+use http::header::CONTENT_TYPE;
+use subtle::ConstantTimeEq;
+
+/// Enrols and gives the DER of the certificate.
+///
+/// # Errors
+/// The [`Refusal`].
+pub(crate) fn enroll(est: &Est, route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
+    let now = clock::now();
+    let requester = authenticate(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
+    let csr = request(call)?;
+    check_binding(csr.challenge(), &call.peer)?;
+    // The configuration refuses labels without profile.
+    let profile = est.profiles.get(&route.profile).ok_or(Refusal::UnknownLabel)?;
+    match admit(est, route, &requester, &csr, profile, now)? {
+        Admission::Repeat { serial } => {
+            let certificate = est.desk.store.certificate(&serial)?.ok_or(AdmissionFault::Inconsistent)?;
+            tracing::info!(event = "repeated", serial = hex(&serial), device = certificate.device);
+            Ok(certificate.der)
+        }
+        Admission::Issue(grant) => issue(est, route, &requester, &csr, profile, grant, now),
+    }
+}
+
+fn request(call: &Call) -> Result<VerifiedCsr, Refusal> {
+    let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/pkcs10") {
+        return Err(Refusal::ContentType);
+    }
+    let body = call.body.as_ref().map_err(|fault| Refusal::Body(*fault))?;
+    let der = codec::decode(body).ok_or(Refusal::NotBase64)?;
+    Ok(VerifiedCsr::verify(&der)?)
+}
+
+/// RFC 7030 section 3.5 with RFC 9266: a request that claims to belong to this connection must prove it.
+fn check_binding(challenge: Option<&str>, peer: &Peer) -> Result<(), Refusal> {
+    let Some(challenge) = challenge else { return Ok(()) };
+    let Some(exporter) = peer.exporter else {
+        return Err(Refusal::Binding(
+            "on TLS 1.2 this server cannot check it; use TLS 1.3 with tls-exporter, or leave it out",
+        ));
+    };
+    let claimed = BASE64.decode(challenge.as_bytes()).unwrap_or_default();
+    if bool::from(claimed.as_slice().ct_eq(&exporter)) {
+        Ok(())
+    } else {
+        Err(Refusal::Binding("it is not the base64 of the tls-exporter value of this connection"))
+    }
+}
+
+fn admit(
+    est: &Est,
+    route: &Route,
+    requester: &Requester,
+    csr: &VerifiedCsr,
+    profile: &Profile,
+    now: i64,
+) -> Result<Admission, Refusal> {
+    let store = est.desk.store.as_ref();
+    let (id, successor) = match requester {
+        Requester::Device { certificate, .. } => {
+            let successor = match certificate.successor.as_slice() {
+                [] => None,
+                serial => store.certificate(serial)?,
+            };
+            (certificate.device.clone(), successor)
+        }
+        Requester::Bootstrap { .. } => (name::device_name(csr.subject()).map_err(AdmissionFault::from)?.id, None),
+    };
+    let device = store.device(&id)?;
+    let current = match &device {
+        Some(device) if !device.certificate.is_empty() => store.certificate(&device.certificate)?,
+        _ => None,
+    };
+    let key_use = store.key_use(csr.spki_sha256())?;
+    let facts = Facts {
+        requester,
+        csr,
+        profile,
+        label: &route.label,
+        device: device.as_ref(),
+        current: current.as_ref(),
+        key_use: key_use.as_ref(),
+        successor: successor.as_ref(),
+        now,
+    };
+    let admission = match route.operation {
+        Operation::SimpleReenroll => admission::reenrol(&facts),
+        _ => admission::enrol(&facts),
+    };
+    Ok(admission?)
+}
+
+fn issue(
+    est: &Est,
+    route: &Route,
+    requester: &Requester,
+    csr: &VerifiedCsr,
+    profile: &Profile,
+    grant: Grant,
+    now: i64,
+) -> Result<Vec<u8>, Refusal> {
+    let order = Order {
+        kind: Kind::Device,
+        subject: grant.subject,
+        spki: csr.spki().clone(),
+        dns_names: grant.dns_names,
+        addresses: Vec::new(),
+        validity_seconds: profile.validity_seconds,
+    };
+    let circumstances = Circumstances {
+        device: grant.device.id.clone(),
+        replaces: grant.replaces.clone(),
+        credential: match requester {
+            Requester::Bootstrap { name, .. } => name.clone(),
+            Requester::Device { .. } => String::new(),
+        },
+        profile: profile.name.clone(),
+        label: route.label.clone(),
+    };
+    let supersession = if profile.revoke_on_reenroll { Supersession::Revoke } else { Supersession::Expire };
+    let prepared = issue::prepare(&est.desk, &est.issuing, &order, circumstances, now)?;
+    let certificate = prepared.intend()?.sign()?.record(|certificate: Certificate| Change::Enrolled {
+        device: Device { certificate: certificate.serial.clone(), ..grant.device },
+        certificate,
+        supersession,
+    })?;
+    tracing::info!(
+        event = "issued",
+        serial = hex(&certificate.serial),
+        device = certificate.device,
+        subject = certificate.subject,
+        replaces = hex(&grant.replaces),
+        not_after = certificate.not_after,
+        label = route.label,
+    );
+    Ok(certificate.der)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn a_binding_is_checked_or_refused_never_ignored() {
+        let peer = |exporter| Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), certificate: None, exporter };
+        let right = BASE64.encode(&[7; 32]);
+        assert_eq!(check_binding(None, &peer(None)), Ok(()));
+        assert_eq!(check_binding(Some(&right), &peer(Some([7; 32]))), Ok(()));
+        for (challenge, exporter) in
+            [(right.as_str(), None), (&right, Some([8; 32])), ("", Some([7; 32])), ("x", Some([7; 32]))]
+        {
+            assert!(matches!(check_binding(Some(challenge), &peer(exporter)), Err(Refusal::Binding(_))), "{challenge}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! TLS 1.2 and 1.3 with the server key in the token. Client certificates are optional and must come from this PKI.
+
+use super::Peer;
+use crate::token::{KeyRef, Token};
+use crate::x509::algorithm::{KeySpec, Scheme};
+use parking_lot::RwLock;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Label of the tls-exporter channel binding (RFC 9266 section 2).
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// Whether a listener asks for client certificates.
+#[derive(Debug, Clone)]
+pub(crate) enum ClientCertificates {
+    /// It asks; who has none is let in; one from elsewhere is refused. The certificates of the authorities.
+    Optional(Vec<Vec<u8>>),
+    /// It does not ask.
+    NotAsked,
+}
+
+/// The TLS side of a listener.
+#[derive(Clone)]
+pub(crate) struct ServerTls {
+    config: Arc<ServerConfig>,
+}
+
+impl ServerTls {
+    /// Builds it around the certificate in `place`, which may be replaced while it serves.
+    ///
+    /// # Errors
+    /// A sentence, when a certificate is not usable.
+    pub(crate) fn new(place: Arc<CertificatePlace>, clients: &ClientCertificates) -> Result<Self, String> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|fault| fault.to_string())?;
+        let builder = match clients {
+            ClientCertificates::NotAsked => builder.with_no_client_auth(),
+            ClientCertificates::Optional(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for authority in authorities {
+                    roots.add(CertificateDer::from(authority.clone())).map_err(|fault| fault.to_string())?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|fault| fault.to_string())?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(place);
+        // No resumption: every connection shows its certificate anew and has its own channel binding.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// Shakes hands.
+    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await
+    }
+}
+
+/// What TLS says about the other end.
+pub(super) fn peer(address: IpAddr, connection: &ServerConnection) -> Peer {
+    let certificate = connection.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+    let exporter = (connection.protocol_version() == Some(ProtocolVersion::TLSv1_3))
+        .then(|| connection.export_keying_material([0; 32], EXPORTER_LABEL, None).ok())
+        .flatten();
+    Peer { address, certificate, exporter }
+}
+
+/// Where the current server certificate lies.
+#[derive(Debug)]
+pub(crate) struct CertificatePlace(RwLock<Arc<CertifiedKey>>);
+
+impl CertificatePlace {
+    /// A place with a certificate, its issuer's and the key in the token.
+    pub(crate) fn new(token: Arc<Token>, key: KeyRef, chain: Vec<Vec<u8>>) -> Self {
+        Self(RwLock::new(certified(token, key, chain)))
+    }
+
+    /// Puts another certificate in the place.
+    pub(crate) fn replace(&self, token: Arc<Token>, key: KeyRef, chain: Vec<Vec<u8>>) {
+        *self.0.write() = certified(token, key, chain);
+    }
+}
+
+fn certified(token: Arc<Token>, key: KeyRef, chain: Vec<Vec<u8>>) -> Arc<CertifiedKey> {
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    Arc::new(CertifiedKey::new(chain, Arc::new(TokenKey { token, key: Arc::new(key) })))
+}
+
+impl ResolvesServerCert for CertificatePlace {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read()))
+    }
+}
+
+/// The server key, which is in the token.
+#[derive(Debug)]
+struct TokenKey {
+    token: Arc<Token>,
+    key: Arc<KeyRef>,
+}
+
+/// The TLS schemes of each kind of key, best first.
+fn schemes(spec: KeySpec) -> &'static [(SignatureScheme, Scheme)] {
+    match spec {
+        KeySpec::EcP256 => &[(SignatureScheme::ECDSA_NISTP256_SHA256, Scheme::EcdsaSha256)],
+        KeySpec::EcP384 => &[(SignatureScheme::ECDSA_NISTP384_SHA384, Scheme::EcdsaSha384)],
+        KeySpec::Rsa { .. } => &[
+            (SignatureScheme::RSA_PSS_SHA256, Scheme::RsaPssSha256),
+            (SignatureScheme::RSA_PSS_SHA384, Scheme::RsaPssSha384),
+            (SignatureScheme::RSA_PKCS1_SHA256, Scheme::RsaPkcs1Sha256),
+            (SignatureScheme::RSA_PKCS1_SHA384, Scheme::RsaPkcs1Sha384),
+        ],
+        KeySpec::MlDsa65 => &[(SignatureScheme::ML_DSA_65, Scheme::MlDsa)],
+    }
+}
+
+impl SigningKey for TokenKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let (name, scheme) = *schemes(self.key.spec).iter().find(|row| offered.contains(&row.0))?;
+        Some(Box::new(TokenSigner { token: Arc::clone(&self.token), key: Arc::clone(&self.key), name, scheme }))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        match self.key.spec {
+            KeySpec::EcP256 | KeySpec::EcP384 => SignatureAlgorithm::ECDSA,
+            KeySpec::Rsa { .. } => SignatureAlgorithm::RSA,
+            KeySpec::MlDsa65 => SignatureAlgorithm::Unknown(0),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct TokenSigner {
+    token: Arc<Token>,
+    key: Arc<KeyRef>,
+    name: SignatureScheme,
+    scheme: Scheme,
+}
+
+impl Signer for TokenSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        // The token blocks: the other connections of this thread move to another one meanwhile.
+        tokio::task::block_in_place(|| self.token.sign(&self.key, self.scheme, message))
+            .map_err(|fault| rustls::Error::General(fault.to_string()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.name
+    }
+}

@@ -1,0 +1,216 @@
+//! The server: everything is checked and made ready before the first listener opens, then the doors are held open until a
+//! signal says to stop.
+
+use crate::api::operator::Operator;
+use crate::api::rest::Rest;
+use crate::api::socket;
+use crate::ca::authority::{Authority, ISSUING, ROOT};
+use crate::ca::{CaError, Desk, ceremony, issue, serial};
+use crate::clock;
+use crate::config::{Config, SecretSource};
+use crate::est::Est;
+use crate::est::auth::Limiter;
+use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
+use crate::listener::{self, Handler, Transport};
+use crate::va::crl::{CrlOffice, Schedule};
+use crate::va::distribution::Distribution;
+use crate::x509::sha256;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the due CRLs and the server certificate are looked at.
+const ROUNDS: Duration = Duration::from_secs(30);
+
+/// The CRL schedule of a configuration.
+pub(crate) fn schedule(config: &Config) -> Schedule {
+    Schedule { validity_seconds: config.crl.validity_seconds, overlap_seconds: config.crl.overlap_seconds }
+}
+
+/// The labels of a configuration, the empty one among them.
+pub(crate) fn labels(config: &Config) -> Vec<String> {
+    config.est.labels.keys().cloned().collect()
+}
+
+/// The file that holds the bearer token unless the configuration names another source.
+pub(crate) fn operator_token_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("operator.token")
+}
+
+/// Where the bearer token comes from; a random one is written first if the configuration leaves it to us.
+///
+/// # Errors
+/// When there is no randomness or the file cannot be written.
+pub(crate) fn ensure_operator_token(config: &Config) -> Result<(), CaError> {
+    let path = operator_token_path(&config.state_dir);
+    if config.api.token.is_some() || path.exists() {
+        return Ok(());
+    }
+    let token = data_encoding::BASE64URL_NOPAD.encode(&serial::random(32)?);
+    ceremony::write_file(&path, format!("{token}\n").as_bytes(), 0o600)
+}
+
+fn operator_token_sha256(config: &Config) -> Result<[u8; 32], String> {
+    use secrecy::ExposeSecret;
+    let default = SecretSource::File(operator_token_path(&config.state_dir));
+    let token = config.api.token.as_ref().unwrap_or(&default).read()?;
+    Ok(sha256(token.expose_secret().as_bytes()))
+}
+
+/// A listener that is bound and what it will do.
+struct Door {
+    name: &'static str,
+    listener: TcpListener,
+    transport: Transport,
+    handler: Handler,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A sentence, when something is not ready.
+pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
+    let say = |fault: CaError| fault.to_string();
+    let now = clock::now();
+    ceremony::check_keys(&desk).map_err(say)?;
+    issue::resolve_intents(&desk, now).map_err(say)?;
+    let issuing = Authority::load(desk.store.as_ref(), ISSUING).map_err(say)?;
+    let root = Authority::load(desk.store.as_ref(), ROOT).map_err(say)?;
+    let (key, certificate) = ceremony::ensure_server(&desk, config, &issuing, now).map_err(say)?;
+    ensure_operator_token(config).map_err(say)?;
+    let chain = |leaf: Vec<u8>| vec![leaf, issuing.certificate.clone()];
+    let place = Arc::new(CertificatePlace::new(Arc::clone(&desk.token), key, chain(certificate.der)));
+    let office = Arc::new(CrlOffice::new(desk.clone(), schedule(config)));
+    office.publish_due(now).map_err(say)?;
+
+    let operator = Arc::new(Operator::new(
+        Arc::clone(&desk.store),
+        Box::new({
+            let office = Arc::clone(&office);
+            move || Ok(Arc::clone(&office))
+        }),
+        labels(config),
+    ));
+    let est = Est {
+        desk: desk.clone(),
+        issuing: issuing.clone(),
+        root: root.clone(),
+        profiles: config.profiles.clone(),
+        labels: config.est.labels.clone(),
+        base64_wrap_columns: config.est.base64_wrap_columns,
+        limiter: Limiter::default(),
+    };
+    let devices = ClientCertificates::Optional(vec![issuing.certificate.clone(), root.certificate.clone()]);
+    let est_tls = ServerTls::new(Arc::clone(&place), &devices)?;
+    let api_tls = ServerTls::new(Arc::clone(&place), &ClientCertificates::NotAsked)?;
+    let token_sha256 = operator_token_sha256(config)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .build()
+        .map_err(|fault| format!("the runtime does not start: {fault}"))?;
+    let operators_socket = socket::listen(&socket::path(&config.state_dir))?;
+    runtime.block_on(async {
+        let mut doors = vec![
+            Door {
+                name: "est",
+                listener: listener::bind(config.est.listen).await?,
+                transport: Transport::Tls(est_tls),
+                handler: Arc::new(move |call| est.answer(call)),
+            },
+            Door {
+                name: "crl",
+                listener: listener::bind(config.crl.listen).await?,
+                transport: Transport::Plain,
+                handler: {
+                    let distribution = Distribution { store: Arc::clone(&desk.store) };
+                    Arc::new(move |call| distribution.answer(call))
+                },
+            },
+        ];
+        if let Some(address) = config.api.listen {
+            let rest = Rest { operator: Arc::clone(&operator), token_sha256 };
+            doors.push(Door {
+                name: "api",
+                listener: listener::bind(address).await?,
+                transport: Transport::Tls(api_tls),
+                handler: Arc::new(move |call| rest.answer(call)),
+            });
+        }
+        std::thread::Builder::new()
+            .name("operators".to_owned())
+            .spawn(move || socket::serve(&operators_socket, &operator))
+            .map_err(|fault| format!("the operators' socket does not start: {fault}"))?;
+        let caretaker = Caretaker { config: Arc::clone(config), desk: desk.clone(), issuing, office, place };
+        hold_open(doors, caretaker).await
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    let socket = socket::path(&config.state_dir);
+    if let Err(fault) = std::fs::remove_file(&socket) {
+        tracing::debug!(%fault, "the operators' socket was gone");
+    }
+    tracing::info!(event = "stopped");
+    Ok(())
+}
+
+async fn hold_open(doors: Vec<Door>, caretaker: Caretaker) -> Result<(), String> {
+    let refuse = |fault: std::io::Error| format!("signals cannot be caught: {fault}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(refuse)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refuse)?;
+    let (stop, stopped) = watch::channel(false);
+    let mut running = tokio::task::JoinSet::new();
+    for door in doors {
+        let address = door.listener.local_addr().map_err(|fault| fault.to_string())?;
+        tracing::info!(event = "listening", door = door.name, %address);
+        running.spawn(listener::serve(door.listener, door.transport, door.handler, stopped.clone()));
+    }
+    tracing::info!(event = "ready");
+    let caretaker = Arc::new(caretaker);
+    let mut rounds = tokio::time::interval(ROUNDS);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = rounds.tick() => {
+                let caretaker = Arc::clone(&caretaker);
+                if let Err(fault) = tokio::task::spawn_blocking(move || caretaker.round()).await {
+                    tracing::error!(event = "round_failed", %fault);
+                }
+            }
+        }
+    }
+    tracing::info!(event = "stopping");
+    if stop.send(true).is_err() {
+        tracing::debug!("every listener had ended");
+    }
+    while running.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Looks after what runs out.
+struct Caretaker {
+    config: Arc<Config>,
+    desk: Desk,
+    issuing: Authority,
+    office: Arc<CrlOffice>,
+    place: Arc<CertificatePlace>,
+}
+
+impl Caretaker {
+    fn round(&self) {
+        let now = clock::now();
+        // A failure is in the log, and tried again in the next round.
+        drop(self.office.publish_due(now));
+        match ceremony::ensure_server(&self.desk, &self.config, &self.issuing, now) {
+            Ok((key, certificate)) => {
+                let chain = vec![certificate.der, self.issuing.certificate.clone()];
+                self.place.replace(Arc::clone(&self.desk.token), key, chain);
+            }
+            Err(fault) => tracing::error!(event = "server_certificate_not_renewed", %fault),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The questions and their answers, a page at a time.
+
+use super::record::{Authority, Certificate, Credential, Crl, Device, Intent, KeyPlan, KeyUse, Revocation};
+
+/// Most records on one page.
+pub(crate) const MAX_PAGE: usize = 1000;
+
+/// Where the next page begins: opaque bytes of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor(pub(crate) Vec<u8>);
+
+/// Which page of a list.
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    /// Where it begins; none for the first page.
+    pub(crate) after: Option<Cursor>,
+    /// How many records at most.
+    pub(crate) limit: usize,
+}
+
+impl Span {
+    /// The first page of this many records.
+    pub(crate) fn first(limit: usize) -> Self {
+        Self { after: None, limit }
+    }
+}
+
+/// A question.
+#[derive(Debug, Clone)]
+pub(crate) enum Query {
+    /// One certificate.
+    Certificate {
+        /// Serial number.
+        serial: Vec<u8>,
+    },
+    /// All certificates in the order of issuance.
+    Certificates(Span),
+    /// The certificates of one device in the order of issuance.
+    CertificatesOfDevice {
+        /// The device.
+        device: String,
+        /// Which page.
+        span: Span,
+    },
+    /// One device.
+    Device {
+        /// Its identity.
+        id: String,
+    },
+    /// All devices by identity.
+    Devices(Span),
+    /// One authority.
+    Authority {
+        /// root or issuing.
+        id: String,
+    },
+    /// One planned key.
+    KeyPlan {
+        /// root, issuing or server.
+        role: String,
+    },
+    /// The certificate that the house uses for a role.
+    House {
+        /// server.
+        role: String,
+    },
+    /// The open intents.
+    Intents,
+    /// The revocations that belong on the CRL of an authority.
+    Revocations {
+        /// The authority.
+        authority: String,
+        /// Which page.
+        span: Span,
+    },
+    /// The CRL of an authority.
+    Crl {
+        /// The authority.
+        authority: String,
+    },
+    /// One bootstrap credential.
+    Credential {
+        /// User name.
+        name: String,
+    },
+    /// Who was certified with a key.
+    KeyUse {
+        /// SHA-256 of the public key.
+        spki_sha256: Vec<u8>,
+    },
+}
+
+/// One record of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Record {
+    /// A certificate.
+    Certificate(Certificate),
+    /// A device.
+    Device(Device),
+    /// An authority.
+    Authority(Authority),
+    /// A planned key.
+    KeyPlan(KeyPlan),
+    /// An open intent.
+    Intent(Intent),
+    /// A revocation.
+    Revocation(Revocation),
+    /// A CRL.
+    Crl(Crl),
+    /// A credential.
+    Credential(Credential),
+    /// Use of a key.
+    KeyUse(KeyUse),
+}
+
+/// One function per kind: the record if it is of that kind.
+macro_rules! kinds {
+    ($($function:ident => $variant:ident($record:ty)),* $(,)?) => {
+        impl Record {
+            $(
+                #[doc = concat!("The record, if it is of the kind `", stringify!($variant), "`.")]
+                pub(crate) fn $function(self) -> Option<$record> {
+                    match self {
+                        Self::$variant(record) => Some(record),
+                        _ => None,
+                    }
+                }
+            )*
+        }
+    };
+}
+
+kinds! {
+    certificate => Certificate(Certificate),
+    device => Device(Device),
+    authority => Authority(Authority),
+    key_plan => KeyPlan(KeyPlan),
+    intent => Intent(Intent),
+    revocation => Revocation(Revocation),
+    crl => Crl(Crl),
+    credential => Credential(Credential),
+    key_use => KeyUse(KeyUse),
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Page {
+    /// The records.
+    pub(crate) records: Vec<Record>,
+    /// Where the next page begins; none when this is the last.
+    pub(crate) next: Option<Cursor>,
+}
+
+impl Page {
+    /// The first record as the kind that `of` gives.
+    pub(crate) fn one<T>(self, of: fn(Record) -> Option<T>) -> Option<T> {
+        self.records.into_iter().next().and_then(of)
+    }
+
+    /// All records as the kind that `of` gives.
+    pub(crate) fn all<T>(self, of: fn(Record) -> Option<T>) -> Vec<T> {
+        self.records.into_iter().filter_map(of).collect()
+    }
+}

@@ -1,0 +1,285 @@
+//! The stored records. Prost messages: fields are found by number, so a later version adds fields without rewriting the
+//! store, and a field that a reader does not know is skipped. Numbers are never used again. Times are seconds since 1970.
+
+/// State of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum CertificateState {
+    /// Never stored.
+    Unknown = 0,
+    /// Good for use until it expires.
+    Active = 1,
+    /// Revoked.
+    Revoked = 2,
+    /// Replaced by a later one.
+    Superseded = 3,
+    /// Never handed out: its issuance broke off after the serial number was reserved.
+    Abandoned = 4,
+}
+
+impl CertificateState {
+    /// The word for people and the API.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Active => "active",
+            Self::Revoked => "revoked",
+            Self::Superseded => "superseded",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// A certificate we issued, or a serial number we gave up.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Certificate {
+    /// Serial number, big endian: the key of the record.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) serial: Vec<u8>,
+    /// The authority that signed it.
+    #[prost(string, tag = "2")]
+    pub(crate) authority: String,
+    /// root, issuing, server or device.
+    #[prost(string, tag = "3")]
+    pub(crate) kind: String,
+    /// The certificate; empty when it was abandoned.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) der: Vec<u8>,
+    /// Subject as text.
+    #[prost(string, tag = "5")]
+    pub(crate) subject: String,
+    /// Begin of validity.
+    #[prost(int64, tag = "6")]
+    pub(crate) not_before: i64,
+    /// End of validity.
+    #[prost(int64, tag = "7")]
+    pub(crate) not_after: i64,
+    /// When it was issued.
+    #[prost(int64, tag = "8")]
+    pub(crate) issued_at: i64,
+    /// State.
+    #[prost(enumeration = "CertificateState", tag = "9")]
+    pub(crate) state: i32,
+    /// CRL reason code when revoked.
+    #[prost(uint32, tag = "10")]
+    pub(crate) reason: u32,
+    /// When it was revoked, 0 when it was not.
+    #[prost(int64, tag = "11")]
+    pub(crate) revoked_at: i64,
+    /// The device it belongs to, empty when none.
+    #[prost(string, tag = "12")]
+    pub(crate) device: String,
+    /// Serial number of the certificate that replaced it.
+    #[prost(bytes = "vec", tag = "13")]
+    pub(crate) successor: Vec<u8>,
+    /// SHA-256 of its public key.
+    #[prost(bytes = "vec", tag = "14")]
+    pub(crate) spki_sha256: Vec<u8>,
+    /// Profile it was issued by.
+    #[prost(string, tag = "15")]
+    pub(crate) profile: String,
+    /// EST label it was enrolled under.
+    #[prost(string, tag = "16")]
+    pub(crate) label: String,
+}
+
+/// An issuance that has begun: durable before anything is signed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Intent {
+    /// The reserved serial number.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) serial: Vec<u8>,
+    /// The authority that is to sign.
+    #[prost(string, tag = "2")]
+    pub(crate) authority: String,
+    /// The device, empty when none.
+    #[prost(string, tag = "3")]
+    pub(crate) device: String,
+    /// Serial number of the certificate to be replaced, empty when none.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) replaces: Vec<u8>,
+    /// The bootstrap credential that pays for it, empty when none.
+    #[prost(string, tag = "5")]
+    pub(crate) credential: String,
+    /// When it began.
+    #[prost(int64, tag = "6")]
+    pub(crate) began_at: i64,
+    /// End of validity that the certificate would have.
+    #[prost(int64, tag = "7")]
+    pub(crate) not_after: i64,
+    /// Subject as text.
+    #[prost(string, tag = "8")]
+    pub(crate) subject: String,
+}
+
+/// State of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum DeviceState {
+    /// Known, without a certificate yet.
+    PendingProvisioning = 0,
+    /// Its certificate is good.
+    FullyProvisioned = 1,
+    /// Its certificate is about to expire.
+    WithWarnings = 2,
+    /// Its certificate is expired or revoked: somebody must act.
+    RequiresAction = 3,
+    /// Out of service for good.
+    Decommissioned = 4,
+}
+
+impl DeviceState {
+    /// The words for people and the API.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::PendingProvisioning => "Pending Provisioning",
+            Self::FullyProvisioned => "Fully Provisioned",
+            Self::WithWarnings => "With Warnings",
+            Self::RequiresAction => "Requires Action",
+            Self::Decommissioned => "Decommissioned",
+        }
+    }
+}
+
+/// A device.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Device {
+    /// Its identity: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    /// State.
+    #[prost(enumeration = "DeviceState", tag = "2")]
+    pub(crate) state: i32,
+    /// Serial number of its current certificate, empty when none.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) certificate: Vec<u8>,
+    /// When it was first seen.
+    #[prost(int64, tag = "4")]
+    pub(crate) created_at: i64,
+    /// When it last changed.
+    #[prost(int64, tag = "5")]
+    pub(crate) changed_at: i64,
+    /// The EST label it belongs to, empty for the one without label.
+    #[prost(string, tag = "6")]
+    pub(crate) label: String,
+    /// Counts changes, so that two writers cannot overwrite each other.
+    #[prost(uint64, tag = "7")]
+    pub(crate) revision: u64,
+}
+
+/// A certificate authority of this PKI.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Authority {
+    /// root or issuing: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    /// Its certificate.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) certificate: Vec<u8>,
+    /// Role of its key plan.
+    #[prost(string, tag = "3")]
+    pub(crate) key_role: String,
+}
+
+/// Where a key is or will be: durable before the key is generated, so that no key in the token is forgotten.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct KeyPlan {
+    /// root, issuing or server: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) role: String,
+    /// CKA_ID.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) key_id: Vec<u8>,
+    /// CKA_LABEL.
+    #[prost(string, tag = "3")]
+    pub(crate) label: String,
+    /// Kind of key, as in the configuration.
+    #[prost(string, tag = "4")]
+    pub(crate) spec: String,
+}
+
+/// The CRL of an authority.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Crl {
+    /// The authority: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) authority: String,
+    /// The last number given out, published or not.
+    #[prost(uint64, tag = "2")]
+    pub(crate) last_number: u64,
+    /// The number of the published CRL, 0 when there is none.
+    #[prost(uint64, tag = "3")]
+    pub(crate) number: u64,
+    /// The published CRL.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) der: Vec<u8>,
+    /// Its thisUpdate.
+    #[prost(int64, tag = "5")]
+    pub(crate) this_update: i64,
+    /// Its nextUpdate.
+    #[prost(int64, tag = "6")]
+    pub(crate) next_update: i64,
+    /// Revocations that are not on the published CRL yet.
+    #[prost(uint64, tag = "7")]
+    pub(crate) pending: u64,
+}
+
+/// A line of the next CRL.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Revocation {
+    /// Serial number.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) serial: Vec<u8>,
+    /// When it was revoked.
+    #[prost(int64, tag = "2")]
+    pub(crate) revoked_at: i64,
+    /// CRL reason code.
+    #[prost(uint32, tag = "3")]
+    pub(crate) reason: u32,
+    /// When the certificate expires.
+    #[prost(int64, tag = "4")]
+    pub(crate) not_after: i64,
+}
+
+/// A credential for the first enrolment, good for one certificate.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Credential {
+    /// User name: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    /// SHA-256 of the secret. The secret has 256 random bits, so a slow hash would add nothing.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) secret_sha256: Vec<u8>,
+    /// When it ceases to be good.
+    #[prost(int64, tag = "3")]
+    pub(crate) expires_at: i64,
+    /// The only device it is good for, empty for any new device.
+    #[prost(string, tag = "4")]
+    pub(crate) device: String,
+    /// The EST label it is good for, empty for the one without label.
+    #[prost(string, tag = "5")]
+    pub(crate) label: String,
+    /// When it was used, 0 when it was not.
+    #[prost(int64, tag = "6")]
+    pub(crate) used_at: i64,
+    /// Serial number of the certificate it paid for.
+    #[prost(bytes = "vec", tag = "7")]
+    pub(crate) used_for: Vec<u8>,
+    /// When it was made.
+    #[prost(int64, tag = "8")]
+    pub(crate) created_at: i64,
+}
+
+/// Who was certified with a public key.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct KeyUse {
+    /// SHA-256 of the public key: the key of the record.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) spki_sha256: Vec<u8>,
+    /// The device, empty for a key of the house.
+    #[prost(string, tag = "2")]
+    pub(crate) device: String,
+    /// True once a certificate with this key was revoked for compromise.
+    #[prost(bool, tag = "3")]
+    pub(crate) compromised: bool,
+}

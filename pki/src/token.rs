@@ -1,0 +1,556 @@
+//! The only door to keys: a PKCS#11 module, reached by its path.
+//!
+//! Private keys are made in the token (sensitive, not extractable) and stay there; this room gives public keys and
+//! signatures. Sessions are pooled. When the token goes away (its daemon restarts, its session is reaped), the pool forgets
+//! every session and key handle and begins again with a fresh login, so that the server needs no restart of its own.
+//! A refused PIN is never tried a second time: the token would lock itself.
+
+use crate::x509::algorithm::{KeySpec, Scheme, ec_spki, ml_dsa_65_spki, oid, rsa_spki};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error as Ck, RvError};
+use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, MlDsaParameterSetType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::AuthPin;
+use der::asn1::{OctetStringRef, UintRef};
+use der::{Decode, Encode, Sequence};
+use parking_lot::{Condvar, Mutex};
+use sha2::{Digest, Sha256, Sha384};
+use spki::SubjectPublicKeyInfoOwned;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Why the token did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// The module cannot be loaded.
+    #[error("the PKCS#11 module {path} cannot be loaded: {detail}")]
+    Module {
+        /// Its path.
+        path: PathBuf,
+        /// What the loader said.
+        detail: String,
+    },
+    /// No token carries the label.
+    #[error("no initialised token is labelled '{0}': initialise one or correct [token] label")]
+    NoToken(String),
+    /// Several tokens carry the label.
+    #[error("more than one token is labelled '{0}'")]
+    Ambiguous(String),
+    /// The PIN was refused.
+    #[error("the token refused the PIN ({0}); it is not tried again before a restart")]
+    Pin(String),
+    /// The token is away.
+    #[error("the token is not available: {0}")]
+    Unavailable(String),
+    /// A key is missing.
+    #[error("the token holds no key '{label}' with id {id}")]
+    NoKey {
+        /// CKA_LABEL.
+        label: String,
+        /// CKA_ID in hexadecimal.
+        id: String,
+    },
+    /// A key has not the properties that this PKI insists on.
+    #[error("the key '{label}' is not safe to use: {fault}")]
+    UnsafeKey {
+        /// CKA_LABEL.
+        label: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// The token refused an operation.
+    #[error("the token refused: {0}")]
+    Refused(String),
+    /// The token gave something that does not decode.
+    #[error("the token gave a malformed {0}")]
+    Malformed(&'static str),
+}
+
+/// Names a key in the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRef {
+    /// CKA_ID.
+    pub(crate) id: Vec<u8>,
+    /// CKA_LABEL.
+    pub(crate) label: String,
+    /// Its kind.
+    pub(crate) spec: KeySpec,
+}
+
+/// How to reach the token.
+pub(crate) struct TokenConfig {
+    /// Path of the PKCS#11 module.
+    pub(crate) module: PathBuf,
+    /// Label of the token.
+    pub(crate) label: String,
+    /// User PIN.
+    pub(crate) pin: AuthPin,
+    /// Most sessions at once.
+    pub(crate) max_sessions: usize,
+    /// How long to wait for a token that went away.
+    pub(crate) reconnect: Duration,
+}
+
+/// The token.
+pub(crate) struct Token {
+    config: TokenConfig,
+    context: Pkcs11,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Worker>,
+    /// Sessions given out and idle.
+    open: usize,
+    /// Rises when the token was lost; workers of an older generation are dead.
+    generation: u64,
+    slot: Option<Slot>,
+    pin_refused: Option<String>,
+}
+
+/// A session and the handles found in it. Sessions are never closed one by one: after a restart of the token the number of
+/// a dead session may already belong to a new one. Finalising the module closes them all.
+struct Worker {
+    session: Session,
+    private_keys: HashMap<Vec<u8>, ObjectHandle>,
+    generation: u64,
+}
+
+/// What an attempt may end with: a fault that a fresh session can heal, or one that it cannot.
+enum Attempt {
+    Lost(String),
+    Failed(TokenError),
+}
+
+impl From<Ck> for Attempt {
+    fn from(fault: Ck) -> Self {
+        match &fault {
+            Ck::Pkcs11(rv, _) if heals_by_reconnecting(rv) => Self::Lost(fault.to_string()),
+            _ => Self::Failed(TokenError::Refused(fault.to_string())),
+        }
+    }
+}
+
+impl From<TokenError> for Attempt {
+    fn from(fault: TokenError) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+/// Return values after which the session, the login or the handles are gone, not the key.
+fn heals_by_reconnecting(rv: &RvError) -> bool {
+    matches!(
+        rv,
+        RvError::SessionHandleInvalid
+            | RvError::SessionClosed
+            | RvError::DeviceRemoved
+            | RvError::DeviceError
+            | RvError::TokenNotPresent
+            | RvError::TokenNotRecognized
+            | RvError::SlotIdInvalid
+            | RvError::UserNotLoggedIn
+            | RvError::KeyHandleInvalid
+            | RvError::ObjectHandleInvalid
+            | RvError::CryptokiNotInitialized
+    )
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("module", &self.config.module).field("label", &self.config.label).finish()
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        if let Err(fault) = self.context.clone().finalize() {
+            tracing::debug!(%fault, "the PKCS#11 module did not finalise");
+        }
+    }
+}
+
+impl Token {
+    /// Loads the module, finds the token and logs in.
+    ///
+    /// # Errors
+    /// When any of that fails.
+    pub(crate) fn open(config: TokenConfig) -> Result<Self, TokenError> {
+        let context = load(&config.module)?;
+        let token = Self { config, context, pool: Mutex::new(Pool::default()), returned: Condvar::new() };
+        token.with_worker(|_| Ok(()))?;
+        Ok(token)
+    }
+
+    /// Signs a message with a key. ECDSA signatures come as DER (RFC 3279 section 2.2.3), the others as they are.
+    ///
+    /// # Errors
+    /// When the key is missing or the token refuses.
+    pub(crate) fn sign(&self, key: &KeyRef, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, TokenError> {
+        let (mechanism, data) = mechanism(scheme, message);
+        let raw = self.with_worker(|worker| {
+            let handle = worker.private_key(key)?;
+            Ok(worker.session.sign(&mechanism, handle, &data)?)
+        })?;
+        match scheme {
+            Scheme::EcdsaSha256 | Scheme::EcdsaSha384 => ecdsa_der(&raw),
+            _ => Ok(raw),
+        }
+    }
+
+    /// Makes a key pair whose private part cannot leave the token.
+    ///
+    /// # Errors
+    /// When the token refuses, for example because it lacks the mechanism.
+    pub(crate) fn generate(&self, key: &KeyRef) -> Result<SubjectPublicKeyInfoOwned, TokenError> {
+        let (mechanism, particular) = generation(key.spec)?;
+        let mut public = vec![
+            Attribute::Token(true),
+            Attribute::Private(false),
+            Attribute::Verify(true),
+            Attribute::Label(key.label.clone().into_bytes()),
+            Attribute::Id(key.id.clone()),
+        ];
+        public.extend(particular);
+        let private = [
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Sign(true),
+            Attribute::Label(key.label.clone().into_bytes()),
+            Attribute::Id(key.id.clone()),
+        ];
+        self.with_worker(|worker| {
+            // A first attempt may have made the pair before the token went away.
+            if worker.find(ObjectClass::PRIVATE_KEY, &key.id)?.is_none() {
+                worker.session.generate_key_pair(&mechanism, &public, &private)?;
+            }
+            Ok(())
+        })?;
+        self.public_key(key)?.ok_or_else(|| no_key(key))
+    }
+
+    /// The public part of a key pair, after checking that the private part is there and cannot leave the token.
+    /// `None` when the token has neither.
+    ///
+    /// # Errors
+    /// When only half of the pair is there, or the private part may be extracted.
+    pub(crate) fn public_key(&self, key: &KeyRef) -> Result<Option<SubjectPublicKeyInfoOwned>, TokenError> {
+        self.with_worker(|worker| {
+            let public = worker.find(ObjectClass::PUBLIC_KEY, &key.id)?;
+            let private = worker.find(ObjectClass::PRIVATE_KEY, &key.id)?;
+            let (public, private) = match (public, private) {
+                (None, None) => return Ok(None),
+                (Some(public), Some(private)) => (public, private),
+                _ => {
+                    let fault = "only half of the key pair is in the token";
+                    return Err(TokenError::UnsafeKey { label: key.label.clone(), fault }.into());
+                }
+            };
+            worker.refuse_unsafe(key, private)?;
+            let wanted = match key.spec {
+                KeySpec::EcP256 | KeySpec::EcP384 => vec![AttributeType::EcPoint],
+                KeySpec::Rsa { .. } => vec![AttributeType::Modulus, AttributeType::PublicExponent],
+                KeySpec::MlDsa65 => vec![AttributeType::Value],
+            };
+            let values = worker.session.get_attributes(public, &wanted)?;
+            Ok(Some(spki(key.spec, &values)?))
+        })
+    }
+
+    /// True when the token holds a private key with this label, whatever its id.
+    ///
+    /// # Errors
+    /// When the token cannot be asked.
+    pub(crate) fn has_label(&self, label: &str) -> Result<bool, TokenError> {
+        self.with_worker(|worker| {
+            let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.as_bytes().to_vec())];
+            Ok(!worker.session.find_objects(&template)?.is_empty())
+        })
+    }
+
+    /// Runs an operation on a pooled session. A lost token is awaited for the configured time and the operation repeated:
+    /// operations here are safe to repeat (a repeated signature of the same bytes certifies nothing new; a key pair is
+    /// looked for under its id before it is made).
+    fn with_worker<T>(&self, operation: impl Fn(&mut Worker) -> Result<T, Attempt>) -> Result<T, TokenError> {
+        let deadline = Instant::now() + self.config.reconnect;
+        let mut pause = Duration::ZERO;
+        loop {
+            let attempt = self.take().and_then(|mut worker| match operation(&mut worker) {
+                Err(Attempt::Lost(detail)) => {
+                    self.lose(worker.generation);
+                    Err(Attempt::Lost(detail))
+                }
+                answer => {
+                    self.give_back(worker);
+                    answer
+                }
+            });
+            match attempt {
+                Ok(value) => return Ok(value),
+                Err(Attempt::Failed(fault)) => return Err(fault),
+                Err(Attempt::Lost(detail)) => {
+                    if Instant::now() + pause >= deadline {
+                        return Err(TokenError::Unavailable(detail));
+                    }
+                    tracing::warn!(event = "token_lost", detail, "the token went away, logging in again");
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Result<Worker, Attempt> {
+        let mut pool = self.pool.lock();
+        loop {
+            if let Some(reason) = &pool.pin_refused {
+                return Err(TokenError::Pin(reason.clone()).into());
+            }
+            if let Some(worker) = pool.idle.pop() {
+                return Ok(worker);
+            }
+            if pool.open < self.config.max_sessions {
+                break;
+            }
+            self.returned.wait(&mut pool);
+        }
+        // Opened under the lock: only one thread at a time talks to a token that may be away, and logs in.
+        let worker = self.open_worker(&mut pool)?;
+        pool.open += 1;
+        Ok(worker)
+    }
+
+    fn give_back(&self, worker: Worker) {
+        let mut pool = self.pool.lock();
+        if worker.generation == pool.generation {
+            pool.idle.push(worker);
+        }
+        self.returned.notify_one();
+    }
+
+    /// Forgets every session of a generation, once.
+    fn lose(&self, generation: u64) {
+        let mut pool = self.pool.lock();
+        if pool.generation == generation {
+            pool.generation += 1;
+            pool.idle.clear();
+            pool.open = 0;
+            pool.slot = None;
+        }
+        self.returned.notify_all();
+    }
+
+    fn open_worker(&self, pool: &mut Pool) -> Result<Worker, Attempt> {
+        let slot = match pool.slot {
+            Some(slot) => slot,
+            None => self.find_slot()?,
+        };
+        let opened = self.context.open_rw_session_no_drop(slot).and_then(|session| {
+            match session.login(UserType::User, Some(&self.config.pin)) {
+                Ok(()) | Err(Ck::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
+                Err(fault) => Err(fault),
+            }
+        });
+        match opened {
+            Ok(session) => {
+                pool.slot = Some(slot);
+                Ok(Worker { session, private_keys: HashMap::new(), generation: pool.generation })
+            }
+            Err(Ck::Pkcs11(rv, _)) if is_pin_fault(&rv) => {
+                let reason = format!("{rv:?}");
+                pool.pin_refused = Some(reason.clone());
+                Err(TokenError::Pin(reason).into())
+            }
+            Err(fault) => {
+                pool.slot = None;
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn find_slot(&self) -> Result<Slot, Attempt> {
+        let slots = match self.context.get_slots_with_token() {
+            Err(Ck::Pkcs11(RvError::CryptokiNotInitialized, _)) => {
+                initialise(&self.context, &self.config.module)?;
+                self.context.get_slots_with_token()?
+            }
+            answer => answer?,
+        };
+        let mut found = Vec::new();
+        for slot in &slots {
+            let info = self.context.get_token_info(*slot)?;
+            if info.token_initialized() && info.label().trim_end() == self.config.label {
+                found.push(*slot);
+            }
+        }
+        match found.as_slice() {
+            [slot] => Ok(*slot),
+            [] if slots.is_empty() => Err(Attempt::Lost("no slot holds a token".to_owned())),
+            [] => Err(TokenError::NoToken(self.config.label.clone()).into()),
+            _ => Err(TokenError::Ambiguous(self.config.label.clone()).into()),
+        }
+    }
+}
+
+fn load(module: &Path) -> Result<Pkcs11, TokenError> {
+    let context = Pkcs11::new(module)
+        .map_err(|fault| TokenError::Module { path: module.to_path_buf(), detail: fault.to_string() })?;
+    initialise(&context, module)?;
+    Ok(context)
+}
+
+fn initialise(context: &Pkcs11, module: &Path) -> Result<(), TokenError> {
+    match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(Ck::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        Err(fault) => Err(TokenError::Module { path: module.to_path_buf(), detail: fault.to_string() }),
+    }
+}
+
+fn is_pin_fault(rv: &RvError) -> bool {
+    matches!(
+        rv,
+        RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::PinExpired
+            | RvError::PinLocked
+            | RvError::UserPinNotInitialized
+    )
+}
+
+fn no_key(key: &KeyRef) -> TokenError {
+    TokenError::NoKey { label: key.label.clone(), id: crate::x509::hex(&key.id) }
+}
+
+impl Worker {
+    fn find(&self, class: ObjectClass, id: &[u8]) -> Result<Option<ObjectHandle>, Attempt> {
+        let found = self.session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())])?;
+        Ok(found.into_iter().next())
+    }
+
+    fn private_key(&mut self, key: &KeyRef) -> Result<ObjectHandle, Attempt> {
+        if let Some(handle) = self.private_keys.get(&key.id) {
+            return Ok(*handle);
+        }
+        let handle = self.find(ObjectClass::PRIVATE_KEY, &key.id)?.ok_or_else(|| no_key(key))?;
+        self.private_keys.insert(key.id.clone(), handle);
+        Ok(handle)
+    }
+
+    fn refuse_unsafe(&self, key: &KeyRef, private: ObjectHandle) -> Result<(), Attempt> {
+        let wanted = [AttributeType::Sensitive, AttributeType::Extractable];
+        let values = self.session.get_attributes(private, &wanted)?;
+        let fault = if !values.contains(&Attribute::Sensitive(true)) {
+            "CKA_SENSITIVE is not true"
+        } else if !values.contains(&Attribute::Extractable(false)) {
+            "CKA_EXTRACTABLE is not false"
+        } else {
+            return Ok(());
+        };
+        Err(TokenError::UnsafeKey { label: key.label.clone(), fault }.into())
+    }
+}
+
+fn generation(spec: KeySpec) -> Result<(Mechanism<'static>, Vec<Attribute>), TokenError> {
+    let curve = |curve: const_oid::ObjectIdentifier| {
+        curve.to_der().map(Attribute::EcParams).map_err(|_| TokenError::Malformed("curve"))
+    };
+    Ok(match spec {
+        KeySpec::EcP256 => (Mechanism::EccKeyPairGen, vec![curve(oid::P256)?]),
+        KeySpec::EcP384 => (Mechanism::EccKeyPairGen, vec![curve(oid::P384)?]),
+        KeySpec::Rsa { modulus_bits } => (
+            Mechanism::RsaPkcsKeyPairGen,
+            vec![Attribute::ModulusBits(u64::from(modulus_bits).into()), Attribute::PublicExponent(vec![1, 0, 1])],
+        ),
+        KeySpec::MlDsa65 => {
+            (Mechanism::MlDsaKeyPairGen, vec![Attribute::ParameterSet(MlDsaParameterSetType::ML_DSA_65.into())])
+        }
+    })
+}
+
+/// One row per scheme: the mechanism, and what it is given (a digest for ECDSA, else the message).
+fn mechanism(scheme: Scheme, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
+    let pss = |hash_alg, mgf, salt_bytes: u64| PkcsPssParams { hash_alg, mgf, s_len: salt_bytes.into() };
+    match scheme {
+        Scheme::EcdsaSha256 => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
+        Scheme::EcdsaSha384 => (Mechanism::Ecdsa, Sha384::digest(message).to_vec()),
+        Scheme::RsaPkcs1Sha256 => (Mechanism::Sha256RsaPkcs, message.to_vec()),
+        Scheme::RsaPkcs1Sha384 => (Mechanism::Sha384RsaPkcs, message.to_vec()),
+        Scheme::RsaPssSha256 => {
+            (Mechanism::Sha256RsaPkcsPss(pss(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, 32)), message.to_vec())
+        }
+        Scheme::RsaPssSha384 => {
+            (Mechanism::Sha384RsaPkcsPss(pss(MechanismType::SHA384, PkcsMgfType::MGF1_SHA384, 48)), message.to_vec())
+        }
+        Scheme::MlDsa => (Mechanism::MlDsa(SignAdditionalContext::new(HedgeType::Preferred, None)), message.to_vec()),
+    }
+}
+
+fn spki(spec: KeySpec, values: &[Attribute]) -> Result<SubjectPublicKeyInfoOwned, TokenError> {
+    let malformed = TokenError::Malformed("public key");
+    let built = match (spec, values) {
+        (KeySpec::EcP256, [Attribute::EcPoint(point)]) => ec_spki(oid::P256, bare_point(point)),
+        (KeySpec::EcP384, [Attribute::EcPoint(point)]) => ec_spki(oid::P384, bare_point(point)),
+        (KeySpec::Rsa { .. }, [Attribute::Modulus(n), Attribute::PublicExponent(e)]) => rsa_spki(n, e),
+        (KeySpec::MlDsa65, [Attribute::Value(key)]) => ml_dsa_65_spki(key),
+        _ => return Err(malformed),
+    };
+    built.map_err(|_| malformed)
+}
+
+/// CKA_EC_POINT is the DER of an OCTET STRING around the point (PKCS#11 v3.0 section 2.3.3 of the mechanisms); some tokens
+/// give the point itself.
+fn bare_point(value: &[u8]) -> &[u8] {
+    <&OctetStringRef>::from_der(value).map_or(value, |inner| inner.as_bytes())
+}
+
+#[derive(Sequence)]
+struct EcdsaSignature<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+/// The halves r and s of a PKCS#11 signature as the DER that X.509 and TLS use.
+fn ecdsa_der(raw: &[u8]) -> Result<Vec<u8>, TokenError> {
+    let malformed = |_| TokenError::Malformed("ECDSA signature");
+    if raw.is_empty() || !raw.len().is_multiple_of(2) {
+        return Err(TokenError::Malformed("ECDSA signature"));
+    }
+    let (r, s) = raw.split_at(raw.len() / 2);
+    EcdsaSignature { r: UintRef::new(r).map_err(malformed)?, s: UintRef::new(s).map_err(malformed)? }
+        .to_der()
+        .map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecdsa_halves_become_der_integers() {
+        let mut raw = vec![0u8; 64];
+        raw[31] = 1;
+        raw[32] = 0x80;
+        let der = ecdsa_der(&raw).expect("converts");
+        assert_eq!(der[..5], [0x30, 38, 2, 1, 1], "{der:?}");
+        assert_eq!(der[5..9], [2, 33, 0, 0x80]);
+        assert!(ecdsa_der(&[1, 2, 3]).is_err());
+        assert!(ecdsa_der(&[]).is_err());
+    }
+
+    #[test]
+    fn a_point_is_taken_with_and_without_its_wrapping() {
+        let point = [4u8; 65];
+        let wrapped = [&[0x04, 65][..], &point].concat();
+        assert_eq!(bare_point(&wrapped), point);
+        assert_eq!(bare_point(&point), point);
+    }
+}

@@ -1,0 +1,4 @@
+//! What relying parties ask: the revocation lists and their distribution point.
+
+pub(crate) mod crl;
+pub(crate) mod distribution;

@@ -1,0 +1,248 @@
+//! Certification requests (PKCS#10, RFC 2986): decoding what a stranger sent, and the proof of possession.
+//!
+//! A [`VerifiedCsr`] exists only after its signature was checked with its own public key. Nothing in it is trusted for
+//! more than that: what may be certified is decided by the profile.
+
+use super::algorithm::{KeyFault, judge_key};
+use super::verify::{VerifyFault, verify};
+use const_oid::ObjectIdentifier;
+use der::asn1::{AnyRef, BitStringRef};
+use der::{Decode, Encode, Sequence, Tag, Tagged};
+use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use std::collections::BTreeSet;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
+use x509_cert::name::Name;
+use x509_cert::request::CertReqInfo;
+
+const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
+const CHALLENGE_PASSWORD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.7");
+const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+
+/// More names than this in one request are refused before anything else is done with them.
+const MAX_NAMES: usize = 16;
+
+/// Why a request was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CsrFault {
+    /// Not the DER of a PKCS#10 request.
+    #[error("the body is not the DER of one PKCS#10 request: {0}")]
+    Malformed(String),
+    /// The key is not acceptable.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+    /// The signature algorithm is not known.
+    #[error("{0}")]
+    Algorithm(String),
+    /// The proof of possession failed.
+    #[error("the signature of the request does not verify with its own public key")]
+    FalseSignature,
+    /// The request wants to become an authority.
+    #[error(
+        "the request asks for the rights of an authority (cA or keyCertSign or cRLSign), which enrolment never grants"
+    )]
+    AsksForAuthority,
+    /// The names asked for are too many or of a bad form.
+    #[error("{0}")]
+    Names(&'static str),
+}
+
+#[derive(Sequence)]
+struct Outer<'a> {
+    info: AnyRef<'a>,
+    algorithm: AlgorithmIdentifierOwned,
+    signature: BitStringRef<'a>,
+}
+
+/// A request whose proof of possession was verified.
+#[derive(Debug, Clone)]
+pub(crate) struct VerifiedCsr {
+    subject: Name,
+    spki: SubjectPublicKeyInfoOwned,
+    spki_sha256: [u8; 32],
+    alt_names: Vec<GeneralName>,
+    challenge: Option<String>,
+}
+
+impl VerifiedCsr {
+    /// Decodes a request and verifies its signature.
+    ///
+    /// # Errors
+    /// A [`CsrFault`] saying what is wrong.
+    pub(crate) fn verify(der: &[u8]) -> Result<Self, CsrFault> {
+        let malformed = |fault: der::Error| CsrFault::Malformed(fault.to_string());
+        let outer = Outer::from_der(der).map_err(malformed)?;
+        let signed = outer.info.to_der().map_err(malformed)?;
+        let info = CertReqInfo::from_der(&signed).map_err(malformed)?;
+        judge_key(&info.public_key)?;
+        let signature = outer.signature.as_bytes().ok_or(CsrFault::FalseSignature)?;
+        verify(&info.public_key, &outer.algorithm, &signed, signature).map_err(|fault| match fault {
+            VerifyFault::Unsupported(_) => CsrFault::Algorithm(fault.to_string()),
+            VerifyFault::False => CsrFault::FalseSignature,
+        })?;
+        let requested = requested_extensions(&info)?;
+        refuse_authority(&requested)?;
+        let spki_sha256 = super::sha256(&info.public_key.to_der().map_err(malformed)?);
+        Ok(Self {
+            alt_names: alt_names(&requested)?,
+            challenge: challenge_password(&info)?,
+            subject: info.subject,
+            spki: info.public_key,
+            spki_sha256,
+        })
+    }
+
+    /// The subject the request asks for.
+    pub(crate) fn subject(&self) -> &Name {
+        &self.subject
+    }
+
+    /// The public key whose private part signed the request.
+    pub(crate) fn spki(&self) -> &SubjectPublicKeyInfoOwned {
+        &self.spki
+    }
+
+    /// SHA-256 of the DER of the public key.
+    pub(crate) fn spki_sha256(&self) -> &[u8; 32] {
+        &self.spki_sha256
+    }
+
+    /// The challengePassword attribute, which RFC 7030 section 3.5 uses for the channel binding.
+    pub(crate) fn challenge(&self) -> Option<&str> {
+        self.challenge.as_deref()
+    }
+
+    /// The names asked for in subjectAltName, as the set of their encodings.
+    pub(crate) fn alt_name_set(&self) -> BTreeSet<Vec<u8>> {
+        name_set(&self.alt_names)
+    }
+
+    /// The DNS names asked for.
+    ///
+    /// # Errors
+    /// [`CsrFault::Names`] when a name of another kind is asked for or a DNS name has a bad form.
+    pub(crate) fn dns_names(&self) -> Result<Vec<String>, CsrFault> {
+        let mut names = Vec::with_capacity(self.alt_names.len());
+        for name in &self.alt_names {
+            match name {
+                GeneralName::DnsName(name) if is_host_name(name.as_str()) => names.push(name.as_str().to_owned()),
+                GeneralName::DnsName(_) => {
+                    return Err(CsrFault::Names(
+                        "a DNS name must be lower-case letters, digits and hyphens in labels, no wildcard, no final dot",
+                    ));
+                }
+                _ => return Err(CsrFault::Names("only DNS names may be asked for in subjectAltName")),
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The set of encodings of some general names.
+pub(crate) fn name_set(names: &[GeneralName]) -> BTreeSet<Vec<u8>> {
+    names.iter().filter_map(|name| name.to_der().ok()).collect()
+}
+
+/// True for a lower-case LDH host name (RFC 1123 section 2.1) that is not an address.
+pub(crate) fn is_host_name(name: &str) -> bool {
+    let label_is_good = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last_is_a_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    name.len() <= 253 && !last_is_a_number && name.split('.').all(label_is_good)
+}
+
+/// The extensions asked for. More than one extensionRequest, or one that does not decode, is malformed.
+fn requested_extensions(info: &CertReqInfo) -> Result<Vec<Extension>, CsrFault> {
+    let mut found = info.attributes.iter().filter(|attribute| attribute.oid == EXTENSION_REQUEST);
+    let Some(attribute) = found.next() else { return Ok(Vec::new()) };
+    if found.next().is_some() || attribute.values.len() != 1 {
+        return Err(CsrFault::Malformed("more than one extensionRequest".to_owned()));
+    }
+    let value = attribute.values.get(0).ok_or_else(|| CsrFault::Malformed("empty extensionRequest".to_owned()))?;
+    let extensions: Vec<Extension> =
+        value.decode_as().map_err(|fault: der::Error| CsrFault::Malformed(fault.to_string()))?;
+    let distinct: BTreeSet<_> = extensions.iter().map(|extension| extension.extn_id).collect();
+    if distinct.len() != extensions.len() {
+        return Err(CsrFault::Malformed("an extension is asked for twice".to_owned()));
+    }
+    Ok(extensions)
+}
+
+fn refuse_authority(requested: &[Extension]) -> Result<(), CsrFault> {
+    for extension in requested {
+        let value = extension.extn_value.as_bytes();
+        let asks = match extension.extn_id {
+            BASIC_CONSTRAINTS => BasicConstraints::from_der(value).map(|constraints| constraints.ca),
+            KEY_USAGE => KeyUsage::from_der(value).map(|usage| usage.key_cert_sign() || usage.crl_sign()),
+            _ => continue,
+        };
+        if asks.map_err(|fault| CsrFault::Malformed(fault.to_string()))? {
+            return Err(CsrFault::AsksForAuthority);
+        }
+    }
+    Ok(())
+}
+
+fn alt_names(requested: &[Extension]) -> Result<Vec<GeneralName>, CsrFault> {
+    let Some(extension) = requested.iter().find(|extension| extension.extn_id == SUBJECT_ALT_NAME) else {
+        return Ok(Vec::new());
+    };
+    let names = SubjectAltName::from_der(extension.extn_value.as_bytes())
+        .map_err(|fault| CsrFault::Malformed(fault.to_string()))?;
+    if names.0.len() > MAX_NAMES {
+        return Err(CsrFault::Names("more than 16 names are asked for"));
+    }
+    Ok(names.0)
+}
+
+fn challenge_password(info: &CertReqInfo) -> Result<Option<String>, CsrFault> {
+    let Some(attribute) = info.attributes.iter().find(|attribute| attribute.oid == CHALLENGE_PASSWORD) else {
+        return Ok(None);
+    };
+    let malformed = || CsrFault::Malformed("challengePassword is not one string".to_owned());
+    let value = attribute.values.get(0).filter(|_| attribute.values.len() == 1).ok_or_else(malformed)?;
+    if !matches!(value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String) {
+        return Err(malformed());
+    }
+    std::str::from_utf8(value.value()).map(|text| Some(text.to_owned())).map_err(|_| malformed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_judged() {
+        for good in ["sensor-1.devices.example", "localhost", "a.b.c"] {
+            assert!(is_host_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "*.example",
+            "Sensor.example",
+            "a..b",
+            "example.",
+            "-a.example",
+            "a-.example",
+            "10.0.0.1",
+            "a\0b",
+            "ä.example",
+        ] {
+            assert!(!is_host_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_malformed() {
+        for rubbish in [&b""[..], b"hello", &[0x30, 0x00], &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF]] {
+            assert!(matches!(VerifiedCsr::verify(rubbish), Err(CsrFault::Malformed(_))), "{rubbish:?}");
+        }
+    }
+}

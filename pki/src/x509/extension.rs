@@ -1,0 +1,101 @@
+//! The certificate and CRL extensions this PKI writes (RFC 5280 sections 4.2 and 5.2), each by one function that fixes its
+//! criticality.
+
+use const_oid::{AssociatedOid, ObjectIdentifier};
+use der::Encode;
+use der::asn1::{Ia5String, OctetString};
+use spki::SubjectPublicKeyInfoOwned;
+use std::net::IpAddr;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::crl::dp::DistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage,
+    KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+};
+
+/// id-kp-serverAuth (RFC 5280 section 4.2.1.12).
+pub(crate) const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+/// id-kp-clientAuth (RFC 5280 section 4.2.1.12).
+pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+/// anyExtendedKeyUsage, which we never write.
+pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+
+fn extension<T: AssociatedOid + Encode>(critical: bool, value: &T) -> der::Result<Extension> {
+    Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(value.to_der()?)? })
+}
+
+/// The key identifier of a public key: the leftmost 160 bits of the SHA-256 of the key bits (RFC 7093 section 2, method 1).
+pub(crate) fn key_identifier(spki: &SubjectPublicKeyInfoOwned) -> Vec<u8> {
+    super::sha256(spki.subject_public_key.raw_bytes())[..20].to_vec()
+}
+
+/// subjectKeyIdentifier, not critical.
+pub(crate) fn subject_key_identifier(id: &[u8]) -> der::Result<Extension> {
+    extension(false, &SubjectKeyIdentifier(OctetString::new(id)?))
+}
+
+/// authorityKeyIdentifier, not critical, by key identifier only.
+pub(crate) fn authority_key_identifier(id: &[u8]) -> der::Result<Extension> {
+    let value = AuthorityKeyIdentifier { key_identifier: Some(OctetString::new(id)?), ..Default::default() };
+    extension(false, &value)
+}
+
+/// keyUsage, critical.
+pub(crate) fn key_usage(usages: &[KeyUsages]) -> der::Result<Extension> {
+    let mut set = der::flagset::FlagSet::<KeyUsages>::default();
+    for usage in usages {
+        set |= *usage;
+    }
+    extension(true, &KeyUsage(set))
+}
+
+/// extKeyUsage, not critical.
+pub(crate) fn extended_key_usage(purposes: &[ObjectIdentifier]) -> der::Result<Extension> {
+    extension(false, &ExtendedKeyUsage(purposes.to_vec()))
+}
+
+/// basicConstraints of an authority, critical.
+pub(crate) fn basic_constraints_ca(path_len: Option<u8>) -> der::Result<Extension> {
+    extension(true, &BasicConstraints { ca: true, path_len_constraint: path_len })
+}
+
+/// basicConstraints of an end entity (cA FALSE), critical.
+pub(crate) fn basic_constraints_end_entity() -> der::Result<Extension> {
+    extension(true, &BasicConstraints { ca: false, path_len_constraint: None })
+}
+
+/// cRLDistributionPoints with one http address, not critical.
+pub(crate) fn crl_distribution_point(url: &str) -> der::Result<Extension> {
+    let point = DistributionPoint {
+        distribution_point: Some(DistributionPointName::FullName(vec![GeneralName::UniformResourceIdentifier(
+            Ia5String::new(url)?,
+        )])),
+        reasons: None,
+        crl_issuer: None,
+    };
+    extension(false, &CrlDistributionPoints(vec![point]))
+}
+
+/// subjectAltName of DNS names and addresses; critical exactly when the subject is empty (RFC 5280 section 4.2.1.6).
+pub(crate) fn subject_alt_name(dns: &[String], addresses: &[IpAddr], subject_is_empty: bool) -> der::Result<Extension> {
+    let mut names = Vec::with_capacity(dns.len() + addresses.len());
+    for name in dns {
+        names.push(GeneralName::DnsName(Ia5String::new(name)?));
+    }
+    names.extend(addresses.iter().map(|address| GeneralName::from(*address)));
+    extension(subject_is_empty, &SubjectAltName(names))
+}
+
+/// cRLNumber, not critical (RFC 5280 section 5.2.3).
+pub(crate) fn crl_number(number: u64) -> der::Result<Extension> {
+    extension(false, &CrlNumber(der::asn1::Uint::new(&number.to_be_bytes())?))
+}
+
+/// reasonCode of a CRL entry, not critical. `Unspecified` gives none: RFC 5280 section 5.3.1 asks to leave it out.
+pub(crate) fn reason_code(reason: CrlReason) -> der::Result<Option<Extension>> {
+    match reason {
+        CrlReason::Unspecified => Ok(None),
+        reason => extension(false, &reason).map(Some),
+    }
+}

@@ -1,0 +1,55 @@
+//! Power failures: whatever was answered is there afterwards, and nothing is half done.
+
+use crate::world::{Choice, World};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+#[test]
+fn no_answered_enrolment_is_lost_when_the_server_is_killed() {
+    let test = "no_answered_enrolment_is_lost_when_the_server_is_killed";
+    let Some(mut world) = World::new(test, &Choice::default()) else { return };
+    for round in 0..4 {
+        let names: Vec<String> = (0..12).map(|index| format!("r{round}-{index}")).collect();
+        for name in &names {
+            world.request(name, &format!("/CN={name}"), &[]);
+        }
+        let credentials: Vec<_> = names.iter().map(|_| world.credential(&[])).collect();
+        let answered = Mutex::new(Vec::new());
+        let stop = AtomicBool::new(false);
+        let pid = world.pid();
+        std::thread::scope(|scope| {
+            for half in 0..2 {
+                let (world, names, credentials, answered, stop) = (&world, &names, &credentials, &answered, &stop);
+                scope.spawn(move || {
+                    for (name, credential) in names.iter().zip(credentials).skip(half).step_by(2) {
+                        if stop.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        if world.enrol(name, credential).status == 200 {
+                            answered.lock().expect("lock").push(name.clone());
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(60 + 35 * round));
+            // The process id is that of the server this test started and has not yet waited for.
+            world.tool("kill", &["-9", &pid.to_string()]);
+            stop.store(true, Ordering::SeqCst);
+        });
+        world.kill();
+        world.serve();
+        let answered = answered.into_inner().expect("lock");
+        for name in &answered {
+            assert_eq!(world.states(name), ["active"], "{name}");
+        }
+        for (name, credential) in names.iter().zip(&credentials) {
+            let states = world.states(name);
+            let active = states.iter().filter(|state| *state == "active").count();
+            assert!(active <= 1, "{name}: {states:?}");
+            // What broke off can be done again with the same credential; what was done cannot.
+            let again = world.enrol(name, credential).status;
+            assert_eq!(again, if active == 1 { 403 } else { 200 }, "{name}: {states:?}");
+        }
+    }
+}

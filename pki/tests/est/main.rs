@@ -1,0 +1,13 @@
+//! craton-pki as its users meet it: the real program on a real PKCS#11 module, played with `curl` and `openssl`.
+//!
+//! The module is SoftHSM2, or the one named by `PKCS11_MODULE`, `TOKEN_LABEL` and `PIN`: the same authority must run on any.
+//! A missing tool skips the test by name.
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+mod crash;
+mod enrol;
+mod operator;
+mod reenrol;
+mod refused;
+mod revoke;
+mod world;
