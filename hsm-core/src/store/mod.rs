@@ -8,6 +8,8 @@ mod backup;
 mod commit;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod crash_tests;
 mod create;
 mod layout;
 mod manifest;

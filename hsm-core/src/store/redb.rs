@@ -22,10 +22,12 @@ impl RedbStore {
     /// Makes a new file; it must not exist.
     pub(crate) fn create(path: &Path) -> Result<RedbStore, StoreError> {
         let file = sys::create_private_file(path).map_err(|error| StoreError::Io(error.to_string()))?;
-        let database = guard(|| {
-            let backend = redb::backends::FileBackend::new(file)?;
-            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
-        })?;
+        RedbStore::over(guard(|| Ok(redb::backends::FileBackend::new(file)?))?)
+    }
+
+    /// Opens what a disk holds, or makes a new store if it is empty.
+    pub(super) fn over(disk: impl redb::StorageBackend) -> Result<RedbStore, StoreError> {
+        let database = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk)?))?;
         Ok(RedbStore { database })
     }
 

@@ -1,0 +1,255 @@
+//! Loss of power: a disk in memory that stops at any operation and then keeps, drops or tears what was not synced.
+//!
+//! kill -9 does not lose the page cache; this does. After each crash the store must open, verify, and hold every change
+//! that was acknowledged, plus at most the one that was under way.
+
+use super::memory::MemoryStore;
+use super::redb::RedbStore;
+use super::vault_tests::{Book, pin, put, quick, ready};
+use super::*;
+use crate::clock::SystemClock;
+use crate::id::TokenId;
+use parking_lot::Mutex;
+use std::io::{Error as IoError, Result as IoResult};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The unit in which a disk writes or does not write.
+const SECTOR: usize = 512;
+
+#[derive(Debug)]
+enum Pending {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    durable: Vec<u8>,
+    /// What a reader sees while the power is on.
+    seen: Vec<u8>,
+    pending: Vec<Pending>,
+    /// Operations until the power goes; `None` is never.
+    left: Option<usize>,
+    done: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<State>>);
+
+impl Disk {
+    fn with(image: Vec<u8>) -> Disk {
+        Disk(Arc::new(Mutex::new(State { durable: image.clone(), seen: image, ..State::default() })))
+    }
+
+    fn step(state: &mut State) -> IoResult<()> {
+        state.done += 1;
+        match &mut state.left {
+            None => Ok(()),
+            Some(0) => Err(IoError::other("the power is gone")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// What the platter holds after the crash: of the unsynced sectors, those that `keep` says.
+    fn crash(&self, keep: &mut dyn FnMut() -> bool) -> Vec<u8> {
+        let state = self.0.lock();
+        let mut image = state.durable.clone();
+        for pending in &state.pending {
+            match pending {
+                Pending::Length(length) if keep() => image.resize(*length, 0),
+                Pending::Length(_) => (),
+                Pending::Write(offset, data) => {
+                    for (sector, bytes) in data.chunks(SECTOR).enumerate() {
+                        let at = offset + sector * SECTOR;
+                        if keep() && at + bytes.len() <= image.len() {
+                            image[at..at + bytes.len()].copy_from_slice(bytes);
+                        }
+                    }
+                }
+            }
+        }
+        image
+    }
+}
+
+impl ::redb::StorageBackend for Disk {
+    fn len(&self) -> IoResult<u64> {
+        Ok(self.0.lock().seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> IoResult<()> {
+        let state = self.0.lock();
+        let at = usize::try_from(offset).unwrap();
+        let bytes = state.seen.get(at..at + out.len()).ok_or_else(|| IoError::other("beyond the end"))?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> IoResult<()> {
+        let mut state = self.0.lock();
+        Disk::step(&mut state)?;
+        let len = usize::try_from(len).unwrap();
+        state.seen.resize(len, 0);
+        state.pending.push(Pending::Length(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> IoResult<()> {
+        let mut state = self.0.lock();
+        Disk::step(&mut state)?;
+        state.pending.clear();
+        state.durable = state.seen.clone();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> IoResult<()> {
+        let mut state = self.0.lock();
+        Disk::step(&mut state)?;
+        let at = usize::try_from(offset).unwrap();
+        state.seen[at..at + data.len()].copy_from_slice(data);
+        state.pending.push(Pending::Write(at, data.to_vec()));
+        Ok(())
+    }
+}
+
+/// A small generator (SplitMix64), so that a failing run can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+const PATH: &str = "(a disk in memory)";
+
+fn open(disk: &Disk, keys: &Arc<seal::StoreKeys>) -> Result<create::Opened, OpenError> {
+    let failed = |error| OpenError::store(Path::new(PATH), error);
+    let store: Arc<dyn Store> = Arc::new(RedbStore::over(disk.clone()).map_err(failed)?);
+    let verified = verify::verify(&*store.snapshot().map_err(failed)?, keys, Path::new(PATH))?;
+    Ok(create::Opened { store, keys: Arc::clone(keys), verified, path: PATH.into(), lock: None })
+}
+
+fn start(opened: create::Opened, book: &Arc<Book>) -> Vault<Book> {
+    Vault::start(opened, &quick(), Arc::clone(book), Arc::new(SystemClock)).unwrap()
+}
+
+/// An initialised token on a disk.
+struct Base {
+    image: Vec<u8>,
+    keys: Arc<seal::StoreKeys>,
+    token: TokenId,
+    entries: Vec<(u64, Vec<u8>)>,
+}
+
+impl Base {
+    /// The disk and the journal, as they were.
+    fn again(&self) -> (Disk, Arc<Book>) {
+        let book = Book::default();
+        book.entries.lock().clone_from(&self.entries);
+        (Disk::with(self.image.clone()), Arc::new(book))
+    }
+}
+
+fn base() -> Base {
+    let memory = Arc::new(MemoryStore::default());
+    let made = create::create_in(Arc::clone(&memory) as Arc<dyn Store>).unwrap();
+    let disk = Disk::default();
+    let store = Arc::new(RedbStore::over(disk.clone()).unwrap());
+    store.commit(&create::first_rows(&made.keys, &made.verified.manifest)).unwrap();
+    let keys = Arc::clone(&made.keys);
+    drop(store);
+    let book = Arc::new(Book::default());
+    let vault = start(open(&disk, &keys).unwrap(), &book);
+    let (token, _) = ready(&vault);
+    drop(vault);
+    let entries = book.entries.lock().clone();
+    Base { image: disk.crash(&mut || true), keys, token, entries }
+}
+
+const CHANGES: u8 = 8;
+
+/// Makes changes until one fails: object n % 3 gets the text n. Returns how many were acknowledged.
+fn work(vault: &Vault<Book>, token: TokenId) -> u8 {
+    for number in 0..CHANGES {
+        if vault.commit(put(token, number % 3, false, &number.to_string()), None, b"e").is_err() {
+            return number;
+        }
+    }
+    CHANGES
+}
+
+/// The objects after the first `changes` changes.
+fn model(changes: u8) -> Vec<(u8, String)> {
+    let last = |object: u8| (0..changes).rev().find(|number| number % 3 == object);
+    (0..3).filter_map(|object| Some((object, last(object)?.to_string()))).collect()
+}
+
+#[test]
+fn every_acknowledged_change_survives_a_crash_at_every_write() {
+    let base = base();
+    let (keys, token) = (&base.keys, base.token);
+    let (disk, book) = base.again();
+    let vault = start(open(&disk, keys).unwrap(), &book);
+    let before = disk.0.lock().done;
+    assert_eq!(work(&vault, token), CHANGES);
+    let operations = disk.0.lock().done - before;
+    drop(vault);
+    assert!(operations > 20, "{operations} operations");
+    for at in 0..operations {
+        for seed in 0..4 {
+            let (disk, book) = base.again();
+            let vault = start(open(&disk, keys).unwrap(), &book);
+            disk.0.lock().left = Some(at);
+            let acknowledged = work(&vault, token);
+            drop(vault);
+            let mut dice = Dice(seed << 32 | at as u64);
+            // All, nothing, and two mixtures.
+            let crashed = disk.crash(&mut || match seed {
+                0 => true,
+                1 => false,
+                _ => dice.roll().is_multiple_of(2),
+            });
+            let opened = open(&Disk::with(crashed), keys);
+            let vault = start(opened.unwrap_or_else(|error| panic!("crash at {at}, seed {seed}: {error}")), &book);
+            let objects = vault.load_objects(token, None).unwrap().into_iter();
+            let found: Vec<_> = objects
+                .map(|object| (object.id.0[0], String::from_utf8(object.plaintext.expose().to_vec()).unwrap()))
+                .collect();
+            let allowed = [model(acknowledged), model((acknowledged + 1).min(CHANGES))];
+            assert!(allowed.contains(&found), "crash at {at}, seed {seed}: {found:?} is none of {allowed:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_pin_is_counted_even_if_the_power_goes_before_the_answer() {
+    let base = base();
+    let (keys, token) = (&base.keys, base.token);
+    let (disk, book) = base.again();
+    let vault = start(open(&disk, keys).unwrap(), &book);
+    let before = disk.0.lock().done;
+    vault.unlock(token, Role::User, &pin("guess"), "t").unwrap_err();
+    let operations = disk.0.lock().done - before;
+    drop(vault);
+    for at in 0..=operations {
+        let (disk, book) = base.again();
+        let vault = start(open(&disk, keys).unwrap(), &book);
+        disk.0.lock().left = Some(at);
+        let derivations = vault.derivations();
+        let answered = vault.unlock(token, Role::User, &pin("guess"), "t").unwrap_err().kind();
+        let checked = vault.derivations() > derivations;
+        drop(vault);
+        let vault = start(open(&Disk::with(disk.crash(&mut || false)), keys).unwrap(), &book);
+        let counted = vault.pin_state(token, Role::User).unwrap().failed == 1;
+        assert!(counted || !checked, "power gone at {at}: {answered:?}");
+    }
+}
