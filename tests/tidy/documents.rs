@@ -49,3 +49,46 @@ fn links_between_documents_lead_somewhere() {
         }
     }
 }
+
+/// The keys that a table of the configuration accepts, out of its declaration in the source.
+fn keys(file: &str, declaration: &str) -> Vec<String> {
+    let source = read(Path::new(file));
+    let (_, rest) = source.split_once(declaration).unwrap_or_else(|| panic!("{file} does not declare {declaration:?}"));
+    let (body, _) = rest.split_once("\n}").expect("the end of the declaration");
+    let fields = body.lines().filter(|line| !line.trim_start().starts_with("//"));
+    fields
+        .filter_map(|line| line.split_once(':').map(|(name, _)| name.trim().trim_start_matches("pub ").to_owned()))
+        .filter(|name| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect()
+}
+
+#[test]
+fn the_example_configuration_explains_every_key() {
+    const TABLES: [(&str, &str, &str); 8] = [
+        ("token", "hsm-core/src/config.rs", "pub struct TokenTable {"),
+        ("security", "hsm-core/src/config.rs", "pub struct SecurityTable {"),
+        ("store", "hsm-core/src/config.rs", "pub struct StoreTable {"),
+        ("audit", "hsm-core/src/config.rs", "pub struct AuditTable {"),
+        ("algorithms", "hsm-core/src/config.rs", "pub struct AlgorithmsTable {"),
+        ("policy", "hsm-core/src/config/policy.rs", "\nswitches! {"),
+        ("daemon", "hsm-daemon/src/config.rs", "\nstruct WrittenDaemon {"),
+        ("shim", "pkcs11-shim/src/config.rs", "\nstruct WrittenShim {"),
+    ];
+    let example = read(Path::new("craton_hsm.toml"));
+    for (table, file, declaration) in TABLES {
+        let (_, rest) =
+            example.split_once(&format!("\n[{table}]\n")).unwrap_or_else(|| panic!("no [{table}] in the example"));
+        let section = rest.split("\n[").next().unwrap_or_default();
+        let explained: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.trim_start_matches("# ").split_once(" = ").map(|(key, _)| key))
+            .collect();
+        let keys = keys(file, declaration);
+        assert!(!keys.is_empty(), "{declaration} has no keys");
+        for key in keys {
+            assert!(explained.contains(&key.as_str()), "craton_hsm.toml does not explain {table}.{key}");
+        }
+    }
+}

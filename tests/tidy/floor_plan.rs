@@ -87,8 +87,8 @@ fn unsafe_code_stays_in_its_rooms_and_every_block_says_why() {
         let in_a_room = UNSAFE_ROOMS.iter().any(|room| here.starts_with(room));
         let lines: Vec<&str> = source.lines().collect();
         for (number, line) in lines.iter().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            let words: Vec<&str> = code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '"')).collect();
+            let code = without_strings(line.split("//").next().unwrap_or_default());
+            let words: Vec<&str> = code.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
             let is_unsafe = words.contains(&"unsafe") && !code.contains("unsafe_code");
             if !is_unsafe {
                 continue;
@@ -100,6 +100,11 @@ fn unsafe_code_stays_in_its_rooms_and_every_block_says_why() {
             }
         }
     }
+}
+
+/// The line without what stands between quotation marks.
+fn without_strings(line: &str) -> String {
+    line.split('"').step_by(2).collect()
 }
 
 #[test]
