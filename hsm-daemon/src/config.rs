@@ -1,0 +1,395 @@
+//! The daemon's configuration: where the file is, what it says (`Written`), and what it means (`Settings`).
+//!
+//! One file configures everything that runs beside the store. This crate owns `[daemon]`; the core owns `[token]`,
+//! `[security]`, `[store]`, `[audit]`, `[algorithms]` and `[policy]`; `[shim]` belongs to the library in the
+//! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The environment variable that names the file.
+pub(crate) const VARIABLE: &str = "CRATON_HSM_CONFIG";
+
+/// Where the file is looked for when neither the command line nor the environment names one.
+const USUAL_PLACES: [&str; 2] = ["craton_hsm.toml", "/etc/craton-hsm/craton_hsm.toml"];
+
+/// The Unix socket when the file names none.
+const DEFAULT_SOCKET: &str = "/run/craton-hsm/hsm.sock";
+
+/// The longest path that a Unix socket address holds (`sun_path` with its terminating NUL is 108 bytes on Linux).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// A configuration that cannot be used: one sentence that names the file or the key.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
+
+fn refuse<T>(sentence: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused(sentence.into()))
+}
+
+/// The whole configuration as it is meant.
+pub(crate) struct Settings {
+    /// Ours.
+    pub(crate) daemon: Daemon,
+    /// The core's.
+    pub(crate) core: hsm_core::config::Config,
+    /// The file it came from; without one these are the defaults.
+    pub(crate) source: Option<PathBuf>,
+}
+
+/// `[daemon]` as it is meant.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    /// The Unix socket, absolute or relative to the working directory.
+    pub(crate) socket: PathBuf,
+    /// The TCP listener, if there is one.
+    pub(crate) tcp: Option<Tcp>,
+    /// The most bytes one request for random bytes gets.
+    pub(crate) max_random_bytes: u64,
+    /// The most connections at once, of all kinds.
+    pub(crate) max_connections: usize,
+    /// How long a gRPC request may take.
+    pub(crate) request_timeout: Duration,
+}
+
+/// The TCP listener as it is meant.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Without TLS it is `daemon.allow_insecure` on a loopback address.
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+/// The files of the TLS listener.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    /// The server's chain, leaf first.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+    /// Who may issue client certificates; without it clients are anonymous (loopback only).
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Which client certificates are revoked.
+    pub(crate) client_crl: Option<PathBuf>,
+    /// How often all four are read again.
+    pub(crate) refresh: Duration,
+}
+
+/// The whole file as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    daemon: WrittenDaemon,
+    token: hsm_core::config::TokenTable,
+    security: hsm_core::config::SecurityTable,
+    store: hsm_core::config::StoreTable,
+    audit: hsm_core::config::AuditTable,
+    algorithms: hsm_core::config::AlgorithmsTable,
+    policy: hsm_core::config::PolicyTable,
+    shim: WrittenShim,
+}
+
+/// `[daemon]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenDaemon {
+    bind: Option<String>,
+    bind_unix: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    tls_client_crl: Option<PathBuf>,
+    crl_refresh_secs: u64,
+    allow_unauthenticated_tls: bool,
+    allow_insecure: bool,
+    max_random_length: u64,
+    max_connections: u64,
+    request_timeout_secs: u64,
+    max_login_attempts: u64,
+    login_cooldown_secs: u64,
+}
+
+impl Default for WrittenDaemon {
+    fn default() -> Self {
+        WrittenDaemon {
+            bind: None,
+            bind_unix: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tls_client_crl: None,
+            crl_refresh_secs: 300,
+            allow_unauthenticated_tls: false,
+            allow_insecure: false,
+            max_random_length: 1_048_576,
+            max_connections: 256,
+            request_timeout_secs: 30,
+            max_login_attempts: 5,
+            login_cooldown_secs: 60,
+        }
+    }
+}
+
+/// `[shim]`: the names only, the values are the shim's.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenShim {
+    endpoint: Option<IgnoredAny>,
+    spin: Option<IgnoredAny>,
+    connect_timeout_ms: Option<IgnoredAny>,
+    request_timeout_secs: Option<IgnoredAny>,
+}
+
+/// Finds, reads and judges the configuration: `given` (the command line's) first, then the environment's, then the usual
+/// places; with no file anywhere the defaults hold.
+///
+/// # Errors
+/// [`Refused`] with the one thing that is wrong first.
+pub(crate) fn load(given: Option<&Path>) -> Result<Settings, Refused> {
+    let Some(path) = find(given, std::env::var_os(VARIABLE).map(PathBuf::from))? else {
+        return judge(Written::default(), Path::new(""), None);
+    };
+    let text = read(&path)?;
+    let written = parse(&text).map_err(|Refused(why)| Refused(format!("{}: {why}", path.display())))?;
+    // Without symbolic links and `..`, which the core refuses in the paths of the store.
+    let base = path
+        .canonicalize()
+        .map_err(|e| Refused(format!("the configuration {} cannot be found again: {e}", path.display())))?;
+    judge(written, base.parent().unwrap_or(Path::new("/")), Some(path))
+}
+
+fn find(given: Option<&Path>, environment: Option<PathBuf>) -> Result<Option<PathBuf>, Refused> {
+    if let Some(path) = given {
+        return Ok(Some(path.to_owned()));
+    }
+    if let Some(path) = environment.filter(|path| !path.as_os_str().is_empty()) {
+        return Ok(Some(path));
+    }
+    Ok(USUAL_PLACES.iter().map(PathBuf::from).find(|path| path.exists()))
+}
+
+/// Reads the file through one open handle, so that what is judged is what is read.
+fn read(path: &Path) -> Result<String, Refused> {
+    let named = path.display();
+    let mut file = File::open(path).map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
+    let metadata = file.metadata().map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
+    if !metadata.is_file() {
+        return refuse(format!("the configuration {named} is not a file"));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return refuse(format!(
+            "the configuration {named} can be written by its group or by others (mode {:04o}): chmod go-w it",
+            metadata.mode() & 0o7777
+        ));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
+    Ok(text)
+}
+
+fn parse(text: &str) -> Result<Written, Refused> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let why = error.message().trim_end().replace('\n', " ");
+        Refused(match line {
+            Some(line) => format!("line {line}: {why}"),
+            None => why,
+        })
+    })
+}
+
+/// Judges everything; relative paths are taken from `base`.
+fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<Settings, Refused> {
+    let attempts = narrow(within("daemon.max_login_attempts", written.daemon.max_login_attempts, 1, 1_000)?);
+    let cooldown = seconds("daemon.login_cooldown_secs", written.daemon.login_cooldown_secs, 86_400)?;
+    let daemon = judge_daemon(written.daemon, base)?;
+    for path in [&mut written.token.storage_path, &mut written.store.key_file, &mut written.audit.log_path] {
+        // An empty path stays empty, for the core to refuse by name.
+        if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
+            *path = base.join(&*path);
+        }
+    }
+    let core = hsm_core::config::Written {
+        token: written.token,
+        security: written.security,
+        store: written.store,
+        audit: written.audit,
+        algorithms: written.algorithms,
+        policy: written.policy,
+    };
+    let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
+    core.pin.client_attempts = attempts;
+    core.pin.client_cooldown = cooldown;
+    Ok(Settings { daemon, core, source })
+}
+
+fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> {
+    let socket = base.join(written.bind_unix.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
+    if socket.file_name().is_none() || socket.as_os_str().as_bytes().len() > LONGEST_SOCKET_PATH {
+        return refuse(format!("daemon.bind_unix: {} is not a path of at most 107 bytes", socket.display()));
+    }
+    Ok(Daemon {
+        socket,
+        max_random_bytes: within("daemon.max_random_length", written.max_random_length, 1, 4_194_304)?,
+        max_connections: narrow(within("daemon.max_connections", written.max_connections, 1, 100_000)?),
+        request_timeout: seconds("daemon.request_timeout_secs", written.request_timeout_secs, 3_600)?,
+        tcp: judge_tcp(&written, base)?,
+    })
+}
+
+fn judge_tcp(written: &WrittenDaemon, base: &Path) -> Result<Option<Tcp>, Refused> {
+    let refresh = seconds("daemon.crl_refresh_secs", written.crl_refresh_secs, 86_400)?;
+    let Some(bind) = &written.bind else {
+        if written.tls_cert.is_some() || written.tls_key.is_some() {
+            return refuse("daemon.tls_cert and daemon.tls_key are set, but daemon.bind is not: name the TCP address");
+        }
+        return Ok(None);
+    };
+    let address: SocketAddr = bind
+        .parse()
+        .map_err(|_| Refused(format!("daemon.bind: {bind:?} is not an address with a port, such as 127.0.0.1:5696")))?;
+    let place = |path: &Option<PathBuf>| path.as_ref().map(|path| base.join(path));
+    let tls = match (place(&written.tls_cert), place(&written.tls_key)) {
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate,
+            key,
+            client_ca: place(&written.tls_client_ca),
+            client_crl: place(&written.tls_client_crl),
+            refresh,
+        }),
+        (None, None) => None,
+        _ => return refuse("daemon.tls_cert and daemon.tls_key go together: one of them is missing"),
+    };
+    let loopback = address.ip().is_loopback();
+    match &tls {
+        None if !loopback => {
+            refuse(format!("daemon.bind: {address} is not a loopback address: set tls_cert, tls_key and tls_client_ca"))
+        }
+        None if !written.allow_insecure => refuse(
+            "daemon.bind: TCP without TLS is refused: set tls_cert, tls_key and tls_client_ca \
+             (or allow_insecure, on a loopback address, for tests)",
+        ),
+        Some(files) if files.client_ca.is_none() && !loopback => {
+            refuse(format!("daemon.tls_client_ca is missing: {address} is not a loopback address"))
+        }
+        Some(files) if files.client_ca.is_none() && !written.allow_unauthenticated_tls => {
+            refuse("daemon.tls_client_ca is missing (or allow_unauthenticated_tls, on a loopback address, for tests)")
+        }
+        Some(files) if files.client_crl.is_some() && files.client_ca.is_none() => {
+            refuse("daemon.tls_client_crl needs daemon.tls_client_ca")
+        }
+        _ => Ok(Some(Tcp { address, tls })),
+    }
+}
+
+fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, Refused> {
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        refuse(format!("{key}: {value} is not in {least}..={most}"))
+    }
+}
+
+fn seconds(key: &str, value: u64, most: u64) -> Result<Duration, Refused> {
+    within(key, value, 1, most).map(Duration::from_secs)
+}
+
+/// For values that `within` has bounded far below the type's end.
+fn narrow<T: TryFrom<u64>>(value: u64) -> T
+where
+    T::Error: core::fmt::Debug,
+{
+    T::try_from(value).expect("bounded by `within`")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn judged(text: &str) -> Result<Settings, Refused> {
+        judge(parse(text)?, Path::new("/base"), None)
+    }
+
+    #[test]
+    fn each_wrong_file_is_refused_with_the_key_it_is_about() {
+        let rows = [
+            ("[daemon]\nbindd = 1", "bindd"),
+            ("[deamon]\nbind = \"x\"", "deamon"),
+            ("[token]\nlable = \"x\"", "lable"),
+            ("[shim]\nspinn = true", "spinn"),
+            ("[daemon]\nbind = \"localhost\"", "daemon.bind"),
+            ("[daemon]\nbind = \"0.0.0.0:5696\"", "not a loopback"),
+            ("[daemon]\nbind = \"0.0.0.0:5696\"\nallow_insecure = true", "not a loopback"),
+            ("[daemon]\nbind = \"127.0.0.1:5696\"", "without TLS"),
+            ("[daemon]\nbind = \"0.0.0.0:5696\"\ntls_cert = \"c\"\ntls_key = \"k\"", "tls_client_ca"),
+            (
+                "[daemon]\nbind = \"0.0.0.0:1\"\ntls_cert = \"c\"\ntls_key = \"k\"\nallow_unauthenticated_tls = true",
+                "tls_client_ca",
+            ),
+            ("[daemon]\nbind = \"127.0.0.1:5696\"\ntls_cert = \"c\"\ntls_key = \"k\"", "tls_client_ca"),
+            ("[daemon]\nbind = \"127.0.0.1:5696\"\ntls_cert = \"c\"", "go together"),
+            ("[daemon]\ntls_cert = \"c\"\ntls_key = \"k\"", "daemon.bind"),
+            ("[daemon]\nmax_connections = 0", "daemon.max_connections"),
+            ("[daemon]\nmax_random_length = 99999999", "daemon.max_random_length"),
+            ("[daemon]\nrequest_timeout_secs = 0", "daemon.request_timeout_secs"),
+        ];
+        for (text, expected) in rows {
+            let Err(Refused(why)) = judged(text) else { panic!("accepted: {text}") };
+            assert!(why.contains(expected), "{text}: {why}");
+            assert!(!why.contains('\n'), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn the_annotated_example_says_what_the_defaults_are() {
+        let example = judged(include_str!("../../craton_hsm.toml")).expect("valid");
+        let defaults = judged("").expect("valid");
+        assert_eq!(format!("{:?}", example.daemon), format!("{:?}", defaults.daemon));
+        assert_eq!(format!("{:?}", example.core), format!("{:?}", defaults.core));
+    }
+
+    #[test]
+    fn a_relative_socket_lies_beside_the_file() {
+        let settings = judged("[daemon]\nbind_unix = \"run/hsm.sock\"\n[shim]\nspin = false").expect("valid");
+        assert_eq!(settings.daemon.socket, Path::new("/base/run/hsm.sock"));
+        assert!(settings.daemon.tcp.is_none());
+    }
+
+    #[test]
+    fn mutual_tls_may_leave_the_machine() {
+        let text = "[daemon]\nbind = \"0.0.0.0:5696\"\ntls_cert = \"c\"\ntls_key = \"/k\"\ntls_client_ca = \"ca\"";
+        let tcp = judged(text).expect("valid").daemon.tcp.expect("given");
+        let tls = tcp.tls.expect("given");
+        assert_eq!((tls.certificate, tls.key), (PathBuf::from("/base/c"), PathBuf::from("/k")));
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("craton_hsm.toml");
+        std::fs::write(&path, "").expect("written");
+        for (mode, fits) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
+            assert_eq!(read(&path).is_ok(), fits, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let found = find(Some(Path::new("a")), Some(PathBuf::from("b"))).expect("found");
+        assert_eq!(found, Some(PathBuf::from("a")));
+        assert_eq!(find(None, Some(PathBuf::from("b"))).expect("found"), Some(PathBuf::from("b")));
+    }
+}

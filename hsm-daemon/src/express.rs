@@ -1,0 +1,423 @@
+//! The express lane: the daemon's side of one connection that speaks frames (`hsm_proto::frame`).
+//!
+//! One blocking thread serves one connection. It reads what has come, answers every whole frame of it in order, and
+//! writes all answers at once. Between requests it first looks for the next one without sleeping, but only while that
+//! has lately been worth it: a sleep and a wake-up between two processors cost more than most operations, and spinning
+//! on a busy machine takes the processor from the client whose request it waits for.
+//!
+//! Nothing here knows what a request means. Received and sent bytes are wiped as soon as they have been used; a buffer
+//! that is replaced is wiped by the allocator (`main.rs`).
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hsm_proto::frame::{self, HEADER_LEN, Header, PREFACE};
+use hsm_proto::v1;
+use prost::Message;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+/// The receive buffer of a quiet connection, in bytes.
+const SMALL: usize = 16 * 1024;
+
+/// The largest buffer that is kept from one request to the next.
+const KEPT: usize = 1024 * 1024;
+
+/// So many bytes of answers are written without waiting for the rest.
+const FLUSH_AT: usize = 256 * 1024;
+
+/// How long to look for the next request before sleeping.
+const LOOK_FOR: Duration = Duration::from_micros(30);
+
+/// A client that does not read its answers for so long is gone.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A client that has connected must say so within this time.
+const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many threads may look for requests without sleeping at the same time.
+pub(crate) struct Lookouts {
+    most: usize,
+    now: AtomicUsize,
+}
+
+impl Lookouts {
+    /// Half of the processors; none on a machine that has only one.
+    pub(crate) fn of_this_machine() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(1, usize::from) / 2)
+    }
+
+    fn new(most: usize) -> Self {
+        Lookouts { most, now: AtomicUsize::new(0) }
+    }
+
+    fn take(&self) -> Option<Lookout<'_>> {
+        let taken =
+            self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < self.most).then(|| now + 1));
+        taken.ok().map(|_| Lookout(self))
+    }
+}
+
+/// The right to look, given back when dropped.
+struct Lookout<'a>(&'a Lookouts);
+
+impl Drop for Lookout<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether looking has been worth it on this connection: a hit earns one point up to 8, a miss costs four down to -32;
+/// below zero only every 64th wait tries again.
+#[derive(Default)]
+struct Patience {
+    score: i32,
+    waits: u32,
+}
+
+impl Patience {
+    fn wants_to_look(&mut self) -> bool {
+        self.waits = self.waits.wrapping_add(1);
+        self.score >= 0 || self.waits.is_multiple_of(64)
+    }
+
+    fn hit(&mut self) {
+        self.score = (self.score + 1).min(8);
+    }
+
+    fn miss(&mut self) {
+        self.score = (self.score - 4).max(-32);
+    }
+}
+
+/// Why a conversation ended before the client ended it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The socket failed.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// The first bytes are not this framing's.
+    #[error("the client does not speak this version of the framing")]
+    Preface,
+    /// A frame announces more than is allowed.
+    #[error(transparent)]
+    TooLong(#[from] frame::TooLong),
+    /// A body is not a request.
+    #[error("a frame's body is not a request")]
+    Garbage,
+    /// The client left in the middle of a frame.
+    #[error("the connection ended inside a frame")]
+    Truncated,
+}
+
+/// Serves the connection until the client ends it: `answer` turns each request into its reply.
+///
+/// # Errors
+/// [`Broken`]: the connection is of no more use and the caller closes it.
+pub(crate) fn converse(
+    stream: &UnixStream,
+    lookouts: &Lookouts,
+    mut answer: impl FnMut(v1::Request) -> v1::Reply,
+) -> Result<(), Broken> {
+    greet(stream)?;
+    stream.set_write_timeout(Some(WRITE_DEADLINE))?;
+    let mut inbox = Inbox::new();
+    let mut outbox = Vec::with_capacity(SMALL);
+    let mut patience = Patience::default();
+    loop {
+        while let Some((request_id, body)) = inbox.next_frame()? {
+            let request = v1::Request::decode(inbox.body(&body)).map_err(|_| Broken::Garbage);
+            inbox.wipe(body);
+            let reply = answer(request?);
+            encode_reply(request_id, reply, &mut outbox)?;
+            if outbox.len() >= FLUSH_AT {
+                flush(stream, &mut outbox)?;
+            }
+        }
+        flush(stream, &mut outbox)?;
+        let received = wait(stream, inbox.room(), lookouts, &mut patience)?;
+        if received == 0 {
+            return if inbox.is_empty() { Ok(()) } else { Err(Broken::Truncated) };
+        }
+        inbox.received(received);
+    }
+}
+
+/// Reads the first bytes, within their deadline.
+fn greet(mut stream: &UnixStream) -> Result<(), Broken> {
+    let mut preface = [0; PREFACE.len()];
+    stream.set_read_timeout(Some(PREFACE_DEADLINE))?;
+    stream.read_exact(&mut preface)?;
+    stream.set_read_timeout(None)?;
+    if preface == PREFACE { Ok(()) } else { Err(Broken::Preface) }
+}
+
+/// Appends the reply, or, when it is too long for a frame, a fault in its place.
+fn encode_reply(request_id: u32, reply: v1::Reply, outbox: &mut Vec<u8>) -> Result<(), frame::TooLong> {
+    match frame::encode(request_id, &reply, outbox) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let fault = v1::Fault::new(ck::rv::CKR_DATA_LEN_RANGE, "the reply is longer than a frame may be");
+            let short = v1::Reply { generation: reply.generation, result: Some(v1::reply::Result::Fault(fault)) };
+            frame::encode(request_id, &short, outbox)
+        }
+    }
+}
+
+fn flush(mut stream: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
+    if outbox.is_empty() {
+        return Ok(());
+    }
+    stream.write_all(outbox)?;
+    if outbox.capacity() > KEPT {
+        *outbox = Vec::with_capacity(SMALL);
+    } else {
+        outbox.fill(0);
+        outbox.clear();
+    }
+    Ok(())
+}
+
+/// Waits for bytes: looking first, if that is worth it, then asleep. Zero is the end of the connection.
+fn wait(mut stream: &UnixStream, room: &mut [u8], lookouts: &Lookouts, patience: &mut Patience) -> io::Result<usize> {
+    if patience.wants_to_look()
+        && let Some(_lookout) = lookouts.take()
+        && let Some(received) = look(stream, room, patience)?
+    {
+        return Ok(received);
+    }
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn look(stream: &UnixStream, room: &mut [u8], patience: &mut Patience) -> io::Result<Option<usize>> {
+    let mut since = None;
+    loop {
+        match rustix::net::recv(stream, &mut *room, RecvFlags::DONTWAIT) {
+            Ok((received, _)) => {
+                if since.is_some() {
+                    patience.hit();
+                }
+                return Ok(Some(received));
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if since.get_or_insert_with(Instant::now).elapsed() >= LOOK_FOR {
+            patience.miss();
+            return Ok(None);
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Received bytes that are not answered yet: `bytes[start..end]`; all others are zero.
+struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Inbox { bytes: vec![0; SMALL], start: 0, end: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn received(&mut self, len: usize) {
+        self.end += len;
+    }
+
+    /// The id and the place of the next whole frame's body, which is then taken out of the queue.
+    fn next_frame(&mut self) -> Result<Option<(u32, core::ops::Range<usize>)>, frame::TooLong> {
+        let Some((header, rest)) = self.bytes[self.start..self.end].split_first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let header = Header::parse(*header)?;
+        let body_len = header.body_len as usize;
+        if rest.len() < body_len {
+            return Ok(None);
+        }
+        let from = self.start + HEADER_LEN;
+        self.start = from + body_len;
+        Ok(Some((header.request_id, from..self.start)))
+    }
+
+    fn body(&self, place: &core::ops::Range<usize>) -> &[u8] {
+        &self.bytes[place.clone()]
+    }
+
+    fn wipe(&mut self, place: core::ops::Range<usize>) {
+        self.bytes[place].fill(0);
+    }
+
+    /// Space for more bytes: enough for the rest of the frame that has begun.
+    fn room(&mut self) -> &mut [u8] {
+        let begun = self.end - self.start;
+        let wanted = match self.bytes[self.start..self.end].first_chunk::<HEADER_LEN>() {
+            // `next_frame` has refused a header that announces too much.
+            Some(header) => Header::parse(*header).map_or(SMALL, |header| HEADER_LEN + header.body_len as usize),
+            None => SMALL,
+        };
+        let len = wanted.next_multiple_of(SMALL);
+        if len > self.bytes.len() || (begun == 0 && self.bytes.len() > KEPT) {
+            let mut other = vec![0; len];
+            other[..begun].copy_from_slice(&self.bytes[self.start..self.end]);
+            self.bytes = other;
+        } else if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.bytes[begun..self.end].fill(0);
+        }
+        (self.start, self.end) = (0, begun);
+        &mut self.bytes[begun..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// Answers a random request with as many bytes, and anything else with its own generation.
+    fn echo(request: v1::Request) -> v1::Reply {
+        let result = match request.op {
+            Some(v1::request::Op::Random(wanted)) => {
+                v1::reply::Result::Random(v1::RandomReply { bytes: vec![7; wanted.len as usize] })
+            }
+            Some(v1::request::Op::SeedRandom(seed)) => v1::reply::Result::Random(v1::RandomReply { bytes: seed.seed }),
+            _ => v1::reply::Result::Done(v1::Empty {}),
+        };
+        v1::Reply { generation: 1, result: Some(result) }
+    }
+
+    fn served(most_lookouts: usize) -> (UnixStream, JoinHandle<Result<(), Broken>>) {
+        let (client, server) = UnixStream::pair().expect("pair");
+        let lookouts = Arc::new(Lookouts::new(most_lookouts));
+        let thread = std::thread::spawn(move || converse(&server, &lookouts, echo));
+        (client, thread)
+    }
+
+    fn request(id: u32, op: v1::request::Op) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::encode(id, &v1::Request { op: Some(op) }, &mut bytes).expect("short");
+        bytes
+    }
+
+    fn random(id: u32, len: u64) -> Vec<u8> {
+        request(id, v1::request::Op::Random(v1::RandomRequest { session: 1, len }))
+    }
+
+    fn reply(mut client: &UnixStream) -> (u32, v1::Reply) {
+        let mut header = [0; HEADER_LEN];
+        client.read_exact(&mut header).expect("header");
+        let header = Header::parse(header).expect("short");
+        let mut body = vec![0; header.body_len as usize];
+        client.read_exact(&mut body).expect("body");
+        (header.request_id, v1::Reply::decode(body.as_slice()).expect("a reply"))
+    }
+
+    fn bytes_of(reply: v1::Reply) -> Vec<u8> {
+        match reply.result {
+            Some(v1::reply::Result::Random(random)) => random.bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn requests_that_come_together_are_answered_together_in_order() {
+        for lookouts in [0, 1] {
+            let (mut client, thread) = served(lookouts);
+            let mut all = PREFACE.to_vec();
+            for id in 1..=100 {
+                all.extend(random(id, u64::from(id)));
+            }
+            client.write_all(&all).expect("sent");
+            for id in 1..=100 {
+                let (echoed, reply) = reply(&client);
+                assert_eq!((echoed, bytes_of(reply).len()), (id, id as usize));
+            }
+            drop(client);
+            assert!(thread.join().expect("no panic").is_ok());
+        }
+    }
+
+    #[test]
+    fn a_frame_that_comes_byte_by_byte_is_one_request() {
+        let (mut client, _thread) = served(1);
+        for byte in PREFACE.into_iter().chain(random(5, 3)) {
+            client.write_all(&[byte]).expect("sent");
+        }
+        let (id, reply) = reply(&client);
+        assert_eq!((id, bytes_of(reply)), (5, vec![7; 3]));
+    }
+
+    #[test]
+    fn a_large_request_is_followed_by_a_small_one() {
+        let (client, _thread) = served(1);
+        let seed: Vec<u8> = (0..3_000_000u32).map(|i| i as u8).collect();
+        let large = request(1, v1::request::Op::SeedRandom(v1::SeedRandomRequest { session: 1, seed: seed.clone() }));
+        let sender = client.try_clone().expect("clone");
+        let writer = std::thread::spawn(move || {
+            let all = [PREFACE.to_vec(), large, random(2, 1)].concat();
+            (&sender).write_all(&all).expect("sent");
+        });
+        assert_eq!(bytes_of(reply(&client).1), seed);
+        assert_eq!(bytes_of(reply(&client).1), [7]);
+        writer.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_becomes_a_fault_and_the_conversation_goes_on() {
+        let (mut client, _thread) = served(0);
+        let all = [PREFACE.to_vec(), random(1, frame::MAX_BODY as u64), random(2, 1)].concat();
+        client.write_all(&all).expect("sent");
+        match reply(&client).1.result {
+            Some(v1::reply::Result::Fault(fault)) => assert_eq!(fault.rv, ck::rv::CKR_DATA_LEN_RANGE.0),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bytes_of(reply(&client).1), [7]);
+    }
+
+    #[test]
+    fn garbage_ends_the_connection() {
+        let oversized = [&PREFACE[..], &[0xff; HEADER_LEN]].concat();
+        let not_a_request = [&PREFACE[..], &[2, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff]].concat();
+        let rows: [(&[u8], &str); 4] = [
+            (b"GET / HTTP/1.1\r\n", "version of the framing"),
+            (&oversized, "longer than"),
+            (&not_a_request, "not a request"),
+            (&[&PREFACE[..], &[9, 0, 0, 0, 1]].concat(), "inside a frame"),
+        ];
+        for (bytes, expected) in rows {
+            let (mut client, thread) = served(1);
+            client.write_all(bytes).expect("sent");
+            client.shutdown(std::net::Shutdown::Write).expect("shut");
+            let broken = thread.join().expect("no panic").expect_err(expected).to_string();
+            assert!(broken.contains(expected), "{broken}");
+        }
+    }
+
+    #[test]
+    fn answered_bytes_do_not_stay_in_the_inbox() {
+        let mut inbox = Inbox::new();
+        let sent = random(1, 5);
+        inbox.room()[..sent.len() + 3].copy_from_slice(&[sent.clone(), vec![1, 2, 3]].concat());
+        inbox.received(sent.len() + 3);
+        let (_, body) = inbox.next_frame().expect("short").expect("whole");
+        inbox.wipe(body);
+        inbox.room();
+        assert_eq!(inbox.bytes[..3], [1, 2, 3]);
+        assert!(inbox.bytes[3..].iter().all(|&byte| byte == 0));
+    }
+}

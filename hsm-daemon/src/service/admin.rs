@@ -1,0 +1,255 @@
+//! The service `Admin`: what operators ask of the running daemon. Served on the Unix socket only, to the superuser and
+//! to the user that the daemon runs as.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hsm_core::{KeySummary, Peer, SecretBytes, TokenName, TokenSummary};
+use hsm_proto::v1;
+use hsm_proto::v1::admin_server::Admin;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{on_the_pool, visitor};
+use crate::convert::Refusal;
+use crate::dispatch::Desk;
+use crate::identify::may_administer;
+
+/// A backup travels in pieces of so many bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// What the power-on self-test said.
+#[derive(Clone)]
+pub(crate) struct SelfTest(pub(crate) String);
+
+/// The operators' gRPC service.
+#[derive(Clone)]
+pub(crate) struct AdminService {
+    desk: Arc<Desk>,
+    self_test: SelfTest,
+    started_unix_seconds: u64,
+}
+
+impl AdminService {
+    /// The service of this desk, started now.
+    pub(crate) fn new(desk: Arc<Desk>, self_test: SelfTest) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        AdminService { desk, self_test, started_unix_seconds: started.as_secs() }
+    }
+
+    /// Runs one administrative method on the pool, if the peer may administer.
+    async fn run<R, T, F>(&self, request: Request<R>, work: F) -> Result<Response<T>, Status>
+    where
+        R: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
+    {
+        let peer = administrator(&request)?;
+        let desk = Arc::clone(&self.desk);
+        let outcome = on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
+        outcome.map(Response::new).map_err(status)
+    }
+}
+
+fn administrator<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let visitor = visitor(request)?;
+    if may_administer(visitor.peer()) {
+        return Ok(visitor.peer().clone());
+    }
+    tracing::warn!(peer = ?visitor.peer().identity, "administration refused");
+    Err(Status::permission_denied("only the superuser and the user that the daemon runs as may administer it"))
+}
+
+fn status(error: hsm_core::Error) -> Status {
+    let Refusal(fault) = error.into();
+    fault.into()
+}
+
+fn token_name(name: Option<v1::TokenName>) -> TokenName {
+    let name = name.unwrap_or_default();
+    TokenName { label: Some(name.label).filter(|label| !label.is_empty()), slot: name.slot }
+}
+
+/// An empty PIN is none.
+fn maybe_pin(pin: Vec<u8>) -> Option<SecretBytes> {
+    Some(SecretBytes::new(pin)).filter(|pin| !pin.is_empty())
+}
+
+fn token_summary(token: TokenSummary) -> v1::TokenSummary {
+    v1::TokenSummary {
+        slot: token.slot,
+        label: token.label,
+        serial: token.serial,
+        initialized: token.initialized,
+        user_pin_set: token.user_pin_set,
+        user_pin_locked: token.user_pin_locked,
+        so_pin_locked: token.so_pin_locked,
+        user_pin_failures: token.user_pin_failures,
+        so_pin_failures: token.so_pin_failures,
+        objects: token.objects,
+        sessions: token.sessions,
+        token_id: token.token_id,
+    }
+}
+
+fn key_summary(key: KeySummary) -> v1::KeySummary {
+    v1::KeySummary {
+        handle: key.handle,
+        class: key.class,
+        key_type: key.key_type,
+        label: key.label,
+        id_hex: key.id_hex,
+        size_bits: key.size_bits,
+        sensitive: key.sensitive,
+        extractable: key.extractable,
+        local: key.local,
+        usage: key.usage,
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    type BackupStream = ReceiverStream<Result<v1::BackupChunk, Status>>;
+
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        let (self_test, started_unix_seconds) = (self.self_test.0.clone(), self.started_unix_seconds);
+        self.run(request, move |desk, _, _| {
+            let status = desk.hsm.status();
+            Ok(v1::StatusReply {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started_unix_seconds,
+                sealed: status.sealed,
+                health: status.health,
+                store_path: status.store_path,
+                store_generation: status.store_generation,
+                audit_path: status.audit_path,
+                audit_sequence: status.audit_sequence,
+                applications: status.applications,
+                sessions: status.sessions,
+                tokens: status.tokens,
+                self_test,
+            })
+        })
+        .await
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensReply>, Status> {
+        self.run(request, |desk, _, _| {
+            Ok(v1::ListTokensReply { tokens: desk.hsm.admin_tokens()?.into_iter().map(token_summary).collect() })
+        })
+        .await
+    }
+
+    async fn init_token(
+        &self,
+        request: Request<v1::AdminInitTokenRequest>,
+    ) -> Result<Response<v1::TokenSummary>, Status> {
+        self.run(request, |desk, peer, r| {
+            let so_pin = SecretBytes::new(r.so_pin);
+            desk.hsm.admin_init_token(peer, r.slot, &r.label, so_pin, maybe_pin(r.user_pin)).map(token_summary)
+        })
+        .await
+    }
+
+    async fn change_pin(&self, request: Request<v1::AdminChangePinRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.run(request, |desk, peer, r| {
+            let (old, new) = (SecretBytes::new(r.old_pin), SecretBytes::new(r.new_pin));
+            desk.hsm.admin_change_pin(peer, &token_name(r.token), r.user, old, new)?;
+            Ok(v1::Empty {})
+        })
+        .await
+    }
+
+    async fn reset_pin(&self, request: Request<v1::AdminResetPinRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.run(request, |desk, peer, r| {
+            let (so_pin, new) = (SecretBytes::new(r.so_pin), SecretBytes::new(r.new_user_pin));
+            desk.hsm.admin_reset_pin(peer, &token_name(r.token), so_pin, new)?;
+            Ok(v1::Empty {})
+        })
+        .await
+    }
+
+    async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Result<Response<v1::ListKeysReply>, Status> {
+        self.run(request, |desk, peer, r| {
+            let keys = desk.hsm.admin_list_keys(peer, &token_name(r.token), maybe_pin(r.user_pin))?;
+            Ok(v1::ListKeysReply { keys: keys.into_iter().map(key_summary).collect() })
+        })
+        .await
+    }
+
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let peer = administrator(&request)?;
+        let request = request.into_inner();
+        let (pieces, stream) = mpsc::channel(4);
+        let desk = Arc::clone(&self.desk);
+        tokio::task::spawn_blocking(move || {
+            let mut out = Pieces { pieces, begun: Vec::with_capacity(CHUNK) };
+            let so_pin = SecretBytes::new(request.so_pin);
+            let outcome = desk.hsm.admin_backup(&peer, &token_name(request.token), so_pin, &mut out);
+            let last = match outcome {
+                Ok(()) => out.flush().err().map(|error| Status::cancelled(error.to_string())),
+                Err(error) => Some(status(error)),
+            };
+            if let Some(failure) = last {
+                // The archive is not whole: the status says so, unless the client has left.
+                out.pieces.blocking_send(Err(failure)).unwrap_or_default();
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Cuts what is written into pieces of a stream.
+struct Pieces {
+    pieces: mpsc::Sender<Result<v1::BackupChunk, Status>>,
+    begun: Vec<u8>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(CHUNK - self.begun.len());
+        self.begun.extend_from_slice(&bytes[..taken]);
+        if self.begun.len() == CHUNK {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.begun.is_empty() {
+            return Ok(());
+        }
+        let data = core::mem::replace(&mut self.begun, Vec::with_capacity(CHUNK));
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client left before the backup was whole");
+        self.pieces.blocking_send(Ok(v1::BackupChunk { data })).map_err(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_arrives_in_whole_pieces_and_a_rest() {
+        let (pieces, mut stream) = mpsc::channel(9);
+        let mut out = Pieces { pieces, begun: Vec::new() };
+        let written: Vec<u8> = (0..CHUNK * 2 + 5).map(|i| i as u8).collect();
+        out.write_all(&written).expect("room");
+        out.flush().expect("room");
+        drop(out);
+        let mut lens = Vec::new();
+        let mut read = Vec::new();
+        while let Some(piece) = stream.blocking_recv() {
+            let data = piece.expect("a piece").data;
+            lens.push(data.len());
+            read.extend(data);
+        }
+        assert_eq!(lens, [CHUNK, CHUNK, 5]);
+        assert_eq!(read, written);
+    }
+}

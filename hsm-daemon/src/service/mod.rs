@@ -1,0 +1,62 @@
+//! The gRPC services: what arrives becomes a request of the dispatcher or one administrative method; a fault becomes a
+//! status, once.
+
+mod admin;
+mod token;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hsm_core::{Caller, Peer};
+use hsm_proto::v1;
+use parking_lot::Mutex;
+use tonic::{Request, Status};
+
+pub(crate) use admin::{AdminService, SelfTest};
+pub(crate) use token::TokenService;
+
+/// One gRPC connection: its peer, and the applications that attached through it. When the connection ends the last
+/// copy is dropped, and with it the applications that nobody else holds.
+#[derive(Clone)]
+pub(crate) struct Visitor(Arc<Inner>);
+
+struct Inner {
+    peer: Peer,
+    callers: Mutex<HashMap<[u8; 16], Arc<Caller>>>,
+}
+
+impl Visitor {
+    /// A connection on which nobody has attached yet.
+    pub(crate) fn new(peer: Peer) -> Self {
+        Visitor(Arc::new(Inner { peer, callers: Mutex::default() }))
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    fn caller(&self, application: &[u8]) -> Option<Arc<Caller>> {
+        let application = <[u8; 16]>::try_from(application).ok()?;
+        self.0.callers.lock().get(&application).cloned()
+    }
+
+    fn seat(&self, caller: Arc<Caller>) {
+        self.0.callers.lock().insert(caller.application(), caller);
+    }
+}
+
+/// The connection that a request came by.
+fn visitor<T>(request: &Request<T>) -> Result<Visitor, Status> {
+    request.extensions().get::<Visitor>().cloned().ok_or_else(|| defect("a request came by no connection"))
+}
+
+/// A state that cannot be; the client learns as much as it needs.
+fn defect(what: &str) -> Status {
+    tracing::error!(what, "a defect: an invariant did not hold");
+    v1::Fault::new(ck::rv::CKR_GENERAL_ERROR, "a defect in the daemon: see its log").into()
+}
+
+/// Runs what may take long on the runtime's bounded pool.
+async fn on_the_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| defect("work on the pool ended early"))
+}

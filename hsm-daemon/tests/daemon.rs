@@ -1,0 +1,390 @@
+//! The daemon's binary as an operator and a gRPC client meet it: exit codes, the socket, health, mutual TLS, the end.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hsm_proto::frame::{self, HEADER_LEN, Header, PREFACE};
+use hsm_proto::v1;
+use hsm_proto::v1::token_client::TokenClient;
+use prost::Message;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+/// A folder with a configuration, and perhaps a running daemon, which is killed at the end.
+struct World {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl World {
+    /// A folder whose configuration has this `[daemon]` table besides the socket.
+    fn new(daemon: &str) -> Self {
+        let folder = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir().unwrap();
+        let text = format!(
+            "[daemon]\nbind_unix = \"hsm.sock\"\n{daemon}\n[token]\nstorage_path = \"store\"\n\
+             [security]\npbkdf2_iterations = 100000\n"
+        );
+        let world = World { folder, child: None };
+        std::fs::write(world.path("craton_hsm.toml"), text).unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_craton-hsm-daemon"));
+        command.arg("--config").arg(self.path("craton_hsm.toml")).env_remove("RUST_LOG").env("RUST_LOG_FORMAT", "text");
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the daemon and waits until it says that it is ready.
+    fn start(&mut self) {
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        self.child = Some(self.command().stderr(log).spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.log().contains("ready") {
+            assert!(Instant::now() < deadline, "not ready:\n{}", self.log());
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "ended with {ended:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Runs the daemon to its end, which must come by itself.
+    fn refuses(&self) -> (Option<i32>, String) {
+        let output = self.command().output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Asks for the end and waits for it.
+    fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let told = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+        assert!(told.success());
+        child.wait().unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap_or_default();
+            child.wait().map(drop).unwrap_or_default();
+        }
+    }
+}
+
+async fn local_channel(socket: PathBuf) -> Channel {
+    let connect = move |_: Uri| {
+        let socket = socket.clone();
+        async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+    };
+    Endpoint::from_static("http://daemon").connect_with_connector(tower::service_fn(connect)).await.unwrap()
+}
+
+async fn health(channel: Channel, service: &str) -> Result<i32, tonic::Status> {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    HealthClient::new(channel).check(request).await.map(|reply| reply.into_inner().status)
+}
+
+/// One request and its reply on the express lane.
+fn ask(mut stream: &UnixStream, op: v1::request::Op) -> v1::Reply {
+    let mut bytes = Vec::new();
+    frame::encode(1, &v1::Request { op: Some(op) }, &mut bytes).unwrap();
+    stream.write_all(&bytes).unwrap();
+    let mut header = [0; HEADER_LEN];
+    stream.read_exact(&mut header).unwrap();
+    let mut body = vec![0; Header::parse(header).unwrap().body_len as usize];
+    stream.read_exact(&mut body).unwrap();
+    v1::Reply::decode(body.as_slice()).unwrap()
+}
+
+fn attach_request() -> v1::AttachRequest {
+    v1::AttachRequest { protocol: frame::PROTOCOL, application: Vec::new(), program: "test".to_owned() }
+}
+
+fn fault(reply: v1::Reply) -> u64 {
+    match reply.result {
+        Some(v1::reply::Result::Fault(fault)) => fault.rv,
+        other => panic!("no fault: {other:?}"),
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_one_sentence() {
+    let rows = [
+        ("colour = \"red\"", 0o600, "colour"),
+        ("bind = \"0.0.0.0:5696\"", 0o600, "not a loopback"),
+        ("", 0o666, "chmod go-w"),
+        (
+            "bind = \"127.0.0.1:0\"\ntls_cert = \"absent\"\ntls_key = \"k\"\ntls_client_ca = \"ca\"",
+            0o600,
+            "/ca cannot be used",
+        ),
+    ];
+    for (daemon, mode, expected) in rows {
+        let world = World::new(daemon);
+        let file = world.path("craton_hsm.toml");
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (code, said) = world.refuses();
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
+        assert!(!world.path("hsm.sock").exists());
+    }
+}
+
+#[test]
+fn a_configuration_can_be_judged_without_starting() {
+    let world = World::new("");
+    let output = world.command().arg("--check-config").output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("valid"));
+    assert!(!world.path("store").exists() && !world.path("hsm.sock").exists());
+}
+
+#[test]
+fn the_self_test_comes_before_the_listener_and_sigterm_ends_cleanly() {
+    let mut world = World::new("");
+    drop(UnixListener::bind(world.path("hsm.sock")).unwrap());
+    world.start();
+    let log = world.log();
+    let place = |text: &str| log.find(text).unwrap_or_else(|| panic!("no {text:?} in {log}"));
+    assert!(place("power-on self-test passed") < place("ready"));
+    let mode = world.path("hsm.sock").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let stream = UnixStream::connect(world.path("hsm.sock")).unwrap();
+    (&stream).write_all(&PREFACE).unwrap();
+    assert_eq!(world.stop().code(), Some(0), "{}", world.log());
+    assert!(!world.path("hsm.sock").exists());
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let mut world = World::new("");
+    world.start();
+    let (code, said) = world.refuses();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("craton-hsm-daemon: "), "{said}");
+    assert!(UnixStream::connect(world.path("hsm.sock")).is_ok());
+}
+
+#[test]
+fn the_express_lane_attaches_first_and_survives_bad_clients() {
+    let mut world = World::new("max_random_length = 100");
+    world.start();
+    let connect = || UnixStream::connect(world.path("hsm.sock")).unwrap();
+    let stream = connect();
+    (&stream).write_all(&PREFACE).unwrap();
+    let slots = || v1::request::Op::ListSlots(v1::ListSlotsRequest {});
+    assert_eq!(fault(ask(&stream, slots())), ck::rv::CKR_CRYPTOKI_NOT_INITIALIZED.0);
+    let wrong = v1::AttachRequest { protocol: 99, ..attach_request() };
+    assert_eq!(fault(ask(&stream, v1::request::Op::Attach(wrong))), ck::rv::CKR_DEVICE_ERROR.0);
+    let short = v1::AttachRequest { application: vec![1; 15], ..attach_request() };
+    assert_eq!(fault(ask(&stream, v1::request::Op::Attach(short))), ck::rv::CKR_ARGUMENTS_BAD.0);
+    let attached = match ask(&stream, v1::request::Op::Attach(attach_request())).result {
+        Some(v1::reply::Result::Attach(attached)) => attached,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((attached.application.len(), attached.boot.len(), attached.max_random_bytes), (16, 16, 100));
+    assert!(matches!(ask(&stream, slots()).result, Some(v1::reply::Result::ListSlots(_))));
+    for garbage in [&b"\xff\xff\xff\xff\xff\xff\xff\xff"[..], b"x", b"CRTNHSM\x02", b"PRI * HTTP/1.0\r\n\r\n"] {
+        let mut bad = connect();
+        bad.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        bad.write_all(garbage).unwrap();
+        bad.shutdown(std::net::Shutdown::Write).unwrap();
+        // A goodbye, the end or a reset: anything but silence.
+        let silent = bad.read_to_end(&mut Vec::new()).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!silent, "{garbage:?}");
+    }
+    let long = v1::RandomRequest { session: 0, len: 101 };
+    assert_eq!(fault(ask(&stream, v1::request::Op::Random(long))), ck::rv::CKR_ARGUMENTS_BAD.0);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_the_place_comes_back() {
+    let mut world = World::new("max_connections = 1");
+    world.start();
+    let connect = || {
+        let stream = UnixStream::connect(world.path("hsm.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    };
+    let first = connect();
+    (&first).write_all(&PREFACE).unwrap();
+    ask(&first, v1::request::Op::Attach(attach_request()));
+    assert_eq!(connect().read(&mut [0]).unwrap(), 0);
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut next = connect();
+        let sent = next.write_all(&PREFACE).and_then(|()| {
+            let mut bytes = Vec::new();
+            let op = Some(v1::request::Op::Attach(attach_request()));
+            frame::encode(1, &v1::Request { op }, &mut bytes).unwrap();
+            next.write_all(&bytes)?;
+            next.read_exact(&mut [0; HEADER_LEN])
+        });
+        if sent.is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the place was not freed");
+    }
+}
+
+#[tokio::test]
+async fn grpc_on_the_same_socket_answers_health_and_the_token_service() {
+    let mut world = World::new("");
+    world.start();
+    let channel = local_channel(world.path("hsm.sock")).await;
+    for service in ["", "craton.hsm.v1.Token"] {
+        assert_eq!(health(channel.clone(), service).await.unwrap(), 1, "{service:?} is not serving");
+    }
+    assert_eq!(health(channel.clone(), "nothing").await.unwrap_err().code(), tonic::Code::NotFound);
+    let mut token = TokenClient::new(channel.clone());
+    let refused = token.list_slots(v1::ListSlotsRequest {}).await.unwrap_err();
+    let refused = v1::Fault::from_status(&refused, ck::rv::CKR_OK);
+    assert_eq!(refused.rv, ck::rv::CKR_CRYPTOKI_NOT_INITIALIZED.0);
+    let attached = token.attach(attach_request()).await.unwrap().into_inner();
+    let mut request = tonic::Request::new(v1::ListSlotsRequest {});
+    let name = tonic::metadata::MetadataValue::from_bytes(&attached.application);
+    request.metadata_mut().insert_bin("craton-application-bin", name);
+    token.list_slots(request).await.unwrap();
+    // Another connection has not attached, whatever it knows.
+    let mut stranger = TokenClient::new(local_channel(world.path("hsm.sock")).await);
+    let mut request = tonic::Request::new(v1::ListSlotsRequest {});
+    let name = tonic::metadata::MetadataValue::from_bytes(&attached.application);
+    request.metadata_mut().insert_bin("craton-application-bin", name);
+    assert!(stranger.list_slots(request).await.is_err());
+    let mut admin = v1::admin_client::AdminClient::new(channel);
+    let status = admin.status(v1::StatusRequest {}).await.unwrap().into_inner();
+    assert!(status.self_test.starts_with("passed"), "{}", status.self_test);
+}
+
+/// Certificates made with the `openssl` command; `None`, and a line that says so, when there is none.
+fn make_certificates(folder: &Path, test: &str) -> Option<()> {
+    let script = r#"
+        set -e
+        umask 077
+        ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
+               -keyout "$1.key" -out "$1.pem"; }
+        leaf() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
+                 printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=%s\n' "$3" > "$1.ext"
+                 openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile "$1.ext" \
+                         -out "$1.pem"; }
+        ca ca; ca other
+        leaf server ca serverAuth 2; leaf right ca clientAuth 2; leaf stranger other clientAuth 2
+        leaf expired ca clientAuth -1; leaf purpose ca serverAuth 2; leaf revoked ca clientAuth 2
+        mkdir db; : > db/index.txt; echo 01 > db/crlnumber
+        printf '[ca]\ndefault_ca=x\n[x]\ndatabase=db/index.txt\ncrlnumber=db/crlnumber\ndefault_md=sha256\ndefault_crl_days=2\n' > ca.cnf
+        openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke revoked.pem
+        openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem
+    "#;
+    if Command::new("openssl").arg("version").output().is_err() {
+        println!("SKIPPED {test}: openssl not found");
+        return None;
+    }
+    let output = Command::new("bash").args(["-c", script]).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(())
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What the health service answers a client with this certificate, over TLS.
+async fn health_over_tls(
+    folder: &Path,
+    port: u16,
+    client: Option<&str>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<i32, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let chain = vec![CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let connect = move |_: Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+            connector.connect(name, stream).await.map(hyper_util::rt::TokioIo::new)
+        }
+    };
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(tower::service_fn(connect)).await;
+    health(channel.map_err(|e| e.to_string())?, "").await.map_err(|e| e.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_right_certificate_passes_mutual_tls() {
+    let port = free_port();
+    let mut world = World::new(&format!(
+        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
+         tls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\""
+    ));
+    let Some(()) = make_certificates(world.folder.path(), "only_the_right_certificate_passes_mutual_tls") else {
+        return;
+    };
+    world.start();
+    let tls13 = [&rustls::version::TLS13];
+    let rows = [
+        (None, false),
+        (Some("stranger"), false),
+        (Some("expired"), false),
+        (Some("purpose"), false),
+        (Some("revoked"), false),
+        (Some("right"), true),
+    ];
+    for (client, passes) in rows {
+        let answer = health_over_tls(world.folder.path(), port, client, &tls13).await;
+        assert_eq!(answer.is_ok(), passes, "{client:?}: {answer:?}");
+    }
+    let old = health_over_tls(world.folder.path(), port, Some("right"), &[&rustls::version::TLS12]).await;
+    assert!(old.is_err());
+    // Silent clients hold nobody up.
+    let silent: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    assert_eq!(health_over_tls(world.folder.path(), port, Some("right"), &tls13).await, Ok(1));
+    drop(silent);
+    assert_eq!(world.stop().code(), Some(0), "{}", world.log());
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused() {
+    let world = World::new(
+        "bind = \"127.0.0.1:0\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"",
+    );
+    let Some(()) = make_certificates(world.folder.path(), "a_key_file_that_others_can_read_is_refused") else { return };
+    std::fs::set_permissions(world.path("server.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (code, said) = world.refuses();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("server.key") && said.contains("0640"), "{said}");
+}
