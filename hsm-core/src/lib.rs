@@ -2,18 +2,36 @@
 //!
 //! Every operation is written once, here. This crate knows neither C nor gRPC: the doors translate and call [`Hsm`].
 
+mod act;
 pub mod audit;
 pub mod backup;
+mod caller;
 mod clock;
+pub mod config;
 mod crypto;
 mod error;
+mod hsm;
 mod id;
+mod mechanism;
+mod object;
+mod perform;
 mod secret;
+mod session;
 mod store;
-mod sys;
+pub mod sys;
 mod token;
 
+pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
+pub use hsm::{
+    AttributeRead, Found, Hsm, KeySummary, SelfTestFailure, SlotView, StartError, Status, TokenName, TokenSummary,
+    TokenView,
+};
 pub use id::{ObjectId, TokenId};
+pub use mechanism::{MechanismCall, MechanismView, OutputRule, Parameter};
+pub use object::{Attr, Snapshot, Value};
 pub use secret::SecretBytes;
+pub use session::SessionView;
+pub use session::operation::{Begin, OperationKind};
+pub use store::OpenError;

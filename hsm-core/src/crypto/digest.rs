@@ -19,6 +19,7 @@ pub(crate) enum Hash {
 
 impl Hash {
     /// Every hash function.
+    #[cfg(test)]
     pub(crate) const ALL: &'static [Hash] = &[Hash::Sha1, Hash::Sha224, Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
     /// Length of the digest in bytes.
@@ -33,6 +34,7 @@ impl Hash {
     }
 
     /// Length of an input block in bytes.
+    #[cfg(test)]
     pub(crate) const fn block_len(self) -> usize {
         match self {
             Hash::Sha1 | Hash::Sha224 | Hash::Sha256 => 64,

@@ -57,6 +57,7 @@ static CURVES: [CurveRow; 3] = [
 
 impl Curve {
     /// Every curve.
+    #[cfg(test)]
     pub(crate) const ALL: &'static [Curve] = &[Curve::P256, Curve::P384, Curve::P521];
 
     fn row(self) -> &'static CurveRow {

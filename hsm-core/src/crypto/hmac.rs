@@ -6,10 +6,7 @@ use subtle::ConstantTimeEq;
 use super::{Error, Hash, Result};
 
 /// A prepared key; wiped when dropped.
-pub(crate) struct Key {
-    key: lib::Key,
-    hash: Hash,
-}
+pub(crate) struct Key(lib::Key);
 
 impl Key {
     /// Prepares a key of any length; one longer than a block is hashed first, as the standard says.
@@ -21,22 +18,17 @@ impl Key {
             Hash::Sha384 => lib::HMAC_SHA384,
             Hash::Sha512 => lib::HMAC_SHA512,
         };
-        Key { key: lib::Key::new(algorithm, key), hash }
-    }
-
-    /// The hash function.
-    pub(crate) fn hash(&self) -> Hash {
-        self.hash
+        Key(lib::Key::new(algorithm, key))
     }
 
     /// A MAC of nothing yet; it does not borrow the key.
     pub(crate) fn start(&self) -> Stream {
-        Stream(lib::Context::with_key(&self.key))
+        Stream(lib::Context::with_key(&self.0))
     }
 
     /// The MAC of one piece, of the hash's full length.
     pub(crate) fn sign(&self, data: &[u8]) -> Vec<u8> {
-        lib::sign(&self.key, data).as_ref().to_vec()
+        lib::sign(&self.0, data).as_ref().to_vec()
     }
 }
 

@@ -47,9 +47,6 @@ pub(crate) enum Error {
     /// The input has a length that the operation does not take.
     #[error("the input's length is not one the operation takes")]
     DataLength,
-    /// The input is not valid for the operation.
-    #[error("the input is not valid for the operation")]
-    DataInvalid,
     /// The ciphertext does not open.
     #[error("the ciphertext does not open")]
     EncryptedDataInvalid,

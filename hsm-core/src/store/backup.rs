@@ -109,14 +109,10 @@ pub(crate) struct RestoreFloor {
 /// What was restored.
 #[derive(Clone, Debug)]
 pub(crate) struct Restored {
-    /// The generation of the backup.
-    pub(crate) backup_generation: u64,
     /// The generation of the new store.
     pub(crate) generation: u64,
     /// Its records.
     pub(crate) records: u64,
-    /// Its tokens.
-    pub(crate) tokens: Vec<TokenRecord>,
 }
 
 /// Handles that were given out after the backup was made are skipped, however many there were.
@@ -198,15 +194,9 @@ fn build(
     }
     store.commit(&rows).map_err(failed)?;
     let before = verify::verify(&*store.snapshot().map_err(failed)?, &keys, path)?;
-    let backup_generation = before.manifest.generation;
     store.commit(&moved_on(&*store.snapshot().map_err(failed)?, &keys, before, floor)?).map_err(failed)?;
     let after = verify::verify(&*store.snapshot().map_err(failed)?, &keys, path)?;
-    let restored = Restored {
-        backup_generation,
-        generation: after.manifest.generation,
-        records: after.manifest.records,
-        tokens: after.tokens,
-    };
+    let restored = Restored { generation: after.manifest.generation, records: after.manifest.records };
     Ok((keys, restored))
 }
 

@@ -59,8 +59,6 @@ pub(crate) struct LedgerHead {
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Committed<R> {
-    /// The change's number.
-    pub(crate) generation: u64,
     /// The journal's receipt.
     pub(crate) receipt: R,
 }
@@ -83,7 +81,7 @@ const OUTBOX_MAX: usize = 64;
 struct Job<R> {
     work: Work,
     entry: Option<Vec<u8>>,
-    reply: SyncSender<Result<(u64, Option<R>)>>,
+    reply: SyncSender<Result<Option<R>>>,
 }
 
 /// What readers may know of the store's state without asking it.
@@ -137,17 +135,17 @@ impl<L: Ledger> Pen<L> {
     /// Makes a change durable together with its journal entry.
     pub(crate) fn write(&self, work: Work, entry: &[u8]) -> Result<Committed<L::Receipt>> {
         match self.submit(work, Some(entry.to_vec()))? {
-            (generation, Some(receipt)) => Ok(Committed { generation, receipt }),
-            (_, None) => Err(Error::new(Kind::Internal, "the pen returned no receipt for an entry")),
+            Some(receipt) => Ok(Committed { receipt }),
+            None => Err(Error::new(Kind::Internal, "the pen returned no receipt for an entry")),
         }
     }
 
     /// Makes a change durable that has no entry of its own: an attempt counter, a reservation.
-    pub(crate) fn write_unrecorded(&self, work: Work) -> Result<u64> {
-        Ok(self.submit(work, None)?.0)
+    pub(crate) fn write_unrecorded(&self, work: Work) -> Result<()> {
+        self.submit(work, None).map(drop)
     }
 
-    fn submit(&self, work: Work, entry: Option<Vec<u8>>) -> Result<(u64, Option<L::Receipt>)> {
+    fn submit(&self, work: Work, entry: Option<Vec<u8>>) -> Result<Option<L::Receipt>> {
         let (reply, answer) = sync_channel(1);
         let sent = match &*self.jobs.lock() {
             Some(jobs) => jobs.send(Job { work, entry, reply }).is_ok(),
@@ -187,7 +185,7 @@ fn device(error: &StoreError) -> Error {
 struct Accepted<R> {
     generation: u64,
     entry: Option<Vec<u8>>,
-    reply: SyncSender<Result<(u64, Option<R>)>>,
+    reply: SyncSender<Result<Option<R>>>,
 }
 
 struct Writer<L: Ledger> {
@@ -328,8 +326,8 @@ impl<L: Ledger> Writer<L> {
     fn record(&mut self, accepted: Vec<Accepted<L::Receipt>>) {
         for job in accepted {
             let answer = match job.entry {
-                None => Ok((job.generation, None)),
-                Some(entry) => self.append(job.generation, entry).map(|receipt| (job.generation, Some(receipt))),
+                None => Ok(None),
+                Some(entry) => self.append(job.generation, entry).map(Some),
             };
             answer_caller(&job.reply, answer);
         }
@@ -427,13 +425,13 @@ fn clear(snapshot: &dyn Snapshot, rows: &mut Batch, token: TokenId) -> Result<()
     Ok(())
 }
 
-fn refuse<R>(replies: impl IntoIterator<Item = SyncSender<Result<(u64, Option<R>)>>>, error: &Error) {
+fn refuse<R>(replies: impl IntoIterator<Item = SyncSender<Result<Option<R>>>>, error: &Error) {
     for reply in replies {
         answer_caller(&reply, Err(error.clone()));
     }
 }
 
-fn answer_caller<R>(reply: &SyncSender<Result<(u64, Option<R>)>>, answer: Result<(u64, Option<R>)>) {
+fn answer_caller<R>(reply: &SyncSender<Result<Option<R>>>, answer: Result<Option<R>>) {
     if reply.send(answer).is_err() {
         tracing::debug!("a caller of the store's writer went away before its answer");
     }

@@ -135,7 +135,7 @@ fn open(disk: &Disk, keys: &Arc<seal::StoreKeys>) -> Result<create::Opened, Open
     let failed = |error| OpenError::store(Path::new(PATH), error);
     let store: Arc<dyn Store> = Arc::new(RedbStore::over(disk.clone()).map_err(failed)?);
     let verified = verify::verify(&*store.snapshot().map_err(failed)?, keys, Path::new(PATH))?;
-    Ok(create::Opened { store, keys: Arc::clone(keys), verified, path: PATH.into(), lock: None })
+    Ok(create::Opened { store, keys: Arc::clone(keys), verified, lock: None })
 }
 
 fn start(opened: create::Opened, book: &Arc<Book>) -> Vault<Book> {

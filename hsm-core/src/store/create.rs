@@ -21,7 +21,6 @@ pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keys: Arc<StoreKeys>,
     pub(crate) verified: Verified,
-    pub(crate) path: PathBuf,
     pub(crate) lock: Option<Lock>,
 }
 
@@ -78,7 +77,7 @@ fn open_file(path: &Path, source: &KeySource, lock: Lock) -> Result<Opened, Open
     }
     let verified = verify::verify(&*snapshot, &keys, path)?;
     drop(snapshot);
-    Ok(Opened { store, keys, verified, path: path.to_owned(), lock: Some(lock) })
+    Ok(Opened { store, keys, verified, lock: Some(lock) })
 }
 
 /// The key is durable before the store has its name: a crash between them leaves a key without a store, which the next
@@ -98,7 +97,7 @@ fn create_file(path: &Path, source: &KeySource, lock: Lock) -> Result<Opened, Op
         Arc::new(RedbStore::create(&temporary).map_err(|error| OpenError::store(&temporary, error))?);
     store.commit(&first_rows(&keys, &Manifest::empty())).map_err(|error| OpenError::store(&temporary, error))?;
     sys::replace_durably(&temporary, path).map_err(|error| OpenError::io(path, &error))?;
-    finish(store, keys, path.to_owned(), Some(lock))
+    finish(store, keys, path, Some(lock))
 }
 
 /// The name under which a store is built; what an earlier crash left there goes.
@@ -113,16 +112,16 @@ pub(crate) fn new_file(path: &Path) -> Result<PathBuf, OpenError> {
 /// An empty store over any back end.
 pub(crate) fn create_in(store: Arc<dyn Store>) -> Result<Opened, OpenError> {
     let keys = Arc::new(StoreKeys::new(Key::random()?, seal::random_id()?));
-    let path = PathBuf::from("(memory)");
-    store.commit(&first_rows(&keys, &Manifest::empty())).map_err(|error| OpenError::store(&path, error))?;
+    let path = Path::new("(memory)");
+    store.commit(&first_rows(&keys, &Manifest::empty())).map_err(|error| OpenError::store(path, error))?;
     finish(store, keys, path, None)
 }
 
-fn finish(store: Arc<dyn Store>, keys: Arc<StoreKeys>, path: PathBuf, lock: Option<Lock>) -> Result<Opened, OpenError> {
-    let snapshot = store.snapshot().map_err(|error| OpenError::store(&path, error))?;
-    let verified = verify::verify(&*snapshot, &keys, &path)?;
+fn finish(store: Arc<dyn Store>, keys: Arc<StoreKeys>, path: &Path, lock: Option<Lock>) -> Result<Opened, OpenError> {
+    let snapshot = store.snapshot().map_err(|error| OpenError::store(path, error))?;
+    let verified = verify::verify(&*snapshot, &keys, path)?;
     drop(snapshot);
-    Ok(Opened { store, keys, verified, path, lock })
+    Ok(Opened { store, keys, verified, lock })
 }
 
 /// The format row and a manifest.

@@ -93,9 +93,6 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Both, in the order of their numbers.
-    pub(crate) const ALL: [Role; 2] = [Role::So, Role::User];
-
     /// The number on disk; the same as CKU_SO and CKU_USER.
     pub(crate) const fn number(self) -> u8 {
         match self {

@@ -31,7 +31,7 @@ pub(crate) use commit::{Committed, Ledger, LedgerHead};
 pub(crate) use layout::{Role, TokenRecord};
 pub use open_error::OpenError;
 pub(crate) use seal::TokenMasterKey;
-pub(crate) use vault::{Change, ObjectPut, PinState, StoredObject, Vault};
+pub(crate) use vault::{Change, ObjectPut, Vault};
 
 use layout::Table;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 use super::layout::Table;
 use super::{Batch, Snapshot, Store, StoreError, Visit};
 use crate::sys;
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 

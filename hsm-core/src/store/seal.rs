@@ -106,11 +106,6 @@ impl StoreKeys {
         self.store_key.0.duplicate()
     }
 
-    /// The key that wraps the current audit signing key.
-    pub(crate) fn audit(&self) -> Key {
-        self.store_key.derive(&self.store_id, &[b"craton-hsm store v1 audit"])
-    }
-
     fn pepper(&self, token: TokenId) -> Key {
         self.store_key.derive(&self.store_id, &[b"craton-hsm store v1 pepper", &token.0])
     }

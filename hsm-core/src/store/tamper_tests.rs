@@ -154,7 +154,6 @@ fn older_copies_are_found() {
         verified: verify::verify(&*subject.store.snapshot().unwrap(), &subject.keys, Path::new("m")).unwrap(),
         store: Arc::clone(&subject.store) as Arc<dyn Store>,
         keys: Arc::clone(&subject.keys),
-        path: "m".into(),
         lock: None,
     };
     let vault = Vault::start(opened, &quick(), Arc::new(Book::default()), Arc::new(SystemClock)).unwrap();

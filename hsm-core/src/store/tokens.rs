@@ -167,6 +167,7 @@ impl<L: Ledger> Vault<L> {
     }
 
     /// How many PINs have been stretched since the start.
+    #[cfg(test)]
     pub(crate) fn derivations(&self) -> u64 {
         self.derivations.load(Ordering::Relaxed)
     }

@@ -21,7 +21,6 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,8 +29,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct StoredObject {
     /// Its lasting name within the token.
     pub(crate) id: ObjectId,
-    /// Whether it was sealed under the token master key.
-    pub(crate) private: bool,
     /// What the caller had put.
     pub(crate) plaintext: SecretBytes,
 }
@@ -89,7 +86,6 @@ pub(crate) struct Vault<L: Ledger> {
     pub(super) tokens: RwLock<BTreeMap<u64, TokenRecord>>,
     pub(super) derivations: AtomicU64,
     next_handle: Mutex<u64>,
-    path: PathBuf,
     _lock: Option<Lock>,
 }
 
@@ -126,7 +122,7 @@ impl<L: Ledger> Vault<L> {
         ledger: Arc<L>,
         clock: Arc<dyn Clock>,
     ) -> Result<Vault<L>, OpenError> {
-        let Opened { store, keys, verified, path, lock } = opened;
+        let Opened { store, keys, verified, lock } = opened;
         let outbox = reconcile(&verified, &*ledger)?;
         let state = Arc::new(Ledgered::new(verified.manifest, verified.objects));
         let pen = Pen::start(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&state), ledger, outbox)?;
@@ -142,7 +138,6 @@ impl<L: Ledger> Vault<L> {
             tokens: RwLock::new(verified.tokens.into_iter().map(|token| (token.slot, token)).collect()),
             derivations: AtomicU64::new(0),
             next_handle: Mutex::new(FIRST_HANDLE),
-            path,
             _lock: lock,
             store,
         };
@@ -196,11 +191,7 @@ impl<L: Ledger> Vault<L> {
         let place = Place { table, key: row_key };
         let opened = self.keys.open_row(key, place, row).and_then(|(label, plaintext)| {
             verify::check_place(&label, place)?;
-            Ok(StoredObject {
-                id: layout::object_of_key(row_key).ok_or(SealError::Misplaced)?,
-                private: table == Table::PrivateObject,
-                plaintext,
-            })
+            Ok(StoredObject { id: layout::object_of_key(row_key).ok_or(SealError::Misplaced)?, plaintext })
         });
         opened.map_err(|error| broken_row(table, row_key, error))
     }
@@ -280,12 +271,6 @@ impl<L: Ledger> Vault<L> {
         self.pen.write_unrecorded(work)?;
         let start = core::mem::replace(&mut *next, end);
         Ok(start..end)
-    }
-
-    /// Verifies every record and the manifest of the newest state; returns how many records there are.
-    pub(crate) fn verify_all(&self) -> Result<u64, OpenError> {
-        let snapshot = self.store.snapshot().map_err(|error| OpenError::store(&self.path, error))?;
-        Ok(verify::verify(&*snapshot, &self.keys, &self.path)?.manifest.records)
     }
 
     pub(super) fn snapshot(&self) -> Result<Box<dyn Snapshot>> {

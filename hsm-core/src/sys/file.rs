@@ -17,7 +17,7 @@ pub(crate) fn create_private_file(path: &Path) -> Result<File> {
 }
 
 /// Makes names created, renamed or removed in the directory durable.
-pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+fn sync_dir(path: &Path) -> Result<()> {
     File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path })?.sync_all()
 }
 

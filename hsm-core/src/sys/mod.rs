@@ -4,7 +4,5 @@
 mod file;
 mod process;
 
-pub(crate) use file::{
-    Lock, create_private_dir, create_private_file, owner_and_mode, replace_durably, sync_dir, write_durably,
-};
+pub(crate) use file::{Lock, create_private_dir, create_private_file, owner_and_mode, replace_durably, write_durably};
 pub use process::harden_process;

@@ -58,6 +58,7 @@ pub mod attribute;
 pub mod flags;
 pub mod mechanism;
 pub mod object;
+pub mod parameter;
 pub mod rv;
 
 pub use attribute::Attribute;

@@ -1,0 +1,363 @@
+//! Administration: what operators ask of the running daemon, beside what PKCS#11 offers.
+
+use std::sync::Arc;
+
+use ck::attribute::*;
+use ck::object::*;
+
+use super::Hsm;
+use crate::act;
+use crate::audit::{Entry, Fact, Receipt};
+use crate::backup;
+use crate::caller::Peer;
+use crate::error::{Error, Kind, Result};
+use crate::mechanism::admit::significant_bits;
+use crate::object::Object;
+use crate::secret::SecretBytes;
+use crate::session::UserType;
+use crate::store::{Role, TokenRecord};
+use crate::token::slot::Slot;
+
+/// The state of the whole token.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it; the proto file documents them")]
+pub struct Status {
+    pub sealed: bool,
+    pub health: String,
+    pub store_path: String,
+    pub store_generation: u64,
+    pub audit_path: String,
+    pub audit_sequence: u64,
+    pub applications: u64,
+    pub sessions: u64,
+    pub tokens: u64,
+    pub started_unix_seconds: u64,
+}
+
+/// One token for the operator.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it; the proto file documents them")]
+pub struct TokenSummary {
+    pub slot: u64,
+    pub label: String,
+    pub serial: String,
+    pub initialized: bool,
+    pub user_pin_set: bool,
+    pub user_pin_locked: bool,
+    pub so_pin_locked: bool,
+    pub user_pin_failures: u64,
+    pub so_pin_failures: u64,
+    pub objects: u64,
+    pub sessions: u64,
+    pub token_id: String,
+}
+
+/// One key for the operator.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it; the proto file documents them")]
+pub struct KeySummary {
+    pub handle: u64,
+    pub class: String,
+    pub key_type: String,
+    pub label: String,
+    pub id_hex: String,
+    pub size_bits: u64,
+    pub sensitive: bool,
+    pub extractable: bool,
+    pub local: bool,
+    pub usage: Vec<String>,
+}
+
+/// How an operator names a token: by label or slot; neither is the only initialised one.
+#[derive(Clone, Debug, Default)]
+pub struct TokenName {
+    /// The label.
+    pub label: Option<String>,
+    /// The slot.
+    pub slot: Option<u64>,
+}
+
+impl Hsm {
+    /// The state of the whole token. Answered even while sealed.
+    pub fn status(&self) -> Status {
+        let applications = self.applications();
+        let sessions: usize = applications.iter().map(|app| app.sessions.read().len()).sum();
+        let vault = self.vault.as_ref();
+        let health = match (&self.sealed, self.journal().failure(), vault.is_some_and(|vault| vault.is_poisoned())) {
+            (Some(sealed), _, _) => format!("sealed: {sealed}"),
+            (_, Some(failure), _) => format!("the journal cannot be written: {failure}"),
+            (_, _, true) => "a write to the store failed; restart the daemon to verify it".to_owned(),
+            _ => "ok".to_owned(),
+        };
+        Status {
+            sealed: self.sealed.is_some(),
+            health,
+            store_path: self.config().store.path.display().to_string(),
+            store_generation: vault.map_or(0, |vault| vault.generation()),
+            audit_path: self.config().audit.log_path.display().to_string(),
+            audit_sequence: self.journal().head().seq,
+            applications: applications.len() as u64,
+            sessions: sessions as u64,
+            tokens: self.all_slots().iter().filter(|slot| slot.token().initialized).count() as u64,
+            started_unix_seconds: self.started_ns / 1_000_000_000,
+        }
+    }
+
+    /// Every slot's token.
+    ///
+    /// # Errors
+    /// [`Kind::Sealed`].
+    pub fn admin_tokens(&self) -> Result<Vec<TokenSummary>> {
+        self.vault()?;
+        self.all_slots().iter().map(|slot| self.summary(slot)).collect()
+    }
+
+    fn summary(&self, slot: &Slot) -> Result<TokenSummary> {
+        let token = slot.token();
+        let vault = self.vault()?;
+        let (user, so) = (vault.pin_state(token.id, Role::User)?, vault.pin_state(token.id, Role::So)?);
+        let here = |app: &Arc<crate::caller::Application>| {
+            app.sessions.read().values().filter(|session| session.slot == slot.number).count()
+        };
+        Ok(TokenSummary {
+            slot: slot.number,
+            label: token.label,
+            serial: token.serial,
+            initialized: token.initialized,
+            user_pin_set: user.set,
+            user_pin_locked: user.locked,
+            so_pin_locked: so.locked,
+            user_pin_failures: u64::from(user.failed),
+            so_pin_failures: u64::from(so.failed),
+            objects: vault.object_count(token.id),
+            sessions: self.applications().iter().map(here).sum::<usize>() as u64,
+            token_id: token.id.to_string(),
+        })
+    }
+
+    /// The slot that an operator means.
+    fn named(&self, name: &TokenName) -> Result<Arc<Slot>> {
+        if let Some(number) = name.slot {
+            return self.slot(number);
+        }
+        self.vault()?;
+        let wanted = |token: &TokenRecord| {
+            token.initialized && name.label.as_ref().is_none_or(|label| token.label.trim_end() == label.trim_end())
+        };
+        let found: Vec<_> = self.all_slots().into_iter().filter(|slot| wanted(&slot.token())).collect();
+        match found.as_slice() {
+            [only] => Ok(Arc::clone(only)),
+            [] => Err(Error::new(Kind::TokenNotInitialized, "there is no initialised token of that name")),
+            _ => Err(Error::new(Kind::ArgumentsBad, "several tokens fit; name one by its slot")),
+        }
+    }
+
+    /// Initialises the token of a slot, or of the first slot without one, and sets its user PIN.
+    ///
+    /// # Errors
+    /// As [`Hsm::init_token`]; [`Kind::TokenNotInitialized`] when every slot has a token.
+    pub fn admin_init_token(
+        &self,
+        peer: &Peer,
+        slot: Option<u64>,
+        label: &str,
+        so_pin: SecretBytes,
+        user_pin: Option<SecretBytes>,
+    ) -> Result<TokenSummary> {
+        let number = match slot {
+            Some(number) => number,
+            None => {
+                let slots = self.all_slots();
+                let spare = slots.iter().find(|slot| !slot.token().initialized);
+                spare.ok_or_else(|| Error::new(Kind::ResourceExceeded, "every slot has a token"))?.number
+            }
+        };
+        if let Some(pin) = &user_pin {
+            self.check_pin_length(pin)?;
+        }
+        self.init_token_as(peer, number, &so_pin, label)?;
+        let slot = self.slot(number)?;
+        if let Some(pin) = user_pin {
+            self.set_user_pin(peer, &slot, &so_pin, &pin)?;
+        }
+        self.summary(&slot)
+    }
+
+    fn check_pin_length(&self, pin: &SecretBytes) -> Result<()> {
+        let rules = &self.config().pin;
+        if (rules.min_length..=rules.max_length).contains(&pin.len()) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::PinLength, format!("a PIN has {} to {} bytes", rules.min_length, rules.max_length)))
+    }
+
+    /// The SO sets the user PIN; recorded in the transaction of the change, or as a failure.
+    fn set_user_pin(&self, peer: &Peer, slot: &Slot, so_pin: &SecretBytes, pin: &SecretBytes) -> Result<()> {
+        self.administer(&act::RESET_PIN, peer, slot, |entry| {
+            let vault = self.vault()?;
+            let tmk = vault.unlock(slot.token().id, Role::So, so_pin, &peer.canonical())?;
+            Ok(((), vault.init_user_pin(&tmk, pin, &self.body(entry))?.receipt))
+        })
+    }
+
+    /// Runs an administrative change whose record is in its transaction.
+    fn administer<T>(
+        &self,
+        act: &'static act::Act,
+        peer: &Peer,
+        slot: &Slot,
+        body: impl FnOnce(&Entry) -> Result<(T, Receipt)>,
+    ) -> Result<T> {
+        let mut entry = Entry::new(act.category, act.name, peer.journal());
+        entry.token = Some(slot.token().id);
+        let (result, receipt) = match body(&entry) {
+            Ok((value, receipt)) => (Ok(value), Some(receipt)),
+            Err(error) => (Err(error), None),
+        };
+        Ok(self.record(act, entry, receipt, result)?.release())
+    }
+
+    /// Changes the SO's or the user's PIN, with the old one.
+    ///
+    /// # Errors
+    /// [`Kind::UserTypeInvalid`], [`Kind::PinIncorrect`] and its kin, [`Kind::PinLength`].
+    pub fn admin_change_pin(
+        &self,
+        peer: &Peer,
+        token: &TokenName,
+        user: u64,
+        old: SecretBytes,
+        new: SecretBytes,
+    ) -> Result<()> {
+        let role = match UserType::from_number(user) {
+            Some(UserType::So) => Role::So,
+            Some(UserType::User) => Role::User,
+            _ => return Err(Kind::UserTypeInvalid.into()),
+        };
+        let slot = self.named(token)?;
+        self.administer(&act::SET_PIN, peer, &slot, |entry| {
+            let (id, body) = (slot.token().id, self.body(entry));
+            Ok(((), self.vault()?.set_pin(id, role, &old, &new, &peer.canonical(), &body)?.receipt))
+        })
+    }
+
+    /// The SO sets a new user PIN. No object is touched, and a locked PIN is free again.
+    ///
+    /// # Errors
+    /// [`Kind::PinIncorrect`] and its kin for the SO PIN, [`Kind::PinLength`].
+    pub fn admin_reset_pin(&self, peer: &Peer, token: &TokenName, so_pin: SecretBytes, new: SecretBytes) -> Result<()> {
+        self.check_pin_length(&new)?;
+        let slot = self.named(token)?;
+        self.set_user_pin(peer, &slot, &so_pin, &new)
+    }
+
+    /// The token's keys: all with the user PIN, the public ones without.
+    ///
+    /// # Errors
+    /// [`Kind::PinIncorrect`] and its kin.
+    pub fn admin_list_keys(
+        &self,
+        peer: &Peer,
+        token: &TokenName,
+        user_pin: Option<SecretBytes>,
+    ) -> Result<Vec<KeySummary>> {
+        let slot = self.named(token)?;
+        let act = &act::LIST_KEYS;
+        let mut entry = Entry::new(act.category, act.name, peer.journal());
+        entry.token = Some(slot.token().id);
+        let keys = self.keys(peer, &slot, user_pin);
+        Ok(self.record(act, entry, None, keys)?.release())
+    }
+
+    fn keys(&self, peer: &Peer, slot: &Slot, user_pin: Option<SecretBytes>) -> Result<Vec<KeySummary>> {
+        let token = slot.token().id;
+        let mut objects = self.load(token, None)?;
+        if let Some(pin) = user_pin {
+            let tmk = self.vault()?.unlock(token, Role::User, &pin, &peer.canonical())?;
+            objects.extend(self.load(token, Some(&tmk))?);
+        }
+        objects.sort_unstable_by_key(|object| object.handle);
+        Ok(objects.iter().filter(|object| object.is_key()).map(key_summary).collect())
+    }
+
+    /// Verifies the SO PIN and writes one encrypted archive of one snapshot.
+    ///
+    /// # Errors
+    /// [`Kind::PinIncorrect`] and its kin; [`Kind::Device`] when the archive or its record cannot be written.
+    pub fn admin_backup(
+        &self,
+        peer: &Peer,
+        token: &TokenName,
+        so_pin: SecretBytes,
+        out: &mut dyn std::io::Write,
+    ) -> Result<()> {
+        let slot = self.named(token)?;
+        let act = &act::BACKUP;
+        let mut entry = Entry::new(act.category, act.name, peer.journal());
+        entry.token = Some(slot.token().id);
+        let written = self.write_backup(peer, &slot, &so_pin, out);
+        if let Ok(written) = &written {
+            entry = entry.with_fact("records", Fact::number(written.records));
+            entry = entry.with_fact("backup_generation", Fact::number(written.generation));
+        }
+        self.record(act, entry, None, written.map(drop)).map(|recorded| recorded.release())
+    }
+
+    fn write_backup(
+        &self,
+        peer: &Peer,
+        slot: &Slot,
+        so_pin: &SecretBytes,
+        out: &mut dyn std::io::Write,
+    ) -> Result<backup::Written> {
+        let vault = self.vault()?;
+        let token = slot.token();
+        vault.unlock(token.id, Role::So, so_pin, &peer.canonical())?;
+        let snapshot = vault.snapshot_for_backup()?;
+        let request = backup::Request {
+            token: token.id,
+            so_pin,
+            iterations: self.config().pin.iterations,
+            created: self.clock().now_unix_nanos(),
+            audit: self.journal().durable_head(),
+        };
+        backup::write(&snapshot, &request, &|token| vault.object_count(token), out)
+    }
+}
+
+fn key_summary(object: &Object) -> KeySummary {
+    let attributes = &object.attributes;
+    let text = |kind| String::from_utf8_lossy(attributes.bytes(kind)).into_owned();
+    let usages = [CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP, CKA_DERIVE];
+    let name = |usage: &ck::Attribute| usage.name().unwrap_or_default().trim_start_matches("CKA_").to_lowercase();
+    let short = |name: Option<&'static str>| name.unwrap_or_default().get(4..).unwrap_or_default().to_lowercase();
+    KeySummary {
+        handle: object.handle,
+        class: short(object.class().name()),
+        key_type: short(attributes.key_type().and_then(ck::KeyType::name)),
+        label: text(CKA_LABEL),
+        id_hex: data_encoding::HEXLOWER.encode(attributes.bytes(CKA_ID)),
+        size_bits: size_bits(object),
+        sensitive: attributes.flag(CKA_SENSITIVE),
+        extractable: attributes.flag(CKA_EXTRACTABLE),
+        local: attributes.flag(CKA_LOCAL),
+        usage: usages.iter().filter(|usage| attributes.flag(**usage)).map(name).collect(),
+    }
+}
+
+/// The size by which people name a key: modulus, curve or value length in bits, public key length for ML-DSA.
+fn size_bits(object: &Object) -> u64 {
+    let attributes = &object.attributes;
+    match attributes.key_type() {
+        Some(CKK_RSA) => significant_bits(attributes.bytes(CKA_MODULUS)),
+        Some(CKK_EC) => crate::crypto::ecdsa::Curve::from_params(attributes.bytes(CKA_EC_PARAMS))
+            .map_or(0, |curve| u64::from(curve.order_bits())),
+        Some(CKK_EC_EDWARDS) => 255,
+        Some(CKK_ML_DSA) => match attributes.number(CKA_PARAMETER_SET).map(ParameterSet) {
+            Some(CKP_ML_DSA_44) => 44,
+            Some(CKP_ML_DSA_65) => 65,
+            _ => 87,
+        },
+        _ => 8 * attributes.number(CKA_VALUE_LEN).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,279 @@
+//! Cryptographic operations (PKCS#11 v3.0 §5.8 to §5.17 and §5.19): one-shot, multi-part and random.
+
+use std::sync::Arc;
+
+use ck::attribute::{CKA_EXTRACTABLE, CKA_SENSITIVE};
+
+use super::Hsm;
+use crate::act::{self, Act};
+use crate::caller::Caller;
+use crate::crypto::rng;
+use crate::error::{Error, Kind, Result};
+use crate::mechanism::admit;
+use crate::perform::{Work, bytes_fact};
+use crate::session::operation::{Begin, Capacity, Operation, OperationKind, check_capacity};
+
+/// The row of a kind of operation in the act table.
+fn act_of(kind: OperationKind) -> &'static Act {
+    match kind {
+        OperationKind::Encrypt => &act::ENCRYPT,
+        OperationKind::Decrypt => &act::DECRYPT,
+        OperationKind::Digest => &act::DIGEST,
+        OperationKind::Sign => &act::SIGN,
+        OperationKind::Verify => &act::VERIFY,
+    }
+}
+
+/// The longest random output of one call, in bytes.
+const RANDOM_MAX: usize = 1024 * 1024;
+
+impl Hsm {
+    /// Admits mechanism and key and sets the operation up.
+    fn begin(&self, work: &mut Work<'_>, kind: OperationKind, begin: Begin) -> Result<Operation> {
+        let purpose = kind.purpose();
+        work.mechanism(begin.mechanism.kind);
+        let row = admit::mechanism(&self.mechanisms, &begin.mechanism, purpose, &self.config().algorithms)?;
+        let key = match kind {
+            OperationKind::Digest => None,
+            _ => {
+                let key = work.object(begin.key, Kind::NoSuchKey)?;
+                work.subject(&key);
+                admit::key(row, &key, purpose)?;
+                Some(key)
+            }
+        };
+        admit::parameter(row, &begin.mechanism.parameter, &self.config().policy)?;
+        Operation::new(kind, row, begin.mechanism, key)
+    }
+
+    /// A key that wants it must have been authenticated for since the last operation.
+    fn check_context(&self, work: &Work<'_>, operation: &Operation) -> Result<()> {
+        if operation.needs_context_login() {
+            let mut operations = work.session.operations.lock();
+            if !std::mem::take(&mut operations.context_authenticated) {
+                return Err(Error::new(
+                    Kind::NotLoggedIn,
+                    "the key wants C_Login(CKU_CONTEXT_SPECIFIC) for each operation",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// C_*Init and the one-shot call in one: the whole operation.
+    ///
+    /// # Errors
+    /// What admission and the crypto room say; [`Kind::BufferTooSmall`] with the length, before anything is signed or encrypted.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the C function and its Init")]
+    pub fn one_shot(
+        &self,
+        caller: &Caller,
+        session: u64,
+        kind: OperationKind,
+        begin: Begin,
+        data: &[u8],
+        signature: &[u8],
+        capacity: Option<u64>,
+    ) -> Result<Vec<u8>> {
+        self.perform(caller, act_of(kind), session, |work| {
+            let mut operation = self.begin(work, kind, begin)?;
+            work.entry = bytes_fact(work.entry.clone(), data.len());
+            let mut output = operation.update(data, None)?;
+            if let Some(rest) = operation.final_len(kind)
+                && kind != OperationKind::Decrypt
+            {
+                check_capacity(capacity, output.len() + rest)?;
+            }
+            self.check_context(work, &operation)?;
+            if kind == OperationKind::Verify {
+                return operation.verify(signature).map(|()| Vec::new());
+            }
+            let rest = operation.finish(kind)?;
+            if output.is_empty() {
+                output = rest;
+            } else {
+                output.extend_from_slice(&rest);
+            }
+            check_capacity(capacity, output.len())?;
+            Ok(output)
+        })
+    }
+
+    /// C_*Update; with `begin` it opens the operation first.
+    ///
+    /// # Errors
+    /// [`Kind::OperationActive`], [`Kind::OperationNotInitialized`]; [`Kind::BufferTooSmall`] leaves the operation as it was, every
+    /// other error ends it.
+    pub fn update(
+        &self,
+        caller: &Caller,
+        session: u64,
+        kind: OperationKind,
+        begin: Option<Begin>,
+        data: &[u8],
+        capacity: Option<u64>,
+    ) -> Result<Vec<u8>> {
+        // A record of every piece would say nothing more: the end of the operation is recorded, and here what fails.
+        self.perform(caller, &act::CHECK, session, |work| {
+            let (mut operation, opened) = self.current(work, kind, begin)?;
+            if !operation.row.multi_part {
+                return Err(Error::new(
+                    Kind::NotSupported,
+                    format!("{} takes its data in one piece", operation.mechanism()),
+                ));
+            }
+            match operation.update(data, capacity) {
+                Err(error) if error.kind() == Kind::BufferTooSmall && opened => Err(error),
+                Err(error) if error.kind() != Kind::BufferTooSmall => Err(error),
+                result => {
+                    work.session.operations.lock().put(kind, operation);
+                    result
+                }
+            }
+        })
+    }
+
+    /// The operation that goes on, taken out of its session, or a new one; and whether it is new.
+    fn current(&self, work: &mut Work<'_>, kind: OperationKind, begin: Option<Begin>) -> Result<(Operation, bool)> {
+        let Some(begin) = begin else {
+            let operation = work.session.operations.lock().take(kind)?;
+            work.mechanism(operation.mechanism());
+            if let Some(key) = operation.key.clone() {
+                work.subject(&key);
+            }
+            return Ok((operation, false));
+        };
+        if work.session.operations.lock().is_active(kind) {
+            return Err(Kind::OperationActive.into());
+        }
+        let operation = self.begin(work, kind, begin)?;
+        self.check_context(work, &operation)?;
+        Ok((operation, true))
+    }
+
+    /// C_*Final; with `begin` for an operation that had no Update.
+    ///
+    /// # Errors
+    /// As [`Hsm::update`].
+    pub fn finish(
+        &self,
+        caller: &Caller,
+        session: u64,
+        kind: OperationKind,
+        begin: Option<Begin>,
+        signature: &[u8],
+        capacity: Option<u64>,
+    ) -> Result<Vec<u8>> {
+        self.perform(caller, act_of(kind), session, |work| {
+            let (operation, opened) = self.current(work, kind, begin)?;
+            if kind == OperationKind::Verify {
+                return operation.verify(signature).map(|()| Vec::new());
+            }
+            if kind != OperationKind::Decrypt
+                && let Some(len) = operation.final_len(kind)
+                && let Err(error) = check_capacity(capacity, len)
+            {
+                if !opened {
+                    work.session.operations.lock().put(kind, operation);
+                }
+                return Err(error);
+            }
+            self.end(work, kind, operation, opened, capacity)
+        })
+    }
+
+    /// Ends the operation. A plaintext that does not fit waits in the session for a larger buffer.
+    fn end(
+        &self,
+        work: &Work<'_>,
+        kind: OperationKind,
+        operation: Operation,
+        opened: bool,
+        capacity: Capacity,
+    ) -> Result<Vec<u8>> {
+        let (row, key) = (operation.row, operation.key.clone());
+        let output = operation.finish(kind)?;
+        if let Err(error) = check_capacity(capacity, output.len()) {
+            if !opened {
+                work.session.operations.lock().put(kind, Operation::done(row, key, output));
+            }
+            return Err(error);
+        }
+        Ok(output)
+    }
+
+    /// C_DigestKey: feeds a secret key's value into the active digest, or a new one.
+    ///
+    /// # Errors
+    /// [`Kind::KeyIndigestible`] for a key whose value could not be read anyway.
+    pub fn digest_key(&self, caller: &Caller, session: u64, begin: Option<Begin>, key: u64) -> Result<()> {
+        self.perform(caller, &act::DIGEST_KEY, session, |work| {
+            let (mut operation, _) = self.current(work, OperationKind::Digest, begin)?;
+            let key = work.object(key, Kind::NoSuchKey)?;
+            work.subject(&key);
+            let secret = key.secret().map_err(|_| Error::from(Kind::KeyIndigestible))?;
+            let guarded = key.attributes.flag(CKA_SENSITIVE) || !key.attributes.flag(CKA_EXTRACTABLE);
+            if guarded && !self.config().policy.digest_sensitive {
+                return Err(Error::new(Kind::KeyIndigestible, "the key is sensitive (policy.digest_sensitive)"));
+            }
+            operation.digest_secret(secret)?;
+            work.session.operations.lock().put(OperationKind::Digest, operation);
+            Ok(())
+        })
+    }
+
+    /// Ends an active operation without a result; none active is no error.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSession`].
+    pub fn cancel(&self, caller: &Caller, session: u64, kind: OperationKind) -> Result<()> {
+        self.perform(caller, &act::SESSION_INFO, session, |work| {
+            work.session.operations.lock().cancel(kind);
+            Ok(())
+        })
+    }
+
+    /// Whether an Init call would succeed; opens nothing.
+    ///
+    /// # Errors
+    /// What the Init call would say.
+    pub fn check(&self, caller: &Caller, session: u64, kind: OperationKind, begin: Begin) -> Result<()> {
+        self.perform(caller, &act::CHECK, session, |work| self.begin(work, kind, begin).map(drop))
+    }
+
+    /// C_GenerateRandom: at most 1 MiB.
+    ///
+    /// # Errors
+    /// [`Kind::ArgumentsBad`] for more than that.
+    pub fn random(&self, caller: &Caller, session: u64, len: usize) -> Result<Vec<u8>> {
+        self.perform(caller, &act::RANDOM, session, |_| {
+            if len > RANDOM_MAX {
+                return Err(Error::new(Kind::ArgumentsBad, format!("at most {RANDOM_MAX} random bytes at once")));
+            }
+            let mut bytes = vec![0; len];
+            rng::fill(&mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// C_SeedRandom: accepted and ignored, because the generator seeds itself and a caller cannot make it worse.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSession`].
+    pub fn seed_random(&self, caller: &Caller, session: u64, _seed: &[u8]) -> Result<()> {
+        self.perform(caller, &act::RANDOM, session, |_| Ok(()))
+    }
+}
+
+/// The key of a handle, admitted for a use of wrapping, unwrapping or deriving.
+pub(crate) fn admitted_key(
+    work: &Work<'_>,
+    row: &crate::mechanism::table::Row,
+    handle: u64,
+    purpose: admit::Use,
+    otherwise: Kind,
+) -> Result<Arc<crate::object::Object>> {
+    let key = work.object(handle, otherwise)?;
+    admit::key(row, &key, purpose)?;
+    Ok(key)
+}

@@ -1,0 +1,279 @@
+//! The front desk: one public method per operation, by chapter of the standard. The doors call these and nothing else.
+
+mod admin;
+mod crypto;
+mod key;
+mod object;
+mod session;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use admin::{KeySummary, Status, TokenName, TokenSummary};
+pub use object::{AttributeRead, Found};
+pub use slot::{SlotView, TokenView};
+
+use crate::audit::{self, Journal};
+use crate::caller::{Application, Caller, Peer};
+use crate::clock::Clock;
+use crate::config::{Config, LogLevel};
+use crate::crypto::{rng, selftest};
+use crate::error::{Error, Kind, Result};
+use crate::id::{ObjectId, TokenId};
+use crate::mechanism::Mechanisms;
+use crate::object::{Object, codec};
+use crate::store::{OpenError, TokenMasterKey, Vault};
+use crate::token::login::Login;
+use crate::token::slot::Slot;
+
+/// A failed power-on self-test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("power-on self-test failed: {test}")]
+pub struct SelfTestFailure {
+    /// Which test.
+    pub test: &'static str,
+}
+
+/// Why the token could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal.
+    #[error("the audit journal cannot be used: {0}")]
+    Journal(Error),
+    /// The store.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] OpenError),
+    /// A record of the store, or randomness.
+    #[error("the token cannot be read: {0}")]
+    Token(Error),
+}
+
+/// Handles are reserved in the store in blocks of this many, so that none is ever given twice.
+const HANDLE_BLOCK: u64 = 4096;
+
+/// The whole token.
+pub struct Hsm {
+    me: Weak<Hsm>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    journal: Arc<Journal>,
+    vault: Option<Vault<Journal>>,
+    sealed: Option<String>,
+    pub(crate) mechanisms: Mechanisms,
+    slots: RwLock<Vec<Arc<Slot>>>,
+    applications: Mutex<HashMap<[u8; 16], Arc<Application>>>,
+    boot: [u8; 16],
+    generation: AtomicU64,
+    next_session: AtomicU64,
+    handles: Mutex<std::ops::Range<u64>>,
+    started_ns: u64,
+}
+
+impl Hsm {
+    /// The power-on self-test: known answers for every algorithm. To be run before the first listener opens.
+    ///
+    /// # Errors
+    /// The first test that failed.
+    pub fn self_test() -> Result<Vec<&'static str>, SelfTestFailure> {
+        selftest::run().map_err(|failure| SelfTestFailure { test: failure.test })
+    }
+
+    /// Opens journal and store and brings them to agreement. A store whose key is missing opens sealed: everything but `status` is
+    /// refused until the daemon is started with the key.
+    ///
+    /// # Errors
+    /// [`StartError`] with a sentence for the operator.
+    pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Hsm>, StartError> {
+        let level = match config.audit.log_level {
+            LogLevel::All => audit::Level::All,
+            LogLevel::Crypto => audit::Level::Crypto,
+            LogLevel::Auth => audit::Level::Auth,
+            LogLevel::Admin => audit::Level::Admin,
+            LogLevel::None => audit::Level::None,
+        };
+        let options = audit::Options { path: config.audit.log_path.clone(), level, known: None };
+        let journal = Arc::new(Journal::open(options, Arc::clone(&clock)).map_err(StartError::Journal)?);
+        let opened = if config.token.persist_objects {
+            Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock))
+        } else {
+            Vault::in_memory(&config.pin, Arc::clone(&journal), Arc::clone(&clock))
+        };
+        let (vault, sealed) = match opened {
+            Ok(vault) => (Some(vault), None),
+            Err(error) if error.is_sealed() => (None, Some(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let (mut boot, mut base) = ([0; 16], [0; 3]);
+        rng::fill(&mut boot).and_then(|()| rng::fill(&mut base)).map_err(|error| StartError::Token(error.into()))?;
+        let [a, b, c] = base;
+        let hsm = Arc::new_cyclic(|me| Hsm {
+            me: Weak::clone(me),
+            config: config.clone(),
+            started_ns: clock.now_unix_nanos(),
+            clock,
+            journal,
+            vault,
+            sealed,
+            mechanisms: Mechanisms::new(config.algorithms.enable_pqc),
+            slots: RwLock::default(),
+            applications: Mutex::default(),
+            boot,
+            generation: AtomicU64::new(1),
+            // Session handles of an earlier run must not name sessions of this one.
+            next_session: AtomicU64::new(u64::from(u32::from_be_bytes([0, a, b, c])) << 8 | 1),
+            handles: Mutex::new(0..0),
+        });
+        if hsm.vault.is_some() {
+            hsm.fill_slots().map_err(StartError::Token)?;
+        }
+        Ok(hsm)
+    }
+
+    /// 16 random bytes of this run.
+    pub fn boot(&self) -> [u8; 16] {
+        self.boot
+    }
+
+    /// A number that moves on whenever an existing object changed or went away.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// An existing object changed or went away.
+    pub(crate) fn moved_on(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The store; refused while sealed.
+    pub(crate) fn vault(&self) -> Result<&Vault<Journal>> {
+        let why = || Error::new(Kind::Sealed, self.sealed.clone().unwrap_or_default());
+        self.vault.as_ref().ok_or_else(why)
+    }
+
+    /// The slot of a number.
+    pub(crate) fn slot(&self, number: u64) -> Result<Arc<Slot>> {
+        self.vault()?;
+        let slots = self.slots.read();
+        slots.iter().find(|slot| slot.number == number).cloned().ok_or_else(|| Kind::NoSuchSlot.into())
+    }
+
+    pub(crate) fn all_slots(&self) -> Vec<Arc<Slot>> {
+        self.slots.read().clone()
+    }
+
+    /// The next object handle.
+    pub(crate) fn next_handle(&self) -> Result<u64> {
+        let mut handles = self.handles.lock();
+        if handles.is_empty() {
+            *handles = self.vault()?.reserve_handles(HANDLE_BLOCK)?;
+        }
+        handles.next().ok_or_else(|| Kind::Internal.into())
+    }
+
+    pub(crate) fn next_session_handle(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A fresh object name.
+    pub(crate) fn new_object_id() -> Result<ObjectId> {
+        let mut id = [0; 16];
+        rng::fill(&mut id)?;
+        Ok(ObjectId(id))
+    }
+
+    /// Reads a token's objects from the store: the public ones, or with the key the private ones.
+    pub(crate) fn load(&self, token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<Vec<Object>> {
+        let stored = self.vault()?.load_objects(token, tmk)?;
+        stored.iter().map(|object| codec::decode(object.id, &object.plaintext)).collect()
+    }
+
+    /// A new application for a connection that attaches without one.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when there is no randomness.
+    pub fn attach(&self, peer: Peer, _program: &str) -> Result<Caller> {
+        let mut id = [0; 16];
+        rng::fill(&mut id)?;
+        let application = Arc::new(Application::new(id, peer));
+        let me = self.me.upgrade().ok_or(Kind::Internal)?;
+        let mut applications = self.applications.lock();
+        applications.insert(id, Arc::clone(&application));
+        Ok(Caller::new(me, application))
+    }
+
+    /// One more connection of an application. Only the same peer joins: same identity and, where it is known, same process.
+    ///
+    /// # Errors
+    /// [`Kind::ArgumentsBad`] when there is no such application of this peer.
+    pub fn join(&self, peer: Peer, application: [u8; 16]) -> Result<Caller> {
+        let me = self.me.upgrade().ok_or(Kind::Internal)?;
+        let applications = self.applications.lock();
+        let found = applications.get(&application).filter(|found| found.peer == peer);
+        let application =
+            found.ok_or_else(|| Error::new(Kind::ArgumentsBad, "there is no such application of this peer"))?;
+        Ok(Caller::new(me, Arc::clone(application)))
+    }
+
+    /// One connection less; the last one ends the application.
+    pub(crate) fn leave(&self, application: &Arc<Application>) {
+        let mut applications = self.applications.lock();
+        if application.connections.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        applications.remove(&application.id);
+        drop(applications);
+        application.sessions.write().clear();
+        application.objects.write().clear();
+        for slot in application.logins.slots() {
+            self.end_login(application, slot);
+        }
+    }
+
+    /// Forgets an application's login at a slot; the last user takes the token's key along.
+    pub(crate) fn end_login(&self, application: &Application, number: u64) {
+        let Some(held) = application.logins.leave(number) else { return };
+        for session in application.sessions.read().values().filter(|session| session.slot == number) {
+            session.operations.lock().clear();
+        }
+        application.objects.write().retain(|_, held| held.slot != number || !held.object.is_private());
+        if let (Login::User, Ok(slot)) = (held.login, self.slot(number)) {
+            slot.leave();
+        }
+    }
+
+    pub(crate) fn applications(&self) -> Vec<Arc<Application>> {
+        self.applications.lock().values().cloned().collect()
+    }
+
+    /// Ends every session and makes the journal durable: what a graceful stop does last.
+    pub fn close(&self) {
+        for application in self.applications() {
+            application.sessions.write().clear();
+            application.objects.write().clear();
+            for slot in application.logins.slots() {
+                self.end_login(&application, slot);
+            }
+        }
+        if let Err(error) = self.journal.sync() {
+            tracing::error!(%error, "the journal could not be made durable at the stop");
+        }
+    }
+}

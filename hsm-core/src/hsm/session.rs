@@ -1,0 +1,158 @@
+//! Sessions and logins (PKCS#11 v3.0 §5.6).
+
+use std::sync::Arc;
+
+use ck::flags::session as cf;
+
+use super::Hsm;
+use crate::act;
+use crate::audit::{Entry, Fact};
+use crate::caller::Caller;
+use crate::error::{Error, Kind, Result};
+use crate::perform::Work;
+use crate::secret::SecretBytes;
+use crate::session::{Session, SessionView, UserType};
+use crate::store::Role;
+use crate::token::login::{LoggedIn, Login};
+
+impl Hsm {
+    /// C_OpenSession: a session with a slot's token.
+    ///
+    /// # Errors
+    /// [`Kind::ParallelSession`] without CKF_SERIAL_SESSION; [`Kind::TokenNotInitialized`]; [`Kind::SoSessionExists`] for a read-only
+    /// session while the SO is logged in; [`Kind::TooManySessions`].
+    pub fn open_session(&self, caller: &Caller, slot: u64, flags: u64) -> Result<u64> {
+        let act = &act::OPEN_SESSION;
+        let mut entry = Entry::new(act.category, act.name, caller.peer().journal());
+        entry.app = Some(u128::from_be_bytes(caller.application()));
+        let opened = self.start_session(caller, slot, flags);
+        Ok(self.record(act, entry, None, opened)?.release())
+    }
+
+    fn start_session(&self, caller: &Caller, slot: u64, flags: u64) -> Result<u64> {
+        if flags & cf::CKF_SERIAL_SESSION == 0 {
+            return Err(Kind::ParallelSession.into());
+        }
+        let at = self.slot(slot)?;
+        let _turn = at.turn.lock();
+        if !at.token().initialized {
+            return Err(Kind::TokenNotInitialized.into());
+        }
+        let app = caller.app();
+        let read_write = flags & cf::CKF_RW_SESSION != 0;
+        if !read_write && app.logins.at(slot) == Login::So {
+            return Err(Kind::SoSessionExists.into());
+        }
+        let mut sessions = app.sessions.write();
+        let config = &self.config().token;
+        let read_write_count = sessions.values().filter(|session| session.read_write).count();
+        if sessions.len() >= config.max_sessions as usize
+            || (read_write && read_write_count >= config.max_rw_sessions as usize)
+        {
+            return Err(Error::new(Kind::TooManySessions, "token.max_sessions or token.max_rw_sessions is reached"));
+        }
+        let handle = self.next_session_handle();
+        sessions.insert(handle, Arc::new(Session::new(handle, slot, read_write)));
+        Ok(handle)
+    }
+
+    /// C_CloseSession. The last session with a token takes the login along.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSession`].
+    pub fn close_session(&self, caller: &Caller, session: u64) -> Result<()> {
+        let app = caller.app();
+        let closed = app.sessions.write().remove(&session).ok_or(Kind::NoSuchSession)?;
+        app.objects.write().retain(|_, held| held.session != session);
+        if !app.sessions.read().values().any(|other| other.slot == closed.slot) {
+            self.end_login(app, closed.slot);
+        }
+        Ok(())
+    }
+
+    /// C_CloseAllSessions: all sessions of this application with a slot's token.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSlot`].
+    pub fn close_all_sessions(&self, caller: &Caller, slot: u64) -> Result<()> {
+        self.slot(slot)?;
+        let app = caller.app();
+        app.sessions.write().retain(|_, session| session.slot != slot);
+        app.objects.write().retain(|_, held| held.slot != slot);
+        self.end_login(app, slot);
+        Ok(())
+    }
+
+    /// C_GetSessionInfo.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSession`].
+    pub fn session_info(&self, caller: &Caller, session: u64) -> Result<SessionView> {
+        self.perform(caller, &act::SESSION_INFO, session, |work| Ok(work.session.view(work.right.login)))
+    }
+
+    /// C_Login. Blocks for as long as the PIN's key derivation takes.
+    ///
+    /// # Errors
+    /// [`Kind::UserTypeInvalid`], [`Kind::AlreadyLoggedIn`], [`Kind::OtherUserLoggedIn`], [`Kind::ReadOnlySessionExists`],
+    /// [`Kind::PinIncorrect`], [`Kind::PinLocked`], [`Kind::UserPinNotInitialized`], [`Kind::LoginBackoff`].
+    pub fn login(&self, caller: &Caller, session: u64, user: u64, pin: SecretBytes) -> Result<()> {
+        let user = UserType::from_number(user).ok_or(Kind::UserTypeInvalid)?;
+        let _turn = caller.app().login_turn.lock();
+        self.perform(caller, &act::LOGIN, session, |work| {
+            work.entry = with_user(work.entry.clone(), user);
+            self.enter(work, user, &pin)
+        })
+    }
+
+    fn enter(&self, work: &mut Work<'_>, user: UserType, pin: &SecretBytes) -> Result<()> {
+        // The login may have changed while this call waited for its turn.
+        let now = work.app.logins.at(work.slot.number);
+        let role = match (user, now) {
+            (UserType::User, Login::Nobody) => Role::User,
+            (UserType::So, Login::Nobody) => Role::So,
+            (UserType::User, Login::User) | (UserType::So, Login::So) => return Err(Kind::AlreadyLoggedIn.into()),
+            (UserType::User, Login::So) | (UserType::So, Login::User) => return Err(Kind::OtherUserLoggedIn.into()),
+            (UserType::ContextSpecific, Login::User) => Role::User,
+            (UserType::ContextSpecific, Login::So) => Role::So,
+            (UserType::ContextSpecific, Login::Nobody) => return Err(Kind::NotLoggedIn.into()),
+        };
+        let slot = work.slot.number;
+        let read_only = |session: &Arc<Session>| session.slot == slot && !session.read_write;
+        if user == UserType::So && work.app.sessions.read().values().any(read_only) {
+            return Err(Kind::ReadOnlySessionExists.into());
+        }
+        let token = work.slot.token();
+        let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
+        match (user, role) {
+            (UserType::ContextSpecific, _) => work.session.operations.lock().context_authenticated = true,
+            (_, Role::So) => work.app.logins.enter(slot, LoggedIn { login: Login::So, tmk }),
+            (_, Role::User) => {
+                work.slot.enter(Arc::clone(&tmk), || self.load(token.id, Some(&tmk)))?;
+                work.app.logins.enter(slot, LoggedIn { login: Login::User, tmk });
+            }
+        }
+        Ok(())
+    }
+
+    /// C_Logout: every operation is cancelled and every private handle of the application dies.
+    ///
+    /// # Errors
+    /// [`Kind::NotLoggedIn`].
+    pub fn logout(&self, caller: &Caller, session: u64) -> Result<()> {
+        let _turn = caller.app().login_turn.lock();
+        self.perform(caller, &act::LOGOUT, session, |work| {
+            self.end_login(work.app, work.slot.number);
+            Ok(())
+        })
+    }
+}
+
+fn with_user(entry: Entry, user: UserType) -> Entry {
+    let word = match user {
+        UserType::So => "so",
+        UserType::User => "user",
+        UserType::ContextSpecific => "context",
+    };
+    entry.with_fact("user", Fact::word(word))
+}

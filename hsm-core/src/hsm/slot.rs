@@ -1,0 +1,237 @@
+//! Slots and tokens (PKCS#11 v3.0 §5.5).
+
+use std::sync::Arc;
+
+use ck::flags::{slot, token};
+
+use super::Hsm;
+use crate::act;
+use crate::audit::Entry;
+use crate::caller::{Caller, Peer};
+use crate::error::{Error, Kind, Result};
+use crate::mechanism::MechanismView;
+use crate::secret::SecretBytes;
+use crate::store::{Role, TokenRecord};
+use crate::token::slot::Slot;
+
+/// A slot as C_GetSlotInfo shows it.
+#[derive(Clone, Debug)]
+pub struct SlotView {
+    /// Its number.
+    pub slot: u64,
+    /// For people, at most 64 bytes.
+    pub description: String,
+    /// CKF_* of CK_SLOT_INFO.
+    pub flags: u64,
+    /// The token in it.
+    pub token: TokenView,
+}
+
+/// A token as C_GetTokenInfo shows it.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields of CK_TOKEN_INFO under their own names")]
+pub struct TokenView {
+    pub label: String,
+    pub model: String,
+    pub serial: String,
+    pub flags: u64,
+    pub sessions: u64,
+    pub rw_sessions: u64,
+    pub pin_min_len: u64,
+    pub pin_max_len: u64,
+    pub max_sessions: u64,
+    pub max_rw_sessions: u64,
+}
+
+/// The most slots there are.
+const SLOTS_MAX: u64 = 256;
+
+impl Hsm {
+    /// Makes the configured slots, those that the store has, and one spare.
+    pub(crate) fn fill_slots(&self) -> Result<()> {
+        let vault = self.vault()?;
+        for number in 0..u64::from(self.config().token.slot_count) {
+            let (label, serial) = match number {
+                0 => (self.config().token.label.clone(), self.config().token.serial_number.clone()),
+                _ => (String::new(), None),
+            };
+            vault.ensure_slot(number, &label, serial.as_deref())?;
+        }
+        for token in vault.tokens() {
+            let objects = self.load(token.id, None)?;
+            self.slots.write().push(Arc::new(Slot::new(token, objects)));
+        }
+        self.ensure_spare()
+    }
+
+    /// There is always a slot whose token can be initialised.
+    pub(crate) fn ensure_spare(&self) -> Result<()> {
+        let mut slots = self.slots.write();
+        let next = slots.iter().map(|slot| slot.number + 1).max().unwrap_or_default();
+        if slots.iter().all(|slot| slot.token().initialized) && next < SLOTS_MAX {
+            let token = self.vault()?.ensure_slot(next, "", None)?;
+            slots.push(Arc::new(Slot::new(token, Vec::new())));
+        }
+        Ok(())
+    }
+
+    /// Every slot with its token, ascending.
+    ///
+    /// # Errors
+    /// [`Kind::Sealed`].
+    pub fn slots(&self, caller: &Caller) -> Result<Vec<SlotView>> {
+        self.vault()?;
+        self.all_slots().iter().map(|slot| self.slot_view(caller, slot)).collect()
+    }
+
+    fn slot_view(&self, caller: &Caller, at: &Slot) -> Result<SlotView> {
+        let record = at.token();
+        let sessions = caller.app().sessions.read();
+        let here = || sessions.values().filter(|session| session.slot == at.number);
+        let config = &self.config().token;
+        Ok(SlotView {
+            slot: at.number,
+            description: format!("Craton HSM slot {}", at.number),
+            flags: slot::CKF_TOKEN_PRESENT,
+            token: TokenView {
+                label: record.label.clone(),
+                model: "Craton HSM".to_owned(),
+                serial: record.serial.clone(),
+                flags: self.token_flags(&record)?,
+                sessions: here().count() as u64,
+                rw_sessions: here().filter(|session| session.read_write).count() as u64,
+                pin_min_len: self.config().pin.min_length as u64,
+                pin_max_len: self.config().pin.max_length as u64,
+                max_sessions: u64::from(config.max_sessions),
+                max_rw_sessions: u64::from(config.max_rw_sessions),
+            },
+        })
+    }
+
+    fn token_flags(&self, record: &TokenRecord) -> Result<u64> {
+        let mut flags = token::CKF_RNG | token::CKF_LOGIN_REQUIRED;
+        if !record.initialized {
+            return Ok(flags);
+        }
+        flags |= token::CKF_TOKEN_INITIALIZED;
+        let user = self.vault()?.pin_state(record.id, Role::User)?;
+        let so = self.vault()?.pin_state(record.id, Role::So)?;
+        for (set, flag) in [
+            (user.set, token::CKF_USER_PIN_INITIALIZED),
+            (user.count_low, token::CKF_USER_PIN_COUNT_LOW),
+            (user.final_try, token::CKF_USER_PIN_FINAL_TRY),
+            (user.locked, token::CKF_USER_PIN_LOCKED),
+            (so.count_low, token::CKF_SO_PIN_COUNT_LOW),
+            (so.final_try, token::CKF_SO_PIN_FINAL_TRY),
+            (so.locked, token::CKF_SO_PIN_LOCKED),
+        ] {
+            if set {
+                flags |= flag;
+            }
+        }
+        Ok(flags)
+    }
+
+    /// The mechanisms of a slot's token.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchSlot`], [`Kind::Sealed`].
+    pub fn mechanisms(&self, _caller: &Caller, slot: u64) -> Result<Vec<MechanismView>> {
+        self.slot(slot)?;
+        Ok(self.mechanisms.views())
+    }
+
+    /// C_InitToken: a new token in the slot. An initialised one needs its SO PIN and loses its objects and its user PIN.
+    ///
+    /// # Errors
+    /// [`Kind::SessionExists`] while any application has a session with the token; [`Kind::PinIncorrect`] and its kin, which change
+    /// nothing; [`Kind::ArgumentsBad`] for a label that does not fit 32 bytes.
+    pub fn init_token(&self, caller: &Caller, slot: u64, so_pin: SecretBytes, label: &str) -> Result<()> {
+        self.init_token_as(caller.peer(), slot, &so_pin, label).map(drop)
+    }
+
+    pub(crate) fn init_token_as(
+        &self,
+        peer: &Peer,
+        number: u64,
+        so_pin: &SecretBytes,
+        label: &str,
+    ) -> Result<TokenRecord> {
+        let slot = self.slot(number)?;
+        let act = &act::INIT_TOKEN;
+        let mut entry = Entry::new(act.category, act.name, peer.journal());
+        entry.token = Some(slot.token().id);
+        let mut receipt = None;
+        let result = self.init_slot(peer, &slot, so_pin, label, &entry).map(|(token, made)| {
+            receipt = Some(made);
+            token
+        });
+        Ok(self.record(act, entry, receipt, result)?.release())
+    }
+
+    fn init_slot(
+        &self,
+        peer: &Peer,
+        slot: &Slot,
+        so_pin: &SecretBytes,
+        label: &str,
+        entry: &Entry,
+    ) -> Result<(TokenRecord, crate::audit::Receipt)> {
+        if label.len() > 32 {
+            return Err(Error::new(Kind::ArgumentsBad, "a token label has at most 32 bytes"));
+        }
+        let _turn = slot.turn.lock();
+        let in_use = |app: &Arc<crate::caller::Application>| {
+            app.sessions.read().values().any(|session| session.slot == slot.number)
+        };
+        if self.applications().iter().any(in_use) {
+            return Err(Error::new(Kind::SessionExists, "an application has a session with the token"));
+        }
+        let body = |token: &TokenRecord| {
+            let mut entry = entry.clone();
+            entry.token = Some(token.id);
+            self.body(&entry)
+        };
+        let (token, committed) = self.vault()?.init_token(slot.number, label, so_pin, &peer.canonical(), body)?;
+        slot.replace(token.clone());
+        self.moved_on();
+        self.ensure_spare()?;
+        Ok((token, committed.receipt))
+    }
+
+    /// C_InitPIN: the SO sets the user PIN. No object is touched.
+    ///
+    /// # Errors
+    /// [`Kind::NotLoggedIn`] unless the SO is logged in; [`Kind::PinLength`].
+    pub fn init_pin(&self, caller: &Caller, session: u64, pin: SecretBytes) -> Result<()> {
+        self.perform(caller, &act::INIT_PIN, session, |work| {
+            let held = work.app.logins.held(work.slot.number).ok_or(Kind::NotLoggedIn)?;
+            let body = self.body(&work.entry);
+            let committed = self.vault()?.init_user_pin(&held.tmk, &pin, &body)?;
+            work.record(committed);
+            Ok(())
+        })
+    }
+
+    /// C_SetPIN: the PIN of whoever is logged in, the user's when nobody is.
+    ///
+    /// # Errors
+    /// [`Kind::SessionReadOnly`], [`Kind::PinIncorrect`] and its kin, [`Kind::PinLength`].
+    pub fn set_pin(&self, caller: &Caller, session: u64, old: SecretBytes, new: SecretBytes) -> Result<()> {
+        self.perform(caller, &act::SET_PIN, session, |work| {
+            if !work.session.read_write {
+                return Err(Kind::SessionReadOnly.into());
+            }
+            let role = match work.right.login {
+                crate::token::login::Login::So => Role::So,
+                _ => Role::User,
+            };
+            let token = work.slot.token();
+            let body = self.body(&work.entry);
+            let client = work.app.peer.canonical();
+            let committed = self.vault()?.set_pin(token.id, role, &old, &new, &client, &body)?;
+            work.record(committed);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,410 @@
+//! The front desk from the narrowest door: two applications, one token in memory, every mechanism of the table.
+
+use std::sync::Arc;
+
+use ck::attribute::*;
+use ck::flags::{session as cf, user};
+use ck::mechanism::*;
+use ck::object::*;
+use ck::{Mechanism, ObjectClass};
+
+use super::Hsm;
+use crate::config::{AuditTable, SecurityTable, TokenTable, Written};
+use crate::mechanism::table::{Class, Scheme, TABLE};
+use crate::{
+    Attr, Begin, Caller, Identity, Kind, MechanismCall, OperationKind, Parameter, Peer, SecretBytes, SystemClock, Value,
+};
+
+const SO_PIN: &[u8] = b"so-pin-12345";
+const PIN: &[u8] = b"user-pin-123";
+
+struct World {
+    hsm: Arc<Hsm>,
+    dir: tempfile::TempDir,
+}
+
+fn pin(bytes: &[u8]) -> SecretBytes {
+    SecretBytes::copy_from(bytes)
+}
+
+fn peer(pid: u32) -> Peer {
+    Peer { identity: Identity::Local { uid: 1000, gid: 1000 }, pid: Some(pid) }
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let written = Written {
+        token: TokenTable { persist_objects: false, ..TokenTable::default() },
+        security: SecurityTable { pbkdf2_iterations: 100_000, ..SecurityTable::default() },
+        audit: AuditTable { log_path: Some(dir.path().join("audit.jsonl")), ..AuditTable::default() },
+        store: Default::default(),
+        algorithms: Default::default(),
+        policy: Default::default(),
+    };
+    let config = written.resolve().expect("a good configuration");
+    let hsm = Hsm::open(&config, Arc::new(SystemClock)).expect("opens");
+    hsm.admin_init_token(&peer(1), None, "test", pin(SO_PIN), Some(pin(PIN))).expect("initialises");
+    World { hsm, dir }
+}
+
+impl World {
+    fn caller(&self, pid: u32) -> Caller {
+        self.hsm.attach(peer(pid), "test").expect("attaches")
+    }
+
+    fn session(&self, caller: &Caller) -> u64 {
+        self.hsm.open_session(caller, 0, cf::CKF_SERIAL_SESSION | cf::CKF_RW_SESSION).expect("opens")
+    }
+
+    fn user(&self, caller: &Caller) -> u64 {
+        let session = self.session(caller);
+        self.hsm.login(caller, session, user::CKU_USER, pin(PIN)).expect("logs in");
+        session
+    }
+
+    fn journal(&self) -> String {
+        self.hsm.journal().sync().expect("syncs");
+        std::fs::read_to_string(self.dir.path().join("audit.jsonl")).expect("the journal")
+    }
+}
+
+fn call(kind: Mechanism, parameter: Parameter) -> MechanismCall {
+    MechanismCall { kind, parameter }
+}
+
+fn plain(kind: Mechanism) -> MechanismCall {
+    call(kind, Parameter::None)
+}
+
+/// A key pair or secret key for each key type, made once.
+struct Keys {
+    rsa: (u64, u64),
+    ec: (u64, u64),
+    edwards: (u64, u64),
+    ml_dsa: (u64, u64),
+    aes: u64,
+    secret: u64,
+}
+
+fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
+    let pair = |mechanism, public: Vec<Attr>| {
+        let (public, private) =
+            world.hsm.generate_key_pair(caller, session, plain(mechanism), public, vec![]).expect("generates");
+        (public.object, private.object)
+    };
+    let secret = |mechanism, len| {
+        let template = vec![Attr::number(CKA_VALUE_LEN, len)];
+        world.hsm.generate_key(caller, session, plain(mechanism), template).expect("generates").object
+    };
+    let p256 = crate::crypto::ecdsa::Curve::P256.params_der();
+    Keys {
+        rsa: pair(CKM_RSA_PKCS_KEY_PAIR_GEN, vec![Attr::number(CKA_MODULUS_BITS, 2048)]),
+        ec: pair(CKM_EC_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, p256)]),
+        edwards: pair(CKM_EC_EDWARDS_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::eddsa::PARAMS_DER)]),
+        ml_dsa: pair(CKM_ML_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_ML_DSA_44.0)]),
+        aes: secret(CKM_AES_KEY_GEN, 32),
+        secret: secret(CKM_GENERIC_SECRET_KEY_GEN, 32),
+    }
+}
+
+fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
+    let hash = |scheme| match scheme {
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha1)) => (CKM_SHA_1, ck::parameter::CKG_MGF1_SHA1),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha224)) => (CKM_SHA224, ck::parameter::CKG_MGF1_SHA224),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha384)) => (CKM_SHA384, ck::parameter::CKG_MGF1_SHA384),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha512)) => (CKM_SHA512, ck::parameter::CKG_MGF1_SHA512),
+        _ => (CKM_SHA256, ck::parameter::CKG_MGF1_SHA256),
+    };
+    match row.scheme {
+        Scheme::RsaPss(_) => {
+            let (hash, mgf) = hash(row.scheme);
+            Parameter::RsaPss { hash: hash.0, mgf: mgf.0, salt_len: 20 }
+        }
+        Scheme::RsaOaep => {
+            let (hash, mgf) = hash(row.scheme);
+            Parameter::RsaOaep { hash: hash.0, mgf: mgf.0, source: 1, label: vec![] }
+        }
+        Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
+        Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),
+        Scheme::Hmac(_) if row.parameter == crate::mechanism::params::ParameterKind::MacLen => Parameter::MacLen(16),
+        _ => Parameter::None,
+    }
+}
+
+fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
+    match row.key_types.first() {
+        Some(&CKK_RSA) => keys.rsa,
+        Some(&CKK_EC) => keys.ec,
+        Some(&CKK_EC_EDWARDS) => keys.edwards,
+        Some(&CKK_ML_DSA) => keys.ml_dsa,
+        Some(&CKK_AES) => (keys.aes, keys.aes),
+        _ => (keys.secret, keys.secret),
+    }
+}
+
+#[test]
+fn every_signing_row_verifies_its_own_output_and_nothing_else() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let keys = keys(&world, &caller, session);
+    for row in TABLE.iter().filter(|row| row.flags & ck::flags::mechanism::CKF_SIGN != 0) {
+        let (public, private) = keys_for(row, &keys);
+        let begin = |key| Begin { mechanism: call(row.number, parameter_for(row)), key };
+        // 32 bytes: also a SHA-256 digest for the mechanisms that sign one.
+        let data = [0x5a; 32];
+        let sign =
+            |data: &[u8]| world.hsm.one_shot(&caller, session, OperationKind::Sign, begin(private), data, &[], None);
+        if row.class == Class::VerifyOnly {
+            assert_eq!(sign(&data).err().map(|error| error.kind()), Some(Kind::MechanismInvalid), "{}", row.number);
+            continue;
+        }
+        let signature = sign(&data).unwrap_or_else(|error| panic!("{} signs: {error:?}", row.number));
+        let verify = |data: &[u8], signature: &[u8]| {
+            world.hsm.one_shot(&caller, session, OperationKind::Verify, begin(public), data, signature, None)
+        };
+        verify(&data, &signature).unwrap_or_else(|error| panic!("{} verifies: {error:?}", row.number));
+        let mut wrong = signature.clone();
+        wrong[3] ^= 1;
+        for (data, signature) in [(&data[..], &wrong[..]), (&[0x5b; 32][..], &signature[..])] {
+            let refused = verify(data, signature).err().map(|error| error.kind());
+            assert_eq!(refused, Some(Kind::SignatureInvalid), "{}", row.number);
+        }
+        let short = verify(&data, &signature[1..]).err().map(|error| error.kind());
+        assert_eq!(short, Some(Kind::SignatureLength), "{}", row.number);
+    }
+}
+
+#[test]
+fn every_cipher_row_opens_its_own_output() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let keys = keys(&world, &caller, session);
+    for row in TABLE.iter().filter(|row| row.flags & ck::flags::mechanism::CKF_ENCRYPT != 0) {
+        let (public, private) = keys_for(row, &keys);
+        let begin = |key| Begin { mechanism: call(row.number, parameter_for(row)), key };
+        let data = [0x5a; 32];
+        let run = |kind, key, data: &[u8]| world.hsm.one_shot(&caller, session, kind, begin(key), data, &[], None);
+        let sealed =
+            run(OperationKind::Encrypt, public, &data).unwrap_or_else(|error| panic!("{}: {error:?}", row.number));
+        let opened =
+            run(OperationKind::Decrypt, private, &sealed).unwrap_or_else(|error| panic!("{}: {error:?}", row.number));
+        assert_eq!(opened, data, "{}", row.number);
+        if row.multi_part {
+            let pieces = |kind, key, data: &[u8]| {
+                let mut output = Vec::new();
+                for (at, piece) in data.chunks(7).enumerate() {
+                    let begin = (at == 0).then(|| begin(key));
+                    output.extend(world.hsm.update(&caller, session, kind, begin, piece, None).expect("updates"));
+                }
+                output.extend(world.hsm.finish(&caller, session, kind, None, &[], None).expect("finishes"));
+                output
+            };
+            assert_eq!(pieces(OperationKind::Encrypt, public, &data), sealed, "{}", row.number);
+            assert_eq!(pieces(OperationKind::Decrypt, private, &sealed), data, "{}", row.number);
+        }
+    }
+}
+
+#[test]
+fn a_short_buffer_gets_the_length_and_nothing_is_lost() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
+    let key = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
+    let begin = || Some(Begin { mechanism: call(CKM_AES_CBC_PAD, Parameter::Bytes(vec![1; 16])), key });
+    let sealed = world
+        .hsm
+        .one_shot(&caller, session, OperationKind::Encrypt, begin().expect("some"), b"sixteen bytes and", &[], None)
+        .expect("encrypts");
+    let (kind, hsm) = (OperationKind::Decrypt, &world.hsm);
+    let refused = hsm.update(&caller, session, kind, begin(), &sealed, Some(3)).expect_err("too small");
+    assert_eq!((refused.kind(), refused.needed()), (Kind::BufferTooSmall, Some(16)));
+    let head = hsm.update(&caller, session, kind, begin(), &sealed, Some(16)).expect("fits");
+    let refused = hsm.finish(&caller, session, kind, None, &[], Some(0)).expect_err("too small");
+    assert_eq!((refused.kind(), refused.needed()), (Kind::BufferTooSmall, Some(1)));
+    let tail = hsm.finish(&caller, session, kind, None, &[], Some(1)).expect("fits");
+    assert_eq!([head, tail].concat(), b"sixteen bytes and");
+    let over = hsm.finish(&caller, session, kind, None, &[], None).expect_err("over");
+    assert_eq!(over.kind(), Kind::OperationNotInitialized);
+}
+
+#[test]
+fn another_application_sees_no_session_no_login_and_no_session_object() {
+    let world = world();
+    let (one, two) = (world.caller(10), world.caller(11));
+    let session = world.user(&one);
+    let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
+    let key = world.hsm.generate_key(&one, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
+    let kind = |result: crate::Result<_>| result.err().map(|error: crate::Error| error.kind());
+    assert_eq!(kind(world.hsm.session_info(&two, session).map(drop)), Some(Kind::NoSuchSession));
+    let other = world.session(&two);
+    assert_eq!(kind(world.hsm.object_size(&two, other, key).map(drop)), Some(Kind::NoSuchObject));
+    assert_eq!(world.hsm.find(&two, other, vec![], 8).expect("finds").objects, Vec::<u64>::new());
+    assert!(world.hsm.join(peer(11), one.application()).is_err());
+    world.hsm.login(&two, other, user::CKU_USER, pin(PIN)).expect("logs in by itself");
+    assert_eq!(kind(world.hsm.object_size(&two, other, key).map(drop)), Some(Kind::NoSuchObject));
+}
+
+#[test]
+fn an_application_that_vanishes_leaves_nothing() {
+    let world = world();
+    let caller = world.caller(10);
+    world.user(&caller);
+    assert_eq!((world.hsm.status().applications, world.hsm.status().sessions), (1, 1));
+    drop(caller);
+    assert_eq!((world.hsm.status().applications, world.hsm.status().sessions), (0, 0));
+}
+
+#[test]
+fn a_private_token_object_is_gone_after_logout_and_back_after_login() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let template = vec![Attr::number(CKA_VALUE_LEN, 32), Attr::flag(CKA_TOKEN, true)];
+    let key = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
+    world.hsm.logout(&caller, session).expect("logs out");
+    assert!(world.hsm.object_size(&caller, session, key).is_err());
+    world.hsm.login(&caller, session, user::CKU_USER, pin(PIN)).expect("logs in");
+    assert_eq!(world.hsm.find(&caller, session, vec![], 0).expect("finds").objects, [key]);
+}
+
+#[test]
+fn logout_cancels_every_operation() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let keys = keys(&world, &caller, session);
+    let begin = Some(Begin { mechanism: plain(CKM_SHA256_HMAC), key: keys.secret });
+    world.hsm.update(&caller, session, OperationKind::Sign, begin, b"data", None).expect("opens");
+    world.hsm.logout(&caller, session).expect("logs out");
+    let refused = world.hsm.finish(&caller, session, OperationKind::Sign, None, &[], None).expect_err("cancelled");
+    assert_eq!(refused.kind(), Kind::OperationNotInitialized);
+}
+
+#[test]
+fn a_wrong_so_pin_changes_nothing_at_init_token() {
+    let world = world();
+    let caller = world.caller(10);
+    let refused = world.hsm.init_token(&caller, 0, pin(b"not the so pin"), "other").expect_err("refused");
+    assert_eq!(refused.kind(), Kind::PinIncorrect);
+    assert_eq!(world.hsm.slots(&caller).expect("slots")[0].token.label.trim_end(), "test");
+    let session = world.user(&caller);
+    let refused = world.hsm.init_token(&caller, 0, pin(SO_PIN), "other").expect_err("in use");
+    assert_eq!(refused.kind(), Kind::SessionExists);
+    world.hsm.close_session(&caller, session).expect("closes");
+    world.hsm.init_token(&caller, 0, pin(SO_PIN), "other").expect("the right PIN");
+    assert_eq!(world.hsm.slots(&caller).expect("slots")[0].token.label.trim_end(), "other");
+}
+
+#[test]
+fn the_so_resets_the_user_pin_and_no_object_is_lost() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let template = vec![Attr::number(CKA_VALUE_LEN, 16), Attr::flag(CKA_TOKEN, true)];
+    let key = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
+    world.hsm.logout(&caller, session).expect("logs out");
+    world.hsm.login(&caller, session, user::CKU_SO, pin(SO_PIN)).expect("SO logs in");
+    world.hsm.init_pin(&caller, session, pin(b"another-pin-1")).expect("sets the PIN");
+    world.hsm.logout(&caller, session).expect("logs out");
+    assert!(world.hsm.login(&caller, session, user::CKU_USER, pin(PIN)).is_err());
+    world.hsm.login(&caller, session, user::CKU_USER, pin(b"another-pin-1")).expect("logs in");
+    assert_eq!(world.hsm.find(&caller, session, vec![], 0).expect("finds").objects, [key]);
+}
+
+#[test]
+fn a_sensitive_key_leaves_only_under_a_key_that_does_nothing_but_wrap() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let aes = |extra: Vec<Attr>| {
+        let template = [vec![Attr::number(CKA_VALUE_LEN, 32)], extra].concat();
+        world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object
+    };
+    let off = |kinds: &[ck::Attribute]| kinds.iter().map(|&kind| Attr::flag(kind, false)).collect::<Vec<_>>();
+    let target = aes(vec![Attr::flag(CKA_EXTRACTABLE, true)]);
+    let general = aes(vec![]);
+    let wrapping = aes(off(&[CKA_ENCRYPT, CKA_DECRYPT]));
+    let wrap = |with| world.hsm.wrap_key(&caller, session, plain(CKM_AES_KEY_WRAP), with, target, None);
+    assert_eq!(wrap(general).err().map(|error| error.kind()), Some(Kind::KeyNotWrappable));
+    let wrapped = wrap(wrapping).expect("wraps");
+    let template = |extra: Vec<Attr>| {
+        let kind = vec![Attr::number(CKA_CLASS, CKO_SECRET_KEY.0), Attr::number(CKA_KEY_TYPE, CKK_AES.0)];
+        [kind, extra].concat()
+    };
+    let unwrap =
+        |extra| world.hsm.unwrap_key(&caller, session, plain(CKM_AES_KEY_WRAP), wrapping, &wrapped, template(extra));
+    let readable = vec![Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true)];
+    assert_eq!(unwrap(readable).err().map(|error| error.kind()), Some(Kind::TemplateInconsistent));
+    let back = unwrap(vec![]).expect("unwraps").object;
+    let read = world.hsm.get_attributes(&caller, session, back, &[CKA_VALUE.0, CKA_LOCAL.0]).expect("reads");
+    assert_eq!(read[0].rv, ck::rv::CKR_ATTRIBUTE_SENSITIVE);
+    assert_eq!(read[1].attribute.value, Value::Bool(false));
+}
+
+#[test]
+fn both_sides_of_an_ecdh_agree() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let (one, two) = (keys(&world, &caller, session).ec, keys(&world, &caller, session).ec);
+    let point = |key| {
+        let read = world.hsm.get_attributes(&caller, session, key, &[CKA_EC_POINT.0]).expect("reads");
+        read[0].attribute.value.as_bytes().expect("bytes").to_vec()
+    };
+    let derive = |key, public| {
+        let parameter = Parameter::Ecdh1 { kdf: 1, shared_data: vec![], public_data: point(public) };
+        let template = vec![
+            Attr::number(CKA_CLASS, CKO_SECRET_KEY.0),
+            Attr::number(CKA_KEY_TYPE, CKK_GENERIC_SECRET.0),
+            Attr::flag(CKA_SENSITIVE, false),
+            Attr::flag(CKA_EXTRACTABLE, true),
+        ];
+        let made = world.hsm.derive_key(&caller, session, call(CKM_ECDH1_DERIVE, parameter), key, template);
+        let made = made.expect("derives").object;
+        let read = world.hsm.get_attributes(&caller, session, made, &[CKA_VALUE.0]).expect("reads");
+        read[0].attribute.value.as_bytes().expect("readable").to_vec()
+    };
+    let secret = derive(one.1, two.0);
+    assert_eq!(secret.len(), 32);
+    assert_eq!(secret, derive(two.1, one.0));
+    let parameter = Parameter::Ecdh1 { kdf: 1, shared_data: vec![], public_data: vec![4; 65] };
+    let refused = world.hsm.derive_key(&caller, session, call(CKM_ECDH1_DERIVE, parameter), one.1, vec![]);
+    assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::PublicKeyInvalid));
+}
+
+#[test]
+fn the_journal_names_each_use_of_a_key_and_holds_no_secret() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let keys = keys(&world, &caller, session);
+    let begin = Begin { mechanism: plain(CKM_ECDSA), key: keys.ec.1 };
+    world.hsm.one_shot(&caller, session, OperationKind::Sign, begin, &[1; 32], &[], None).expect("signs");
+    let wrong = world.caller(12);
+    let other = world.session(&wrong);
+    assert!(world.hsm.login(&wrong, other, user::CKU_USER, pin(b"wrong-pin-99")).is_err());
+    let journal = world.journal();
+    for needle in ["\"init_token\"", "\"login\"", "\"sign\"", "CKM_ECDSA", "\"generate_key_pair\"", "CKR_PIN_INCORRECT"]
+    {
+        assert!(journal.contains(needle), "{needle} is missing");
+    }
+    for secret in ["user-pin-123", "so-pin-12345", "wrong-pin-99"] {
+        assert!(!journal.contains(secret));
+    }
+}
+
+#[test]
+fn a_key_made_in_a_public_session_needs_a_login() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.session(&caller);
+    let template = vec![Attr::number(CKA_VALUE_LEN, 16)];
+    let refused = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template);
+    assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::NotLoggedIn));
+    let data = vec![Attr::number(CKA_CLASS, ObjectClass::from(CKO_DATA.0).0), Attr::bytes(CKA_VALUE, b"v".to_vec())];
+    world.hsm.create_object(&caller, session, data).expect("public data needs none");
+}

@@ -1,0 +1,180 @@
+//! Mechanism parameters as the doors hand them over, and the hash and MGF numbers inside them as checked types.
+
+use ck::Mechanism;
+use ck::mechanism::*;
+use ck::parameter::*;
+
+use crate::crypto::Hash;
+use crate::error::{Error, Kind, Result};
+
+/// A mechanism and its parameter, as a caller names them.
+#[derive(Clone, Debug)]
+pub struct MechanismCall {
+    /// The CKM number.
+    pub kind: Mechanism,
+    /// The parameter.
+    pub parameter: Parameter,
+}
+
+/// The parameter of a mechanism; numbers are those of PKCS#11, lengths are bytes unless the name says bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// None.
+    None,
+    /// An initialisation vector, or any other plain bytes.
+    Bytes(Vec<u8>),
+    /// `CK_RSA_PKCS_PSS_PARAMS`.
+    RsaPss {
+        /// CKM number of the hash.
+        hash: u64,
+        /// CKG number of the mask generation function.
+        mgf: u64,
+        /// Salt length in bytes.
+        salt_len: u64,
+    },
+    /// `CK_RSA_PKCS_OAEP_PARAMS`.
+    RsaOaep {
+        /// CKM number of the hash.
+        hash: u64,
+        /// CKG number of the mask generation function.
+        mgf: u64,
+        /// CKZ number of the label's source.
+        source: u64,
+        /// The label.
+        label: Vec<u8>,
+    },
+    /// `CK_GCM_PARAMS`.
+    Gcm {
+        /// The initialisation vector.
+        iv: Vec<u8>,
+        /// Additional authenticated data.
+        aad: Vec<u8>,
+        /// Tag length in bits.
+        tag_bits: u64,
+    },
+    /// `CK_ECDH1_DERIVE_PARAMS`.
+    Ecdh1 {
+        /// CKD number of the key derivation function.
+        kdf: u64,
+        /// Shared info.
+        shared_data: Vec<u8>,
+        /// The other party's point.
+        public_data: Vec<u8>,
+    },
+    /// `CK_EDDSA_PARAMS`.
+    EdDsa {
+        /// Whether the prehashed variant is meant.
+        prehash: bool,
+        /// The context.
+        context: Vec<u8>,
+    },
+    /// `CK_SIGN_ADDITIONAL_CONTEXT`.
+    SignContext {
+        /// CKH number: hedged preferred, hedged required or deterministic.
+        hedge: u64,
+        /// The context, at most 255 bytes.
+        context: Vec<u8>,
+    },
+    /// `CK_MAC_GENERAL_PARAMS`: MAC length in bytes.
+    MacLen(u64),
+}
+
+/// What the parameter of a mechanism must be; a column of the mechanism table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParameterKind {
+    /// None at all.
+    None,
+    /// An IV of this many bytes.
+    Iv(usize),
+    /// None, or an IV of this many bytes.
+    OptionalIv(usize),
+    /// RSA-PSS.
+    RsaPss,
+    /// RSA-OAEP.
+    RsaOaep,
+    /// AES-GCM.
+    Gcm,
+    /// ECDH.
+    Ecdh1,
+    /// None, or EdDSA's.
+    OptionalEdDsa,
+    /// None, or hedge and context.
+    OptionalSignContext,
+    /// A MAC length.
+    MacLen,
+}
+
+impl ParameterKind {
+    /// Whether the parameter has the shape that the mechanism takes.
+    ///
+    /// # Errors
+    /// [`Kind::MechanismParam`] when it has not.
+    pub(crate) fn check(self, parameter: &Parameter) -> Result<()> {
+        let fits = match (self, parameter) {
+            (ParameterKind::Iv(len) | ParameterKind::OptionalIv(len), Parameter::Bytes(iv)) => iv.len() == len,
+            (
+                ParameterKind::None
+                | ParameterKind::OptionalIv(_)
+                | ParameterKind::OptionalEdDsa
+                | ParameterKind::OptionalSignContext,
+                Parameter::None,
+            ) => true,
+            (ParameterKind::RsaPss, Parameter::RsaPss { .. })
+            | (ParameterKind::RsaOaep, Parameter::RsaOaep { .. })
+            | (ParameterKind::Gcm, Parameter::Gcm { .. })
+            | (ParameterKind::Ecdh1, Parameter::Ecdh1 { .. })
+            | (ParameterKind::OptionalEdDsa, Parameter::EdDsa { .. })
+            | (ParameterKind::OptionalSignContext, Parameter::SignContext { .. })
+            | (ParameterKind::MacLen, Parameter::MacLen(_)) => true,
+            _ => false,
+        };
+        let refused = || Error::new(Kind::MechanismParam, format!("the mechanism takes {self:?}"));
+        if fits { Ok(()) } else { Err(refused()) }
+    }
+}
+
+/// The hash that a digest mechanism number names.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for a number that is no hash offered here.
+pub(crate) fn hash(number: u64) -> Result<Hash> {
+    match Mechanism(number) {
+        CKM_SHA_1 => Ok(Hash::Sha1),
+        CKM_SHA224 => Ok(Hash::Sha224),
+        CKM_SHA256 => Ok(Hash::Sha256),
+        CKM_SHA384 => Ok(Hash::Sha384),
+        CKM_SHA512 => Ok(Hash::Sha512),
+        other => Err(Error::new(Kind::MechanismParam, format!("{other} is not a hash that is offered"))),
+    }
+}
+
+/// The hash of a mask generation function.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for one that is not offered.
+pub(crate) fn mgf1(number: u64) -> Result<Hash> {
+    match Mgf(number) {
+        CKG_MGF1_SHA1 => Ok(Hash::Sha1),
+        CKG_MGF1_SHA224 => Ok(Hash::Sha224),
+        CKG_MGF1_SHA256 => Ok(Hash::Sha256),
+        CKG_MGF1_SHA384 => Ok(Hash::Sha384),
+        CKG_MGF1_SHA512 => Ok(Hash::Sha512),
+        other => Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
+    }
+}
+
+/// The hash of an ECDH key derivation function (ANSI X9.63); none for CKD_NULL.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for one that is not offered.
+pub(crate) fn x963(number: u64) -> Result<Option<Hash>> {
+    match EcKdf(number) {
+        CKD_NULL => Ok(None),
+        CKD_SHA1_KDF => Ok(Some(Hash::Sha1)),
+        CKD_SHA224_KDF => Ok(Some(Hash::Sha224)),
+        CKD_SHA256_KDF => Ok(Some(Hash::Sha256)),
+        CKD_SHA384_KDF => Ok(Some(Hash::Sha384)),
+        CKD_SHA512_KDF => Ok(Some(Hash::Sha512)),
+        other => Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
+    }
+}

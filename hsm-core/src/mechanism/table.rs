@@ -1,0 +1,332 @@
+//! THE mechanism table: one row per CKM number. Lists, infos, flags, admission, parameter checks, output lengths and the choice of
+//! implementation are all read from here.
+//!
+//! Sources: PKCS#11 v3.0 Current Mechanisms for the classical rows; the PKCS#11 3.2 header for the ML-DSA numbers. Key sizes are in
+//! the unit of the standard for the mechanism: bits for RSA and EC, bytes for AES and generic secrets.
+
+use ck::flags::mechanism::*;
+use ck::mechanism::*;
+use ck::object::*;
+use ck::{KeyType, Mechanism};
+
+use super::params::ParameterKind;
+use crate::crypto::Hash;
+
+/// How long the output of sign, encrypt or digest is; the shim answers length queries from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputRule {
+    /// No output of its own.
+    None,
+    /// This many bytes.
+    Fixed(u64),
+    /// The RSA modulus length.
+    Modulus,
+    /// Twice the length of the curve's order.
+    TwiceField,
+    /// By ML-DSA parameter set.
+    MlDsa,
+    /// The input and the tag of the parameter.
+    InputPlusTag,
+    /// The input rounded up to the next whole block.
+    PaddedBlock,
+    /// As long as the input.
+    Input,
+    /// At most the input.
+    AtMostInput,
+    /// The length in the parameter.
+    MacLen,
+}
+
+/// Which implementation a row uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// RSASSA-PKCS1-v1_5, over the caller's bytes or over a digest.
+    RsaPkcs1(Option<Hash>),
+    /// RSASSA-PSS, over the caller's digest or hashing.
+    RsaPss(Option<Hash>),
+    /// RSAES-OAEP.
+    RsaOaep,
+    /// ECDSA, over the caller's digest or hashing.
+    Ecdsa(Option<Hash>),
+    /// Ed25519.
+    EdDsa,
+    /// ML-DSA.
+    MlDsa,
+    /// HMAC, whole or cut to the length in the parameter.
+    Hmac(Hash),
+    /// A digest.
+    Digest(Hash),
+    /// AES-GCM.
+    AesGcm,
+    /// AES-CBC, with PKCS#7 padding or without.
+    AesCbc {
+        /// Whether PKCS#7 padding is applied.
+        pad: bool,
+    },
+    /// AES key wrap: RFC 3394, or RFC 5649 with padding.
+    AesWrap {
+        /// Whether it is RFC 5649.
+        pad: bool,
+    },
+    /// RSA key pair generation.
+    RsaPair,
+    /// Weierstrass curve key pair generation.
+    EcPair,
+    /// Ed25519 key pair generation.
+    EdwardsPair,
+    /// ML-DSA key pair generation.
+    MlDsaPair,
+    /// A random secret key of the row's key type.
+    RandomSecret,
+    /// ECDH.
+    Ecdh,
+}
+
+/// Whether policy lets a row be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Always.
+    Approved,
+    /// For verification only: SHA-1 signatures (`algorithms.allow_sha1_signing` opens signing).
+    VerifyOnly,
+    /// With `algorithms.enable_pqc`, which is on by default.
+    PostQuantum,
+}
+
+/// One row.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// The CKM number.
+    pub(crate) number: Mechanism,
+    /// Smallest and largest key.
+    pub(crate) sizes: (u64, u64),
+    /// The functions it serves, CKF_*.
+    pub(crate) flags: u64,
+    /// The key types it takes or makes.
+    pub(crate) key_types: &'static [KeyType],
+    /// The parameter it takes.
+    pub(crate) parameter: ParameterKind,
+    /// How long its output is.
+    pub(crate) output: OutputRule,
+    /// Whether Update and Final are offered.
+    pub(crate) multi_part: bool,
+    /// What policy says.
+    pub(crate) class: Class,
+    /// The implementation.
+    pub(crate) scheme: Scheme,
+}
+
+const SIGN: u64 = CKF_SIGN | CKF_VERIFY;
+const CIPHER: u64 = CKF_ENCRYPT | CKF_DECRYPT;
+const WRAP: u64 = CKF_WRAP | CKF_UNWRAP;
+const EC_KIND: u64 = CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS;
+const RSA_BITS: (u64, u64) = (2048, 4096);
+const EC_BITS: (u64, u64) = (256, 521);
+const ED_BITS: (u64, u64) = (255, 255);
+const AES_BYTES: (u64, u64) = (16, 32);
+const SECRET_BYTES: (u64, u64) = (1, 512);
+const ML_DSA_BYTES: (u64, u64) = (1312, 2592);
+const RSA: &[KeyType] = &[CKK_RSA];
+const EC: &[KeyType] = &[CKK_EC];
+const EDWARDS: &[KeyType] = &[CKK_EC_EDWARDS];
+const ML_DSA: &[KeyType] = &[CKK_ML_DSA];
+const AES: &[KeyType] = &[CKK_AES];
+const NO_KEY: &[KeyType] = &[];
+
+struct Plan {
+    sizes: (u64, u64),
+    key_types: &'static [KeyType],
+    parameter: ParameterKind,
+    output: OutputRule,
+    multi_part: bool,
+    class: Class,
+}
+
+const fn row(number: Mechanism, flags: u64, scheme: Scheme, plan: Plan) -> Row {
+    let Plan { sizes, key_types, parameter, output, multi_part, class } = plan;
+    Row { number, sizes, flags, key_types, parameter, output, multi_part, class, scheme }
+}
+
+const fn rsa(parameter: ParameterKind, multi_part: bool, class: Class) -> Plan {
+    Plan { sizes: RSA_BITS, key_types: RSA, parameter, output: OutputRule::Modulus, multi_part, class }
+}
+
+const fn ecdsa(multi_part: bool, class: Class) -> Plan {
+    Plan {
+        sizes: EC_BITS,
+        key_types: EC,
+        parameter: ParameterKind::None,
+        output: OutputRule::TwiceField,
+        multi_part,
+        class,
+    }
+}
+
+const fn hmac(keys: &'static [KeyType], parameter: ParameterKind, output: OutputRule) -> Plan {
+    Plan { sizes: SECRET_BYTES, key_types: keys, parameter, output, multi_part: true, class: Class::Approved }
+}
+
+const fn digest(len: u64) -> Plan {
+    let (parameter, output) = (ParameterKind::None, OutputRule::Fixed(len));
+    Plan { sizes: (0, 0), key_types: NO_KEY, parameter, output, multi_part: true, class: Class::Approved }
+}
+
+const fn aes(parameter: ParameterKind, output: OutputRule, multi_part: bool) -> Plan {
+    Plan { sizes: AES_BYTES, key_types: AES, parameter, output, multi_part, class: Class::Approved }
+}
+
+const fn makes(sizes: (u64, u64), key_types: &'static [KeyType], class: Class) -> Plan {
+    Plan { sizes, key_types, parameter: ParameterKind::None, output: OutputRule::None, multi_part: false, class }
+}
+
+const SHA1_KEYS: &[KeyType] = &[CKK_SHA_1_HMAC, CKK_GENERIC_SECRET];
+const SHA224_KEYS: &[KeyType] = &[CKK_SHA224_HMAC, CKK_GENERIC_SECRET];
+const SHA256_KEYS: &[KeyType] = &[CKK_SHA256_HMAC, CKK_GENERIC_SECRET];
+const SHA384_KEYS: &[KeyType] = &[CKK_SHA384_HMAC, CKK_GENERIC_SECRET];
+const SHA512_KEYS: &[KeyType] = &[CKK_SHA512_HMAC, CKK_GENERIC_SECRET];
+
+use Class::{Approved, PostQuantum, VerifyOnly};
+use Scheme::{AesCbc, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa, MlDsaPair};
+use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss};
+
+/// Every mechanism, ascending by number.
+pub(crate) static TABLE: &[Row] = &[
+    row(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
+    row(CKM_RSA_PKCS, SIGN | CIPHER, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
+    row(CKM_SHA1_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha1)), rsa(ParameterKind::None, true, VerifyOnly)),
+    row(CKM_RSA_PKCS_OAEP, CIPHER | WRAP, RsaOaep, rsa(ParameterKind::RsaOaep, false, Approved)),
+    row(CKM_RSA_PKCS_PSS, SIGN, RsaPss(None), rsa(ParameterKind::RsaPss, false, Approved)),
+    row(CKM_SHA1_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha1)), rsa(ParameterKind::RsaPss, true, VerifyOnly)),
+    row(CKM_ML_DSA_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, MlDsaPair, makes(ML_DSA_BYTES, ML_DSA, PostQuantum)),
+    row(
+        CKM_ML_DSA,
+        SIGN,
+        MlDsa,
+        Plan {
+            sizes: ML_DSA_BYTES,
+            key_types: ML_DSA,
+            parameter: ParameterKind::OptionalSignContext,
+            output: OutputRule::MlDsa,
+            multi_part: true,
+            class: PostQuantum,
+        },
+    ),
+    row(CKM_SHA256_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha256)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA384_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha384)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA512_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha512)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA256_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha256)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA384_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha384)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA512_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha512)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA224_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha224)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA224_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha224)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA_1, CKF_DIGEST, Digest(Hash::Sha1), digest(20)),
+    row(CKM_SHA_1_HMAC, SIGN, Hmac(Hash::Sha1), hmac(SHA1_KEYS, ParameterKind::None, OutputRule::Fixed(20))),
+    row(CKM_SHA_1_HMAC_GENERAL, SIGN, Hmac(Hash::Sha1), hmac(SHA1_KEYS, ParameterKind::MacLen, OutputRule::MacLen)),
+    row(CKM_SHA256, CKF_DIGEST, Digest(Hash::Sha256), digest(32)),
+    row(CKM_SHA256_HMAC, SIGN, Hmac(Hash::Sha256), hmac(SHA256_KEYS, ParameterKind::None, OutputRule::Fixed(32))),
+    row(
+        CKM_SHA256_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha256),
+        hmac(SHA256_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA224, CKF_DIGEST, Digest(Hash::Sha224), digest(28)),
+    row(CKM_SHA224_HMAC, SIGN, Hmac(Hash::Sha224), hmac(SHA224_KEYS, ParameterKind::None, OutputRule::Fixed(28))),
+    row(
+        CKM_SHA224_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha224),
+        hmac(SHA224_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA384, CKF_DIGEST, Digest(Hash::Sha384), digest(48)),
+    row(CKM_SHA384_HMAC, SIGN, Hmac(Hash::Sha384), hmac(SHA384_KEYS, ParameterKind::None, OutputRule::Fixed(48))),
+    row(
+        CKM_SHA384_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha384),
+        hmac(SHA384_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA512, CKF_DIGEST, Digest(Hash::Sha512), digest(64)),
+    row(CKM_SHA512_HMAC, SIGN, Hmac(Hash::Sha512), hmac(SHA512_KEYS, ParameterKind::None, OutputRule::Fixed(64))),
+    row(
+        CKM_SHA512_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha512),
+        hmac(SHA512_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_GENERIC_SECRET], Approved)),
+    row(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR | EC_KIND, EcPair, makes(EC_BITS, EC, Approved)),
+    row(CKM_ECDSA, SIGN | EC_KIND, Ecdsa(None), ecdsa(false, Approved)),
+    row(CKM_ECDSA_SHA1, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha1)), ecdsa(true, VerifyOnly)),
+    row(CKM_ECDSA_SHA224, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha224)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA256, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha256)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA384, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha384)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA512, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha512)), ecdsa(true, Approved)),
+    row(
+        CKM_ECDH1_DERIVE,
+        CKF_DERIVE | EC_KIND,
+        Ecdh,
+        Plan {
+            sizes: EC_BITS,
+            key_types: EC,
+            parameter: ParameterKind::Ecdh1,
+            output: OutputRule::None,
+            multi_part: false,
+            class: Approved,
+        },
+    ),
+    row(
+        CKM_EC_EDWARDS_KEY_PAIR_GEN,
+        CKF_GENERATE_KEY_PAIR | CKF_EC_OID | CKF_EC_CURVENAME,
+        EdwardsPair,
+        makes(ED_BITS, EDWARDS, Approved),
+    ),
+    row(
+        CKM_EDDSA,
+        SIGN | CKF_EC_OID | CKF_EC_CURVENAME,
+        EdDsa,
+        Plan {
+            sizes: ED_BITS,
+            key_types: EDWARDS,
+            parameter: ParameterKind::OptionalEdDsa,
+            output: OutputRule::Fixed(64),
+            multi_part: false,
+            class: Approved,
+        },
+    ),
+    row(CKM_AES_KEY_GEN, CKF_GENERATE, RandomSecret, makes(AES_BYTES, AES, Approved)),
+    row(CKM_AES_CBC, CIPHER, AesCbc { pad: false }, aes(ParameterKind::Iv(16), OutputRule::Input, true)),
+    row(CKM_AES_CBC_PAD, CIPHER, AesCbc { pad: true }, aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true)),
+    row(CKM_AES_GCM, CIPHER, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
+    row(CKM_AES_KEY_WRAP, WRAP, AesWrap { pad: false }, aes(ParameterKind::OptionalIv(8), OutputRule::None, false)),
+    row(CKM_AES_KEY_WRAP_PAD, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),
+    row(CKM_AES_KEY_WRAP_KWP, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),
+    row(CKM_SHA_1_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA_1_HMAC], Approved)),
+    row(CKM_SHA224_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA224_HMAC], Approved)),
+    row(CKM_SHA256_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA256_HMAC], Approved)),
+    row(CKM_SHA384_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA384_HMAC], Approved)),
+    row(CKM_SHA512_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA512_HMAC], Approved)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique() {
+        let mut numbers: Vec<_> = TABLE.iter().map(|row| row.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), TABLE.len());
+    }
+
+    #[test]
+    fn every_row_says_what_it_is_for() {
+        for row in TABLE {
+            let functions = SIGN | CIPHER | WRAP | CKF_DIGEST | CKF_DERIVE | CKF_GENERATE | CKF_GENERATE_KEY_PAIR;
+            assert!(row.flags & functions != 0, "{}", row.number);
+            assert!(row.number.name().is_some());
+            assert_eq!(row.key_types.is_empty(), row.flags & CKF_DIGEST != 0, "{}", row.number);
+        }
+    }
+}

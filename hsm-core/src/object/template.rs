@@ -1,0 +1,357 @@
+//! The one engine that applies the attribute table: create, generate, unwrap, derive, copy and set all pass here.
+//!
+//! It knows footnotes, not algorithms. Facts that no template may carry (CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE,
+//! CKA_KEY_GEN_MECHANISM, CKA_UNIQUE_ID) are computed here, once (PKCS#11 v3.0 §4.7 to §4.10).
+
+use ck::attribute::*;
+use ck::object::*;
+use ck::{Attribute, KeyType, Mechanism, ObjectClass};
+
+use super::schema::{self, *};
+use super::{Attr, Attributes, Object, Value};
+use crate::error::{Error, Kind, Result};
+
+/// The function that makes an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// C_CreateObject.
+    Create,
+    /// C_GenerateKey and C_GenerateKeyPair.
+    Generate,
+    /// C_UnwrapKey.
+    Unwrap,
+    /// C_DeriveKey.
+    Derive,
+}
+
+/// Who gives the template: only the SO may set CKA_TRUSTED.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setter {
+    /// Nobody or the user is logged in.
+    Anyone,
+    /// The SO is logged in.
+    So,
+}
+
+/// Where a key's secret came from; decides the history attributes.
+pub(crate) enum Heritage {
+    /// Made in the token by this mechanism.
+    Generated(Mechanism),
+    /// Came from outside in the clear, or wrapped: its past is unknown.
+    Imported,
+    /// Computed from a key of the token.
+    Derived {
+        /// CKA_ALWAYS_SENSITIVE of the base key.
+        always_sensitive: bool,
+        /// CKA_NEVER_EXTRACTABLE of the base key.
+        never_extractable: bool,
+    },
+}
+
+/// CK_UNAVAILABLE_INFORMATION (PKCS#11 v3.0 §3.6): the value of CKA_KEY_GEN_MECHANISM when the key was not generated here.
+const UNAVAILABLE: u64 = u64::MAX;
+
+/// A template's CKA_CLASS and CKA_KEY_TYPE, where given.
+pub(crate) fn kind_of(template: &[Attr]) -> (Option<ObjectClass>, Option<KeyType>) {
+    let number = |kind| template.iter().find(|attr| attr.kind == kind).and_then(|attr| attr.value.as_ulong());
+    (number(CKA_CLASS).map(ObjectClass), number(CKA_KEY_TYPE).map(KeyType))
+}
+
+/// Checks a template against the table and fills in the defaults. The result still holds the secret attributes that C_CreateObject
+/// was given; `import.rs` takes them out.
+///
+/// # Errors
+/// One of the template errors of PKCS#11 v3.0 §4.1.1, naming the attribute.
+pub(crate) fn build(
+    origin: Origin,
+    class: ObjectClass,
+    key_type: Option<KeyType>,
+    template: Vec<Attr>,
+    setter: Setter,
+) -> Result<Attributes> {
+    let unknown = || match class {
+        CKO_DATA | CKO_CERTIFICATE | CKO_PUBLIC_KEY | CKO_PRIVATE_KEY | CKO_SECRET_KEY => {
+            Error::new(Kind::AttributeValue, format!("{class} with key type {key_type:?} is not offered"))
+        }
+        _ => Error::new(Kind::AttributeValue, format!("objects of class {class} cannot be made")),
+    };
+    let schema = schema::rows(class, key_type).ok_or_else(unknown)?;
+    let mut attributes = Attributes::default();
+    for attr in template {
+        admit(origin, &schema, &attr, setter)?;
+        if attributes.get(attr.kind).is_some_and(|earlier| *earlier != attr.value.clone().normalized()) {
+            return Err(named(Kind::TemplateInconsistent, attr.kind, "is given twice with different values"));
+        }
+        attributes.put(attr.kind, attr.value);
+    }
+    demand(&attributes, CKA_CLASS, class.0)?;
+    if let Some(key_type) = key_type {
+        demand(&attributes, CKA_KEY_TYPE, key_type.0)?;
+        attributes.put(CKA_KEY_TYPE, Value::Ulong(key_type.0));
+    }
+    attributes.put(CKA_CLASS, Value::Ulong(class.0));
+    require(origin, &schema, &attributes)?;
+    fill_defaults(&schema, &mut attributes);
+    Ok(attributes)
+}
+
+/// A given CKA_CLASS or CKA_KEY_TYPE must be the one that the function or mechanism makes.
+fn demand(attributes: &Attributes, kind: Attribute, value: u64) -> Result<()> {
+    match attributes.number(kind) {
+        Some(given) if given != value => {
+            Err(named(Kind::TemplateInconsistent, kind, "does not go with the function or mechanism"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn admit(origin: Origin, schema: &Schema, attr: &Attr, setter: Setter) -> Result<()> {
+    let row = schema
+        .row(attr.kind)
+        .ok_or_else(|| named(Kind::AttributeType, attr.kind, "is not an attribute of such an object"))?;
+    attr.value.check_shape(attr.kind)?;
+    if row.notes.has(COMPUTED) {
+        return Err(named(Kind::AttributeReadOnly, attr.kind, "is computed by the token"));
+    }
+    let (forbidden, refusal) = match origin {
+        Origin::Create => (F2_NOT_CREATE, Kind::AttributeReadOnly),
+        Origin::Generate => (F4_NOT_GENERATE, Kind::TemplateInconsistent),
+        Origin::Unwrap | Origin::Derive => (F6_NOT_UNWRAP, Kind::TemplateInconsistent),
+    };
+    if row.notes.has(forbidden) {
+        return Err(named(refusal, attr.kind, "cannot be given to this function"));
+    }
+    if row.notes.has(F10_SO_ONLY) && attr.value == Value::Bool(true) && setter != Setter::So {
+        return Err(named(Kind::AttributeReadOnly, attr.kind, "can be set to true by the SO only"));
+    }
+    Ok(())
+}
+
+fn require(origin: Origin, schema: &Schema, attributes: &Attributes) -> Result<()> {
+    let needed = match origin {
+        Origin::Create => F1_ON_CREATE,
+        Origin::Generate => F3_ON_GENERATE,
+        Origin::Unwrap | Origin::Derive => NONE,
+    };
+    match schema.iter().find(|row| row.notes.has(needed) && attributes.get(row.kind).is_none()) {
+        Some(row) => Err(named(Kind::TemplateIncomplete, row.kind, "is missing")),
+        None => Ok(()),
+    }
+}
+
+fn fill_defaults(schema: &Schema, attributes: &mut Attributes) {
+    for row in schema.iter().filter(|row| row.kind != CKA_PRIVATE) {
+        if attributes.get(row.kind).is_some() {
+            continue;
+        }
+        match row.default {
+            schema::Default::Absent => {}
+            schema::Default::Empty => attributes.put(row.kind, Value::Empty),
+            schema::Default::Bool(flag) => attributes.put(row.kind, Value::Bool(flag)),
+            schema::Default::Ulong(number) => attributes.put(row.kind, Value::Ulong(number)),
+            schema::Default::F4 => attributes.put(row.kind, Value::bytes(crate::crypto::rsa::F4)),
+        }
+    }
+    if attributes.get(CKA_PRIVATE).is_none() {
+        attributes.put(CKA_PRIVATE, Value::Bool(schema.private_by_default()));
+    }
+}
+
+/// Computes the history attributes of a key that is complete otherwise.
+pub(crate) fn record_heritage(attributes: &mut Attributes, heritage: &Heritage) {
+    let mechanism = match heritage {
+        Heritage::Generated(mechanism) => mechanism.0,
+        Heritage::Imported | Heritage::Derived { .. } => UNAVAILABLE,
+    };
+    attributes.put(CKA_LOCAL, Value::Bool(matches!(heritage, Heritage::Generated(_))));
+    attributes.put(CKA_KEY_GEN_MECHANISM, Value::Ulong(mechanism));
+    if !matches!(attributes.class(), CKO_PRIVATE_KEY | CKO_SECRET_KEY) {
+        return;
+    }
+    let (sensitive_before, kept_before) = match heritage {
+        Heritage::Generated(_) => (true, true),
+        Heritage::Imported => (false, false),
+        Heritage::Derived { always_sensitive, never_extractable } => (*always_sensitive, *never_extractable),
+    };
+    let always_sensitive = sensitive_before && attributes.flag(CKA_SENSITIVE);
+    let never_extractable = kept_before && !attributes.flag(CKA_EXTRACTABLE);
+    attributes.put(CKA_ALWAYS_SENSITIVE, Value::Bool(always_sensitive));
+    attributes.put(CKA_NEVER_EXTRACTABLE, Value::Bool(never_extractable));
+}
+
+/// A child of a sensitive key is sensitive and stays inside, whatever its template says.
+///
+/// # Errors
+/// [`Kind::TemplateInconsistent`] when the template asks for the contrary in so many words.
+pub(crate) fn inherit_secrecy(attributes: &mut Attributes, asked: &[(Attribute, Option<bool>); 2]) -> Result<()> {
+    for &(kind, given) in asked {
+        let inherited = kind == CKA_SENSITIVE;
+        if given.is_some_and(|given| given != inherited) {
+            return Err(named(Kind::TemplateInconsistent, kind, "cannot be weaker than that of the key it comes from"));
+        }
+        attributes.put(kind, Value::Bool(inherited));
+    }
+    Ok(())
+}
+
+/// What a template says about CKA_SENSITIVE and CKA_EXTRACTABLE, for [`inherit_secrecy`].
+pub(crate) fn asked_secrecy(template: &[Attr]) -> [(Attribute, Option<bool>); 2] {
+    [CKA_SENSITIVE, CKA_EXTRACTABLE]
+        .map(|kind| (kind, template.iter().find(|attr| attr.kind == kind).and_then(|attr| attr.value.as_bool())))
+}
+
+/// The attributes after C_SetAttributeValue.
+///
+/// # Errors
+/// [`Kind::ActionProhibited`] when CKA_MODIFIABLE is false; one of the template errors otherwise. Nothing is changed then.
+pub(crate) fn set(object: &Object, template: Vec<Attr>, setter: Setter) -> Result<Attributes> {
+    if !object.attributes.flag(CKA_MODIFIABLE) {
+        return Err(Error::new(Kind::ActionProhibited, "CKA_MODIFIABLE is false"));
+    }
+    change(object, template, setter, F8_MODIFIABLE)
+}
+
+/// The attributes of a copy (C_CopyObject, PKCS#11 v3.0 §5.7.2).
+///
+/// # Errors
+/// [`Kind::ActionProhibited`] when CKA_COPYABLE is false; one of the template errors otherwise.
+pub(crate) fn copy(object: &Object, template: Vec<Attr>, setter: Setter) -> Result<Attributes> {
+    if !object.attributes.flag(CKA_COPYABLE) {
+        return Err(Error::new(Kind::ActionProhibited, "CKA_COPYABLE is false"));
+    }
+    let mut attributes = change(object, template, setter, F8_MODIFIABLE.and(ON_COPY))?;
+    attributes.take(CKA_UNIQUE_ID);
+    Ok(attributes)
+}
+
+fn change(object: &Object, template: Vec<Attr>, setter: Setter, changeable: Notes) -> Result<Attributes> {
+    let schema = object.schema()?;
+    let mut attributes = object.attributes.clone();
+    for attr in template {
+        let row = schema
+            .row(attr.kind)
+            .ok_or_else(|| named(Kind::AttributeType, attr.kind, "is not an attribute of this object"))?;
+        let value = attr.value.normalized();
+        value.check_shape(attr.kind)?;
+        let now = object.attributes.get(attr.kind);
+        if now == Some(&value) && !row.notes.has(F7_HIDDEN) {
+            continue;
+        }
+        if !row.notes.has(changeable) {
+            return Err(named(Kind::AttributeReadOnly, attr.kind, "cannot be changed"));
+        }
+        let sticky = (row.notes.has(F11_STICKY_TRUE) && now == Some(&Value::Bool(true)))
+            || (row.notes.has(F12_STICKY_FALSE) && now == Some(&Value::Bool(false)));
+        if sticky {
+            return Err(named(Kind::AttributeReadOnly, attr.kind, "cannot be changed back"));
+        }
+        if row.notes.has(F10_SO_ONLY) && value == Value::Bool(true) && setter != Setter::So {
+            return Err(named(Kind::AttributeReadOnly, attr.kind, "can be set to true by the SO only"));
+        }
+        attributes.put(attr.kind, value);
+    }
+    Ok(attributes)
+}
+
+fn named(kind: Kind, attribute: Attribute, what: &str) -> Error {
+    Error::new(kind, format!("{attribute} {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ObjectId;
+
+    fn aes(template: Vec<Attr>) -> Result<Attributes> {
+        build(Origin::Generate, CKO_SECRET_KEY, Some(CKK_AES), template, Setter::Anyone)
+    }
+
+    fn object(attributes: Attributes) -> Object {
+        Object::new(ObjectId([1; 16]), 1, attributes, Some(zeroize::Zeroizing::new(vec![0; 32])))
+    }
+
+    fn generated(extra: Vec<Attr>) -> Object {
+        let mut template = vec![Attr::number(CKA_VALUE_LEN, 32)];
+        template.extend(extra);
+        let mut attributes = aes(template).expect("good template");
+        record_heritage(&mut attributes, &Heritage::Generated(ck::mechanism::CKM_AES_KEY_GEN));
+        object(attributes)
+    }
+
+    #[test]
+    fn a_key_is_private_and_sensitive_by_default() {
+        let key = generated(vec![]);
+        for (kind, value) in [
+            (CKA_PRIVATE, true),
+            (CKA_SENSITIVE, true),
+            (CKA_EXTRACTABLE, false),
+            (CKA_LOCAL, true),
+            (CKA_ALWAYS_SENSITIVE, true),
+            (CKA_NEVER_EXTRACTABLE, true),
+            (CKA_ENCRYPT, true),
+        ] {
+            assert_eq!(key.attributes.get(kind), Some(&Value::Bool(value)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn bad_templates_are_refused_by_name() {
+        let rows: [(Vec<Attr>, Kind); 7] = [
+            (vec![], Kind::TemplateIncomplete),
+            (vec![Attr::number(CKA_VALUE_LEN, 32), Attr::bytes(CKA_VALUE, vec![1; 32])], Kind::TemplateInconsistent),
+            (vec![Attr::number(CKA_VALUE_LEN, 32), Attr::flag(CKA_LOCAL, true)], Kind::AttributeReadOnly),
+            (vec![Attr::number(CKA_VALUE_LEN, 32), Attr::flag(CKA_TRUSTED, true)], Kind::AttributeReadOnly),
+            (vec![Attr::number(CKA_VALUE_LEN, 32), Attr::number(CKA_MODULUS_BITS, 2048)], Kind::AttributeType),
+            (vec![Attr::number(CKA_VALUE_LEN, 32), Attr::number(CKA_KEY_TYPE, 0)], Kind::TemplateInconsistent),
+            (vec![Attr::number(CKA_VALUE_LEN, 32), Attr::number(CKA_SIGN, 1)], Kind::AttributeValue),
+        ];
+        for (template, kind) in rows {
+            assert_eq!(aes(template).err().map(|error| error.kind()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn sensitive_cannot_become_false() {
+        let key = generated(vec![]);
+        for template in
+            [Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true), Attr::flag(CKA_PRIVATE, false)]
+        {
+            assert!(set(&key, vec![template.clone()], Setter::Anyone).is_err(), "set {}", template.kind);
+            assert!(copy(&key, vec![template.clone()], Setter::Anyone).is_err(), "copy {}", template.kind);
+        }
+    }
+
+    #[test]
+    fn usage_can_be_cleared_but_not_turned_on() {
+        let key = generated(vec![Attr::flag(CKA_DECRYPT, false)]);
+        assert!(set(&key, vec![Attr::flag(CKA_ENCRYPT, false)], Setter::Anyone).is_ok());
+        let refused = set(&key, vec![Attr::flag(CKA_DECRYPT, true)], Setter::Anyone).err().map(|error| error.kind());
+        assert_eq!(refused, Some(Kind::AttributeReadOnly));
+        assert!(copy(&key, vec![Attr::flag(CKA_DECRYPT, true)], Setter::Anyone).is_err());
+    }
+
+    #[test]
+    fn trusted_is_for_the_so() {
+        let key = generated(vec![]);
+        assert!(set(&key, vec![Attr::flag(CKA_TRUSTED, true)], Setter::Anyone).is_err());
+        assert!(set(&key, vec![Attr::flag(CKA_TRUSTED, true)], Setter::So).is_ok());
+    }
+
+    #[test]
+    fn an_unmodifiable_object_stays_so_in_a_copy() {
+        let key = generated(vec![Attr::flag(CKA_MODIFIABLE, false)]);
+        assert_eq!(
+            set(&key, vec![Attr::bytes(CKA_LABEL, b"x".to_vec())], Setter::Anyone).err().map(|error| error.kind()),
+            Some(Kind::ActionProhibited)
+        );
+        assert!(copy(&key, vec![Attr::flag(CKA_MODIFIABLE, true)], Setter::Anyone).is_err());
+    }
+
+    #[test]
+    fn a_child_of_a_sensitive_key_is_sensitive() {
+        let mut attributes = generated(vec![]).attributes;
+        assert!(inherit_secrecy(&mut attributes, &asked_secrecy(&[Attr::flag(CKA_SENSITIVE, false)])).is_err());
+        assert!(inherit_secrecy(&mut attributes, &asked_secrecy(&[])).is_ok());
+        assert!(attributes.flag(CKA_SENSITIVE) && !attributes.flag(CKA_EXTRACTABLE));
+    }
+}

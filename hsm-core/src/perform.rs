@@ -1,0 +1,182 @@
+//! The one pipeline: admit, do, commit and record, reply. It alone makes a [`Recorded`], and nothing leaves the front desk otherwise.
+
+use std::sync::Arc;
+
+use ck::attribute::CKA_CLASS;
+use ck::rv::CKR_OK;
+use ck::{Mechanism, ObjectClass};
+
+use crate::act::{Act, Needs, When};
+use crate::audit::{Durability, Entry, Fact, Receipt, Subject};
+use crate::caller::{Application, Caller};
+use crate::config::UseRecords;
+use crate::error::{Kind, Result};
+use crate::hsm::Hsm;
+use crate::object::access::Right;
+use crate::object::template::Setter;
+use crate::object::{Attributes, Object};
+use crate::session::Session;
+use crate::store::{Change, Committed};
+use crate::token::login::Login;
+use crate::token::slot::Slot;
+
+/// A reply whose operation has its record, where the act table asks for one.
+#[must_use]
+pub(crate) struct Recorded<T> {
+    value: T,
+    _receipt: Option<Receipt>,
+}
+
+impl<T> Recorded<T> {
+    /// The reply.
+    pub(crate) fn release(self) -> T {
+        self.value
+    }
+}
+
+/// An admitted operation in a session: what it may touch, and the record in the making.
+pub(crate) struct Work<'a> {
+    pub(crate) hsm: &'a Hsm,
+    pub(crate) app: &'a Arc<Application>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) right: Right,
+    pub(crate) entry: Entry,
+    receipt: Option<Receipt>,
+}
+
+impl Work<'_> {
+    /// Notes the mechanism in the record.
+    pub(crate) fn mechanism(&mut self, mechanism: Mechanism) {
+        self.entry.mechanism = Some(mechanism);
+    }
+
+    /// Notes the object that the operation is about.
+    pub(crate) fn subject(&mut self, object: &Object) {
+        self.entry.object = Some(subject(object));
+    }
+
+    /// Notes the second object: the other half of a pair, the wrapping or the base key.
+    pub(crate) fn with(&mut self, object: &Object) {
+        self.entry.with = Some(subject(object));
+    }
+
+    /// Who sets attributes.
+    pub(crate) fn setter(&self) -> Setter {
+        if self.right.login == Login::So { Setter::So } else { Setter::Anyone }
+    }
+
+    /// An object that this session sees: of the token, or of its own application.
+    pub(crate) fn object(&self, handle: u64, otherwise: Kind) -> Result<Arc<Object>> {
+        let own = || {
+            let objects = self.app.objects.read();
+            objects.get(&handle).filter(|held| held.slot == self.slot.number).map(|held| Arc::clone(&held.object))
+        };
+        let found = self.slot.object(handle).or_else(own).filter(|object| self.right.sees(&object.attributes));
+        found.ok_or_else(|| otherwise.into())
+    }
+
+    /// Commits a change and its record in one transaction.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] when it could not be made durable; nothing has changed then.
+    pub(crate) fn commit(&mut self, change: Change) -> Result<()> {
+        let held = self.app.logins.held(self.slot.number);
+        let body = self.hsm.body(&self.entry);
+        let tmk = held.as_ref().map(|held| &*held.tmk);
+        let committed = self.hsm.vault()?.commit(change, tmk, &body)?;
+        self.record(committed);
+        Ok(())
+    }
+
+    /// Takes the receipt of a change that was committed with this operation's record.
+    pub(crate) fn record(&mut self, committed: Committed<Receipt>) {
+        self.receipt = Some(committed.receipt);
+    }
+
+    /// Whether objects with these attributes may be made, changed or destroyed here.
+    pub(crate) fn check_write(&self, attributes: &Attributes) -> Result<()> {
+        self.right.check_write(attributes)
+    }
+}
+
+fn subject(object: &Object) -> Subject {
+    Subject { id: object.id, class: ObjectClass(object.attributes.number(CKA_CLASS).unwrap_or_default()) }
+}
+
+impl Hsm {
+    /// Runs one operation of a session through the pipeline.
+    ///
+    /// # Errors
+    /// The operation's own, [`Kind::NoSuchSession`], [`Kind::NotLoggedIn`], and [`Kind::Device`] when it could not be recorded.
+    pub(crate) fn perform<T>(
+        &self,
+        caller: &Caller,
+        act: &'static Act,
+        session: u64,
+        body: impl FnOnce(&mut Work<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let app = caller.app();
+        let session = app.sessions.read().get(&session).cloned().ok_or(Kind::NoSuchSession)?;
+        let slot = self.slot(session.slot)?;
+        let right = Right { login: app.logins.at(session.slot), read_write: session.read_write };
+        let mut entry = Entry::new(act.category, act.name, app.peer.journal());
+        entry.app = Some(u128::from_be_bytes(app.id));
+        entry.token = Some(slot.token().id);
+        entry.session = Some(session.handle);
+        let mut work = Work { hsm: self, app, session, slot, right, entry, receipt: None };
+        let result = admit(act, right).and_then(|()| body(&mut work));
+        let Work { entry, receipt, .. } = work;
+        Ok(self.record(act, entry, receipt, result)?.release())
+    }
+
+    /// Records an operation that has been done, or refused, and only then lets its result go.
+    ///
+    /// # Errors
+    /// The operation's own, or [`Kind::Device`] when it could not be recorded.
+    pub(crate) fn record<T>(
+        &self,
+        act: &'static Act,
+        mut entry: Entry,
+        receipt: Option<Receipt>,
+        result: Result<T>,
+    ) -> Result<Recorded<T>> {
+        entry.rv = result.as_ref().map_or_else(|error| error.rv(), |_| CKR_OK);
+        let unfinished = result.as_ref().is_err_and(|error| error.kind() == Kind::BufferTooSmall);
+        let due = match act.when {
+            When::Never => false,
+            When::OnFailure => result.is_err(),
+            When::InTransaction => receipt.is_none(),
+            When::BeforeAnswer | When::Durably => true,
+        };
+        let receipt = if due && !unfinished { Some(self.append(act, entry)?) } else { receipt };
+        result.map(|value| Recorded { value, _receipt: receipt })
+    }
+
+    fn append(&self, act: &Act, entry: Entry) -> Result<Receipt> {
+        let durability = match (act.when, self.config().audit.use_operations) {
+            (When::Durably, _) | (_, UseRecords::Synced) => Durability::Durable,
+            _ => Durability::Written,
+        };
+        self.journal().append(entry, self.vault()?.generation(), durability)
+    }
+
+    /// The record as the store's transaction carries it; nothing when the journal does not keep its category.
+    pub(crate) fn body(&self, entry: &Entry) -> Vec<u8> {
+        if self.journal().keeps(entry.category) { entry.encode() } else { Vec::new() }
+    }
+}
+
+fn admit(act: &Act, right: Right) -> Result<()> {
+    let enough = match act.needs {
+        Needs::Nothing => true,
+        Needs::Anyone => right.login != Login::Nobody,
+        Needs::So => right.login == Login::So,
+    };
+    if enough { Ok(()) } else { Err(Kind::NotLoggedIn.into()) }
+}
+
+/// A fact for the record: how many bytes went in.
+pub(crate) fn bytes_fact(entry: Entry, len: usize) -> Entry {
+    entry.with_fact("bytes", Fact::number(len as u64))
+}

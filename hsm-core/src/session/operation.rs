@@ -1,0 +1,448 @@
+//! Active operations: Init, Update and Final, written once for all kinds.
+//!
+//! An operation is taken out of its session by value; what is not put back is over. So success and every error end it, and only
+//! an output that does not fit the caller's buffer leaves it as it was.
+
+use std::sync::Arc;
+
+use ck::Mechanism;
+use ck::attribute::CKA_ALWAYS_AUTHENTICATE;
+use zeroize::Zeroizing;
+
+use crate::crypto::{
+    self, CipherStream, Direction, Hash, PrivateKey, PublicKey, aes_cbc, aes_gcm, digest, hmac, ml_dsa, rsa,
+};
+use crate::error::{Error, Kind, Result};
+use crate::mechanism::admit::Use;
+use crate::mechanism::params::{self, MechanismCall, Parameter};
+use crate::mechanism::table::{Row, Scheme};
+use crate::object::Object;
+
+/// The kinds of operation that a session can have active, one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// C_Encrypt*.
+    Encrypt,
+    /// C_Decrypt*.
+    Decrypt,
+    /// C_Digest*.
+    Digest,
+    /// C_Sign*.
+    Sign,
+    /// C_Verify*.
+    Verify,
+}
+
+impl OperationKind {
+    /// What the kind asks of mechanism and key.
+    pub(crate) fn purpose(self) -> Use {
+        match self {
+            OperationKind::Encrypt => Use::Encrypt,
+            OperationKind::Decrypt => Use::Decrypt,
+            OperationKind::Digest => Use::Digest,
+            OperationKind::Sign => Use::Sign,
+            OperationKind::Verify => Use::Verify,
+        }
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What an Init call names.
+#[derive(Debug)]
+pub struct Begin {
+    /// Mechanism and parameter.
+    pub mechanism: MechanismCall,
+    /// The key's handle; not used by digests.
+    pub key: u64,
+}
+
+/// The active operations of one session, and whether the user has authenticated for the next one (CKU_CONTEXT_SPECIFIC).
+#[derive(Default)]
+pub(crate) struct Operations {
+    active: [Option<Operation>; 5],
+    pub(crate) context_authenticated: bool,
+}
+
+impl Operations {
+    /// Takes the active operation out.
+    ///
+    /// # Errors
+    /// [`Kind::OperationNotInitialized`].
+    pub(crate) fn take(&mut self, kind: OperationKind) -> Result<Operation> {
+        self.active[kind.index()].take().ok_or_else(|| Kind::OperationNotInitialized.into())
+    }
+
+    /// Puts an operation in that goes on.
+    pub(crate) fn put(&mut self, kind: OperationKind, operation: Operation) {
+        self.active[kind.index()] = Some(operation);
+    }
+
+    /// Whether an operation of the kind is active.
+    pub(crate) fn is_active(&self, kind: OperationKind) -> bool {
+        self.active[kind.index()].is_some()
+    }
+
+    /// Forgets the active operation, if there is one.
+    pub(crate) fn cancel(&mut self, kind: OperationKind) {
+        self.active[kind.index()] = None;
+    }
+
+    /// Forgets everything: what logout does.
+    pub(crate) fn clear(&mut self) {
+        *self = Operations::default();
+    }
+}
+
+/// The longest message in bytes that is gathered for an operation that needs it whole.
+const GATHER_MAX: usize = 64 * 1024 * 1024;
+
+/// One operation, ready for data.
+pub(crate) struct Operation {
+    /// The row that it runs by.
+    pub(crate) row: &'static Row,
+    /// The key, except for digests.
+    pub(crate) key: Option<Arc<Object>>,
+    parameter: Parameter,
+    state: State,
+}
+
+enum State {
+    Digest(digest::Stream),
+    Hmac(Box<hmac::Stream>, usize),
+    Whole(Zeroizing<Vec<u8>>),
+    Cipher(Box<dyn CipherStream>),
+    /// The work is done and the result waits for a buffer that holds it.
+    Done(Zeroizing<Vec<u8>>),
+}
+
+/// What limits the output of a call.
+pub(crate) type Capacity = Option<u64>;
+
+/// Refuses an output that does not fit.
+pub(crate) fn check_capacity(capacity: Capacity, len: usize) -> Result<()> {
+    match capacity {
+        Some(capacity) if (len as u64) > capacity => Err(Error::buffer_too_small(len)),
+        _ => Ok(()),
+    }
+}
+
+impl Operation {
+    /// Sets an operation up. Mechanism, key and policy have been admitted.
+    ///
+    /// # Errors
+    /// [`Kind::MechanismParam`] and what the crypto room says of the key.
+    pub(crate) fn new(
+        kind: OperationKind,
+        row: &'static Row,
+        call: MechanismCall,
+        key: Option<Arc<Object>>,
+    ) -> Result<Self> {
+        let state = match (row.scheme, &key) {
+            (Scheme::Digest(hash), _) => State::Digest(digest::Stream::new(hash)),
+            (Scheme::Hmac(hash), Some(key)) => {
+                let stream = hmac::Key::new(hash, key.secret()?).start();
+                State::Hmac(Box::new(stream), mac_len(hash, &call.parameter)?)
+            }
+            (Scheme::RsaPkcs1(Some(hash)) | Scheme::RsaPss(Some(hash)) | Scheme::Ecdsa(Some(hash)), Some(_)) => {
+                State::Digest(digest::Stream::new(hash))
+            }
+            (Scheme::AesCbc { pad }, Some(key)) => State::Cipher(cbc(kind, pad, key, &call.parameter)?),
+            (_, Some(_)) => State::Whole(Zeroizing::default()),
+            (_, None) => return Err(Kind::Internal.into()),
+        };
+        let operation = Operation { row, key, parameter: call.parameter, state };
+        operation.check_parameter()?;
+        Ok(operation)
+    }
+
+    /// Checks those parameters whose fault should show at Init and not at Final.
+    fn check_parameter(&self) -> Result<()> {
+        match self.row.scheme {
+            Scheme::RsaPss(hash) => pss(hash, &self.parameter).map(drop),
+            Scheme::RsaOaep => oaep(&self.parameter).map(drop),
+            Scheme::AesGcm => gcm(&self.parameter).map(drop),
+            Scheme::EdDsa => eddsa_pure(&self.parameter),
+            Scheme::MlDsa => ml_dsa_context(&self.parameter).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// An operation whose result waits to be fetched.
+    pub(crate) fn done(row: &'static Row, key: Option<Arc<Object>>, output: Vec<u8>) -> Self {
+        Operation { row, key, parameter: Parameter::None, state: State::Done(Zeroizing::new(output)) }
+    }
+
+    /// Whether the key wants a login of its own for every operation.
+    pub(crate) fn needs_context_login(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.attributes.flag(CKA_ALWAYS_AUTHENTICATE))
+    }
+
+    /// The mechanism.
+    pub(crate) fn mechanism(&self) -> Mechanism {
+        self.row.number
+    }
+
+    /// Feeds a secret key's value into a digest.
+    pub(crate) fn digest_secret(&mut self, value: &[u8]) -> Result<()> {
+        match &mut self.state {
+            State::Digest(stream) => {
+                stream.update(value);
+                Ok(())
+            }
+            _ => Err(Kind::OperationNotInitialized.into()),
+        }
+    }
+
+    /// Feeds data and gives what comes out already.
+    ///
+    /// # Errors
+    /// [`Kind::BufferTooSmall`] before anything is consumed; otherwise the operation is to be dropped.
+    pub(crate) fn update(&mut self, data: &[u8], capacity: Capacity) -> Result<Vec<u8>> {
+        match &mut self.state {
+            State::Digest(stream) => stream.update(data),
+            State::Hmac(stream, _) => stream.update(data),
+            State::Whole(gathered) => {
+                if gathered.len().saturating_add(data.len()) > GATHER_MAX {
+                    return Err(Error::new(
+                        Kind::DataLength,
+                        format!("more than {GATHER_MAX} bytes for one operation"),
+                    ));
+                }
+                append(gathered, data);
+            }
+            State::Cipher(stream) => {
+                check_capacity(capacity, stream.output_len_for(data.len()))?;
+                return Ok(stream.update(data)?);
+            }
+            State::Done(_) => return Err(Kind::OperationNotInitialized.into()),
+        }
+        Ok(Vec::new())
+    }
+
+    /// How many bytes the end will give, where that is known before the work is done.
+    pub(crate) fn final_len(&self, kind: OperationKind) -> Option<usize> {
+        match (&self.state, kind) {
+            (_, OperationKind::Verify) => None,
+            (State::Hmac(_, len), _) => Some(*len),
+            (State::Cipher(stream), OperationKind::Encrypt) => Some(stream.finish_len()),
+            (State::Whole(gathered), OperationKind::Encrypt) if self.row.scheme == Scheme::AesGcm => {
+                gcm(&self.parameter).ok().map(|params| gathered.len() + params.tag_len())
+            }
+            (State::Whole(gathered), OperationKind::Decrypt) if self.row.scheme == Scheme::AesGcm => {
+                gcm(&self.parameter).ok().map(|params| gathered.len().saturating_sub(params.tag_len()))
+            }
+            _ => self.key_output_len(kind),
+        }
+    }
+
+    fn key_output_len(&self, kind: OperationKind) -> Option<usize> {
+        if let (Scheme::Digest(hash), OperationKind::Digest) = (self.row.scheme, kind) {
+            return Some(hash.output_len());
+        }
+        let key = self.key.as_ref()?;
+        match kind {
+            OperationKind::Sign => signature_len(key.private_key().ok()?),
+            OperationKind::Encrypt => match key.public_key().ok()? {
+                PublicKey::Rsa(key) => Some(key.modulus_len()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Ends a digest, signature or MAC, encryption or decryption.
+    ///
+    /// # Errors
+    /// What the crypto room says.
+    pub(crate) fn finish(self, kind: OperationKind) -> Result<Vec<u8>> {
+        let Operation { row, key, parameter, state } = self;
+        match (state, kind) {
+            (State::Done(output), _) => Ok(output.to_vec()),
+            (State::Digest(stream), OperationKind::Digest) => Ok(stream.finish()),
+            (State::Hmac(stream, len), OperationKind::Sign) => {
+                let mut mac = stream.finish();
+                mac.truncate(len);
+                Ok(mac)
+            }
+            (State::Digest(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
+            (State::Whole(data), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &data),
+            (State::Cipher(stream), OperationKind::Encrypt | OperationKind::Decrypt) => Ok(stream.finish()?),
+            (State::Whole(data), OperationKind::Encrypt) => encrypt(row, &parameter, present(&key)?, &data),
+            (State::Whole(data), OperationKind::Decrypt) => decrypt(row, &parameter, present(&key)?, &data),
+            _ => Err(Kind::Internal.into()),
+        }
+    }
+
+    /// Ends a verification.
+    ///
+    /// # Errors
+    /// [`Kind::SignatureInvalid`] or [`Kind::SignatureLength`] for a wrong signature, nothing else.
+    pub(crate) fn verify(self, signature: &[u8]) -> Result<()> {
+        let Operation { row, key, parameter, state } = self;
+        match state {
+            State::Hmac(stream, len) => Ok(stream.verify(signature, len)?),
+            State::Digest(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
+            State::Whole(data) => verify(row, &parameter, present(&key)?, &data, signature),
+            State::Cipher(_) | State::Done(_) => Err(Kind::Internal.into()),
+        }
+    }
+}
+
+/// Appends without leaving an unwiped copy behind when the buffer has to grow.
+fn append(gathered: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
+    let needed = gathered.len() + data.len();
+    if gathered.capacity() < needed {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+        larger.extend_from_slice(gathered);
+        *gathered = larger;
+    }
+    gathered.extend_from_slice(data);
+}
+
+fn present(key: &Option<Arc<Object>>) -> Result<&Object> {
+    key.as_deref().ok_or_else(|| Kind::Internal.into())
+}
+
+fn mac_len(hash: Hash, parameter: &Parameter) -> Result<usize> {
+    match parameter {
+        Parameter::MacLen(len) => {
+            let len = usize::try_from(*len).map_err(|_| Kind::MechanismParam)?;
+            if len == 0 || len > hash.output_len() {
+                return Err(Error::new(Kind::MechanismParam, format!("a MAC has 1 to {} bytes", hash.output_len())));
+            }
+            Ok(len)
+        }
+        _ => Ok(hash.output_len()),
+    }
+}
+
+fn cbc(kind: OperationKind, pad: bool, key: &Object, parameter: &Parameter) -> Result<Box<dyn CipherStream>> {
+    let Parameter::Bytes(iv) = parameter else { return Err(Kind::MechanismParam.into()) };
+    let direction = if kind == OperationKind::Encrypt { Direction::Encrypt } else { Direction::Decrypt };
+    let padding = if pad { aes_cbc::Padding::Pkcs7 } else { aes_cbc::Padding::None };
+    Ok(aes_cbc::cbc(direction, padding, key.secret()?, iv)?)
+}
+
+fn pss(hash: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
+    let Parameter::RsaPss { hash: number, mgf, salt_len } = parameter else { return Err(Kind::MechanismParam.into()) };
+    let named = params::hash(*number)?;
+    if hash.is_some_and(|hash| hash != named) {
+        return Err(Error::new(Kind::MechanismParam, "the parameter names another hash than the mechanism"));
+    }
+    let salt_len = usize::try_from(*salt_len).map_err(|_| Kind::MechanismParam)?;
+    Ok(rsa::Pss { hash: named, mgf: params::mgf1(*mgf)?, salt_len })
+}
+
+/// The OAEP parameters of a mechanism parameter.
+pub(crate) fn oaep(parameter: &Parameter) -> Result<rsa::Oaep<'_>> {
+    let Parameter::RsaOaep { hash, mgf, source, label } = parameter else { return Err(Kind::MechanismParam.into()) };
+    // Source 0 with no data is what some clients send for "no label"; it means the same.
+    let specified = ck::parameter::OaepSource(*source) == ck::parameter::CKZ_DATA_SPECIFIED;
+    let unlabelled = *source == 0 && label.is_empty();
+    if !specified && !unlabelled {
+        return Err(Error::new(Kind::MechanismParam, "the label's source is not CKZ_DATA_SPECIFIED"));
+    }
+    Ok(rsa::Oaep { hash: params::hash(*hash)?, mgf: params::mgf1(*mgf)?, label })
+}
+
+fn gcm(parameter: &Parameter) -> Result<aes_gcm::Params<'_>> {
+    let Parameter::Gcm { iv, aad, tag_bits } = parameter else { return Err(Kind::MechanismParam.into()) };
+    let tag_bits = u32::try_from(*tag_bits).map_err(|_| Kind::MechanismParam)?;
+    Ok(aes_gcm::Params::new(iv, aad, tag_bits)?)
+}
+
+fn eddsa_pure(parameter: &Parameter) -> Result<()> {
+    match parameter {
+        Parameter::EdDsa { prehash, context } if *prehash || !context.is_empty() => {
+            Err(Error::new(Kind::MechanismParam, "Ed25519ph and Ed25519ctx are not offered"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// CKH_DETERMINISTIC_REQUIRED of the PKCS#11 3.2 header; the two smaller numbers both mean a hedged signature here.
+const DETERMINISTIC_REQUIRED: u64 = 2;
+
+fn ml_dsa_context(parameter: &Parameter) -> Result<(&[u8], ml_dsa::Hedge)> {
+    match parameter {
+        Parameter::SignContext { hedge, context } => {
+            if context.len() > ml_dsa::CONTEXT_MAX || *hedge > DETERMINISTIC_REQUIRED {
+                return Err(Error::new(
+                    Kind::MechanismParam,
+                    "the context has at most 255 bytes and the hedge is 0, 1 or 2",
+                ));
+            }
+            let hedge =
+                if *hedge == DETERMINISTIC_REQUIRED { ml_dsa::Hedge::Deterministic } else { ml_dsa::Hedge::Random };
+            Ok((context, hedge))
+        }
+        _ => Ok((&[], ml_dsa::Hedge::Random)),
+    }
+}
+
+fn signature_len(key: &PrivateKey) -> Option<usize> {
+    Some(match key {
+        PrivateKey::Rsa(key) => key.modulus_len(),
+        PrivateKey::Ec(key) => key.curve().signature_len(),
+        PrivateKey::Edwards(_) => crypto::eddsa::SIGNATURE_LEN,
+        PrivateKey::MlDsa(key) => key.set().signature_len(),
+    })
+}
+
+/// Signs data, or the digest of it where the mechanism hashes.
+fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
+    let signature = match (row.scheme, key.private_key()?) {
+        (Scheme::RsaPkcs1(None), PrivateKey::Rsa(key)) => key.sign_pkcs1_raw(data)?,
+        (Scheme::RsaPkcs1(Some(hash)), PrivateKey::Rsa(key)) => key.sign_pkcs1(hash, data)?,
+        (Scheme::RsaPss(hash), PrivateKey::Rsa(key)) => key.sign_pss(&pss(hash, parameter)?, data)?,
+        (Scheme::Ecdsa(_), PrivateKey::Ec(key)) => key.sign(data)?,
+        (Scheme::EdDsa, PrivateKey::Edwards(key)) => key.sign(data)?,
+        (Scheme::MlDsa, PrivateKey::MlDsa(key)) => {
+            let (context, hedge) = ml_dsa_context(parameter)?;
+            key.sign(data, context, hedge)?
+        }
+        _ => return Err(Kind::KeyType.into()),
+    };
+    Ok(signature)
+}
+
+fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature: &[u8]) -> Result<()> {
+    match (row.scheme, key.public_key()?) {
+        (Scheme::RsaPkcs1(None), PublicKey::Rsa(key)) => key.verify_pkcs1_raw(data, signature)?,
+        (Scheme::RsaPkcs1(Some(hash)), PublicKey::Rsa(key)) => key.verify_pkcs1(hash, data, signature)?,
+        (Scheme::RsaPss(hash), PublicKey::Rsa(key)) => key.verify_pss(&pss(hash, parameter)?, data, signature)?,
+        (Scheme::Ecdsa(_), PublicKey::Ec(key)) => key.verify(data, signature)?,
+        (Scheme::EdDsa, PublicKey::Edwards(key)) => key.verify(data, signature)?,
+        (Scheme::MlDsa, PublicKey::MlDsa(key)) => key.verify(data, ml_dsa_context(parameter)?.0, signature)?,
+        _ => return Err(Kind::KeyType.into()),
+    }
+    Ok(())
+}
+
+fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
+    match row.scheme {
+        Scheme::AesGcm => Ok(aes_gcm::Key::new(key.secret()?)?.encrypt(&gcm(parameter)?, data)?),
+        Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {
+            PublicKey::Rsa(key) if row.scheme == Scheme::RsaOaep => Ok(key.encrypt_oaep(&oaep(parameter)?, data)?),
+            PublicKey::Rsa(key) => Ok(key.encrypt_pkcs1(data)?),
+            _ => Err(Kind::KeyType.into()),
+        },
+        _ => Err(Kind::Internal.into()),
+    }
+}
+
+fn decrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
+    let plaintext = match row.scheme {
+        Scheme::AesGcm => aes_gcm::Key::new(key.secret()?)?.decrypt(&gcm(parameter)?, data)?,
+        Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.private_key()? {
+            PrivateKey::Rsa(key) if row.scheme == Scheme::RsaOaep => key.decrypt_oaep(&oaep(parameter)?, data)?,
+            PrivateKey::Rsa(key) => key.decrypt_pkcs1(data)?,
+            _ => return Err(Kind::KeyType.into()),
+        },
+        _ => return Err(Kind::Internal.into()),
+    };
+    Ok(plaintext.expose().to_vec())
+}

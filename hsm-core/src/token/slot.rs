@@ -1,0 +1,98 @@
+//! Slots and the token in each: its record, its objects in memory, and the token master key while a user is logged in.
+//!
+//! Public objects are here from the start. Private ones are opened at the first user login and dropped, with the key, at the last logout.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::Result;
+use crate::object::Object;
+use crate::object::access::Right;
+use crate::store::{TokenMasterKey, TokenRecord};
+
+/// One slot.
+pub(crate) struct Slot {
+    /// Its number; small and stable.
+    pub(crate) number: u64,
+    /// Held while an existing object is changed or destroyed, and while users come and go.
+    pub(crate) turn: Mutex<()>,
+    state: RwLock<State>,
+}
+
+struct State {
+    token: TokenRecord,
+    objects: HashMap<u64, Arc<Object>>,
+    tmk: Option<Arc<TokenMasterKey>>,
+    users: usize,
+}
+
+impl Slot {
+    /// A slot with its token and the token's public objects.
+    pub(crate) fn new(token: TokenRecord, objects: Vec<Object>) -> Self {
+        let objects = objects.into_iter().map(|object| (object.handle, Arc::new(object))).collect();
+        let number = token.slot;
+        Slot { number, turn: Mutex::new(()), state: RwLock::new(State { token, objects, tmk: None, users: 0 }) }
+    }
+
+    /// The token's record.
+    pub(crate) fn token(&self) -> TokenRecord {
+        self.state.read().token.clone()
+    }
+
+    /// A token object, whoever may see it.
+    pub(crate) fn object(&self, handle: u64) -> Option<Arc<Object>> {
+        self.state.read().objects.get(&handle).cloned()
+    }
+
+    /// The token objects that this right sees.
+    pub(crate) fn visible(&self, right: Right) -> Vec<Arc<Object>> {
+        self.state.read().objects.values().filter(|object| right.sees(&object.attributes)).cloned().collect()
+    }
+
+    /// Adds an object, or puts a changed one in the place of its older self.
+    pub(crate) fn insert(&self, object: Arc<Object>) {
+        let mut state = self.state.write();
+        // A private object that was made while the last user left stays in the store only.
+        if !object.is_private() || state.tmk.is_some() {
+            state.objects.insert(object.handle, object);
+        }
+    }
+
+    /// Forgets a destroyed object.
+    pub(crate) fn remove(&self, handle: u64) {
+        self.state.write().objects.remove(&handle);
+    }
+
+    /// A user has come. The first one brings the private objects, which `open` reads.
+    pub(crate) fn enter(&self, tmk: Arc<TokenMasterKey>, open: impl FnOnce() -> Result<Vec<Object>>) -> Result<()> {
+        let _turn = self.turn.lock();
+        let first = self.state.read().users == 0;
+        let objects = if first { open()? } else { Vec::new() };
+        let mut state = self.state.write();
+        state.users += 1;
+        if first {
+            state.tmk = Some(tmk);
+            state.objects.extend(objects.into_iter().map(|object| (object.handle, Arc::new(object))));
+        }
+        Ok(())
+    }
+
+    /// A user has gone. The last one takes the key and the private objects along.
+    pub(crate) fn leave(&self) {
+        let _turn = self.turn.lock();
+        let mut state = self.state.write();
+        state.users = state.users.saturating_sub(1);
+        if state.users == 0 {
+            state.tmk = None;
+            state.objects.retain(|_, object| !object.is_private());
+        }
+    }
+
+    /// The slot's token was initialised: nothing of the old one remains.
+    pub(crate) fn replace(&self, token: TokenRecord) {
+        let mut state = self.state.write();
+        *state = State { token, objects: HashMap::new(), tmk: None, users: 0 };
+    }
+}
