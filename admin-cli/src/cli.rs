@@ -1,0 +1,306 @@
+//! The command line, as written. What a command does is in `command/`, under the command's name.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const PIN_HELP: &str = "A PIN is given as `-` (a line of standard input), `env:NAME`, `file:PATH`, or as itself (others \
+on the machine may then see it); without it the tool asks.";
+
+const EXIT_HELP: &str = "\
+A PIN is given as `-` (a line of standard input), `env:NAME`, `file:PATH`, or as itself (others on the machine may
+then see it); without it the tool asks.
+
+Exit status: 0 done, 1 refused or failed (one sentence on standard error says why), 2 wrong usage, 78 the
+configuration cannot be used.";
+
+/// Administers a Craton token and its files.
+#[derive(Debug, Parser)]
+#[command(name = "craton-hsm-admin", version, after_help = EXIT_HELP)]
+pub(crate) struct Cli {
+    /// The configuration; else ./craton_hsm.toml, else /etc/craton-hsm/craton_hsm.toml.
+    #[arg(long, global = true, value_name = "PATH", env = "CRATON_HSM_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Answers in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tokens: initialise, show.
+    #[command(subcommand)]
+    Token(Token),
+    /// PINs: change, reset.
+    #[command(subcommand)]
+    Pin(Pin),
+    /// Keys: list.
+    #[command(subcommand)]
+    Key(Key),
+    /// How the daemon is; exit status 1 unless it is well.
+    Status,
+    /// Takes an encrypted backup of the running token.
+    Backup(Backup),
+    /// Restores a backup into an empty store; the daemon must not run.
+    Restore(Restore),
+    /// The audit journal: verify, export, show. Needs no daemon.
+    #[command(subcommand)]
+    Audit(Audit),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Initialises a token: label, SO PIN and, if given, the user PIN.
+    Init(TokenInit),
+    /// Shows the tokens.
+    Info(TokenInfo),
+}
+
+/// Which token; needless when there is only one.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Which {
+    /// The token's label.
+    #[arg(long, value_name = "LABEL", conflicts_with = "slot")]
+    pub(crate) token: Option<String>,
+    /// The slot it sits in.
+    #[arg(long, value_name = "N")]
+    pub(crate) slot: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct TokenInit {
+    /// The token's label: 1 to 32 bytes.
+    #[arg(long)]
+    pub(crate) label: String,
+    /// The slot; else the first without an initialised token.
+    #[arg(long, value_name = "N")]
+    pub(crate) slot: Option<u64>,
+    /// The SO PIN: the new one, or that of the token which is initialised again.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) so_pin: Option<String>,
+    /// The user PIN.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) user_pin: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenInfo {
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pin {
+    /// Changes a PIN, given the old one.
+    Change(PinChange),
+    /// The SO sets a new user PIN; no object is lost.
+    Reset(PinReset),
+}
+
+/// Whose PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UserType {
+    /// The normal user.
+    #[value(name = "USER", alias = "user")]
+    User,
+    /// The security officer.
+    #[value(name = "SO", alias = "so")]
+    So,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct PinChange {
+    /// Whose PIN.
+    #[arg(long, value_enum, default_value = "USER")]
+    pub(crate) user_type: UserType,
+    /// The old PIN.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) pin: Option<String>,
+    /// The new PIN.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) new_pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct PinReset {
+    /// The SO PIN.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) so_pin: Option<String>,
+    /// The new user PIN.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) new_pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Lists keys: the public ones, and with the user PIN the private ones too.
+    List(KeyList),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct KeyList {
+    /// The user PIN; without it only public objects are shown.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct Backup {
+    /// The SO PIN; the archive opens with it.
+    #[arg(long, value_name = "SO_PIN")]
+    pub(crate) pin: Option<String>,
+    /// The archive to make; an existing file is never replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct Restore {
+    /// The SO PIN that the token had when the backup was taken.
+    #[arg(long, value_name = "SO_PIN")]
+    pub(crate) pin: Option<String>,
+    /// The archive.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Verifies the archive and shows what is in it; restores nothing.
+    #[arg(long)]
+    pub(crate) verify_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Verifies every record and the chain between them.
+    #[command(visible_alias = "verify-chain")]
+    Verify(AuditVerify),
+    /// Writes the verified records to standard output.
+    Export(AuditExport),
+    /// Export as one JSON array.
+    ExportJson(AuditFrom),
+    /// Export as the journal's own lines.
+    ExportNdjson(AuditFrom),
+    /// Export as syslog messages (RFC 5424).
+    ExportSyslog(AuditFrom),
+    /// Shows the newest records.
+    Dump(AuditDump),
+}
+
+impl Audit {
+    /// The journal's file, if the command line names one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Audit::Verify(given) => given.file.as_deref(),
+            Audit::Export(given) => given.file.as_deref(),
+            Audit::ExportJson(given) | Audit::ExportNdjson(given) | Audit::ExportSyslog(given) => given.file.as_deref(),
+            Audit::Dump(given) => given.file.as_deref(),
+        }
+    }
+}
+
+/// How records are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The journal's own lines: the export verifies like the journal.
+    Ndjson,
+    /// One JSON array.
+    Json,
+    /// Syslog messages, RFC 5424.
+    Syslog,
+    /// One line for people per record.
+    Text,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    /// The journal; else the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditExport {
+    /// The journal; else the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// How.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub(crate) format: Format,
+    /// The first record's sequence number.
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    pub(crate) from: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditFrom {
+    /// The journal; else the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The first record's sequence number.
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    pub(crate) from: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditDump {
+    /// The journal; else the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// How many.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) last: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_lines_parse() {
+        let lines = [
+            "token init --label L",
+            "token init --label L --slot 1 --so-pin - --user-pin env:X",
+            "token info --json",
+            "--config c.toml status",
+            "pin change --user-type USER",
+            "pin change --user-type SO --pin - --new-pin -",
+            "pin reset",
+            "key list",
+            "backup --pin 12345678 --output F",
+            "restore --pin 12345678 --input F",
+            "audit verify --file F",
+            "audit verify-chain",
+            "audit export --format syslog",
+            "audit export-json",
+            "audit export-ndjson --from 7",
+            "audit export-syslog",
+            "audit dump --last 5",
+        ];
+        for line in lines {
+            let parsed = Cli::try_parse_from(["craton-hsm-admin"].into_iter().chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.map(|_| ()).unwrap_err());
+        }
+    }
+}

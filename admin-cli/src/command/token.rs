@@ -1,0 +1,120 @@
+//! `token init` and `token info`.
+
+use hsm_proto::v1::{AdminInitTokenRequest, ListTokensRequest, TokenSummary};
+use serde::Serialize;
+
+use super::yes_no;
+use crate::cli::{TokenInfo, TokenInit};
+use crate::config::Settings;
+use crate::connect::talk;
+use crate::failure::Failure;
+use crate::output::{Output, Table};
+use crate::prompt;
+
+#[derive(Serialize)]
+struct Token {
+    slot: u64,
+    label: String,
+    serial: String,
+    initialized: bool,
+    user_pin_set: bool,
+    user_pin_locked: bool,
+    so_pin_locked: bool,
+    user_pin_failures: u64,
+    so_pin_failures: u64,
+    objects: u64,
+    sessions: u64,
+    token_id: String,
+}
+
+impl From<TokenSummary> for Token {
+    fn from(token: TokenSummary) -> Self {
+        Token {
+            slot: token.slot,
+            label: token.label,
+            serial: token.serial,
+            initialized: token.initialized,
+            user_pin_set: token.user_pin_set,
+            user_pin_locked: token.user_pin_locked,
+            so_pin_locked: token.so_pin_locked,
+            user_pin_failures: token.user_pin_failures,
+            so_pin_failures: token.so_pin_failures,
+            objects: token.objects,
+            sessions: token.sessions,
+            token_id: token.token_id,
+        }
+    }
+}
+
+/// Initialises a token.
+pub(crate) fn init(settings: &Settings, given: &TokenInit, output: &Output) -> Result<(), Failure> {
+    let so_pin = prompt::new_pin("--so-pin", "SO PIN", given.so_pin.as_deref())?;
+    let user_pin = prompt::optional_new_pin("--user-pin", "user PIN", given.user_pin.as_deref())?;
+    let request = AdminInitTokenRequest {
+        slot: given.slot,
+        label: given.label.clone(),
+        so_pin: so_pin.expose().to_vec(),
+        user_pin: user_pin.map(|pin| pin.expose().to_vec()).unwrap_or_default(),
+    };
+    let token = talk(settings, |mut daemon| async move { Ok(daemon.init_token(request).await?.into_inner()) })?;
+    let token = Token::from(token);
+    output.answer(&token, || facts(&token))
+}
+
+/// Shows all tokens, or the one that was named.
+pub(crate) fn info(settings: &Settings, given: &TokenInfo, output: &Output) -> Result<(), Failure> {
+    let reply =
+        talk(settings, |mut daemon| async move { Ok(daemon.list_tokens(ListTokensRequest {}).await?.into_inner()) })?;
+    let which = &given.which;
+    let named = |token: &TokenSummary| {
+        which.slot.is_none_or(|slot| slot == token.slot)
+            && which.token.as_ref().is_none_or(|label| *label == token.label)
+    };
+    let tokens: Vec<Token> = reply.tokens.into_iter().filter(named).map(Token::from).collect();
+    match tokens.as_slice() {
+        [] if which.slot.is_some() || which.token.is_some() => Err(Failure::new("there is no such token")),
+        [token] => output.answer(&tokens, || facts(token)),
+        _ => output.answer(&tokens, || list(&tokens)),
+    }
+}
+
+fn facts(token: &Token) -> Table {
+    let mut table = Table::default();
+    table.fact("slot", token.slot);
+    table.fact("label", &token.label);
+    table.fact("serial", &token.serial);
+    table.fact("initialized", yes_no(token.initialized));
+    table.fact("user PIN", pin_state(token.user_pin_set, token.user_pin_locked, token.user_pin_failures));
+    table.fact("SO PIN", pin_state(token.initialized, token.so_pin_locked, token.so_pin_failures));
+    table.fact("objects", token.objects);
+    table.fact("sessions", token.sessions);
+    table.fact("token id", &token.token_id);
+    table
+}
+
+fn list(tokens: &[Token]) -> Table {
+    let mut table =
+        Table::new(&["SLOT", "LABEL", "SERIAL", "INITIALIZED", "USER PIN", "SO PIN", "OBJECTS", "SESSIONS"]);
+    for token in tokens {
+        table.row([
+            token.slot.to_string(),
+            token.label.clone(),
+            token.serial.clone(),
+            yes_no(token.initialized),
+            pin_state(token.user_pin_set, token.user_pin_locked, token.user_pin_failures),
+            pin_state(token.initialized, token.so_pin_locked, token.so_pin_failures),
+            token.objects.to_string(),
+            token.sessions.to_string(),
+        ]);
+    }
+    table
+}
+
+fn pin_state(set: bool, locked: bool, failures: u64) -> String {
+    match (set, locked, failures) {
+        (false, ..) => "not set".to_owned(),
+        (true, true, _) => "locked".to_owned(),
+        (true, false, 0) => "set".to_owned(),
+        (true, false, failures) => format!("set, {failures} wrong"),
+    }
+}

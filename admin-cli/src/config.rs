@@ -1,0 +1,128 @@
+//! The part of `craton_hsm.toml` that the tool needs: where the daemon listens, where the store and the journal are.
+//!
+//! The file is found and judged as the daemon does it; keys that only the daemon understands are left to the daemon.
+
+use std::path::{Path, PathBuf};
+
+use hsm_core::config::{self, AlgorithmsTable, AuditTable, Config, PolicyTable, SecurityTable, StoreTable, TokenTable};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::failure::Failure;
+
+/// Where the file is looked for when neither the command line nor the environment names one.
+const USUAL_PLACES: [&str; 2] = ["craton_hsm.toml", "/etc/craton-hsm/craton_hsm.toml"];
+/// The daemon's socket when the file names none.
+const DEFAULT_SOCKET: &str = "/run/craton-hsm/hsm.sock";
+
+/// What the file means.
+pub(crate) struct Settings {
+    /// The daemon's Unix socket.
+    pub(crate) socket: PathBuf,
+    /// Store, journal and rules.
+    pub(crate) core: Config,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    daemon: DaemonTable,
+    token: TokenTable,
+    security: SecurityTable,
+    store: StoreTable,
+    audit: AuditTable,
+    algorithms: AlgorithmsTable,
+    policy: PolicyTable,
+    #[serde(rename = "shim")]
+    _shim: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DaemonTable {
+    bind_unix: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads `given`, else the file in its usual places, else takes the defaults.
+    ///
+    /// # Errors
+    ///
+    /// A configuration failure that names the file or the key.
+    pub(crate) fn load(given: Option<&Path>) -> Result<Self, Failure> {
+        let found = given.map(Path::to_owned).or_else(|| USUAL_PLACES.iter().map(PathBuf::from).find(|p| p.exists()));
+        let Some(path) = found else {
+            return judge(Written::default(), Path::new(""));
+        };
+        let refuse = |why: String| Failure::config(format!("the configuration {}: {why}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
+        config::check_file_mode(&path).map_err(|error| Failure::config(error.to_string()))?;
+        let written: Written = toml::from_str(&text).map_err(|error| refuse(at_line(&error, &text)))?;
+        let base = path.canonicalize().map_err(|error| refuse(error.to_string()))?;
+        judge(written, base.parent().unwrap_or(Path::new("/"))).map_err(|failure| refuse(failure.sentence().to_owned()))
+    }
+}
+
+fn at_line(error: &toml::de::Error, text: &str) -> String {
+    let why = error.message().trim_end().replace('\n', " ");
+    match error.span() {
+        Some(span) => format!("line {}: {why}", text[..span.start.min(text.len())].matches('\n').count() + 1),
+        None => why,
+    }
+}
+
+/// Relative paths are taken from `base`, the folder of the file.
+fn judge(mut written: Written, base: &Path) -> Result<Settings, Failure> {
+    let socket = base.join(written.daemon.bind_unix.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
+    for path in [&mut written.token.storage_path, &mut written.store.key_file, &mut written.audit.log_path] {
+        // An empty path stays empty, for the core to refuse by name.
+        if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
+            *path = base.join(&*path);
+        }
+    }
+    let core = config::Written {
+        token: written.token,
+        security: written.security,
+        store: written.store,
+        audit: written.audit,
+        algorithms: written.algorithms,
+        policy: written.policy,
+    };
+    Ok(Settings { socket, core: core.resolve().map_err(|error| Failure::config(error.to_string()))? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::load(Some(&path)).map(|mut settings| {
+            settings.socket = settings.socket.strip_prefix(path.parent().unwrap()).unwrap().to_owned();
+            settings
+        })
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let settings = load("[daemon]\nbind_unix = \"run/s\"\nmax_connections = 9\n[shim]\nspin = true").unwrap();
+        assert_eq!(settings.socket, Path::new("run/s"));
+    }
+
+    #[test]
+    fn unknown_table_or_key_is_refused_with_its_line() {
+        for text in ["\n[tokne]\nlabel = \"x\"", "[token]\nlable = \"x\"", "[audit]\nlog_level = \"some\""] {
+            let Err(failure) = load(text) else { panic!("accepted: {text}") };
+            assert!(failure.sentence().contains("line 2"), "{}", failure.sentence());
+            assert_eq!(failure.exit_code(), std::process::ExitCode::from(78));
+        }
+    }
+
+    #[test]
+    fn missing_file_is_a_configuration_failure() {
+        let Err(failure) = Settings::load(Some(Path::new("/nonexistent/c.toml"))) else { panic!("loaded") };
+        assert!(failure.sentence().contains("/nonexistent/c.toml"));
+    }
+}

@@ -1,0 +1,62 @@
+//! The way to the running daemon: gRPC over its Unix socket.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use hsm_proto::v1::admin_client::AdminClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::config::Settings;
+use crate::failure::Failure;
+
+/// How long an answer may take: the longest operation runs two password functions behind a queue of others.
+const ANSWER: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The operators' client.
+pub(crate) type Client = AdminClient<Channel>;
+
+/// Connects, and runs one conversation with the daemon to its end.
+///
+/// # Errors
+///
+/// When nobody listens on the socket, and whatever `talk` answers.
+pub(crate) fn talk<T, F, A>(settings: &Settings, talk: F) -> Result<T, Failure>
+where
+    F: FnOnce(Client) -> A,
+    A: Future<Output = Result<T, Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the tool cannot start: {error}")))?;
+    runtime.block_on(async { talk(connect(&settings.socket).await?).await })
+}
+
+async fn connect(socket: &Path) -> Result<Client, Failure> {
+    // Tried first by itself: the reason is clearer here than wrapped in a transport error.
+    drop(open(socket.to_owned()).await.map_err(|error| no_daemon(socket, &error))?);
+    let path = socket.to_owned();
+    let channel = Endpoint::from_static("http://craton-hsm.invalid") // a Unix socket has no host name; HTTP/2 wants one
+        .timeout(ANSWER)
+        .connect_timeout(CONNECT)
+        .connect_with_connector(service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { open(path).await.map(TokioIo::new) }
+        }))
+        .await
+        .map_err(|error| Failure::new(format!("the daemon at {} does not speak gRPC: {error}", socket.display())))?;
+    Ok(AdminClient::new(channel))
+}
+
+async fn open(path: std::path::PathBuf) -> std::io::Result<UnixStream> {
+    UnixStream::connect(path).await
+}
+
+fn no_daemon(socket: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("no daemon answers on {}: {error}; is craton-hsm running?", socket.display()))
+}

@@ -1,0 +1,91 @@
+//! Why a command did not do what was asked, and the exit status that says so.
+//!
+//! 0 done; 1 refused or failed; 2 wrong usage (clap's own); 78 the configuration cannot be used (`EX_CONFIG` of
+//! sysexits.h).
+
+use std::process::ExitCode;
+
+use ck::Rv;
+use hsm_proto::v1::Fault;
+
+/// One sentence, and where there is one the PKCS#11 return value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    kind: Kind,
+    sentence: String,
+    rv: Option<Rv>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Refused,
+    Config,
+}
+
+impl Failure {
+    /// The command was refused or failed.
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Failure { kind: Kind::Refused, sentence: sentence.into(), rv: None }
+    }
+
+    /// The configuration cannot be used.
+    pub(crate) fn config(sentence: impl Into<String>) -> Self {
+        Failure { kind: Kind::Config, sentence: sentence.into(), rv: None }
+    }
+
+    /// What happened, for people.
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// The return value that an application would have seen.
+    pub(crate) fn rv(&self) -> Option<Rv> {
+        self.rv
+    }
+
+    /// The process's exit status.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            Kind::Refused => ExitCode::from(1),
+            Kind::Config => ExitCode::from(78),
+        }
+    }
+}
+
+/// What the daemon answered.
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        if status.details().is_empty() {
+            return Failure::new(match status.code() {
+                tonic::Code::Unavailable => format!("the daemon does not answer: {}", status.message()),
+                tonic::Code::DeadlineExceeded => "the daemon did not answer in time".to_owned(),
+                _ => status.message().to_owned(),
+            });
+        }
+        let fault = Fault::from_status(&status, ck::rv::CKR_GENERAL_ERROR);
+        let rv = Rv(fault.rv);
+        let sentence = if fault.detail.is_empty() { rv.sentence().to_owned() } else { fault.detail };
+        Failure { kind: Kind::Refused, sentence, rv: Some(rv) }
+    }
+}
+
+impl From<hsm_core::Error> for Failure {
+    fn from(error: hsm_core::Error) -> Self {
+        let sentence = error.detail().map_or_else(|| error.rv().sentence().to_owned(), str::to_owned);
+        Failure { kind: Kind::Refused, sentence, rv: Some(error.rv()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_sentence_and_return_value_arrive() {
+        let status = tonic::Status::from(Fault::new(ck::rv::CKR_PIN_LOCKED, "locked since noon"));
+        let failure = Failure::from(status);
+        assert_eq!((failure.sentence(), failure.rv()), ("locked since noon", Some(ck::rv::CKR_PIN_LOCKED)));
+        let silent = Failure::from(tonic::Status::from(Fault::new(ck::rv::CKR_PIN_LOCKED, "")));
+        assert_eq!(silent.sentence(), ck::rv::CKR_PIN_LOCKED.sentence());
+    }
+}

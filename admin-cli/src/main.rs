@@ -1,0 +1,61 @@
+//! `craton-hsm-admin`: what operators ask of a token and its files.
+//!
+//! Commands that need the running daemon speak gRPC over its Unix socket; `restore` and `audit` work on files and need no
+//! daemon. No key and no PIN is ever printed or logged. Exit status: see `failure.rs`.
+
+mod cli;
+mod command;
+mod config;
+mod connect;
+mod failure;
+mod output;
+mod prompt;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Audit, Cli, Command, Key, Pin, Token};
+use crate::config::Settings;
+use crate::failure::Failure;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match run(&cli, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
+    let settings = || Settings::load(cli.config.as_deref());
+    match &cli.command {
+        Command::Status => command::health::status(&settings()?, output),
+        Command::Token(Token::Init(given)) => command::token::init(&settings()?, given, output),
+        Command::Token(Token::Info(given)) => command::token::info(&settings()?, given, output),
+        Command::Pin(Pin::Change(given)) => command::pin::change(&settings()?, given, output),
+        Command::Pin(Pin::Reset(given)) => command::pin::reset(&settings()?, given, output),
+        Command::Key(Key::List(given)) => command::key::list(&settings()?, given, output),
+        Command::Backup(given) => command::backup::run(&settings()?, given, output),
+        Command::Restore(given) => command::restore::run(&settings()?, given, output),
+        Command::Audit(audit) => {
+            let journal = || match audit.file() {
+                Some(file) => Ok(file.to_owned()),
+                None => settings().map(|settings| settings.core.audit.log_path),
+            };
+            match audit {
+                Audit::Verify(_) => command::audit::verify(&journal()?, output),
+                Audit::Export(given) => command::audit::export(&journal()?, given.format, given.from),
+                Audit::ExportJson(given) => command::audit::export(&journal()?, cli::Format::Json, given.from),
+                Audit::ExportNdjson(given) => command::audit::export(&journal()?, cli::Format::Ndjson, given.from),
+                Audit::ExportSyslog(given) => command::audit::export(&journal()?, cli::Format::Syslog, given.from),
+                Audit::Dump(given) => command::audit::dump(&journal()?, given.last, output),
+            }
+        }
+    }
+}
