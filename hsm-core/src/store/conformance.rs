@@ -17,7 +17,9 @@ fn rows(snapshot: &dyn Snapshot, table: Table, prefix: &[u8]) -> Vec<Row> {
     rows
 }
 
-fn batch(changes: &[(Table, &[u8], Option<&[u8]>)]) -> Batch {
+type Put<'a> = (Table, &'a [u8], Option<&'a [u8]>);
+
+fn batch(changes: &[Put<'_>]) -> Batch {
     let mut batch = Batch::default();
     for (table, key, value) in changes {
         match value {

@@ -13,3 +13,28 @@ pub fn harden_process() -> std::io::Result<()> {
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{dumpable_behavior, getrlimit};
+
+    #[test]
+    fn hardening_takes_effect() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "sys::process::tests::a_hardened_process_is_hard", "--ignored"]);
+        let output = child.output().unwrap();
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && report.contains("1 passed"), "{report}");
+    }
+
+    #[test]
+    #[ignore = "it changes its whole process: hardening_takes_effect runs it in one of its own"]
+    fn a_hardened_process_is_hard() {
+        harden_process().unwrap();
+        assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: Some(0) });
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert!(rustix::thread::no_new_privs().unwrap());
+        assert_eq!(umask(rustix::fs::Mode::empty()).as_raw_mode(), 0o077);
+    }
+}
