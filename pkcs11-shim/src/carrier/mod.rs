@@ -1,0 +1,129 @@
+//! How messages reach the daemon: one request out, one reply back, always within a deadline.
+//!
+//! [`Link`] keeps the application attached; a [`Carrier`] is one connection. Failures are named here once and become
+//! return values in one place ([`Failure::of_session`]).
+
+mod express;
+mod link;
+mod spin;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ck::Rv;
+use ck::rv::{
+    CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DATA_LEN_RANGE, CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_SESSION_HANDLE_INVALID,
+};
+use hsm_proto::v1::{self, request::Op};
+use zeroize::Zeroize;
+
+pub(crate) use link::Link;
+
+/// One connection to the daemon.
+pub(crate) trait Carrier: Send + Sync {
+    /// Carries one request and waits for its reply. `secret`: what was written for it is wiped afterwards.
+    fn carry(&self, request: &v1::Request, secret: bool, deadline: Instant) -> Result<v1::Reply, Failure>;
+
+    /// Whether the connection can still be used, as far as is known.
+    fn is_sound(&self) -> bool;
+
+    /// Whether no request is under way.
+    fn is_idle(&self) -> bool;
+
+    /// Ends the connection; whoever waits on it fails.
+    fn close(&self);
+}
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The daemon cannot be reached; nothing was sent.
+    Away,
+    /// This connection turned out to be dead before anything was sent on it.
+    NotSent,
+    /// The connection broke while the request was under way: nobody knows whether it was carried out.
+    Broken,
+    /// The deadline passed.
+    Expired,
+    /// The session is one of an earlier run of the daemon.
+    Stale,
+    /// The request is longer than a message may be.
+    TooLong,
+    /// C_Finalize was called meanwhile.
+    Closed,
+}
+
+impl Failure {
+    /// What a call on a session answers.
+    pub(crate) fn of_session(self) -> Rv {
+        match self {
+            Failure::Away => CKR_DEVICE_REMOVED,
+            Failure::NotSent | Failure::Broken | Failure::Expired => CKR_DEVICE_ERROR,
+            Failure::Stale => CKR_SESSION_HANDLE_INVALID,
+            Failure::TooLong => CKR_DATA_LEN_RANGE,
+            Failure::Closed => CKR_CRYPTOKI_NOT_INITIALIZED,
+        }
+    }
+}
+
+/// Whether a request that got no reply may be sent once more: it changes nothing, or doing it twice gives what doing it
+/// once gives.
+fn is_repeatable(request: &v1::Request) -> bool {
+    matches!(
+        request.op,
+        Some(
+            Op::ListSlots(_)
+                | Op::Mechanisms(_)
+                | Op::SessionInfo(_)
+                | Op::ObjectSize(_)
+                | Op::GetAttributes(_)
+                | Op::Find(_)
+                | Op::Snapshot(_)
+                | Op::OneShot(_)
+                | Op::Check(_)
+                | Op::Random(_)
+        )
+    )
+}
+
+/// Whether a request takes as long as a key generation may.
+fn is_long(request: &v1::Request) -> bool {
+    matches!(request.op, Some(Op::GenerateKey(_) | Op::GenerateKeyPair(_)))
+}
+
+/// Whether what the request says must not stay in memory: PINs, and key values on import.
+fn is_secret(request: &v1::Request) -> bool {
+    matches!(
+        request.op,
+        Some(
+            Op::InitToken(_) | Op::InitPin(_) | Op::SetPin(_) | Op::Login(_) | Op::CreateObject(_) | Op::SeedRandom(_)
+        )
+    )
+}
+
+/// Wipes what [`is_secret`] names.
+fn wipe(request: &mut v1::Request) {
+    match &mut request.op {
+        Some(Op::InitToken(r)) => r.so_pin.zeroize(),
+        Some(Op::InitPin(r)) => r.pin.zeroize(),
+        Some(Op::SetPin(r)) => {
+            r.old_pin.zeroize();
+            r.new_pin.zeroize();
+        }
+        Some(Op::Login(r)) => r.pin.zeroize(),
+        Some(Op::SeedRandom(r)) => r.seed.zeroize(),
+        Some(Op::CreateObject(r)) => {
+            for attribute in r.template.iter_mut().flat_map(|template| &mut template.attributes) {
+                if let Some(v1::attribute::Value::Bytes(bytes)) = &mut attribute.value {
+                    bytes.zeroize();
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A lock whose holder panicked still protects consistent data here: every change is one assignment.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

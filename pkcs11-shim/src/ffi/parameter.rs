@@ -1,0 +1,167 @@
+//! The parameter structures of mechanisms: each is read whole and its inner pointers become claims.
+//! What they mean, and which mechanism takes which, is in `params`.
+#![expect(unsafe_code, reason = "C structures with pointers in them are read here")]
+
+use ck::Rv;
+use ck::rv::CKR_MECHANISM_PARAM_INVALID;
+use cryptoki_sys::{
+    CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_SIGN_ADDITIONAL_CONTEXT,
+};
+
+use super::claim::InBytes;
+
+/// A mechanism's parameter as the caller gave it.
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter<'c>(InBytes<'c>);
+
+/// `CK_GCM_PARAMS` as it was before the IV's length in bits came in: the same members without it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct OldGcm {
+    iv: *mut u8,
+    iv_len: u64,
+    aad: *mut u8,
+    aad_len: u64,
+    tag_bits: u64,
+}
+
+/// A structure without claims: only numbers and pointers, valid for every bit pattern.
+///
+/// # Safety
+/// The implementor keeps exactly that promise.
+unsafe trait Plain: Copy {}
+// SAFETY (all): C structures of integers and raw pointers.
+unsafe impl Plain for CK_RSA_PKCS_PSS_PARAMS {}
+unsafe impl Plain for CK_RSA_PKCS_OAEP_PARAMS {}
+unsafe impl Plain for CK_GCM_PARAMS {}
+unsafe impl Plain for OldGcm {}
+unsafe impl Plain for CK_ECDH1_DERIVE_PARAMS {}
+unsafe impl Plain for CK_EDDSA_PARAMS {}
+unsafe impl Plain for CK_SIGN_ADDITIONAL_CONTEXT {}
+
+/// Numbers of CK_RSA_PKCS_PSS_PARAMS.
+pub(crate) struct Pss {
+    pub(crate) hash: u64,
+    pub(crate) mgf: u64,
+    pub(crate) salt_len: u64,
+}
+
+/// CK_RSA_PKCS_OAEP_PARAMS.
+pub(crate) struct Oaep<'c> {
+    pub(crate) hash: u64,
+    pub(crate) mgf: u64,
+    pub(crate) source: u64,
+    pub(crate) label: InBytes<'c>,
+}
+
+/// CK_GCM_PARAMS.
+pub(crate) struct Gcm<'c> {
+    pub(crate) iv: InBytes<'c>,
+    pub(crate) iv_bits: u64,
+    pub(crate) aad: InBytes<'c>,
+    pub(crate) tag_bits: u64,
+}
+
+/// CK_ECDH1_DERIVE_PARAMS.
+pub(crate) struct Ecdh1<'c> {
+    pub(crate) kdf: u64,
+    pub(crate) shared: InBytes<'c>,
+    pub(crate) public: InBytes<'c>,
+}
+
+/// CK_EDDSA_PARAMS.
+pub(crate) struct EdDsa<'c> {
+    pub(crate) prehash: bool,
+    pub(crate) context: InBytes<'c>,
+}
+
+/// CK_SIGN_ADDITIONAL_CONTEXT.
+pub(crate) struct SignContext<'c> {
+    pub(crate) hedge: u64,
+    pub(crate) context: InBytes<'c>,
+}
+
+impl<'c> Parameter<'c> {
+    /// # Safety
+    /// While `'c` lasts, `start` is NULL or points at `len` readable bytes, and the pointers in the structure that lies
+    /// there keep what the structure says.
+    pub(super) unsafe fn at(start: *const u8, len: u64) -> Self {
+        // SAFETY: passed on.
+        Parameter(unsafe { InBytes::at(start, len) })
+    }
+
+    /// Whether there is no parameter; NULL with a length is not "no parameter".
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.len() == 0
+    }
+
+    /// The plain bytes.
+    ///
+    /// # Errors
+    /// `CKR_MECHANISM_PARAM_INVALID` for NULL with a length.
+    pub(crate) fn bytes(&self) -> Result<&'c [u8], Rv> {
+        self.0.get().map_err(|_| CKR_MECHANISM_PARAM_INVALID)
+    }
+
+    fn structure<T: Plain>(&self) -> Result<T, Rv> {
+        let bytes = self.bytes()?;
+        if bytes.len() != size_of::<T>() {
+            return Err(CKR_MECHANISM_PARAM_INVALID);
+        }
+        // SAFETY: as many readable bytes as the structure has, which is valid for any of them (`Plain`).
+        Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+
+    /// Bytes that a structure points at.
+    fn inner(&self, start: *const u8, len: u64) -> InBytes<'c> {
+        // SAFETY: the maker of the parameter vouched for the pointers in its structure.
+        unsafe { InBytes::at(start, len) }
+    }
+
+    /// # Errors
+    /// `CKR_MECHANISM_PARAM_INVALID`, here and in the methods below: not the length of the structure.
+    pub(crate) fn pss(&self) -> Result<Pss, Rv> {
+        let raw: CK_RSA_PKCS_PSS_PARAMS = self.structure()?;
+        Ok(Pss { hash: raw.hashAlg, mgf: raw.mgf, salt_len: raw.sLen })
+    }
+
+    pub(crate) fn oaep(&self) -> Result<Oaep<'c>, Rv> {
+        let raw: CK_RSA_PKCS_OAEP_PARAMS = self.structure()?;
+        let label = self.inner(raw.pSourceData.cast(), raw.ulSourceDataLen);
+        Ok(Oaep { hash: raw.hashAlg, mgf: raw.mgf, source: raw.source, label })
+    }
+
+    pub(crate) fn gcm(&self) -> Result<Gcm<'c>, Rv> {
+        if self.0.len() == size_of::<OldGcm>() as u64 {
+            let raw: OldGcm = self.structure()?;
+            let (iv, aad) = (self.inner(raw.iv, raw.iv_len), self.inner(raw.aad, raw.aad_len));
+            return Ok(Gcm { iv, iv_bits: 0, aad, tag_bits: raw.tag_bits });
+        }
+        let raw: CK_GCM_PARAMS = self.structure()?;
+        let (iv, aad) = (self.inner(raw.pIv, raw.ulIvLen), self.inner(raw.pAAD, raw.ulAADLen));
+        Ok(Gcm { iv, iv_bits: raw.ulIvBits, aad, tag_bits: raw.ulTagBits })
+    }
+
+    pub(crate) fn ecdh1(&self) -> Result<Ecdh1<'c>, Rv> {
+        let raw: CK_ECDH1_DERIVE_PARAMS = self.structure()?;
+        let shared = self.inner(raw.pSharedData, raw.ulSharedDataLen);
+        let public = self.inner(raw.pPublicData, raw.ulPublicDataLen);
+        Ok(Ecdh1 { kdf: raw.kdf, shared, public })
+    }
+
+    pub(crate) fn eddsa(&self) -> Result<EdDsa<'c>, Rv> {
+        let raw: CK_EDDSA_PARAMS = self.structure()?;
+        Ok(EdDsa { prehash: raw.phFlag != 0, context: self.inner(raw.pContextData, raw.ulContextDataLen) })
+    }
+
+    pub(crate) fn sign_context(&self) -> Result<SignContext<'c>, Rv> {
+        let raw: CK_SIGN_ADDITIONAL_CONTEXT = self.structure()?;
+        Ok(SignContext { hedge: raw.hedgeVariant, context: self.inner(raw.pContext, raw.ulContextLen) })
+    }
+
+    /// A `CK_ULONG` (CK_MAC_GENERAL_PARAMS).
+    pub(crate) fn ulong(&self) -> Result<u64, Rv> {
+        self.bytes()?.try_into().map(u64::from_ne_bytes).map_err(|_| CKR_MECHANISM_PARAM_INVALID)
+    }
+}

@@ -1,0 +1,30 @@
+//! Decryption (PKCS#11 v3.0 section 5.10).
+
+use ck::Rv;
+use hsm_proto::v1::OperationKind;
+
+use crate::ffi::claim::{InBytes, InMechanism, OutBuf};
+use crate::library::Run;
+use crate::operation;
+
+const KIND: OperationKind = OperationKind::OperationDecrypt;
+
+/// C_DecryptInit.
+pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64) -> Result<(), Rv> {
+    super::init::init(run, handle, KIND, &mechanism, key)
+}
+
+/// C_Decrypt.
+pub(crate) fn decrypt(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
+    operation::one_shot(run, &*run.session(handle)?, KIND, data, &mut out)
+}
+
+/// C_DecryptUpdate.
+pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
+    operation::update(run, &*run.session(handle)?, KIND, data, &mut out)
+}
+
+/// C_DecryptFinal.
+pub(crate) fn finish(run: &Run, handle: u64, mut out: OutBuf<'_>) -> Result<(), Rv> {
+    operation::finish(run, &*run.session(handle)?, KIND, &mut out)
+}

@@ -1,0 +1,107 @@
+//! What C_EncryptInit, C_DecryptInit, C_DigestInit, C_SignInit and C_VerifyInit share: an operation begins without a message.
+//!
+//! The mechanism table and the key's snapshot answer here; the daemon checks everything again when the operation is
+//! carried out. Nothing is refused on the word of an old snapshot: then the key is looked at afresh.
+
+use std::sync::Arc;
+
+use ck::attribute::*;
+use ck::flags::mechanism::{CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_SIGN, CKF_VERIFY};
+use ck::object::{CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY};
+use ck::rv::{
+    CKR_ARGUMENTS_BAD, CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_KEY_HANDLE_INVALID, CKR_KEY_TYPE_INCONSISTENT,
+    CKR_MECHANISM_INVALID, CKR_OBJECT_HANDLE_INVALID, CKR_OPERATION_ACTIVE,
+};
+use ck::{Attribute, ObjectClass, Rv};
+use hsm_proto::v1::request::Op;
+use hsm_proto::v1::{self, OperationKind};
+
+use super::slot;
+use crate::ffi::claim::InMechanism;
+use crate::library::{Run, expect_answer};
+use crate::mirror::Snapshot;
+use crate::operation::{self, Operation};
+use crate::params;
+use crate::session::Session;
+
+/// A kind of operation: the mechanism flag, the key attribute that allows it, and the half of a key pair that it takes.
+const KINDS: [(OperationKind, u64, Option<Usage>); 5] = [
+    (OperationKind::OperationEncrypt, CKF_ENCRYPT, Some((CKA_ENCRYPT, CKO_PUBLIC_KEY))),
+    (OperationKind::OperationDecrypt, CKF_DECRYPT, Some((CKA_DECRYPT, CKO_PRIVATE_KEY))),
+    (OperationKind::OperationDigest, CKF_DIGEST, None),
+    (OperationKind::OperationSign, CKF_SIGN, Some((CKA_SIGN, CKO_PRIVATE_KEY))),
+    (OperationKind::OperationVerify, CKF_VERIFY, Some((CKA_VERIFY, CKO_PUBLIC_KEY))),
+];
+
+type Usage = (Attribute, ObjectClass);
+
+const KEYS: [ObjectClass; 3] = [CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY];
+
+/// Begins an operation; a NULL mechanism ends the active one (PKCS#11 v3.0 section 5.8.1 and its like).
+pub(crate) fn init(
+    run: &Run,
+    handle: u64,
+    kind: OperationKind,
+    mechanism: &InMechanism<'_>,
+    key: u64,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let Some((number, parameter)) = mechanism.get() else {
+        let active = session.take(kind).map_err(|_| CKR_ARGUMENTS_BAD)?;
+        operation::abandon(run, &session, &active);
+        return Ok(());
+    };
+    if session.has(kind) {
+        return Err(CKR_OPERATION_ACTIVE);
+    }
+    let (_, flag, usage) = KINDS.into_iter().find(|row| row.0 == kind).ok_or(CKR_MECHANISM_INVALID)?;
+    let table = slot::mechanism_table(run, session.slot)?;
+    let row = slot::find_row(&table, number).filter(|row| row.flags & flag != 0).ok_or(CKR_MECHANISM_INVALID)?;
+    let mechanism = params::message(number, parameter)?;
+    let snapshot = match usage {
+        Some(usage) => Some(admitted_key(run, &session, key, row, usage)?),
+        None => None,
+    };
+    session.put(Operation::new(kind, mechanism, key, row, snapshot.as_deref()));
+    Ok(())
+}
+
+/// The key, if it may do this with this mechanism.
+fn admitted_key(
+    run: &Run,
+    session: &Session,
+    key: u64,
+    row: &v1::MechanismRow,
+    usage: Usage,
+) -> Result<Arc<Snapshot>, Rv> {
+    if let Some((snapshot, _)) = run.mirror.snapshot(key)
+        && admit(&snapshot, row, usage).is_ok()
+    {
+        return Ok(snapshot);
+    }
+    let request = v1::ObjectRequest { session: session.daemon_handle, object: key };
+    let answer = run.ask(session, Op::Snapshot(request)).map_err(|refusal| match refusal.rv {
+        CKR_OBJECT_HANDLE_INVALID => CKR_KEY_HANDLE_INVALID,
+        rv => rv,
+    })?;
+    let snapshot = run.mirror.keep(expect_answer!(answer, Snapshot)?);
+    admit(&snapshot, row, usage)?;
+    Ok(snapshot)
+}
+
+/// The judgement, in the order of priority that the standard gives the values (PKCS#11 v3.0 section 5.1.6).
+fn admit(key: &Snapshot, row: &v1::MechanismRow, (usage, half): Usage) -> Result<(), Rv> {
+    let class = key.number(CKA_CLASS).map(ObjectClass).filter(|class| KEYS.contains(class));
+    let class = class.ok_or(CKR_KEY_HANDLE_INVALID)?;
+    let type_fits = key.number(CKA_KEY_TYPE).is_some_and(|key_type| row.key_types.contains(&key_type));
+    if !type_fits || (class != CKO_SECRET_KEY && class != half) {
+        return Err(CKR_KEY_TYPE_INCONSISTENT);
+    }
+    if key.flag(usage) != Some(true) {
+        return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
+    }
+    if !key.numbers(CKA_ALLOWED_MECHANISMS).is_none_or(|allowed| allowed.contains(&row.r#type)) {
+        return Err(CKR_MECHANISM_INVALID);
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Key management (PKCS#11 v3.0 section 5.18).
+
+use ck::Rv;
+use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR};
+use hsm_proto::v1;
+use hsm_proto::v1::request::Op;
+
+use super::object::keep;
+use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
+use crate::library::{Run, expect_answer};
+use crate::params;
+
+/// C_GenerateKey.
+pub(crate) fn generate(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    template: Template<'_>,
+    place: Out<'_, u64>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let place = place.there()?;
+    let (mechanism, template) = (Some(params::required(&mechanism)?), Some(template.read()?));
+    let request = v1::GenerateKeyRequest { session: session.daemon_handle, mechanism, template };
+    let reply = expect_answer!(run.ask(&session, Op::GenerateKey(request))?, Object)?;
+    place.put(keep(run, reply));
+    Ok(())
+}
+
+/// C_GenerateKeyPair.
+pub(crate) fn generate_pair(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    public: Template<'_>,
+    private: Template<'_>,
+    public_place: Out<'_, u64>,
+    private_place: Out<'_, u64>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let (public_place, private_place) = (public_place.there()?, private_place.there()?);
+    let request = v1::GenerateKeyPairRequest {
+        session: session.daemon_handle,
+        mechanism: Some(params::required(&mechanism)?),
+        public_template: Some(public.read()?),
+        private_template: Some(private.read()?),
+    };
+    let pair = expect_answer!(run.ask(&session, Op::GenerateKeyPair(request))?, KeyPair)?;
+    let (public, private) = pair.public_key.zip(pair.private_key).ok_or(CKR_DEVICE_ERROR)?;
+    public_place.put(keep(run, public));
+    private_place.put(keep(run, private));
+    Ok(())
+}
+
+/// C_WrapKey. How long a wrapped key is only the daemon knows; a capacity of nothing makes it say so.
+pub(crate) fn wrap(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    wrapping_key: u64,
+    key: u64,
+    mut out: OutBuf<'_>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let room = out.room()?;
+    let capacity = match room {
+        Room::Query => 0,
+        Room::Bytes(capacity) => capacity,
+    };
+    let mechanism = Some(params::required(&mechanism)?);
+    let session_handle = session.daemon_handle;
+    let request =
+        v1::WrapKeyRequest { session: session_handle, mechanism, wrapping_key, key, capacity: Some(capacity) };
+    match run.ask(&session, Op::WrapKey(request)) {
+        Ok(answer) => out.put(&expect_answer!(answer, Output)?.output),
+        Err(refusal) if refusal.rv == CKR_BUFFER_TOO_SMALL => {
+            out.set_len(refusal.needed);
+            if room == Room::Query { Ok(()) } else { Err(refusal.rv) }
+        }
+        Err(refusal) => Err(refusal.rv),
+    }
+}
+
+/// C_UnwrapKey.
+pub(crate) fn unwrap(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    unwrapping_key: u64,
+    wrapped: InBytes<'_>,
+    template: Template<'_>,
+    place: Out<'_, u64>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let place = place.there()?;
+    if wrapped.is_null() {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    let request = v1::UnwrapKeyRequest {
+        session: session.daemon_handle,
+        mechanism: Some(params::required(&mechanism)?),
+        unwrapping_key,
+        wrapped: wrapped.to_vec()?,
+        template: Some(template.read()?),
+    };
+    let reply = expect_answer!(run.ask(&session, Op::UnwrapKey(request))?, Object)?;
+    place.put(keep(run, reply));
+    Ok(())
+}
+
+/// C_DeriveKey.
+pub(crate) fn derive(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    base_key: u64,
+    template: Template<'_>,
+    place: Out<'_, u64>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let place = place.there()?;
+    let (mechanism, template) = (Some(params::required(&mechanism)?), Some(template.read()?));
+    let request = v1::DeriveKeyRequest { session: session.daemon_handle, mechanism, base_key, template };
+    let reply = expect_answer!(run.ask(&session, Op::DeriveKey(request))?, Object)?;
+    place.put(keep(run, reply));
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Sessions and logins (PKCS#11 v3.0 section 5.6).
+
+use ck::Rv;
+use ck::flags::mechanism::{CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS, CKF_SIGN, CKF_VERIFY};
+use ck::flags::session::CKF_SERIAL_SESSION;
+use ck::flags::user::CKU_CONTEXT_SPECIFIC;
+use ck::rv::{
+    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_PARALLEL_NOT_SUPPORTED,
+    CKR_TOKEN_NOT_PRESENT,
+};
+use cryptoki_sys::CK_SESSION_INFO;
+use hsm_proto::v1::request::Op;
+use hsm_proto::v1::{self, OperationKind};
+
+use super::slot::pin;
+use crate::carrier::Failure;
+use crate::ffi::claim::{InBytes, Out};
+use crate::library::{Run, expect_answer};
+use crate::operation;
+
+/// C_OpenSession. The notification callback is never called: there is nothing to notify of.
+pub(crate) fn open(run: &Run, slot: u64, flags: u64, place: Out<'_, u64>) -> Result<(), Rv> {
+    let place = place.there()?;
+    if flags & CKF_SERIAL_SESSION == 0 {
+        return Err(CKR_SESSION_PARALLEL_NOT_SUPPORTED);
+    }
+    let (answer, epoch) =
+        run.ask_in_epoch(Op::OpenSession(v1::OpenSessionRequest { slot, flags })).map_err(|trouble| match trouble {
+            Ok(refusal) => refusal.rv,
+            Err(Failure::Away) => CKR_TOKEN_NOT_PRESENT,
+            Err(failure) => failure.of_session(),
+        })?;
+    let opened = expect_answer!(answer, OpenSession)?;
+    place.put(run.add_session(slot, opened.session, epoch));
+    Ok(())
+}
+
+/// C_CloseSession. Without the daemon the session is closed all the same: there it has ended or will.
+pub(crate) fn close(run: &Run, handle: u64) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    run.remove_session(handle);
+    run.command(&session, Op::CloseSession(v1::SessionRequest { session: session.daemon_handle }))
+}
+
+/// C_CloseAllSessions.
+pub(crate) fn close_all(run: &Run, slot: u64) -> Result<(), Rv> {
+    let answer = run.ask_daemon(Op::CloseAllSessions(v1::SlotRequest { slot }));
+    if !matches!(answer, Err(Ok(_))) {
+        run.remove_sessions_of(slot);
+    }
+    match answer {
+        Ok(answer) => expect_answer!(answer, Done).map(drop),
+        Err(Ok(refusal)) => Err(refusal.rv),
+        Err(Err(failure)) => Err(failure.of_session()),
+    }
+}
+
+/// C_GetSessionInfo.
+pub(crate) fn info(run: &Run, handle: u64, info: Out<'_, CK_SESSION_INFO>) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let place = info.there()?;
+    let request = v1::SessionRequest { session: session.daemon_handle };
+    let info = expect_answer!(run.ask(&session, Op::SessionInfo(request))?, SessionInfo)?;
+    place.put(CK_SESSION_INFO { slotID: info.slot, state: info.state, flags: info.flags, ulDeviceError: 0 });
+    Ok(())
+}
+
+/// C_Login. What can be seen changes with it, so nothing remembered of objects stays.
+pub(crate) fn login(run: &Run, handle: u64, user: u64, given: InBytes<'_>) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    if user == CKU_CONTEXT_SPECIFIC && !session.has_any() {
+        return Err(CKR_OPERATION_NOT_INITIALIZED);
+    }
+    let request = v1::LoginRequest { session: session.daemon_handle, user, pin: pin(given)? };
+    let outcome = run.command(&session, Op::Login(request));
+    if user != CKU_CONTEXT_SPECIFIC {
+        run.mirror.forget_objects();
+    }
+    outcome
+}
+
+/// C_LoginUser: tokens have no named users, so only the empty name is one.
+pub(crate) fn login_user(run: &Run, handle: u64, user: u64, pin: InBytes<'_>, name: InBytes<'_>) -> Result<(), Rv> {
+    if name.len() > 0 {
+        run.session(handle)?;
+        return Err(CKR_FUNCTION_NOT_SUPPORTED);
+    }
+    login(run, handle, user, pin)
+}
+
+/// C_Logout.
+pub(crate) fn logout(run: &Run, handle: u64) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let outcome = run.command(&session, Op::Logout(v1::SessionRequest { session: session.daemon_handle }));
+    run.mirror.forget_objects();
+    outcome
+}
+
+/// What C_SessionCancel's flags name.
+const CANCELLED: [(u64, OperationKind); 5] = [
+    (CKF_ENCRYPT, OperationKind::OperationEncrypt),
+    (CKF_DECRYPT, OperationKind::OperationDecrypt),
+    (CKF_DIGEST, OperationKind::OperationDigest),
+    (CKF_SIGN, OperationKind::OperationSign),
+    (CKF_VERIFY, OperationKind::OperationVerify),
+];
+
+/// C_SessionCancel: ends what is active of what is named; what is not active needs no ending.
+pub(crate) fn cancel(run: &Run, handle: u64, flags: u64) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    for (flag, kind) in CANCELLED {
+        if flags & flag != 0
+            && let Ok(active) = session.take(kind)
+        {
+            operation::abandon(run, &session, &active);
+        }
+    }
+    if flags & CKF_FIND_OBJECTS != 0 && session.is_searching() {
+        session.end_search()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! What C_Initialize makes and C_Finalize ends: configuration, link, sessions and what is remembered of the token.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+
+use ck::Rv;
+use ck::rv::{
+    CKR_BUFFER_TOO_SMALL, CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DEVICE_ERROR,
+    CKR_SESSION_HANDLE_INVALID,
+};
+use hsm_proto::v1::{self, reply::Result as Answer, request::Op};
+
+use crate::carrier::{Failure, Link, lock};
+use crate::config::Config;
+use crate::ffi::{guard, process};
+use crate::mirror::Mirror;
+use crate::session::Session;
+
+/// What one process id has: a library that is initialised, or not.
+pub(crate) struct Process {
+    id: u32,
+    run: RwLock<Option<Arc<Run>>>,
+}
+
+impl Process {
+    pub(crate) fn new(id: u32) -> Self {
+        Process { id, run: RwLock::new(None) }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+/// The library between C_Initialize and C_Finalize.
+pub(crate) struct Run {
+    pub(crate) link: Link,
+    pub(crate) mirror: Mirror,
+    /// The slots as C_GetSlotList last gave them.
+    pub(crate) slots: Mutex<Vec<v1::SlotInfo>>,
+    sessions: RwLock<HashMap<u64, Arc<Session>>>,
+    last_handle: AtomicU64,
+    finalized: Mutex<bool>,
+    finalizing: Condvar,
+}
+
+/// The daemon's refusal, or ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) rv: Rv,
+    /// For `CKR_BUFFER_TOO_SMALL`: the length that would do.
+    pub(crate) needed: u64,
+}
+
+impl From<Rv> for Refusal {
+    fn from(rv: Rv) -> Self {
+        Refusal { rv, needed: 0 }
+    }
+}
+
+impl From<Refusal> for Rv {
+    fn from(refusal: Refusal) -> Self {
+        refusal.rv
+    }
+}
+
+/// Takes the expected result out of an answer; any other is a daemon that we do not understand.
+macro_rules! expect_answer {
+    ($answer:expr, $variant:ident) => {
+        match $answer {
+            hsm_proto::v1::reply::Result::$variant(result) => Ok(result),
+            _ => Err(ck::rv::CKR_DEVICE_ERROR),
+        }
+    };
+}
+pub(crate) use expect_answer;
+
+/// C_Initialize: the daemon is not needed for it and is reached when something first needs it.
+pub(crate) fn initialize() -> Result<(), Rv> {
+    guard::silence_panics();
+    let process = process::current_or_new();
+    let mut run = process.run.write().unwrap_or_else(PoisonError::into_inner);
+    if run.is_some() {
+        return Err(CKR_CRYPTOKI_ALREADY_INITIALIZED);
+    }
+    *run = Some(Arc::new(Run::new(&Config::load()?)));
+    Ok(())
+}
+
+/// C_Finalize.
+pub(crate) fn finalize() -> Result<(), Rv> {
+    let process = process::current().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?;
+    let run = process.run.write().unwrap_or_else(PoisonError::into_inner).take();
+    run.ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?.finalize();
+    Ok(())
+}
+
+/// The library of this process.
+pub(crate) fn current() -> Result<Arc<Run>, Rv> {
+    let process = process::current().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?;
+    let run = process.run.read().unwrap_or_else(PoisonError::into_inner);
+    run.clone().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)
+}
+
+impl Run {
+    pub(crate) fn new(config: &Config) -> Self {
+        Run {
+            link: Link::new(config),
+            mirror: Mirror::default(),
+            slots: Mutex::new(Vec::new()),
+            sessions: RwLock::new(HashMap::new()),
+            last_handle: AtomicU64::new(0),
+            finalized: Mutex::new(false),
+            finalizing: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn finalize(&self) {
+        *lock(&self.finalized) = true;
+        self.finalizing.notify_all();
+        self.link.close();
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.mirror.forget_all();
+    }
+
+    /// Sleeps until C_Finalize.
+    pub(crate) fn wait_for_finalize(&self) {
+        let guard = lock(&self.finalized);
+        drop(self.finalizing.wait_while(guard, |finalized| !*finalized).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    // --- messages ----------------------------------------------------------------------------------------------------
+
+    /// Asks the daemon something that is about no session.
+    ///
+    /// # Errors
+    /// `Err(Err(failure))` when it cannot be reached, `Err(Ok(refusal))` when it refuses.
+    pub(crate) fn ask_daemon(&self, op: Op) -> Result<Answer, Result<Refusal, Failure>> {
+        self.ask_in_epoch(op).map(|(answer, _)| answer)
+    }
+
+    /// As [`Run::ask_daemon`], with the epoch of the link that the answer belongs to.
+    ///
+    /// # Errors
+    /// As [`Run::ask_daemon`].
+    pub(crate) fn ask_in_epoch(&self, op: Op) -> Result<(Answer, u64), Result<Refusal, Failure>> {
+        let (reply, epoch) = self.exchange(op, None).map_err(Err)?;
+        judged(reply).map(|answer| (answer, epoch)).map_err(Ok)
+    }
+
+    /// Asks the daemon something that is about a session.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or what the failure to reach it means for a session.
+    pub(crate) fn ask(&self, session: &Session, op: Op) -> Result<Answer, Refusal> {
+        let outcome = self.exchange(op, Some(session.epoch)).map_err(Failure::of_session);
+        let answer = outcome.map_err(Refusal::from).and_then(|(reply, _)| judged(reply));
+        if answer.as_ref().is_err_and(|refusal| refusal.rv == CKR_SESSION_HANDLE_INVALID) {
+            self.remove_session(session.handle);
+        }
+        answer
+    }
+
+    /// As [`Run::ask`] for what answers nothing but success.
+    ///
+    /// # Errors
+    /// As [`Run::ask`].
+    pub(crate) fn command(&self, session: &Session, op: Op) -> Result<(), Rv> {
+        expect_answer!(self.ask(session, op)?, Done)?;
+        Ok(())
+    }
+
+    fn exchange(&self, op: Op, epoch: Option<u64>) -> Result<(v1::Reply, u64), Failure> {
+        let outcome = self.link.exchange(op, epoch);
+        let now = self.link.epoch();
+        match &outcome {
+            Ok((reply, answered_in)) if *answered_in == now => self.mirror.observe(now, reply.generation),
+            _ => self.mirror.enter(now),
+        }
+        outcome
+    }
+
+    // --- sessions ----------------------------------------------------------------------------------------------------
+
+    /// Keeps a session that the daemon opened, under a handle of ours: the daemon's numbers begin anew when it restarts,
+    /// and an old handle must never mean a new session.
+    pub(crate) fn add_session(&self, slot: u64, daemon_handle: u64, epoch: u64) -> u64 {
+        let handle = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
+        let session = Arc::new(Session::new(handle, daemon_handle, slot, epoch));
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| session.epoch == epoch);
+        sessions.insert(handle, session);
+        handle
+    }
+
+    /// The session behind a handle.
+    ///
+    /// # Errors
+    /// `CKR_SESSION_HANDLE_INVALID`.
+    pub(crate) fn session(&self, handle: u64) -> Result<Arc<Session>, Rv> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(&handle).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
+    }
+
+    pub(crate) fn remove_session(&self, handle: u64) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    }
+
+    pub(crate) fn remove_sessions_of(&self, slot: u64) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).retain(|_, session| session.slot != slot);
+    }
+}
+
+/// A reply is a result, or a fault with its return value.
+fn judged(reply: v1::Reply) -> Result<Answer, Refusal> {
+    match reply.result {
+        Some(Answer::Fault(fault)) if fault.rv != 0 => {
+            let needed = if fault.rv == CKR_BUFFER_TOO_SMALL.0 { fault.needed } else { 0 };
+            Err(Refusal { rv: Rv(fault.rv), needed })
+        }
+        Some(Answer::Fault(_)) | None => Err(CKR_DEVICE_ERROR.into()),
+        Some(answer) => Ok(answer),
+    }
+}

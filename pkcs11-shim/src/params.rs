@@ -1,0 +1,170 @@
+//! Mechanism parameters: which mechanism takes which structure, and how that becomes a message. One row per family.
+//!
+//! Only shapes are judged here (PKCS#11 Current Mechanisms v3.0; ML-DSA from PKCS#11 3.2): whether a hash, a salt length or
+//! an IV suits the key is the daemon's to say.
+
+use ck::mechanism::*;
+use ck::rv::{CKR_ARGUMENTS_BAD, CKR_MECHANISM_PARAM_INVALID};
+use ck::{Mechanism, Rv};
+use hsm_proto::v1::{self, mechanism::Parameter as Wire};
+
+use crate::ffi::claim::{InBytes, InMechanism};
+use crate::ffi::parameter::Parameter;
+
+/// The longest context, label, IV or shared data that is carried.
+const MAX_INNER: u64 = 64 * 1024;
+/// The longest additional authenticated data that is carried.
+const MAX_AAD: u64 = 4 * 1024 * 1024;
+
+/// What a mechanism takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    None,
+    /// Bytes of exactly this length.
+    Iv(usize),
+    /// Nothing, or bytes of exactly this length.
+    OptionalIv(usize),
+    Pss,
+    Oaep,
+    Gcm,
+    Ecdh1,
+    /// Nothing, or CK_EDDSA_PARAMS.
+    OptionalEdDsa,
+    /// Nothing, or CK_SIGN_ADDITIONAL_CONTEXT.
+    OptionalContext,
+    MacLen,
+}
+
+/// The rows: a mechanism that is in none of them takes no parameter.
+const SHAPES: &[(Shape, &[Mechanism])] = &[
+    (
+        Shape::Pss,
+        &[
+            CKM_RSA_PKCS_PSS,
+            CKM_SHA1_RSA_PKCS_PSS,
+            CKM_SHA224_RSA_PKCS_PSS,
+            CKM_SHA256_RSA_PKCS_PSS,
+            CKM_SHA384_RSA_PKCS_PSS,
+            CKM_SHA512_RSA_PKCS_PSS,
+            CKM_SHA3_224_RSA_PKCS_PSS,
+            CKM_SHA3_256_RSA_PKCS_PSS,
+            CKM_SHA3_384_RSA_PKCS_PSS,
+            CKM_SHA3_512_RSA_PKCS_PSS,
+        ],
+    ),
+    (Shape::Oaep, &[CKM_RSA_PKCS_OAEP]),
+    (Shape::Gcm, &[CKM_AES_GCM]),
+    (Shape::Iv(16), &[CKM_AES_CBC, CKM_AES_CBC_PAD]),
+    (Shape::OptionalIv(8), &[CKM_AES_KEY_WRAP]),
+    (Shape::OptionalIv(4), &[CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP]),
+    (Shape::Ecdh1, &[CKM_ECDH1_DERIVE, CKM_ECDH1_COFACTOR_DERIVE]),
+    (Shape::OptionalEdDsa, &[CKM_EDDSA]),
+    (Shape::OptionalContext, &[CKM_ML_DSA]),
+    (
+        Shape::MacLen,
+        &[
+            CKM_SHA_1_HMAC_GENERAL,
+            CKM_SHA224_HMAC_GENERAL,
+            CKM_SHA256_HMAC_GENERAL,
+            CKM_SHA384_HMAC_GENERAL,
+            CKM_SHA512_HMAC_GENERAL,
+            CKM_AES_CMAC_GENERAL,
+        ],
+    ),
+];
+
+fn shape(mechanism: Mechanism) -> Shape {
+    SHAPES.iter().find(|(_, mechanisms)| mechanisms.contains(&mechanism)).map_or(Shape::None, |(shape, _)| *shape)
+}
+
+/// The message for a mechanism that must be there.
+///
+/// # Errors
+/// `CKR_ARGUMENTS_BAD` for NULL, `CKR_MECHANISM_PARAM_INVALID` for a parameter that has not the mechanism's shape.
+pub(crate) fn required(mechanism: &InMechanism<'_>) -> Result<v1::Mechanism, Rv> {
+    let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
+    message(number, parameter)
+}
+
+/// The message for a mechanism.
+///
+/// # Errors
+/// `CKR_MECHANISM_PARAM_INVALID` for a parameter that has not the mechanism's shape.
+pub(crate) fn message(number: u64, parameter: Parameter<'_>) -> Result<v1::Mechanism, Rv> {
+    let none = parameter.is_none();
+    let parameter = match shape(Mechanism(number)) {
+        Shape::None | Shape::OptionalIv(_) | Shape::OptionalEdDsa | Shape::OptionalContext if none => None,
+        Shape::None => return Err(CKR_MECHANISM_PARAM_INVALID),
+        Shape::Iv(len) | Shape::OptionalIv(len) => Some(Wire::Iv(iv(&parameter, len)?)),
+        Shape::Pss => Some(pss(&parameter)?),
+        Shape::Oaep => Some(oaep(&parameter)?),
+        Shape::Gcm => Some(gcm(&parameter)?),
+        Shape::Ecdh1 => Some(ecdh1(&parameter)?),
+        Shape::OptionalEdDsa => Some(eddsa(&parameter)?),
+        Shape::OptionalContext => Some(sign_context(&parameter)?),
+        Shape::MacLen => Some(Wire::MacLen(parameter.ulong()?)),
+    };
+    Ok(v1::Mechanism { r#type: number, parameter })
+}
+
+fn carried(bytes: InBytes<'_>, max: u64) -> Result<Vec<u8>, Rv> {
+    if bytes.len() > max {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    bytes.to_vec().map_err(|rv| if rv == CKR_ARGUMENTS_BAD { CKR_MECHANISM_PARAM_INVALID } else { rv })
+}
+
+fn iv(parameter: &Parameter<'_>, len: usize) -> Result<Vec<u8>, Rv> {
+    let bytes = parameter.bytes()?;
+    if bytes.len() == len { Ok(bytes.to_vec()) } else { Err(CKR_MECHANISM_PARAM_INVALID) }
+}
+
+fn pss(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.pss()?;
+    Ok(Wire::Pss(v1::RsaPss { hash: raw.hash, mgf: raw.mgf, salt_len: raw.salt_len }))
+}
+
+fn oaep(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.oaep()?;
+    let label = carried(raw.label, MAX_INNER)?;
+    Ok(Wire::Oaep(v1::RsaOaep { hash: raw.hash, mgf: raw.mgf, source: raw.source, label }))
+}
+
+fn gcm(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.gcm()?;
+    let (iv, aad) = (carried(raw.iv, MAX_INNER)?, carried(raw.aad, MAX_AAD)?);
+    if iv.is_empty() || raw.tag_bits > 128 {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    Ok(Wire::Gcm(v1::Gcm { iv, aad, tag_bits: raw.tag_bits, iv_bits: raw.iv_bits }))
+}
+
+fn ecdh1(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.ecdh1()?;
+    let (shared_data, public_data) = (carried(raw.shared, MAX_INNER)?, carried(raw.public, MAX_INNER)?);
+    Ok(Wire::Ecdh1(v1::Ecdh1 { kdf: raw.kdf, shared_data, public_data }))
+}
+
+fn eddsa(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.eddsa()?;
+    Ok(Wire::Eddsa(v1::EdDsa { prehash: raw.prehash, context: carried(raw.context, MAX_INNER)? }))
+}
+
+fn sign_context(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.sign_context()?;
+    Ok(Wire::SignContext(v1::SignContext { hedge: raw.hedge, context: carried(raw.context, MAX_INNER)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mechanism_has_two_rows() {
+        let mut seen: Vec<Mechanism> = SHAPES.iter().flat_map(|(_, mechanisms)| mechanisms.iter().copied()).collect();
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
+}
