@@ -554,7 +554,6 @@ fn independent_verifier_agrees() {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn skipped(what: &str) {
     eprintln!("SKIPPED {what}");
 }
@@ -562,7 +561,6 @@ fn skipped(what: &str) {
 /// How long one append takes: `cargo test --release -p hsm-core append_cost -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "a measurement is printed")]
 fn append_cost() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(options(&folder.path().join("audit.jsonl")), Arc::new(crate::SystemClock)).unwrap();
