@@ -8,6 +8,7 @@ use crate::ca::authority::{Authority, ISSUING, ROOT};
 use crate::ca::{CaError, Desk, ceremony, issue, serial};
 use crate::clock;
 use crate::config::{Config, SecretSource};
+use crate::device::expiry;
 use crate::est::Est;
 use crate::est::auth::Limiter;
 use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
@@ -205,6 +206,9 @@ impl Caretaker {
         let now = clock::now();
         // A failure is in the log, and tried again in the next round.
         drop(self.office.publish_due(now));
+        if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), now) {
+            tracing::error!(event = "expiry_not_checked", %fault);
+        }
         match ceremony::ensure_server(&self.desk, &self.config, &self.issuing, now) {
             Ok((key, certificate)) => {
                 let chain = vec![certificate.der, self.issuing.certificate.clone()];

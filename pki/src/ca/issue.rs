@@ -5,7 +5,7 @@
 //! have been signed but was not recorded goes on the CRL: whatever the token made under it is void.
 
 use super::authority::Authority;
-use super::profile::{self, Order};
+use super::profile::{self, Kind, Order};
 use super::{CaError, Desk, serial};
 use crate::store::change::Doubt;
 use crate::store::record::{Certificate, CertificateState, Intent};
@@ -75,6 +75,10 @@ pub(crate) fn prepare<'a>(
         spki_sha256: sha256(&order.spki.to_der()?).to_vec(),
         profile: circumstances.profile,
         label: circumstances.label,
+        warn_at: match order.kind {
+            Kind::Device => contents.not_after.saturating_sub(contents.not_after.saturating_sub(now) / 3),
+            _ => 0,
+        },
         ..Certificate::default()
     };
     let intent = Intent {

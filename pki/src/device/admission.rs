@@ -238,3 +238,134 @@ fn permitted_names(facts: &Facts<'_>) -> Result<Vec<String>, AdmissionFault> {
 fn provisioned(device: &Device, now: i64) -> Result<Device, AdmissionFault> {
     lifecycle::moved(device, Event::CertificateIssued, now).map_err(|_| AdmissionFault::Decommissioned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::est::auth::{bootstrap_requester, device_requester};
+    use crate::x509::algorithm::KeySpec;
+    use crate::x509::csr::made;
+    use crate::x509::{extension, tbs};
+    use std::str::FromStr;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn profile() -> Profile {
+        Profile { name: "device".to_owned(), validity_seconds: 1, dns_suffixes: Vec::new(), revoke_on_reenroll: false }
+    }
+
+    fn csr(subject: &str) -> VerifiedCsr {
+        VerifiedCsr::verify(&made::request(subject)).expect("verifies")
+    }
+
+    fn known(state: DeviceState) -> Device {
+        Device { id: "sensor".to_owned(), state: state.into(), certificate: vec![1; 16], ..Device::default() }
+    }
+
+    /// A stored certificate of `sensor`. Its signature is never looked at here.
+    fn held() -> Certificate {
+        let spki = csr("CN=sensor").spki().clone();
+        let contents = tbs::CertificateContents {
+            serial: vec![1; 16],
+            algorithm: KeySpec::EcP256.signature_algorithm(),
+            issuer: Name::from_str("CN=Issuer").expect("parses"),
+            not_before: NOW - 1000,
+            not_after: NOW + 1000,
+            subject: Name::from_str("CN=sensor").expect("parses"),
+            extensions: vec![extension::subject_key_identifier(&[1; 20]).expect("encodes")],
+            spki,
+        };
+        let tbs = tbs::certificate(contents).expect("encodes");
+        Certificate {
+            serial: vec![1; 16],
+            der: tbs::join(&tbs, KeySpec::EcP256.signature_algorithm(), &[0; 8]).expect("encodes"),
+            device: "sensor".to_owned(),
+            state: CertificateState::Active.into(),
+            not_after: NOW + 1000,
+            ..Certificate::default()
+        }
+    }
+
+    fn facts<'a>(requester: &'a Requester, csr: &'a VerifiedCsr, profile: &'a Profile) -> Facts<'a> {
+        Facts {
+            requester,
+            csr,
+            profile,
+            label: "",
+            device: None,
+            current: None,
+            key_use: None,
+            successor: None,
+            now: NOW,
+        }
+    }
+
+    #[test]
+    fn a_new_device_is_admitted_as_provisioned() {
+        let (requester, csr, profile) = (bootstrap_requester(""), csr("CN=sensor,O=Else"), profile());
+        let Ok(Admission::Issue(grant)) = enrol(&facts(&requester, &csr, &profile)) else { panic!("refused") };
+        assert_eq!(grant.device.state(), DeviceState::FullyProvisioned);
+        assert_eq!((grant.device.id.as_str(), grant.device.created_at), ("sensor", NOW));
+        assert_eq!(grant.subject.to_string(), "CN=sensor");
+        assert!(grant.replaces.is_empty());
+    }
+
+    #[test]
+    fn a_known_device_needs_a_credential_of_its_own_and_a_decommissioned_one_gets_nothing() {
+        use DeviceState::{Decommissioned, FullyProvisioned, PendingProvisioning, RequiresAction, WithWarnings};
+        let (csr, profile) = (csr("CN=sensor"), profile());
+        let rows = [
+            (PendingProvisioning, "", Ok(())),
+            (FullyProvisioned, "", Err(AdmissionFault::AlreadyEnrolled)),
+            (WithWarnings, "", Err(AdmissionFault::AlreadyEnrolled)),
+            (RequiresAction, "", Err(AdmissionFault::AlreadyEnrolled)),
+            (Decommissioned, "", Err(AdmissionFault::AlreadyEnrolled)),
+            (FullyProvisioned, "sensor", Ok(())),
+            (RequiresAction, "sensor", Ok(())),
+            (Decommissioned, "sensor", Err(AdmissionFault::Decommissioned)),
+            (FullyProvisioned, "other", Err(AdmissionFault::OtherDevice)),
+        ];
+        for (state, bound, expected) in rows {
+            let (requester, device) = (bootstrap_requester(bound), known(state));
+            let facts = Facts { device: Some(&device), ..facts(&requester, &csr, &profile) };
+            assert_eq!(enrol(&facts).map(drop), expected, "{state:?} {bound}");
+        }
+    }
+
+    #[test]
+    fn a_held_certificate_is_judged_row_by_row() {
+        type Change = fn(&mut Certificate);
+        let (csr, profile, device) = (csr("CN=sensor"), profile(), known(DeviceState::FullyProvisioned));
+        let rows: &[(Change, Option<AdmissionFault>)] = &[
+            (|_| {}, None),
+            (|held| held.not_after = NOW, Some(AdmissionFault::Expired)),
+            (|held| held.set_state(CertificateState::Revoked), Some(AdmissionFault::Revoked)),
+            (|held| held.set_state(CertificateState::Abandoned), Some(AdmissionFault::Revoked)),
+            (|held| held.set_state(CertificateState::Superseded), Some(AdmissionFault::Superseded)),
+            (|held| held.label = "line-1".to_owned(), Some(AdmissionFault::OtherLabel)),
+            (|held| held.serial = vec![9; 16], Some(AdmissionFault::Superseded)),
+        ];
+        for (index, (change, expected)) in rows.iter().enumerate() {
+            let mut certificate = held();
+            change(&mut certificate);
+            let requester = device_requester(certificate);
+            let facts = Facts { device: Some(&device), ..facts(&requester, &csr, &profile) };
+            assert_eq!(reenrol(&facts).err(), *expected, "row {index}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_somebody_else_or_a_compromised_one_is_refused() {
+        let (requester, csr, profile) = (bootstrap_requester(""), csr("CN=sensor"), profile());
+        for (owner, compromised, expected) in [
+            ("sensor", false, None),
+            ("other", false, Some(AdmissionFault::KeyReused)),
+            ("", false, Some(AdmissionFault::KeyReused)),
+            ("sensor", true, Some(AdmissionFault::KeyCompromised)),
+        ] {
+            let key_use = KeyUse { device: owner.to_owned(), compromised, ..KeyUse::default() };
+            let facts = Facts { key_use: Some(&key_use), ..facts(&requester, &csr, &profile) };
+            assert_eq!(enrol(&facts).err(), expected, "{owner}");
+        }
+    }
+}

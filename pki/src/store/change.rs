@@ -1,6 +1,6 @@
 //! The business events: the only ways the memory of the PKI changes.
 
-use super::record::{Authority, Certificate, Credential, Crl, Device, Intent, KeyPlan};
+use super::record::{Authority, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan};
 
 /// What becomes of the certificate that a new one replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,13 @@ pub(crate) enum Change {
         /// How many revocations it answers for (the value of `pending` it was made with).
         answers: u64,
     },
+    /// What was due has happened. It leaves the queue.
+    DuePassed {
+        /// What.
+        due: Due,
+        /// Its device as it is from now on, when it moves; `revision` as read.
+        device: Option<Device>,
+    },
     /// A bootstrap credential exists.
     CredentialCreated(Credential),
 }
@@ -101,6 +108,7 @@ impl Change {
             Self::Revoked { .. } => "revoked",
             Self::CrlNumbered { .. } => "crl_numbered",
             Self::CrlPublished { .. } => "crl_published",
+            Self::DuePassed { .. } => "due_passed",
             Self::CredentialCreated(_) => "credential_created",
         }
     }

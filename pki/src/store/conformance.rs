@@ -2,7 +2,9 @@
 
 use super::change::Doubt;
 use super::query::Span;
-use super::record::{Authority, Certificate, CertificateState, Credential, Crl, Device, DeviceState, Intent, KeyPlan};
+use super::record::{
+    Authority, Certificate, CertificateState, Credential, Crl, Device, DeviceState, DueEvent, Intent, KeyPlan,
+};
 use super::redb::RedbStore;
 use super::{Change, Conflict, Query, Record, Store, StoreError, Supersession};
 
@@ -258,6 +260,30 @@ fn an_authority_and_its_key_plan_are_made_once() {
         store.commit(created.clone()).expect("created");
         refused(store.commit(created), Conflict::Exists);
         assert_eq!(store.authority("root").expect("answer"), Some(authority));
+    });
+}
+
+#[test]
+fn what_is_due_comes_once_in_the_order_of_time() {
+    on_each(|store| {
+        for (serial, warn_at) in [(1, 700), (2, 600)] {
+            store.commit(Change::Intend(intent(serial, &format!("device-{serial}")))).expect("intent");
+            let mut change = enrolled(serial, &format!("device-{serial}"), 0);
+            if let Change::Enrolled { certificate, .. } = &mut change {
+                certificate.warn_at = warn_at;
+            }
+            store.commit(change).expect("enrolled");
+        }
+        let due = |now| store.find(Query::Due { now }).expect("answer").all(Record::due);
+        assert!(due(599).is_empty());
+        let both: Vec<_> = due(700).into_iter().map(|due| (due.at, due.event(), due.serial[0])).collect();
+        assert_eq!(both, [(600, DueEvent::ExpiryNear, 2), (700, DueEvent::ExpiryNear, 1)]);
+        let first = due(600).remove(0);
+        let passed = Change::DuePassed { due: first, device: None };
+        store.commit(passed.clone()).expect("passed");
+        refused(store.commit(passed), Conflict::Missing);
+        assert_eq!(due(700).len(), 1);
+        assert_eq!(due(1000).last().map(|due| due.event()), Some(DueEvent::Expired));
     });
 }
 

@@ -1,6 +1,6 @@
 //! The questions and their answers, a page at a time.
 
-use super::record::{Authority, Certificate, Credential, Crl, Device, Intent, KeyPlan, KeyUse, Revocation};
+use super::record::{Authority, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan, KeyUse, Revocation};
 
 /// Most records on one page.
 pub(crate) const MAX_PAGE: usize = 1000;
@@ -73,6 +73,11 @@ pub(crate) enum Query {
         /// Which page.
         span: Span,
     },
+    /// The earliest of what is due by now.
+    Due {
+        /// Now, seconds since 1970.
+        now: i64,
+    },
     /// The CRL of an authority.
     Crl {
         /// The authority.
@@ -105,6 +110,8 @@ pub(crate) enum Record {
     Intent(Intent),
     /// A revocation.
     Revocation(Revocation),
+    /// Something due.
+    Due(Due),
     /// A CRL.
     Crl(Crl),
     /// A credential.
@@ -137,6 +144,7 @@ kinds! {
     key_plan => KeyPlan(KeyPlan),
     intent => Intent(Intent),
     revocation => Revocation(Revocation),
+    due => Due(Due),
     crl => Crl(Crl),
     credential => Credential(Credential),
     key_use => KeyUse(KeyUse),

@@ -81,6 +81,33 @@ pub(crate) struct Certificate {
     /// EST label it was enrolled under.
     #[prost(string, tag = "16")]
     pub(crate) label: String,
+    /// From when on its device is warned about, 0 when it belongs to none.
+    #[prost(int64, tag = "17")]
+    pub(crate) warn_at: i64,
+}
+
+/// What comes due for a certificate of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum DueEvent {
+    /// It expires soon.
+    ExpiryNear = 0,
+    /// It has expired.
+    Expired = 1,
+}
+
+/// An entry of the queue that is ordered by time.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Due {
+    /// When.
+    #[prost(int64, tag = "1")]
+    pub(crate) at: i64,
+    /// What.
+    #[prost(enumeration = "DueEvent", tag = "2")]
+    pub(crate) event: i32,
+    /// Serial number of the certificate.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) serial: Vec<u8>,
 }
 
 /// An issuance that has begun: durable before anything is signed.

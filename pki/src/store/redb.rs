@@ -18,13 +18,15 @@
 //! | `revocations` | authority, 0, serial | Revocation |
 //! | `devices` | identity | Device |
 //! | `authorities`, `key_plans`, `crls`, `credentials` | name | their record |
+//! | `queue` | time, event (1 byte), serial | Due |
 //! | `house` | role | serial |
 //! | `key_uses` | SHA-256 of the key | KeyUse |
 //! | `journal` | sequence | name of the event, a space, hex of the serial number or the name concerned |
 
 use super::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
 use super::record::{
-    Authority, Certificate, CertificateState, Credential, Crl, Device, Intent, KeyPlan, KeyUse, Revocation,
+    Authority, Certificate, CertificateState, Credential, Crl, Device, Due, DueEvent, Intent, KeyPlan, KeyUse,
+    Revocation,
 };
 use super::{Change, Conflict, Store, StoreError, Supersession};
 use crate::store::change::Doubt;
@@ -59,7 +61,9 @@ const CREDENTIALS: Table = Table::new("credentials");
 const KEY_USES: Table = Table::new("key_uses");
 const JOURNAL: Table = Table::new("journal");
 const HOUSE: Table = Table::new("house");
-const ALL: [Table; 15] = [
+const QUEUE: Table = Table::new("queue");
+const ALL: [Table; 16] = [
+    QUEUE,
     HOUSE,
     META,
     CERTIFICATES,
@@ -173,7 +177,8 @@ fn hold_the_pen(database: &Database, waiting: &Receiver<Job>) {
 /// Applies changes in one durable transaction. A change that does not fit is answered; any other fault undoes all.
 fn write<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<Vec<Answer>, StoreError> {
     let mut transaction = database.begin_write().map_err(backend)?;
-    transaction.set_two_phase_commit(true);
+    // Opening after a crash must not walk the whole file: the allocator state is saved with each commit.
+    transaction.set_quick_repair(true);
     let mut answers = Vec::new();
     for change in changes {
         match apply(&transaction, change) {
@@ -285,6 +290,16 @@ fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), StoreErr
             crl.last_number = *number;
             save(transaction, CRLS, authority.as_bytes(), &crl)?;
         }
+        Change::DuePassed { due, device } => {
+            if raw(transaction, QUEUE, &queue_key(due))?.is_none() {
+                return Err(Conflict::Missing.into());
+            }
+            if let Some(device) = device {
+                fresh(transaction, device)?;
+                save_device(transaction, device)?;
+            }
+            remove(transaction, QUEUE, &queue_key(due))?;
+        }
         Change::CrlPublished { crl, answers } => crl_published(transaction, crl, *answers)?,
     }
     journal(transaction, change)
@@ -356,11 +371,24 @@ fn close_intent(transaction: &WriteTransaction, intent: &Intent) -> Result<(), S
     remove(transaction, INTENTS, &intent.serial)
 }
 
+/// Time first: the queue is read from its front.
+fn queue_key(due: &Due) -> Vec<u8> {
+    let time = u64::try_from(due.at).unwrap_or(0).to_be_bytes();
+    let event = u8::try_from(due.event).unwrap_or(u8::MAX);
+    [&time[..], &[event], &due.serial].concat()
+}
+
 fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) -> Result<(), StoreError> {
     let sequence = next_sequence(transaction)?;
     put(transaction, ISSUED, &sequence, &certificate.serial)?;
     if !certificate.device.is_empty() {
         put(transaction, ISSUED_TO, &joined(&certificate.device, &sequence), &certificate.serial)?;
+    }
+    if certificate.warn_at != 0 {
+        for (at, event) in [(certificate.warn_at, DueEvent::ExpiryNear), (certificate.not_after, DueEvent::Expired)] {
+            let due = Due { at, event: event.into(), serial: certificate.serial.clone() };
+            save(transaction, QUEUE, &queue_key(&due), &due)?;
+        }
     }
     if !certificate.spki_sha256.is_empty() {
         let use_of_key = KeyUse {
@@ -524,6 +552,7 @@ fn journal(transaction: &WriteTransaction, change: &Change) -> Result<(), StoreE
         Change::Abandoned { serial, .. } | Change::Revoked { serial, .. } => crate::x509::hex(serial),
         Change::CrlNumbered { authority, number } => format!("{authority}:{number}"),
         Change::CrlPublished { crl, .. } => format!("{}:{}", crl.authority, crl.number),
+        Change::DuePassed { due, .. } => crate::x509::hex(&due.serial),
         Change::CredentialCreated(credential) => credential.name.clone(),
     };
     let sequence = next_sequence(transaction)?;
@@ -561,6 +590,12 @@ impl Store for RedbStore {
                 }
             }
             Query::Devices(span) => read(DEVICES)?.many::<Device>(&[], &span, Record::Device),
+            Query::Due { now } => {
+                let mut page = read(QUEUE)?.many::<Due>(&[], &Span::first(MAX_PAGE), Record::Due)?;
+                page.records.retain(|record| matches!(record, Record::Due(due) if due.at <= now));
+                page.next = None;
+                Ok(page)
+            }
             Query::Intents => read(INTENTS)?.many::<Intent>(&[], &Span::first(MAX_PAGE), Record::Intent),
             Query::Revocations { authority, span } => {
                 read(REVOCATIONS)?.many::<Revocation>(&joined(&authority, &[]), &span, Record::Revocation)

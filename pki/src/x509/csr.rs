@@ -214,9 +214,84 @@ fn challenge_password(info: &CertReqInfo) -> Result<Option<String>, CsrFault> {
     std::str::from_utf8(value.value()).map(|text| Some(text.to_owned())).map_err(|_| malformed())
 }
 
+/// Requests for the tests of this and other rooms.
+#[cfg(test)]
+pub(crate) mod made {
+    use crate::x509::algorithm::{KeySpec, ec_spki, oid};
+    use crate::x509::tbs::join;
+    use der::Encode;
+    use der::asn1::SetOfVec;
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use spki::SubjectPublicKeyInfoOwned;
+    use std::str::FromStr;
+    use x509_cert::name::Name;
+    use x509_cert::request::{CertReqInfo, Version};
+
+    /// DER of the part of a request that is signed.
+    pub(crate) fn to_be_signed(subject: &str, spki: SubjectPublicKeyInfoOwned) -> Vec<u8> {
+        let subject = Name::from_str(subject).expect("parses");
+        let info = CertReqInfo { version: Version::V1, subject, public_key: spki, attributes: SetOfVec::default() };
+        info.to_der().expect("encodes")
+    }
+
+    /// DER of a request with a fresh P-256 key.
+    pub(crate) fn request(subject: &str) -> Vec<u8> {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).expect("key");
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).expect("key");
+        let tbs = to_be_signed(subject, ec_spki(oid::P256, key.public_key().as_ref()).expect("encodes"));
+        let signature = key.sign(&random, &tbs).expect("signs");
+        join(&tbs, KeySpec::EcP256.signature_algorithm(), signature.as_ref()).expect("encodes")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::x509::algorithm::{KeySpec, ml_dsa_65_spki};
+    use crate::x509::tbs::join;
+    use ml_dsa::{MlDsa65, Signer, SigningKey};
+
+    #[test]
+    fn every_byte_of_a_request_is_protected() {
+        let good = made::request("CN=sensor");
+        assert!(VerifiedCsr::verify(&good).is_ok());
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 1;
+            assert!(VerifiedCsr::verify(&bad).is_err(), "byte {index}");
+        }
+        for len in 0..good.len() {
+            assert!(VerifiedCsr::verify(&good[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn possession_of_an_ml_dsa_key_is_proved() {
+        let key = SigningKey::<MlDsa65>::from_seed(&[7; 32].into());
+        let public = key.expanded_key().verifying_key().encode();
+        let tbs = made::to_be_signed("CN=sensor", ml_dsa_65_spki(public.as_slice()).expect("encodes"));
+        let signature = key.sign(&tbs).encode();
+        let request =
+            |signature: &[u8]| join(&tbs, KeySpec::MlDsa65.signature_algorithm(), signature).expect("encodes");
+        assert!(VerifiedCsr::verify(&request(signature.as_slice())).is_ok());
+        let mut forged = signature.to_vec();
+        forged[100] ^= 1;
+        assert!(matches!(VerifiedCsr::verify(&request(&forged)), Err(CsrFault::FalseSignature)));
+        assert!(matches!(VerifiedCsr::verify(&request(&forged[1..])), Err(CsrFault::FalseSignature)));
+    }
+
+    #[test]
+    fn a_signature_algorithm_that_does_not_fit_the_key_is_named() {
+        let good = made::request("CN=sensor");
+        // ecdsa-with-SHA256 becomes ecdsa-with-SHA512, which no row has for P-256.
+        let oid = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
+        let at = good.windows(8).position(|window| window == oid).expect("algorithm");
+        let mut other = good;
+        other[at + 7] = 4;
+        assert!(matches!(VerifiedCsr::verify(&other), Err(CsrFault::Algorithm(_))));
+    }
 
     #[test]
     fn host_names_are_judged() {

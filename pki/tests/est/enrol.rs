@@ -150,7 +150,7 @@ fn a_channel_binding_is_verified() {
             data_encoding::BASE64.encode(&value)
         );
         std::fs::write(world.path("bound.cnf"), config).expect("writes");
-        world.request("bound", "/CN=bound", &["-config", "bound.cnf"]);
+        world.request("bound", "", &["-config", "bound.cnf"]);
         let body = world.text("bound.b64");
         let user = data_encoding::BASE64.encode(format!("{}:{}", credential.name, credential.secret).as_bytes());
         let request = format!(

@@ -53,7 +53,7 @@ fn wrong_methods_types_and_paths_are_refused() {
         ("cacerts", &["-X", "POST", "-d", "x"], 405, "method"),
         ("fullcmc", &[], 404, "not_found"),
         ("serverkeygen", &["-X", "POST"], 404, "not_found"),
-        ("../cacerts", &["--path-as-is"], 404, "not_found"),
+        ("../cacerts", &["--path-as-is"], 404, "unknown_label"),
         ("cacerts/", &[], 404, "not_found"),
     ];
     for (operation, arguments, status, reason) in rows {
@@ -183,7 +183,7 @@ fn a_binding_that_cannot_be_checked_is_refused() {
     let Some(world) = World::new("a_binding_that_cannot_be_checked_is_refused", &Choice::default()) else { return };
     let config = "[req]\nprompt=no\ndistinguished_name=dn\nattributes=a\n[dn]\nCN=x\n[a]\nchallengePassword=secret\n";
     std::fs::write(world.path("bound.cnf"), config).expect("writes");
-    world.request("sensor", "/CN=sensor", &["-config", "bound.cnf"]);
+    world.request("sensor", "", &["-config", "bound.cnf"]);
     let credential = world.credential(&[]);
     let user = format!("{}:{}", credential.name, credential.secret);
     for version in ["1.2", "1.3"] {

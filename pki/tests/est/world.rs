@@ -247,10 +247,13 @@ impl World {
         self.request_for_key(name, subject, more);
     }
 
-    /// Makes `NAME.b64`, a request with the key in `NAME.key`.
+    /// Makes `NAME.b64`, a request with the key in `NAME.key`. An empty subject leaves it to a `-config` in `more`.
     pub(crate) fn request_for_key(&self, name: &str, subject: &str, more: &[&str]) {
         let (key, der, b64) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.b64"));
-        let mut arguments = vec!["req", "-new", "-key", &key, "-subj", subject, "-outform", "DER", "-out", &der];
+        let mut arguments = vec!["req", "-new", "-key", &key, "-outform", "DER", "-out", &der];
+        if !subject.is_empty() {
+            arguments.extend(["-subj", subject]);
+        }
         arguments.extend(more);
         self.openssl(&arguments);
         self.openssl(&["base64", "-in", &der, "-out", &b64]);
