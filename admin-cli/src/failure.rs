@@ -64,7 +64,10 @@ impl From<tonic::Status> for Failure {
         }
         let fault = Fault::from_status(&status, ck::rv::CKR_GENERAL_ERROR);
         let rv = Rv(fault.rv);
-        let sentence = if fault.detail.is_empty() { rv.sentence().to_owned() } else { fault.detail };
+        let sentence = match fault.detail.as_str() {
+            "" => rv.sentence().to_owned(),
+            detail => format!("{}: {detail}", rv.sentence()),
+        };
         Failure { kind: Kind::Refused, sentence, rv: Some(rv) }
     }
 }
@@ -82,9 +85,10 @@ mod tests {
 
     #[test]
     fn daemons_sentence_and_return_value_arrive() {
-        let status = tonic::Status::from(Fault::new(ck::rv::CKR_PIN_LOCKED, "locked since noon"));
+        let status = tonic::Status::from(Fault::new(ck::rv::CKR_PIN_INCORRECT, "9 attempts are left"));
         let failure = Failure::from(status);
-        assert_eq!((failure.sentence(), failure.rv()), ("locked since noon", Some(ck::rv::CKR_PIN_LOCKED)));
+        assert!(failure.sentence().ends_with(": 9 attempts are left"), "{}", failure.sentence());
+        assert_eq!(failure.rv(), Some(ck::rv::CKR_PIN_INCORRECT));
         let silent = Failure::from(tonic::Status::from(Fault::new(ck::rv::CKR_PIN_LOCKED, "")));
         assert_eq!(silent.sentence(), ck::rv::CKR_PIN_LOCKED.sentence());
     }
