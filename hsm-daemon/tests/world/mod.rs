@@ -17,7 +17,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 pub struct World {
     /// Where everything lies.
     pub folder: tempfile::TempDir,
-    child: Option<Child>,
+    /// The daemon while it runs.
+    pub child: Option<Child>,
 }
 
 impl World {
