@@ -210,7 +210,9 @@ module_test! {
         session.update_attributes(key, &[Attribute::Label("after".into()), Attribute::Id(vec![1, 2])]).expect("set");
         assert_eq!(attribute(&session, key, AttributeType::Label), Attribute::Label("after".into()));
         for fixed in [Attribute::Class(ObjectClass::DATA), Attribute::KeyType(KeyType::EC), Attribute::Local(true)] {
-            let rv = refused(session.update_attributes(key, std::slice::from_ref(&fixed)));
+            let set = session.update_attributes(key, std::slice::from_ref(&fixed));
+            assert!(set.is_err(), "{fixed:?} was set");
+            let rv = refused(set);
             assert!(matches!(rv, RvError::AttributeReadOnly | RvError::TemplateInconsistent), "{fixed:?}: {rv:?}");
         }
         // All or nothing: the first attribute of a refused template does not stay.

@@ -210,9 +210,11 @@ module_test! {
         let (handle, key) = (session.handle(), private.handle());
         assert_eq!(raw.sign_init(handle, CKM_ECDSA_SHA256, key), CKR_OK);
         assert_eq!(raw.sign_update(handle, b"part"), CKR_OK);
-        // C_Sign cannot finish what C_SignUpdate began.
-        assert_eq!(raw.sign(handle, b"x", Room::Bytes(64)).rv, CKR_OPERATION_ACTIVE);
+        // C_Sign cannot finish what C_SignUpdate began; the standard leaves open which of the two says so.
+        let mixed = raw.sign(handle, b"x", Room::Bytes(64)).rv;
+        assert!([CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED].contains(&mixed), "{mixed:#x}");
         let query = raw.sign_final(handle, Room::Query);
+        assert!([CKR_OK, CKR_OPERATION_NOT_INITIALIZED].contains(&query.rv), "{query:?}");
         if query.rv == CKR_OK {
             assert_eq!(query.len, 64);
             assert_eq!(raw.sign_final(handle, Room::Bytes(10)).rv, CKR_BUFFER_TOO_SMALL);

@@ -79,6 +79,9 @@ impl Daemon {
         let child = Command::new(binary("craton-hsm-daemon"))
             .arg("--config")
             .arg(config)
+            // A daemon is not started with the PINs of its users in its environment.
+            .env_remove("PIN")
+            .env_remove("SO_PIN")
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
