@@ -231,18 +231,28 @@ impl Journal {
     }
 
     /// Writes the record of the store transaction that made `generation`, from [`Entry::encode`]'s bytes. A generation
-    /// that has its record already is not written twice.
+    /// that has its record already is not written twice. An empty body is a change whose category is not kept.
     ///
     /// # Errors
     ///
     /// [`Kind::Device`] when the record cannot be written or the bytes are not an encoded entry.
     pub fn append_change(&self, generation: u64, body: &[u8]) -> Result<Receipt> {
+        if body.is_empty() {
+            return Ok(Receipt { seq: None });
+        }
         let known = self.shared.pen.lock().changes.get(&generation).copied();
         let seq = match known {
             Some(seq) => seq,
             None => self.shared.write(&Draft::from_bytes(body)?, generation, Change::Made)?,
         };
         Ok(Receipt { seq: Some(seq) })
+    }
+
+    /// Forgets the generations that the journal names: for a store in memory, whose generations begin anew with each run.
+    pub fn forget_generations(&self) {
+        let mut pen = self.shared.pen.lock();
+        pen.changes.clear();
+        pen.last_generation = 0;
     }
 
     /// Whether records of this category are kept.

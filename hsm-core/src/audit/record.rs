@@ -439,7 +439,9 @@ impl Text {
         if facts.is_empty() {
             return;
         }
-        let sorted: BTreeMap<&str, &Fact> = facts.iter().map(|(name, fact)| (*name, fact)).collect();
+        let mut sorted: Vec<&(&str, Fact)> = facts.iter().collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        sorted.dedup_by_key(|(name, _)| *name);
         self.key("detail");
         self.raw("{");
         for (name, fact) in sorted {
@@ -550,16 +552,10 @@ impl Record {
     ///
     /// A sentence that says what is wrong with the line.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let version: Version =
-            serde_json::from_slice(line).map_err(|error| format!("not a journal record ({error})"))?;
-        if version.v != VERSION {
-            return Err(format!(
-                "record version {} is unknown to this program, which reads version {VERSION}: use a newer one",
-                version.v
-            ));
-        }
-        let record: Record =
-            serde_json::from_slice(line).map_err(|error| format!("not a version {VERSION} record ({error})"))?;
+        let record = match serde_json::from_slice::<Record>(line) {
+            Ok(record) if record.v == VERSION => record,
+            parsed => return Err(foreign(line, parsed.err())),
+        };
         let canonical = serde_json::to_vec(&record).map_err(|error| format!("not a journal record ({error})"))?;
         if canonical != line {
             return Err("the bytes are not in canonical form: the line was edited".to_owned());
@@ -572,6 +568,18 @@ impl Record {
             return Err("the check sum does not match: the line is damaged or was edited".to_owned());
         }
         Ok(record)
+    }
+}
+
+/// Why a line is no record of this version.
+fn foreign(line: &[u8], error: Option<serde_json::Error>) -> String {
+    match (serde_json::from_slice::<Version>(line), error) {
+        (Ok(Version { v }), _) if v != VERSION => {
+            format!("record version {v} is unknown to this program, which reads version {VERSION}: use a newer one")
+        }
+        (Ok(_), Some(error)) => format!("not a version {VERSION} record ({error})"),
+        (_, Some(error)) => format!("not a journal record ({error})"),
+        (_, None) => "not a journal record".to_owned(),
     }
 }
 
