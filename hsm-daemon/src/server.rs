@@ -42,7 +42,7 @@ use crate::identify;
 use crate::lifecycle::{Guests, Permit};
 use crate::service::{AdminService, SelfTest, TokenService, Visitor};
 use crate::socket::{NoListener, SocketFile, listen_locally};
-use crate::tls::Tls;
+use crate::tls::{Tls, Watched};
 
 /// A client must have shown what it speaks, and finished a handshake, within this time.
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
@@ -380,6 +380,7 @@ async fn shake_hands(
 struct Line {
     stream: Box<dyn Duplex>,
     visitor: Visitor,
+    _watched: Option<Watched>,
     _permit: Permit,
 }
 
@@ -395,27 +396,29 @@ impl Line {
             .and_then(|()| tokio::net::UnixStream::from_std(arrival.stream))
             .inspect_err(|error| tracing::warn!(%error, "a local connection could not be served"))
             .ok()?;
-        Some(Ok(Line { stream: Box::new(stream), visitor: arrival.visitor, _permit: arrival.permit }))
+        Some(Ok(Line { stream: Box::new(stream), visitor: arrival.visitor, _watched: None, _permit: arrival.permit }))
     }
 
     async fn remote(arrival: RemoteArrival, tls: Option<&Tls>) -> io::Result<Line> {
         arrival.stream.set_nonblocking(true)?;
         arrival.stream.set_nodelay(true)?;
-        let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
-        let (stream, peer): (Box<dyn Duplex>, Peer) = match tls {
-            None => (Box::new(stream), identify::anonymous()),
-            Some(tls) => {
-                let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
-                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let peer = match shown {
-                    Some(certificate) => identify::certificate(certificate).map_err(io::Error::other)?,
-                    // The verifier demands a certificate unless the configuration lets anonymous clients in.
-                    None => identify::anonymous(),
-                };
-                (Box::new(stream), peer)
-            }
+        let Some(tls) = tls else {
+            let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
+            let visitor = Visitor::new(identify::anonymous());
+            return Ok(Line { stream: Box::new(stream), visitor, _watched: None, _permit: arrival.permit });
         };
-        Ok(Line { stream, visitor: Visitor::new(peer), _permit: arrival.permit })
+        let socket = arrival.stream.try_clone()?;
+        let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
+        let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
+        let (peer, watched) = match stream.get_ref().1.peer_certificates() {
+            Some(chain @ [leaf, ..]) => {
+                (identify::certificate(leaf).map_err(io::Error::other)?, Some(tls.watch(chain, socket)))
+            }
+            // The verifier demands a certificate unless the configuration lets anonymous clients in.
+            _ => (identify::anonymous(), None),
+        };
+        let visitor = Visitor::new(peer);
+        Ok(Line { stream: Box::new(stream), visitor, _watched: watched, _permit: arrival.permit })
     }
 }
 

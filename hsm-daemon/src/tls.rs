@@ -1,19 +1,26 @@
 //! The TLS side of the TCP listener: TLS 1.3 only, client certificates verified against one CA file and one CRL file,
 //! all files read again from time to time and on SIGHUP.
 //!
-//! No session is resumed: every connection shows its certificate again and is checked against the current CRL.
+//! No session is resumed: every connection shows its certificate again and is checked against the current CRL. When the
+//! files have been read again, the connections that are open are judged again too, and closed if they would not be
+//! accepted any more.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 
 use crate::config::TlsFiles;
 
@@ -22,10 +29,41 @@ use crate::config::TlsFiles;
 #[error("{0}")]
 pub(crate) struct Unusable(String);
 
-/// The current TLS configuration.
+/// What the files say.
+struct Content {
+    config: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// The current TLS configuration, and the connections that came in by it.
 pub(crate) struct Tls {
     files: TlsFiles,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Content>,
+    open: Arc<Mutex<OpenLines>>,
+}
+
+#[derive(Default)]
+struct OpenLines {
+    last_name: u64,
+    lines: HashMap<u64, OpenLine>,
+}
+
+struct OpenLine {
+    chain: Vec<CertificateDer<'static>>,
+    /// A second handle of the connection's socket, to shut it down from outside.
+    socket: TcpStream,
+}
+
+/// Belongs to one connection; dropped with it.
+pub(crate) struct Watched {
+    open: Arc<Mutex<OpenLines>>,
+    name: u64,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.open.lock().lines.remove(&self.name);
+    }
 }
 
 impl Tls {
@@ -35,17 +73,27 @@ impl Tls {
     /// [`Unusable`]: the daemon does not start.
     pub(crate) fn open(files: TlsFiles) -> Result<Arc<Self>, Unusable> {
         let current = RwLock::new(build(&files)?);
-        Ok(Arc::new(Tls { files, current }))
+        Ok(Arc::new(Tls { files, current, open: Arc::default() }))
     }
 
     /// How often the files are read again.
-    pub(crate) fn refresh(&self) -> std::time::Duration {
+    pub(crate) fn refresh(&self) -> Duration {
         self.files.refresh
     }
 
     /// What the next handshake uses.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read())
+        Arc::clone(&self.current.read().config)
+    }
+
+    /// Closes the connection when its client's certificate is no longer accepted.
+    pub(crate) fn watch(&self, chain: &[CertificateDer<'_>], socket: TcpStream) -> Watched {
+        let chain = chain.iter().cloned().map(CertificateDer::into_owned).collect();
+        let mut open = self.open.lock();
+        open.last_name += 1;
+        let name = open.last_name;
+        open.lines.insert(name, OpenLine { chain, socket });
+        Watched { open: Arc::clone(&self.open), name }
     }
 
     /// Reads the files again; if one is unusable the old ones stay in use and the log says why.
@@ -57,28 +105,32 @@ impl Tls {
             }
             Err(why) => tracing::error!(%why, "the TLS files cannot be used, the previous ones stay in use"),
         }
+        self.judge_open_lines();
+    }
+
+    /// Also when the files are as they were: a certificate expires by itself.
+    fn judge_open_lines(&self) {
+        let Some(verifier) = self.current.read().verifier.clone() else { return };
+        for line in self.open.lock().lines.values() {
+            let Some((leaf, intermediates)) = line.chain.split_first() else { continue };
+            if let Err(why) = verifier.verify_client_cert(leaf, intermediates, UnixTime::now()) {
+                tracing::warn!(%why, "a client's certificate is no longer accepted: its connection is closed");
+                // A connection that is gone already needs no closing.
+                line.socket.shutdown(Shutdown::Both).unwrap_or_default();
+            }
+        }
     }
 }
 
-fn build(files: &TlsFiles) -> Result<Arc<ServerConfig>, Unusable> {
+fn build(files: &TlsFiles) -> Result<Content, Unusable> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let verifier = client_verifier(files, &provider)?;
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Unusable(format!("TLS 1.3 is not available: {e}")))?;
-    let builder = match &files.client_ca {
+    let builder = match &verifier {
         None => builder.with_no_client_auth(),
-        Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(ca)? {
-                roots.add(certificate).map_err(|e| unusable(ca, e))?;
-            }
-            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            if let Some(crl) = &files.client_crl {
-                // An expired list says nothing about today: its clients are refused.
-                verifier = verifier.with_crls(revocation_lists(crl)?).enforce_revocation_expiration();
-            }
-            builder.with_client_cert_verifier(verifier.build().map_err(|e| unusable(ca, e))?)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let mut config = builder
         .with_single_cert(certificates(&files.certificate)?, private_key(&files.key)?)
@@ -86,7 +138,24 @@ fn build(files: &TlsFiles) -> Result<Arc<ServerConfig>, Unusable> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(Content { config: Arc::new(config), verifier })
+}
+
+fn client_verifier(
+    files: &TlsFiles,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, Unusable> {
+    let Some(ca) = &files.client_ca else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|e| unusable(ca, e))?;
+    }
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if let Some(crl) = &files.client_crl {
+        // An expired list says nothing about today: its clients are refused.
+        verifier = verifier.with_crls(revocation_lists(crl)?).enforce_revocation_expiration();
+    }
+    verifier.build().map(Some).map_err(|e| unusable(ca, e))
 }
 
 fn unusable(path: &Path, why: impl core::fmt::Display) -> Unusable {

@@ -222,6 +222,15 @@ async fn health_over_tls(
     client: Option<&str>,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Result<i32, String> {
+    health(tls_channel(folder, port, client, versions).await?, "").await.map_err(|e| e.to_string())
+}
+
+async fn tls_channel(
+    folder: &Path,
+    port: u16,
+    client: Option<&str>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<Channel, String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -248,7 +257,32 @@ async fn health_over_tls(
         }
     };
     let channel = Endpoint::from_static("http://localhost").connect_with_connector(tower::service_fn(connect)).await;
-    health(channel.map_err(|e| e.to_string())?, "").await.map_err(|e| e.to_string())
+    channel.map_err(|e| e.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_client_loses_its_open_connection_when_the_list_is_read_again() {
+    let port = free_port();
+    let mut world = World::new(&format!(
+        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
+         tls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\""
+    ));
+    let name = "a_revoked_client_loses_its_open_connection_when_the_list_is_read_again";
+    let Some(()) = make_certificates(world.folder.path(), name) else { return };
+    world.start();
+    let folder = world.folder.path();
+    let open = tls_channel(folder, port, Some("right"), &[&rustls::version::TLS13]).await.unwrap();
+    assert_eq!(health(open.clone(), "").await.unwrap(), 1);
+    let revoke = "openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke right.pem && \
+                  openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem";
+    assert!(Command::new("bash").args(["-c", revoke]).current_dir(folder).output().unwrap().status.success());
+    let pid = world.child.as_ref().unwrap().id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while health(open.clone(), "").await.is_ok() {
+        assert!(Instant::now() < deadline, "still served");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
