@@ -84,8 +84,14 @@ impl Work<'_> {
         let held = self.app.logins.held(self.slot.number);
         let body = self.hsm.body(&self.entry);
         let tmk = held.as_ref().map(|held| &*held.tmk);
-        let committed = self.hsm.vault()?.commit(change, tmk, &body)?;
-        self.record(committed);
+        match self.hsm.vault()?.commit(change, tmk, &body) {
+            Ok(committed) => self.record(committed),
+            Err(error) => {
+                // The change may be in the store although it could not be recorded: what the store says is true.
+                self.hsm.reload(&self.slot)?;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

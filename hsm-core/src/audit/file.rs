@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::chain::{self, Finding, Head, Line, Summary, Wrong};
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, sys};
 
 /// Where lines go. Positions are given, so that a write that failed half way is simply written over.
 pub(super) trait Medium: Send + Sync {
@@ -34,10 +34,13 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Opens the file or creates it with mode 0600, and locks it against a second writer.
+    /// Opens the file or creates it with mode 0600 (and its folder, 0700), and locks it against a second writer.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |what: &str, error: io::Error| device(format!("the journal {} {what}: {error}", path.display()));
         let created = !path.exists();
+        if let Some(folder) = path.parent().filter(|folder| created && !folder.as_os_str().is_empty()) {
+            sys::create_private_dir(folder).map_err(|error| failed("has no folder", error))?;
+        }
         let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let file = OpenOptions::new()
             .read(true)
@@ -61,7 +64,7 @@ impl JournalFile {
             device(format!("the journal {} is being written by another process (a running daemon?)", path.display()))
         })?;
         if created {
-            sync_parent(path).map_err(|error| failed("cannot be created durably", error))?;
+            sys::sync_dir(parent(path)).map_err(|error| failed("cannot be created durably", error))?;
         }
         let head = open_head(&head_path(path)).ok();
         Ok(JournalFile { file, path: path.to_owned(), head, identity: (metadata.dev(), metadata.ino()) })
@@ -82,7 +85,7 @@ impl JournalFile {
         FromStart { file: &self.file, at: offset }.read_to_end(&mut tail).map_err(failed)?;
         let (name, mut aside) = self.create_torn(seq).map_err(failed)?;
         aside.write_all(&tail).and_then(|()| aside.sync_all()).map_err(failed)?;
-        sync_parent(&self.path).map_err(failed)?;
+        sys::sync_dir(parent(&self.path)).map_err(failed)?;
         self.file.set_len(offset).and_then(|()| self.file.sync_all()).map_err(failed)?;
         Ok(TornTail { name, bytes: tail.len() as u64, sha256: Sha256::digest(&tail).into() })
     }
@@ -204,12 +207,8 @@ pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8;
     Ok((seq > 0).then(|| chain::line_hash(&line)))
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 fn device(what: String) -> Error {

@@ -98,10 +98,6 @@ fn build(archive: &mut Archive, config: &Config, floor: &RestoreFloor) -> Result
 
 fn open_journal(request: &Restore<'_>) -> Result<Journal> {
     let audit = &request.config.audit;
-    if let Some(folder) = audit.log_path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        crate::sys::create_private_dir(folder)
-            .map_err(|error| super::io(&format!("{} cannot be made", folder.display()), &error))?;
-    }
     let options = Options { path: audit.log_path.clone(), level: audit.log_level, known: None };
     Journal::open(options, Arc::clone(&request.clock))
 }

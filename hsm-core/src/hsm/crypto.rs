@@ -32,7 +32,7 @@ impl Hsm {
     fn begin(&self, work: &mut Work<'_>, kind: OperationKind, begin: Begin) -> Result<Operation> {
         let purpose = kind.purpose();
         work.mechanism(begin.mechanism.kind);
-        let row = admit::mechanism(&self.mechanisms, &begin.mechanism, purpose, &self.config().algorithms)?;
+        let row = admit::mechanism(&self.mechanisms, &begin.mechanism, purpose)?;
         let key = match kind {
             OperationKind::Digest => None,
             _ => {

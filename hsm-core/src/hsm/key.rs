@@ -25,7 +25,7 @@ use crate::session::operation::{check_capacity, oaep};
 impl Hsm {
     fn admit(&self, work: &mut Work<'_>, call: &MechanismCall, purpose: Use) -> Result<&'static Row> {
         work.mechanism(call.kind);
-        admit::mechanism(&self.mechanisms, call, purpose, &self.config().algorithms)
+        admit::mechanism(&self.mechanisms, call, purpose)
     }
 
     /// C_GenerateKey.

@@ -120,7 +120,7 @@ impl Hsm {
             journal,
             vault,
             sealed,
-            mechanisms: Mechanisms::new(config.algorithms.enable_pqc),
+            mechanisms: Mechanisms::new(&config.algorithms),
             slots: RwLock::default(),
             applications: Mutex::default(),
             boot,
@@ -203,6 +203,18 @@ impl Hsm {
     pub(crate) fn load(&self, token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<Vec<Object>> {
         let stored = self.vault()?.load_objects(token, tmk)?;
         stored.iter().map(|object| codec::decode(object.id, &object.plaintext)).collect()
+    }
+
+    /// Reads a slot's objects again after a write whose outcome is not known.
+    pub(crate) fn reload(&self, slot: &Slot) -> Result<()> {
+        let token = slot.token().id;
+        let mut objects = self.load(token, None)?;
+        if let Some(tmk) = slot.tmk() {
+            objects.extend(self.load(token, Some(&tmk))?);
+        }
+        slot.refill(objects);
+        self.moved_on();
+        Ok(())
     }
 
     /// A new application for a connection that attaches without one.

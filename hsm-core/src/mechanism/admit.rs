@@ -8,7 +8,7 @@ use ck::{Attribute, Mechanism, flags};
 use super::Mechanisms;
 use super::params::{MechanismCall, Parameter};
 use super::table::{Class, Row, Scheme};
-use crate::config::{AlgorithmsConfig, PolicyConfig};
+use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
 use crate::object::{Attributes, Object, Value};
 
@@ -59,20 +59,12 @@ impl Use {
 ///
 /// # Errors
 /// [`Kind::MechanismInvalid`] or [`Kind::MechanismParam`].
-pub(crate) fn mechanism(
-    mechanisms: &Mechanisms,
-    call: &MechanismCall,
-    purpose: Use,
-    algorithms: &AlgorithmsConfig,
-) -> Result<&'static Row> {
+pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: Use) -> Result<&'static Row> {
     let row = mechanisms.row(call.kind)?;
     let (flag, _, _) = purpose.row();
-    if row.flags & flag == 0 {
-        return Err(Error::new(Kind::MechanismInvalid, format!("{} is not for this function", call.kind)));
-    }
-    if row.class == Class::VerifyOnly && purpose == Use::Sign && !algorithms.allow_sha1_signing {
-        let what = format!("{} verifies only; algorithms.allow_sha1_signing opens signing", call.kind);
-        return Err(Error::new(Kind::MechanismInvalid, what));
+    if mechanisms.flags(row) & flag == 0 {
+        let switch = if row.class == Class::VerifyOnly { " (algorithms.allow_sha1_signing)" } else { "" };
+        return Err(Error::new(Kind::MechanismInvalid, format!("{} is not for this function{switch}", call.kind)));
     }
     row.parameter.check(&call.parameter)?;
     Ok(row)

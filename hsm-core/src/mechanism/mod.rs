@@ -5,10 +5,12 @@ pub(crate) mod params;
 pub(crate) mod table;
 
 use ck::Mechanism;
+use ck::flags::mechanism::CKF_SIGN;
 
 pub use params::{MechanismCall, Parameter};
 pub use table::OutputRule;
 
+use crate::config::AlgorithmsConfig;
 use crate::error::{Error, Kind, Result};
 use table::{Class, Row, TABLE};
 
@@ -34,15 +36,22 @@ pub struct MechanismView {
 /// The rows that this configuration offers, looked up by number.
 pub(crate) struct Mechanisms {
     rows: Vec<&'static Row>,
+    allow_sha1_signing: bool,
 }
 
 impl Mechanisms {
     /// The rows that are on; post-quantum ones by switch.
-    pub(crate) fn new(enable_pqc: bool) -> Self {
-        let mut rows: Vec<&'static Row> =
-            TABLE.iter().filter(|row| enable_pqc || row.class != Class::PostQuantum).collect();
+    pub(crate) fn new(algorithms: &AlgorithmsConfig) -> Self {
+        let offered = |row: &&Row| algorithms.enable_pqc || row.class != Class::PostQuantum;
+        let mut rows: Vec<&'static Row> = TABLE.iter().filter(offered).collect();
         rows.sort_unstable_by_key(|row| row.number);
-        Mechanisms { rows }
+        Mechanisms { rows, allow_sha1_signing: algorithms.allow_sha1_signing }
+    }
+
+    /// What a row may be used for here, CKF_*: policy can take signing away.
+    pub(crate) fn flags(&self, row: &Row) -> u64 {
+        let verify_only = row.class == Class::VerifyOnly && !self.allow_sha1_signing;
+        row.flags & if verify_only { !CKF_SIGN } else { u64::MAX }
     }
 
     /// The row of a mechanism.
@@ -62,7 +71,7 @@ impl Mechanisms {
                 number: row.number.0,
                 min: row.sizes.0,
                 max: row.sizes.1,
-                flags: row.flags,
+                flags: self.flags(row),
                 output: row.output,
                 key_types: row.key_types.iter().map(|kind| kind.0).collect(),
                 multi_part: row.multi_part,

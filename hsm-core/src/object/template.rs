@@ -234,11 +234,14 @@ fn change(object: &Object, template: Vec<Attr>, setter: Setter, changeable: Note
         let value = attr.value.normalized();
         value.check_shape(attr.kind)?;
         let now = object.attributes.get(attr.kind);
-        if now == Some(&value) && !row.notes.has(F7_HIDDEN) {
-            continue;
-        }
-        if !row.notes.has(changeable) {
+        let same = now == Some(&value);
+        // A copy may repeat what the original says of itself, such as its class.
+        let repeated = same && changeable.has(ON_COPY) && !row.notes.has(COMPUTED);
+        if !row.notes.has(changeable) && !repeated {
             return Err(named(Kind::AttributeReadOnly, attr.kind, "cannot be changed"));
+        }
+        if same {
+            continue;
         }
         let sticky = (row.notes.has(F11_STICKY_TRUE) && now == Some(&Value::Bool(true)))
             || (row.notes.has(F12_STICKY_FALSE) && now == Some(&Value::Bool(false)));
@@ -328,6 +331,15 @@ mod tests {
         let refused = set(&key, vec![Attr::flag(CKA_DECRYPT, true)], Setter::Anyone).err().map(|error| error.kind());
         assert_eq!(refused, Some(Kind::AttributeReadOnly));
         assert!(copy(&key, vec![Attr::flag(CKA_DECRYPT, true)], Setter::Anyone).is_err());
+    }
+
+    #[test]
+    fn a_computed_attribute_cannot_be_set_even_to_its_own_value() {
+        let key = generated(vec![]);
+        let refused = set(&key, vec![Attr::flag(CKA_LOCAL, true)], Setter::Anyone).err().map(|error| error.kind());
+        assert_eq!(refused, Some(Kind::AttributeReadOnly));
+        assert!(copy(&key, vec![Attr::number(CKA_CLASS, CKO_SECRET_KEY.0)], Setter::Anyone).is_ok());
+        assert!(copy(&key, vec![Attr::flag(CKA_LOCAL, true)], Setter::Anyone).is_err());
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl Slot {
         self.state.read().token.clone()
     }
 
+    /// The token's key, while a user is logged in.
+    pub(crate) fn tmk(&self) -> Option<Arc<TokenMasterKey>> {
+        self.state.read().tmk.clone()
+    }
+
     /// A token object, whoever may see it.
     pub(crate) fn object(&self, handle: u64) -> Option<Arc<Object>> {
         self.state.read().objects.get(&handle).cloned()
@@ -88,6 +93,14 @@ impl Slot {
             state.tmk = None;
             state.objects.retain(|_, object| !object.is_private());
         }
+    }
+
+    /// Takes the token's objects as they were just read.
+    pub(crate) fn refill(&self, objects: Vec<Object>) {
+        let mut state = self.state.write();
+        let keep = state.tmk.is_some();
+        let kept = objects.into_iter().filter(|object| keep || !object.is_private());
+        state.objects = kept.map(|object| (object.handle, Arc::new(object))).collect();
     }
 
     /// The slot's token was initialised: nothing of the old one remains.
