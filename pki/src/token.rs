@@ -55,6 +55,9 @@ pub(crate) enum TokenError {
         /// CKA_ID in hexadecimal.
         id: String,
     },
+    /// Only half of a key pair is there: its generation broke off.
+    #[error("only half of the key pair '{0}' is in the token")]
+    HalfKey(String),
     /// A key has not the properties that this PKI insists on.
     #[error("the key '{label}' is not safe to use: {fault}")]
     UnsafeKey {
@@ -204,7 +207,8 @@ impl Token {
         }
     }
 
-    /// Makes a key pair whose private part cannot leave the token.
+    /// Makes a key pair whose private part cannot leave the token, unless the whole pair is there already. Half a pair under
+    /// the same id is destroyed first: call this only for a key that no certificate was made for.
     ///
     /// # Errors
     /// When the token refuses, for example because it lacks the mechanism.
@@ -228,10 +232,16 @@ impl Token {
             Attribute::Id(key.id.clone()),
         ];
         self.with_worker(|worker| {
-            // A first attempt may have made the pair before the token went away.
-            if worker.find(ObjectClass::PRIVATE_KEY, &key.id)?.is_none() {
-                worker.session.generate_key_pair(&mechanism, &public, &private)?;
+            // An earlier attempt may have made the pair, or half of it, before the token went away.
+            let halves =
+                [worker.find(ObjectClass::PUBLIC_KEY, &key.id)?, worker.find(ObjectClass::PRIVATE_KEY, &key.id)?];
+            if let [Some(_), Some(_)] = halves {
+                return Ok(());
             }
+            for half in halves.into_iter().flatten() {
+                worker.session.destroy_object(half)?;
+            }
+            worker.session.generate_key_pair(&mechanism, &public, &private)?;
             Ok(())
         })?;
         self.public_key(key)?.ok_or_else(|| no_key(key))
@@ -249,10 +259,7 @@ impl Token {
             let (public, private) = match (public, private) {
                 (None, None) => return Ok(None),
                 (Some(public), Some(private)) => (public, private),
-                _ => {
-                    let fault = "only half of the key pair is in the token";
-                    return Err(TokenError::UnsafeKey { label: key.label.clone(), fault }.into());
-                }
+                _ => return Err(TokenError::HalfKey(key.label.clone()).into()),
             };
             worker.refuse_unsafe(key, private)?;
             let wanted = match key.spec {
@@ -426,7 +433,8 @@ fn is_pin_fault(rv: &RvError) -> bool {
     )
 }
 
-fn no_key(key: &KeyRef) -> TokenError {
+/// The fault of a missing key.
+pub(crate) fn no_key(key: &KeyRef) -> TokenError {
     TokenError::NoKey { label: key.label.clone(), id: crate::x509::hex(&key.id) }
 }
 

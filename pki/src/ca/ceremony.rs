@@ -10,7 +10,7 @@ use super::{CaError, Desk, serial};
 use crate::config::{AuthoritySection, Config};
 use crate::store::Change;
 use crate::store::record::{self, Certificate, KeyPlan};
-use crate::token::KeyRef;
+use crate::token::{KeyRef, TokenError, no_key};
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::name_set;
 use crate::x509::{extension, name, pem};
@@ -70,13 +70,17 @@ fn ensure_key(
         }
     };
     let key = key_ref(&plan)?;
-    let spki = match desk.token.public_key(&key)? {
-        Some(spki) => spki,
-        None => {
+    let is_certified = desk.store.authority(role)?.is_some() || desk.store.house(role)?.is_some();
+    let spki = match desk.token.public_key(&key) {
+        Ok(Some(spki)) => spki,
+        Ok(None) | Err(TokenError::HalfKey(_)) if !is_certified => {
             let spki = desk.token.generate(&key)?;
             tracing::info!(event = "key_generated", role, spec = plan.spec, label = plan.label);
             spki
         }
+        // A lost key is not replaced in silence once there is a certificate for it.
+        Ok(None) => return Err(no_key(&key).into()),
+        Err(fault) => return Err(fault.into()),
     };
     Ok((key, spki))
 }

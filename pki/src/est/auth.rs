@@ -188,6 +188,36 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_is_judged_row_by_row() {
+        use crate::store::Change;
+        use crate::store::record::Credential;
+        use crate::store::redb::RedbStore;
+        let store = RedbStore::in_memory().expect("store");
+        let credential = Credential {
+            name: "boot".to_owned(),
+            secret_sha256: sha256(b"secret").to_vec(),
+            expires_at: 100,
+            label: "line-1".to_owned(),
+            ..Credential::default()
+        };
+        store.commit(Change::CredentialCreated(credential)).expect("created");
+        type Row<'a> = (&'a str, &'a [u8], &'a str, i64, Option<Refusal>);
+        let rows: &[Row<'_>] = &[
+            ("boot", b"secret", "line-1", 99, None),
+            ("boot", b"secret", "line-1", 100, Some(Refusal::CredentialExpired)),
+            ("boot", b"secret", "", 99, Some(Refusal::CredentialLabel)),
+            ("boot", b"Secret", "line-1", 99, Some(Refusal::CredentialsWrong)),
+            ("boot", b"", "line-1", 99, Some(Refusal::CredentialsWrong)),
+            ("root", b"secret", "line-1", 99, Some(Refusal::CredentialsWrong)),
+            // A wrong secret never learns more than that.
+            ("boot", b"Secret", "", 100, Some(Refusal::CredentialsWrong)),
+        ];
+        for (name, secret, label, now, expected) in rows {
+            assert_eq!(bootstrap(name, secret, label, &store, *now).err(), *expected, "{name} {label} {now}");
+        }
+    }
+
+    #[test]
     fn failures_are_counted_within_a_window() {
         let limiter = Limiter::default();
         for _ in 0..MAX_FAILURES {

@@ -53,3 +53,28 @@ fn no_answered_enrolment_is_lost_when_the_server_is_killed() {
         }
     }
 }
+
+#[test]
+fn an_interrupted_init_goes_on_where_it_broke_off() {
+    let test = "an_interrupted_init_goes_on_where_it_broke_off";
+    let Some(mut world) = World::bare(test, &Choice::default()) else { return };
+    // The founding takes some 50 to 200 ms: it is killed ever later, until one comes through.
+    let mut broken_off = 0;
+    for delay in (20..2000).step_by(12) {
+        if world.init_killed_after(Duration::from_millis(delay)) {
+            break;
+        }
+        broken_off += 1;
+    }
+    assert!(broken_off > 0, "the first kill came too late to interrupt anything");
+    world.done(&["init"]);
+    let list = world.done(&["cert", "list"]);
+    let items = list["items"].as_array().expect("items");
+    for kind in ["root", "issuing", "server"] {
+        let of_kind = items.iter().filter(|item| item["kind"] == kind);
+        assert_eq!(of_kind.filter(|item| item["state"] == "active").count(), 1, "{kind}: {list}");
+    }
+    world.serve();
+    world.enrolled("sensor");
+    assert!(world.verify("sensor", &[]).status.success());
+}

@@ -70,6 +70,26 @@ fn a_stale_socket_is_replaced_and_a_second_server_refused() {
 }
 
 #[test]
+fn the_server_certificate_follows_the_configured_names() {
+    let test = "the_server_certificate_follows_the_configured_names";
+    let Some(mut world) = World::new(test, &Choice::default()) else { return };
+    let states = |world: &World| -> Vec<_> {
+        let list = world.done(&["cert", "list"]);
+        let items = list["items"].as_array().expect("items").clone();
+        items.iter().filter(|item| item["kind"] == "server").map(|item| item["state"].clone()).collect()
+    };
+    world.stop();
+    world.serve();
+    assert_eq!(states(&world), ["active"], "a restart issues nothing");
+    world.stop();
+    let config = world.text("pki.toml").replace(r#"["localhost"]"#, r#"["localhost", "pki.example"]"#);
+    std::fs::write(world.path("pki.toml"), config).expect("writes");
+    world.serve();
+    assert_eq!(states(&world), ["superseded", "active"]);
+    assert_eq!(world.est("cacerts", &[]).status, 200);
+}
+
+#[test]
 fn lists_come_in_pages() {
     let Some(world) = World::new("lists_come_in_pages", &Choice::default()) else { return };
     let mut seen = Vec::new();

@@ -17,6 +17,10 @@ fn a_device_renews_and_rekeys() {
     world.keep(&answer, "third");
     assert_eq!(world.states("sensor"), ["superseded", "superseded", "active"]);
     assert_eq!(world.done(&["device", "show", "sensor"])["certificate"], world.serial("third"));
+    // Devices of yesterday speak TLS 1.2.
+    let old =
+        ["--tls-max", "1.2", "--cert", "third.pem", "--key", "third.key", "-H", PKCS10, "--data-binary", "@next.b64"];
+    assert_eq!(world.est("simplereenroll", &old).status, 200);
 }
 
 #[test]

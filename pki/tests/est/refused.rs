@@ -1,6 +1,9 @@
 //! Bad input at the devices' door: each gets its own status, its own reason and changes nothing.
 
 use crate::world::{Choice, PKCS10, World};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 #[test]
 fn malformed_requests_are_refused_row_by_row() {
@@ -71,6 +74,30 @@ fn wrong_methods_types_and_paths_are_refused() {
     let odd = [format!("Content-Type: {}", odd[0]), odd[1].to_owned(), odd[2].to_owned()];
     let answer = world.est("simpleenroll", &[&post[..], &[&odd[0], "-H", &odd[1], "-H", &odd[2]]].concat());
     assert_eq!(answer.status, 200, "{}", answer.headers);
+}
+
+#[test]
+fn silent_clients_are_hung_up_on() {
+    let Some(world) = World::new("silent_clients_are_hung_up_on", &Choice::default()) else { return };
+    let hung_up = |mut stream: TcpStream, first_words: &[u8]| {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        stream.write_all(first_words).expect("sends");
+        let began = Instant::now();
+        let mut rest = Vec::new();
+        // An end or a reset, but not our own timeout.
+        let ended = stream.read_to_end(&mut rest);
+        assert!(began.elapsed() < Duration::from_secs(15), "{ended:?} after {:?}", began.elapsed());
+    };
+    let connect = |port: u16| TcpStream::connect(("127.0.0.1", port)).expect("connects");
+    std::thread::scope(|scope| {
+        scope.spawn(|| hung_up(connect(world.est_port), b""));
+        scope.spawn(|| hung_up(connect(world.est_port), &[0x16, 0x03, 0x01]));
+        scope.spawn(|| hung_up(connect(world.crl_port), b"GET /crl/issuing.crl HTTP/1.1\r\nHost: "));
+        // Others are served meanwhile.
+        for _ in 0..10 {
+            assert_eq!(world.est("cacerts", &[]).status, 200);
+        }
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -68,9 +69,18 @@ fn is_there(tool: &str, argument: &str) -> bool {
     Command::new(tool).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+/// A port that nobody listens on, below the range from which the system gives ports to outgoing connections: one of those
+/// could be taken by a client before the server binds it.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::SeqCst);
+        let port = 10_000 + (std::process::id().wrapping_mul(97).wrapping_add(step)) % 20_000;
+        let port = u16::try_from(port).expect("below 30000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl World {
@@ -198,6 +208,18 @@ impl World {
 
     fn ready_lines(&self) -> usize {
         std::fs::read_to_string(self.path("log")).unwrap_or_default().matches("\"event\":\"ready\"").count()
+    }
+
+    /// Starts `init` and kills it after a while. True when it had ended in order before.
+    pub(crate) fn init_killed_after(&self, delay: Duration) -> bool {
+        let mut init = self.program().arg("init").stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
+        std::thread::sleep(delay);
+        let ended = init.try_wait().expect("status");
+        if ended.is_none() {
+            init.kill().expect("kill");
+            init.wait().expect("wait");
+        }
+        ended.is_some_and(|status| status.success())
     }
 
     /// Kills the server as a power failure would.
