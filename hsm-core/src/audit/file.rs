@@ -64,7 +64,7 @@ impl JournalFile {
             device(format!("the journal {} is being written by another process (a running daemon?)", path.display()))
         })?;
         if created {
-            sys::sync_dir(parent(path)).map_err(|error| failed("cannot be created durably", error))?;
+            sync_folder_of(path).map_err(|error| failed("cannot be created durably", error))?;
         }
         let head = open_head(&head_path(path)).ok();
         Ok(JournalFile { file, path: path.to_owned(), head, identity: (metadata.dev(), metadata.ino()) })
@@ -85,7 +85,7 @@ impl JournalFile {
         FromStart { file: &self.file, at: offset }.read_to_end(&mut tail).map_err(failed)?;
         let (name, mut aside) = self.create_torn(seq).map_err(failed)?;
         aside.write_all(&tail).and_then(|()| aside.sync_all()).map_err(failed)?;
-        sys::sync_dir(parent(&self.path)).map_err(failed)?;
+        sync_folder_of(&self.path).map_err(failed)?;
         self.file.set_len(offset).and_then(|()| self.file.sync_all()).map_err(failed)?;
         Ok(TornTail { name, bytes: tail.len() as u64, sha256: Sha256::digest(&tail).into() })
     }
@@ -207,8 +207,10 @@ pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8;
     Ok((seq > 0).then(|| chain::line_hash(&line)))
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
+/// Makes names that were made or removed beside this file durable.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn device(what: String) -> Error {
