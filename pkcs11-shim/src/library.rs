@@ -200,7 +200,8 @@ impl Run {
     /// `CKR_SESSION_HANDLE_INVALID`.
     pub(crate) fn session(&self, handle: u64) -> Result<Arc<Session>, Rv> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        sessions.get(&handle).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
+        let live = |session: &&Arc<Session>| session.epoch == self.link.epoch();
+        sessions.get(&handle).filter(live).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
     }
 
     pub(crate) fn remove_session(&self, handle: u64) {

@@ -9,8 +9,9 @@ use ck::attribute::*;
 use ck::flags::mechanism::{CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_SIGN, CKF_VERIFY};
 use ck::object::{CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY};
 use ck::rv::{
-    CKR_ARGUMENTS_BAD, CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_KEY_HANDLE_INVALID, CKR_KEY_TYPE_INCONSISTENT,
-    CKR_MECHANISM_INVALID, CKR_OBJECT_HANDLE_INVALID, CKR_OPERATION_ACTIVE,
+    CKR_ARGUMENTS_BAD, CKR_DEVICE_REMOVED, CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_KEY_HANDLE_INVALID,
+    CKR_KEY_TYPE_INCONSISTENT, CKR_MECHANISM_INVALID, CKR_OBJECT_HANDLE_INVALID, CKR_OPERATION_ACTIVE,
+    CKR_TOKEN_NOT_PRESENT,
 };
 use ck::{Attribute, ObjectClass, Rv};
 use hsm_proto::v1::request::Op;
@@ -55,7 +56,10 @@ pub(crate) fn init(
         return Err(CKR_OPERATION_ACTIVE);
     }
     let (_, flag, usage) = KINDS.into_iter().find(|row| row.0 == kind).ok_or(CKR_MECHANISM_INVALID)?;
-    let table = slot::mechanism_table(run, session.slot)?;
+    let table = slot::mechanism_table(run, session.slot).map_err(|rv| match rv {
+        CKR_TOKEN_NOT_PRESENT => CKR_DEVICE_REMOVED,
+        rv => rv,
+    })?;
     let row = slot::find_row(&table, number).filter(|row| row.flags & flag != 0).ok_or(CKR_MECHANISM_INVALID)?;
     let mechanism = params::message(number, parameter)?;
     let snapshot = match usage {

@@ -1,0 +1,219 @@
+//! Bytes that come in and buffers that go out.
+#![expect(unsafe_code, reason = "raw pointers of a C caller become checked values here")]
+
+use std::marker::PhantomData;
+use std::ptr;
+
+use ck::Rv;
+use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL};
+use cryptoki_sys::{CK_BYTE, CK_ULONG};
+
+use super::{Call, copied, slice_at};
+
+/// Bytes to read.
+#[derive(Clone, Copy)]
+pub(crate) struct InBytes<'c> {
+    pub(super) start: *const u8,
+    pub(super) len: CK_ULONG,
+    pub(super) call: PhantomData<&'c Call>,
+}
+
+/// Claims bytes to read.
+///
+/// # Safety
+/// While the call lasts, `start` is NULL or points at `len` readable bytes.
+pub(crate) unsafe fn bytes(_call: &Call, start: *mut CK_BYTE, len: CK_ULONG) -> InBytes<'_> {
+    InBytes { start, len, call: PhantomData }
+}
+
+/// Claims the 32 bytes of a token label.
+///
+/// # Safety
+/// While the call lasts, `start` is NULL or points at 32 readable bytes.
+pub(crate) unsafe fn label(_call: &Call, start: *mut CK_BYTE) -> InBytes<'_> {
+    InBytes { start, len: 32, call: PhantomData }
+}
+
+impl<'c> InBytes<'c> {
+    /// The same claim from within this room.
+    ///
+    /// # Safety
+    /// As for [`bytes`]; the lifetime is that of the call.
+    pub(in crate::ffi) unsafe fn at(start: *const u8, len: CK_ULONG) -> Self {
+        InBytes { start, len, call: PhantomData }
+    }
+
+    /// Whether the pointer is NULL, whatever the length says.
+    pub(crate) fn is_null(&self) -> bool {
+        self.start.is_null()
+    }
+
+    /// The length that the caller names, before any check.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// `CKR_ARGUMENTS_BAD` for NULL with a length, and for a length that no memory has.
+    pub(crate) fn get(&self) -> Result<&'c [u8], Rv> {
+        // SAFETY: who made the claim vouched for the pointer while the call lasts.
+        unsafe { slice_at(self.start, self.len) }
+    }
+
+    /// A copy of the bytes.
+    ///
+    /// # Errors
+    /// As [`InBytes::get`], and `CKR_HOST_MEMORY`.
+    pub(crate) fn to_vec(self) -> Result<Vec<u8>, Rv> {
+        copied(self.get()?)
+    }
+}
+
+/// A buffer with its length, to be filled by the rules of PKCS#11 v3.0 section 5.2.
+pub(crate) struct OutBuf<'c> {
+    pub(super) start: *mut u8,
+    pub(super) len: *mut CK_ULONG,
+    pub(super) call: PhantomData<&'c Call>,
+}
+
+/// What a caller gives us to write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// NULL: only the length is asked.
+    Query,
+    /// A buffer of so many bytes.
+    Bytes(u64),
+}
+
+/// Claims a buffer.
+///
+/// # Safety
+/// While the call lasts, `len` is NULL or points at a `CK_ULONG`, and `start` is NULL or points at `*len` writable bytes.
+pub(crate) unsafe fn out(_call: &Call, start: *mut CK_BYTE, len: *mut CK_ULONG) -> OutBuf<'_> {
+    OutBuf { start, len, call: PhantomData }
+}
+
+impl OutBuf<'_> {
+    /// How much room there is.
+    ///
+    /// # Errors
+    /// `CKR_ARGUMENTS_BAD` when there is no place for the length.
+    pub(crate) fn room(&self) -> Result<Room, Rv> {
+        if self.len.is_null() {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
+        if self.start.is_null() {
+            return Ok(Room::Query);
+        }
+        // SAFETY: not NULL, and the maker of the claim vouched for it.
+        Ok(Room::Bytes(unsafe { self.len.read_unaligned() }))
+    }
+
+    /// Says how long the output is or would be.
+    pub(crate) fn set_len(&mut self, len: u64) {
+        if !self.len.is_null() {
+            // SAFETY: not NULL, and the maker of the claim vouched for it.
+            unsafe { self.len.write_unaligned(len) }
+        }
+    }
+
+    /// Copies the output and sets its length; a NULL buffer gets the length only.
+    ///
+    /// # Errors
+    /// `CKR_BUFFER_TOO_SMALL`, with the length set; `CKR_ARGUMENTS_BAD`.
+    pub(crate) fn put(&mut self, output: &[u8]) -> Result<(), Rv> {
+        let room = self.room()?;
+        self.set_len(output.len() as u64);
+        match room {
+            Room::Query => Ok(()),
+            Room::Bytes(capacity) if (output.len() as u64) <= capacity => {
+                // SAFETY: the buffer has `capacity` writable bytes, as the maker of the claim vouched; `output` is ours.
+                unsafe { ptr::copy_nonoverlapping(output.as_ptr(), self.start, output.len()) }
+                Ok(())
+            }
+            Room::Bytes(_) => Err(CKR_BUFFER_TOO_SMALL),
+        }
+    }
+}
+
+/// A buffer of a fixed length that is always filled (C_GenerateRandom).
+pub(crate) struct OutExact<'c> {
+    pub(super) start: *mut u8,
+    pub(super) len: CK_ULONG,
+    pub(super) call: PhantomData<&'c Call>,
+}
+
+/// Claims a buffer that will be filled.
+///
+/// # Safety
+/// While the call lasts, `start` is NULL or points at `len` writable bytes.
+pub(crate) unsafe fn exact(_call: &Call, start: *mut CK_BYTE, len: CK_ULONG) -> OutExact<'_> {
+    OutExact { start, len, call: PhantomData }
+}
+
+impl OutExact<'_> {
+    /// The bytes that are wanted.
+    ///
+    /// # Errors
+    /// `CKR_ARGUMENTS_BAD` for NULL with a length, and for a length that no memory has.
+    pub(crate) fn wanted(&self) -> Result<u64, Rv> {
+        // SAFETY: the claim covers reading too; the slice is not kept.
+        unsafe { slice_at(self.start, self.len) }.map(|slice| slice.len() as u64)
+    }
+
+    /// Writes `piece` at `offset`; what does not fit is refused.
+    ///
+    /// # Errors
+    /// `CKR_ARGUMENTS_BAD`.
+    pub(crate) fn put_at(&mut self, offset: u64, piece: &[u8]) -> Result<(), Rv> {
+        let end = offset.checked_add(piece.len() as u64).ok_or(CKR_ARGUMENTS_BAD)?;
+        if end > self.wanted()? {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
+        // SAFETY: offset + length lies within the claimed buffer, checked above, so the offset fits a usize.
+        unsafe { ptr::copy_nonoverlapping(piece.as_ptr(), self.start.add(offset as usize), piece.len()) }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_and_absurd_lengths_are_bad_arguments() {
+        let call = Call::begin();
+        let mut byte = 7u8;
+        let rows: [(*mut u8, u64, bool); 5] = [
+            (ptr::null_mut(), 0, true),
+            (ptr::null_mut(), 1, false),
+            (&raw mut byte, 1, true),
+            (&raw mut byte, u64::MAX, false),
+            (&raw mut byte, 1 << 63, false),
+        ];
+        for (start, len, fine) in rows {
+            // SAFETY: the lengths that are wrong are refused before anything is read.
+            assert_eq!(unsafe { bytes(&call, start, len) }.get().is_ok(), fine, "{start:?} {len}");
+        }
+    }
+
+    #[test]
+    fn an_out_buffer_answers_query_too_small_and_fits() {
+        let call = Call::begin();
+        let (mut buffer, mut len) = ([0u8; 4], 0u64);
+        // SAFETY: pointers of this function, with their true lengths.
+        unsafe {
+            assert_eq!(out(&call, ptr::null_mut(), ptr::null_mut()).room(), Err(CKR_ARGUMENTS_BAD));
+            assert_eq!(out(&call, ptr::null_mut(), &raw mut len).put(b"abc"), Ok(()));
+            assert_eq!(len, 3);
+            len = 2;
+            assert_eq!(out(&call, buffer.as_mut_ptr(), &raw mut len).put(b"abc"), Err(CKR_BUFFER_TOO_SMALL));
+            assert_eq!((len, buffer), (3, [0; 4]));
+            len = 4;
+            assert_eq!(out(&call, buffer.as_mut_ptr(), &raw mut len).put(b"abc"), Ok(()));
+        }
+        assert_eq!((len, &buffer), (3, b"abc\0"));
+    }
+}
