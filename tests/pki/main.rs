@@ -1,1 +1,184 @@
-//! The PKI on our token: the tenant's own tests run on another module; here it meets the one that it will live on.
+//! The PKI on our token. The tenant's own tests run wherever PKCS#11 leads (SoftHSM2 by default); here it meets the token that it
+//! will live on, and what happens to one when the other is restarted.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use acceptance::daemon::binary;
+use acceptance::module;
+use acceptance::tools::{Finished, available, run, run_with_input};
+use acceptance::world::{LABEL, PIN, World};
+
+/// A PKI in the world's directory, its keys in the world's token.
+struct Pki {
+    config: PathBuf,
+    state: PathBuf,
+    est: String,
+    server: Option<Child>,
+}
+
+impl Pki {
+    /// Founds it; `serve` comes separately.
+    fn found(world: &World) -> Pki {
+        let (config, state) = (world.dir().join("craton_pki.toml"), world.dir().join("pki"));
+        let (est, crl) = (free_address(), free_address());
+        let text = format!(
+            "[token]\nmodule = \"{}\"\nlabel = \"{LABEL}\"\npin = \"file:pki.pin\"\n[store]\nstate_dir = \"{}\"\n\
+             [ca.root]\nsubject = \"CN=Root\"\nkey = \"ec:P-384\"\nvalidity_days = 100\n\
+             [ca.issuing]\nsubject = \"CN=Issuing\"\nkey = \"ec:P-256\"\nvalidity_days = 50\n\
+             [profiles.device]\nvalidity_days = 10\n\
+             [est]\nlisten = \"{est}\"\nhost_names = [\"localhost\"]\naddresses = [\"127.0.0.1\"]\n\
+             [crl]\nlisten = \"{crl}\"\nbase_url = \"http://{crl}\"\n",
+            module::path().display(),
+            state.display()
+        );
+        for (file, content) in [(&config, text), (&world.dir().join("pki.pin"), PIN.to_owned())] {
+            fs::write(file, content).expect("the world's directory is writable");
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("our own file");
+        }
+        let pki = Pki { config, state, est: format!("https://{est}/.well-known/est"), server: None };
+        pki.command(world, &["init"]).ok();
+        pki
+    }
+
+    fn command(&self, world: &World, args: &[&str]) -> Finished {
+        run(world.command(binary("craton-pki")).arg("--config").arg(&self.config).args(args))
+    }
+
+    fn json(&self, world: &World, args: &[&str]) -> serde_json::Value {
+        let answer = self.command(world, &[&["--json"], args].concat()).ok();
+        serde_json::from_slice(&answer.stdout).unwrap_or_else(|e| panic!("{answer}\nis not JSON: {e}"))
+    }
+
+    /// Serves, and waits for the EST door.
+    fn serve(&mut self, world: &World) {
+        let log = fs::File::options().create(true).append(true).open(world.dir().join("pki.log")).expect("a log");
+        let mut command = world.command(binary("craton-pki"));
+        command.arg("--config").arg(&self.config).arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.server = Some(command.spawn().expect("craton-pki starts"));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.curl(&["-o", "/dev/null"], "cacerts").status.success() {
+            let log = || fs::read_to_string(world.dir().join("pki.log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "craton-pki does not answer:\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn curl(&self, args: &[&str], operation: &str) -> Finished {
+        let root = self.state.join("root.pem");
+        run(Command::new("curl")
+            .args(["-sS", "--fail-with-body", "--cacert"])
+            .arg(root)
+            .args(args)
+            .arg(format!("{}/{operation}", self.est)))
+    }
+
+    /// Enrols a new device by a bootstrap credential; gives its certificate as PEM.
+    fn enrol(&self, world: &World, name: &str) -> PathBuf {
+        let device = world.dir().join(name);
+        let (key, csr, certificate) =
+            (device.with_extension("key"), device.with_extension("b64"), device.with_extension("pem"));
+        let subject = format!("/CN={name}");
+        let new = [
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            &subject,
+            "-outform",
+            "DER",
+        ];
+        let der = run(Command::new("openssl").args(new).arg("-keyout").arg(&key)).ok().stdout;
+        fs::write(&csr, data_encoding::BASE64_MIME.encode(&der)).expect("the world's directory is writable");
+        let credential = self.json(world, &["bootstrap", "new"]);
+        let text = |field: &str| credential[field].as_str().expect("a credential").to_owned();
+        let user = format!("{}:{}", text("username"), text("password"));
+        let body = format!("@{}", csr.display());
+        let answer = self
+            .curl(&["-u", &user, "-H", "Content-Type: application/pkcs10", "--data-binary", &body], "simpleenroll")
+            .ok();
+        let der = run_with_input(Command::new("openssl").args(["base64", "-d"]), &answer.stdout).ok().stdout;
+        let pem = run_with_input(Command::new("openssl").args(["pkcs7", "-inform", "DER", "-print_certs"]), &der).ok();
+        fs::write(&certificate, pem.stdout).expect("the world's directory is writable");
+        certificate
+    }
+
+    fn verify(&self, certificate: &Path) -> Finished {
+        let file = |name: &str| self.state.join(name);
+        run(Command::new("openssl")
+            .args(["verify", "-CAfile"])
+            .arg(file("root.pem"))
+            .arg("-untrusted")
+            .arg(file("issuing.pem"))
+            .arg(certificate))
+    }
+}
+
+impl Drop for Pki {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().ok();
+            server.wait().ok();
+        }
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback has a free port")
+        .to_string()
+}
+
+fn tools_for(test: &str) -> bool {
+    ["openssl", "curl", "pkcs11-tool"].iter().all(|tool| available(test, tool))
+}
+
+#[test]
+fn a_device_enrols_and_every_key_of_the_pki_stays_in_our_token() {
+    if !tools_for("a_device_enrols_and_every_key_of_the_pki_stays_in_our_token") {
+        return;
+    }
+    let world = World::start();
+    let mut pki = Pki::found(&world);
+    pki.serve(&world);
+    let certificate = pki.enrol(&world, "sensor-1");
+    pki.verify(&certificate).ok().says("OK");
+    let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]);
+    let rows = keys.as_array().cloned().unwrap_or_else(|| keys["keys"].as_array().cloned().expect("a list of keys"));
+    let private: Vec<_> = rows.iter().filter(|key| key["class"] == "private_key").collect();
+    assert_eq!(private.len(), 3, "root, issuing, server: {keys}");
+    for key in private {
+        assert_eq!(
+            (&key["sensitive"], &key["extractable"], &key["local"]),
+            (&true.into(), &false.into(), &true.into()),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn the_pki_goes_on_when_the_daemon_was_restarted() {
+    if !tools_for("the_pki_goes_on_when_the_daemon_was_restarted") {
+        return;
+    }
+    let mut world = World::start();
+    let mut pki = Pki::found(&world);
+    pki.serve(&world);
+    let before = pki.enrol(&world, "sensor-1");
+    world.crash_and_restart();
+    let after = pki.enrol(&world, "sensor-2");
+    for certificate in [before, after] {
+        pki.verify(&certificate).ok().says("OK");
+    }
+    let devices = pki.json(&world, &["device", "list"]);
+    assert!(devices.to_string().contains("sensor-2"), "{devices}");
+}

@@ -2,3 +2,4 @@
 
 mod config;
 mod store;
+mod with_token;
