@@ -57,6 +57,24 @@ fn a_wrong_configuration_ends_with_78_and_one_sentence() {
 }
 
 #[test]
+fn logs_are_json_when_asked_and_an_unknown_form_is_refused() {
+    let world = World::new("");
+    let said = world.command().env("RUST_LOG_FORMAT", "xml").output().unwrap();
+    assert_eq!(said.status.code(), Some(78), "{said:?}");
+    // A start that fails after the first lines ends by itself.
+    std::fs::write(world.path("hsm.sock"), "").unwrap();
+    let said = world.command().env("RUST_LOG_FORMAT", "json").output().unwrap();
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let said = String::from_utf8(said.stderr).unwrap();
+    let self_test = said.lines().find(|line| line.contains("self-test passed")).unwrap();
+    assert!(
+        self_test.starts_with('{') && self_test.contains("\"message\":") && self_test.ends_with('}'),
+        "{self_test}"
+    );
+    assert!(said.lines().last().unwrap().ends_with("exists and is not a socket"), "{said}");
+}
+
+#[test]
 fn a_configuration_can_be_judged_without_starting() {
     let world = World::new("");
     let output = world.command().arg("--check-config").output().unwrap();
@@ -178,6 +196,9 @@ async fn grpc_on_the_same_socket_answers_health_and_the_token_service() {
     let name = tonic::metadata::MetadataValue::from_bytes(&attached.application);
     request.metadata_mut().insert_bin("craton-application-bin", name);
     assert!(stranger.list_slots(request).await.is_err());
+    let oversized = v1::SeedRandomRequest { session: 1, seed: vec![0; frame::MAX_BODY + 1] };
+    let refused = token.seed_random(oversized).await.unwrap_err();
+    assert!(refused.message().contains("too large"), "{refused:?}");
     let mut admin = v1::admin_client::AdminClient::new(channel);
     let status = admin.status(v1::StatusRequest {}).await.unwrap().into_inner();
     assert!(status.self_test.starts_with("passed"), "{}", status.self_test);
