@@ -176,9 +176,57 @@ impl Raw {
 
     /// C_SignInit with a mechanism that takes no parameter.
     pub fn sign_init(&self, session: CK_SESSION_HANDLE, mechanism: CK_MECHANISM_TYPE, key: CK_OBJECT_HANDLE) -> CK_RV {
-        let mut mechanism = CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
-        // SAFETY: `mechanism` lives through the call.
+        self.sign_init_with(session, mechanism, &[], key)
+    }
+
+    /// C_SignInit with a parameter that is a structure of numbers (none: no parameter).
+    pub fn sign_init_with(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        parameter: &[CK_ULONG],
+        key: CK_OBJECT_HANDLE,
+    ) -> CK_RV {
+        let mut parameter = parameter.to_vec();
+        let mut mechanism = with_parameter(mechanism, &mut parameter);
+        // SAFETY: `mechanism` and its parameter live through the call.
         unsafe { self.module.C_SignInit(session, &mut mechanism, key) }
+    }
+
+    /// C_VerifyInit, like [`Raw::sign_init_with`].
+    pub fn verify_init_with(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        parameter: &[CK_ULONG],
+        key: CK_OBJECT_HANDLE,
+    ) -> CK_RV {
+        let mut parameter = parameter.to_vec();
+        let mut mechanism = with_parameter(mechanism, &mut parameter);
+        // SAFETY: `mechanism` and its parameter live through the call.
+        unsafe { self.module.C_VerifyInit(session, &mut mechanism, key) }
+    }
+
+    /// C_Verify.
+    pub fn verify(&self, session: CK_SESSION_HANDLE, data: &[u8], signature: &[u8]) -> CK_RV {
+        let (mut data, mut signature) = (data.to_vec(), signature.to_vec());
+        let (data_len, signature_len) = (len(&data), len(&signature));
+        // SAFETY: both buffers have the stated lengths.
+        unsafe { self.module.C_Verify(session, data.as_mut_ptr(), data_len, signature.as_mut_ptr(), signature_len) }
+    }
+
+    /// C_VerifyUpdate.
+    pub fn verify_update(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> CK_RV {
+        let mut data = data.to_vec();
+        // SAFETY: `data` has the stated length.
+        unsafe { self.module.C_VerifyUpdate(session, data.as_mut_ptr(), len(&data)) }
+    }
+
+    /// C_VerifyFinal.
+    pub fn verify_final(&self, session: CK_SESSION_HANDLE, signature: &[u8]) -> CK_RV {
+        let mut signature = signature.to_vec();
+        // SAFETY: `signature` has the stated length.
+        unsafe { self.module.C_VerifyFinal(session, signature.as_mut_ptr(), len(&signature)) }
     }
 
     /// C_SignInit(NULL mechanism).
@@ -336,6 +384,12 @@ fn described(interface: &CK_INTERFACE) -> (String, u8, u8) {
         (name.to_string_lossy().into_owned(), *interface.pFunctionList.cast::<cryptoki_sys::CK_VERSION>())
     };
     (name, version.major, version.minor)
+}
+
+fn with_parameter(mechanism: CK_MECHANISM_TYPE, parameter: &mut [CK_ULONG]) -> CK_MECHANISM {
+    let bytes = CK_ULONG::try_from(size_of_val(parameter)).expect("a parameter is small");
+    let pointer = if parameter.is_empty() { ptr::null_mut() } else { parameter.as_mut_ptr().cast() };
+    CK_MECHANISM { mechanism, pParameter: pointer, ulParameterLen: bytes }
 }
 
 fn output(room: Room, call: impl FnOnce(*mut u8, *mut CK_ULONG) -> CK_RV) -> Output {
