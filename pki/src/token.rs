@@ -514,8 +514,7 @@ fn spki(spec: KeySpec, values: &[Attribute]) -> Result<SubjectPublicKeyInfoOwned
     built.map_err(|_| malformed)
 }
 
-/// CKA_EC_POINT is the DER of an OCTET STRING around the point (PKCS#11 v3.0 section 2.3.3 of the mechanisms); some tokens
-/// give the point itself.
+/// CKA_EC_POINT is the DER of an OCTET STRING around the point; some tokens give the point itself.
 fn bare_point(value: &[u8]) -> &[u8] {
     <&OctetStringRef>::from_der(value).map_or(value, |inner| inner.as_bytes())
 }

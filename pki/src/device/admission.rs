@@ -73,8 +73,8 @@ pub(crate) enum AdmissionFault {
 pub(crate) enum Admission {
     /// A certificate.
     Issue(Grant),
-    /// The certificate that it was already given for the same request, whose answer it never saw (RFC 7030 section 4.2.3
-    /// lets a client repeat itself).
+    /// The certificate that it was already given for the same request, whose answer it never saw: the old certificate is worth
+    /// nothing any more, so without this a lost answer would lock the device out.
     Repeat {
         /// Serial number.
         serial: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The outer form of EST messages: base64 whatever the headers say (RFC 8951 section 3.1), and certs-only CMS (RFC 5652
-//! section 5.1, RFC 5751 section 3.9.1) in true DER.
+//! The outer form of EST messages: base64 whatever the Content-Transfer-Encoding says (RFC 8951 deprecates that field), and
+//! certs-only CMS (RFC 5652 section 5.1) in true DER.
 
 use data_encoding::BASE64;
 

@@ -6,7 +6,7 @@
 pub(crate) mod tls;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -225,6 +225,7 @@ async fn answer(request: Request<Incoming>, peer: Peer, handler: Handler) -> Res
         peer,
     };
     let is_head = call.method == Method::HEAD;
+    let is_chunked = call.headers.contains_key(TRANSFER_ENCODING);
     let reply = tokio::task::spawn_blocking(move || handler(&call)).await.unwrap_or_else(|fault| {
         tracing::error!(event = "handler_failed", %fault);
         Reply::sentence(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
@@ -234,6 +235,11 @@ async fn answer(request: Request<Incoming>, peer: Peer, handler: Handler) -> Res
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response.headers_mut().insert(CONTENT_LENGTH, length);
+    if is_chunked {
+        // The request may have named a length as well; what follows it on the connection could then be a smuggled one
+        // (RFC 9112 section 6.1).
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

@@ -101,6 +101,31 @@ fn silent_clients_are_hung_up_on() {
 }
 
 #[test]
+fn a_second_request_cannot_hide_behind_a_first() {
+    let Some(world) = World::new("a_second_request_cannot_hide_behind_a_first", &Choice::default()) else { return };
+    let head = "GET /crl/issuing.crl HTTP/1.1\r\nHost: x\r\n";
+    let hidden = "GET /crl/root.crl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let rows = [
+        ("both framings", format!("{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}")),
+        ("two lengths", format!("{head}Content-Length: 0\r\nContent-Length: 5\r\n\r\n{hidden}")),
+        ("odd encoding", format!("{head}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{hidden}")),
+        ("signed length", format!("{head}Content-Length: +0\r\n\r\n{hidden}")),
+    ];
+    for (what, request) in rows {
+        let mut stream = TcpStream::connect(("127.0.0.1", world.crl_port)).expect("connects");
+        stream.write_all(request.as_bytes()).expect("sends");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        let mut answer = Vec::new();
+        // A reset after the answer is an end as well.
+        if let Err(fault) = stream.read_to_end(&mut answer) {
+            assert_eq!(fault.kind(), std::io::ErrorKind::ConnectionReset, "{what}");
+        }
+        let answers = answer.windows(9).filter(|window| window == b"HTTP/1.1 ").count();
+        assert_eq!(answers, 1, "{what}: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[test]
 fn credentials_are_good_for_one_certificate() {
     let Some(world) = World::new("credentials_are_good_for_one_certificate", &Choice::default()) else { return };
     world.request("sensor", "/CN=sensor", &[]);

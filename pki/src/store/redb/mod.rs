@@ -1,0 +1,239 @@
+//! The store on redb, in a file or in memory.
+//!
+//! One thread holds the pen: it gathers the changes that wait, applies them in one transaction, makes that durable with
+//! one sync, and answers all of them. A change checks everything before it writes anything, so that one that does not fit
+//! leaves no trace among its neighbours.
+//!
+//! Layout, version 1. Every table maps bytes to bytes; values are the prost records of [`crate::store::record`]. Numbers in keys
+//! are big endian, so that they sort.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `meta` | `version`, `sequence` | 8 bytes |
+//! | `certificates` | serial | Certificate |
+//! | `issued` | sequence | serial |
+//! | `issued_to` | device, 0, sequence | serial |
+//! | `intents` | serial | Intent |
+//! | `claims` | kind, `:`, name | serial of the intent that holds it |
+//! | `revocations` | authority, 0, serial | Revocation |
+//! | `devices` | identity | Device |
+//! | `authorities`, `key_plans`, `crls`, `credentials` | name | their record |
+//! | `queue` | time, event (1 byte), serial | Due |
+//! | `house` | role | serial |
+//! | `key_uses` | SHA-256 of the key | KeyUse |
+//! | `journal` | sequence | name of the event, a space, hex of the serial number or the name concerned |
+
+mod answer;
+mod apply;
+
+use super::{Change, StoreError};
+use prost::Message;
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// The format this program reads and writes.
+const VERSION: u64 = 1;
+/// Most changes in one transaction.
+const MAX_BATCH: usize = 256;
+
+type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+const META: Table = Table::new("meta");
+const CERTIFICATES: Table = Table::new("certificates");
+const ISSUED: Table = Table::new("issued");
+const ISSUED_TO: Table = Table::new("issued_to");
+const INTENTS: Table = Table::new("intents");
+const CLAIMS: Table = Table::new("claims");
+const REVOCATIONS: Table = Table::new("revocations");
+const DEVICES: Table = Table::new("devices");
+const AUTHORITIES: Table = Table::new("authorities");
+const KEY_PLANS: Table = Table::new("key_plans");
+const CRLS: Table = Table::new("crls");
+const CREDENTIALS: Table = Table::new("credentials");
+const KEY_USES: Table = Table::new("key_uses");
+const JOURNAL: Table = Table::new("journal");
+const HOUSE: Table = Table::new("house");
+const QUEUE: Table = Table::new("queue");
+const ALL: [Table; 16] = [
+    QUEUE,
+    HOUSE,
+    META,
+    CERTIFICATES,
+    ISSUED,
+    ISSUED_TO,
+    INTENTS,
+    CLAIMS,
+    REVOCATIONS,
+    DEVICES,
+    AUTHORITIES,
+    KEY_PLANS,
+    CRLS,
+    CREDENTIALS,
+    KEY_USES,
+    JOURNAL,
+];
+
+fn backend(fault: impl std::fmt::Display) -> StoreError {
+    StoreError::Backend(fault.to_string())
+}
+
+type Answer = Result<(), StoreError>;
+type Job = (Change, SyncSender<Answer>);
+
+/// The store.
+pub(crate) struct RedbStore {
+    database: Arc<Database>,
+    /// None only while the store is being dropped.
+    jobs: Option<SyncSender<Job>>,
+    pen: Option<std::thread::JoinHandle<()>>,
+}
+
+impl RedbStore {
+    /// Opens or creates the store in a file.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] when another process has it, [`StoreError::Version`] when a newer program wrote it.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|fault| match fault {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Held(path.display().to_string()),
+            other => StoreError::Backend(format!("{}: {other}", path.display())),
+        })?;
+        Self::start(database)
+    }
+
+    /// An empty store in memory.
+    ///
+    /// # Errors
+    /// When memory cannot be had.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Result<Self, StoreError> {
+        let memory = redb::backends::InMemoryBackend::new();
+        Self::start(Database::builder().create_with_backend(memory).map_err(backend)?)
+    }
+
+    fn start(database: Database) -> Result<Self, StoreError> {
+        let transaction = database.begin_write().map_err(backend)?;
+        for table in ALL {
+            transaction.open_table(table).map_err(backend)?;
+        }
+        match number(&transaction, b"version")? {
+            0 => put(&transaction, META, b"version", &VERSION.to_be_bytes())?,
+            VERSION => {}
+            found => return Err(StoreError::Version { found, known: VERSION }),
+        }
+        transaction.commit().map_err(backend)?;
+        let database = Arc::new(database);
+        let (jobs, waiting) = sync_channel(MAX_BATCH);
+        let pen = std::thread::Builder::new()
+            .name("pen".to_owned())
+            .spawn({
+                let database = Arc::clone(&database);
+                move || hold_the_pen(&database, &waiting)
+            })
+            .map_err(backend)?;
+        Ok(Self { database, jobs: Some(jobs), pen: Some(pen) })
+    }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(pen) = self.pen.take()
+            && pen.join().is_err()
+        {
+            tracing::error!("the store's writer ended by a panic");
+        }
+    }
+}
+
+fn hold_the_pen(database: &Database, waiting: &Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < MAX_BATCH
+            && let Ok(next) = waiting.try_recv()
+        {
+            jobs.push(next);
+        }
+        let answers = write(database, jobs.iter().map(|(change, _)| change));
+        for (index, (_, reply)) in jobs.into_iter().enumerate() {
+            let answer = match &answers {
+                Ok(answers) => answers.get(index).cloned().unwrap_or_else(|| Err(backend("no answer"))),
+                Err(fault) => Err(fault.clone()),
+            };
+            // An asker who went away loses only the answer.
+            drop(reply.send(answer));
+        }
+    }
+}
+
+/// Applies changes in one durable transaction. A change that does not fit is answered; any other fault undoes all.
+fn write<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<Vec<Answer>, StoreError> {
+    let mut transaction = database.begin_write().map_err(backend)?;
+    // Opening after a crash must not walk the whole file: the allocator state is saved with each commit.
+    transaction.set_quick_repair(true);
+    let mut answers = Vec::new();
+    for change in changes {
+        match apply::apply(&transaction, change) {
+            Ok(()) => answers.push(Ok(())),
+            Err(StoreError::Conflict(conflict)) => answers.push(Err(conflict.into())),
+            Err(fault) => return Err(fault),
+        }
+    }
+    transaction.commit().map_err(backend)?;
+    Ok(answers)
+}
+
+fn get<T: Message + Default>(
+    transaction: &WriteTransaction,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
+    raw(transaction, table, key)?.map(|bytes| decode(table, &bytes)).transpose()
+}
+
+fn raw(transaction: &WriteTransaction, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    let open = transaction.open_table(table).map_err(backend)?;
+    let found = open.get(key).map_err(backend)?;
+    Ok(found.map(|value| value.value().to_vec()))
+}
+
+fn put(transaction: &WriteTransaction, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    transaction.open_table(table).map_err(backend)?.insert(key, value).map_err(backend)?;
+    Ok(())
+}
+
+fn save(transaction: &WriteTransaction, table: Table, key: &[u8], record: &impl Message) -> Result<(), StoreError> {
+    put(transaction, table, key, &record.encode_to_vec())
+}
+
+fn remove(transaction: &WriteTransaction, table: Table, key: &[u8]) -> Result<(), StoreError> {
+    transaction.open_table(table).map_err(backend)?.remove(key).map_err(backend)?;
+    Ok(())
+}
+
+fn decode<T: Message + Default>(table: Table, bytes: &[u8]) -> Result<T, StoreError> {
+    use redb::TableHandle;
+    T::decode(bytes).map_err(|fault| StoreError::Damaged(format!("a record of table '{}': {fault}", table.name())))
+}
+
+fn number(transaction: &WriteTransaction, key: &[u8]) -> Result<u64, StoreError> {
+    let bytes = raw(transaction, META, key)?.unwrap_or_else(|| vec![0; 8]);
+    let bytes =
+        <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| StoreError::Damaged("a number is not 8 bytes".to_owned()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn next_sequence(transaction: &WriteTransaction) -> Result<[u8; 8], StoreError> {
+    let next = number(transaction, b"sequence")?.saturating_add(1).to_be_bytes();
+    put(transaction, META, b"sequence", &next)?;
+    Ok(next)
+}
+
+fn joined(first: &str, second: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(first.len() + 1 + second.len());
+    key.extend_from_slice(first.as_bytes());
+    key.push(0);
+    key.extend_from_slice(second);
+    key
+}
