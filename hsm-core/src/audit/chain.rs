@@ -144,7 +144,25 @@ pub struct Line<'a> {
 /// # Errors
 ///
 /// The first [`Finding`], or what `each` answered.
-pub fn visit<R, F>(mut reader: R, known: &[Head], mut each: F) -> Result<Summary, Finding>
+pub fn visit<R, F>(reader: R, known: &[Head], each: F) -> Result<Summary, Finding>
+where
+    R: BufRead,
+    F: FnMut(&Line<'_>) -> std::io::Result<()>,
+{
+    visit_until(reader, known, Tail::Whole, each)
+}
+
+/// What the end of a journal may look like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// The last line is complete.
+    Whole,
+    /// Somebody is writing: a reader may see the beginning of a line, which is then left out.
+    BeingWritten,
+}
+
+/// [`visit`], also for a journal that grows.
+pub(super) fn visit_until<R, F>(mut reader: R, known: &[Head], tail: Tail, mut each: F) -> Result<Summary, Finding>
 where
     R: BufRead,
     F: FnMut(&Line<'_>) -> std::io::Result<()>,
@@ -163,7 +181,10 @@ where
         if line.is_empty() {
             break;
         }
-        let record = walk.step(&line)?;
+        let record = match walk.step(&line) {
+            Err(Finding { wrong: Wrong::TornTail { .. }, .. }) if tail == Tail::BeingWritten => break,
+            stepped => stepped?,
+        };
         walk.check_known(known)?;
         let seen = Line { record: &record, text: &line[..line.len() - 1], head: walk.summary.head };
         each(&seen).map_err(unreadable)?;

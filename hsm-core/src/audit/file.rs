@@ -6,11 +6,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 use sha2::{Digest, Sha256};
 
-use super::chain::{self, Finding, Head, Line, Summary, Wrong};
+use super::chain::{self, Finding, Head, Line, Summary, Tail, Wrong};
 use crate::{Error, Kind, Result, sys};
 
 /// Where lines go. Positions are given, so that a write that failed half way is simply written over.
@@ -60,9 +61,10 @@ impl JournalFile {
             let path = path.display();
             return Err(device(format!("the journal {path} has mode {mode:o}: chmod 600 {path}")));
         }
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            device(format!("the journal {} is being written by another process (a running daemon?)", path.display()))
-        })?;
+        if !locked(&file) {
+            let path = path.display();
+            return Err(device(format!("the journal {path} is being written by another process (a running daemon?)")));
+        }
         if created {
             sync_folder_of(path).map_err(|error| failed("cannot be created durably", error))?;
         }
@@ -105,6 +107,17 @@ impl JournalFile {
             }
         }
     }
+}
+
+/// Takes the writer's lock. A verifier that looks whether there is a writer holds it for an instant: hence more than one
+/// attempt.
+fn locked(file: &File) -> bool {
+    (0..5).any(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
 }
 
 /// What was cut off.
@@ -189,7 +202,15 @@ where
         wrong: Wrong::Unreadable,
         what: format!("{} cannot be opened: {error}", path.display()),
     })?;
-    chain::visit(BufReader::with_capacity(1 << 16, file), &known, each)
+    // A writer holds the file's exclusive lock; when there is none, a shared one is to be had at once.
+    let tail = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            rustix::fs::flock(&file, FlockOperation::Unlock).unwrap_or_default();
+            Tail::Whole
+        }
+        Err(_) => Tail::BeingWritten,
+    };
+    chain::visit_until(BufReader::with_capacity(1 << 16, file), &known, tail, each)
 }
 
 /// SHA-256 of the line that is record `seq`; `None` when the journal is shorter.

@@ -210,6 +210,23 @@ fn rewritten_chain_is_found_by_a_remembered_head() {
     assert_eq!((finding.line, finding.wrong), (12, Wrong::Chain));
 }
 
+proptest::proptest! {
+    #[test]
+    fn arbitrary_edits_of_a_journal_never_panic_and_never_pass(
+        at in 0_usize..9000,
+        len in 0_usize..40,
+        insert in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+    ) {
+        let good = lines(20).concat();
+        let at = at.min(good.len());
+        let end = (at + len).min(good.len());
+        let edited = [&good[..at], &insert, &good[end..]].concat();
+        let head = Head { seq: 20, hash: line_hash(&lines(20)[19][..lines(20)[19].len() - 1]) };
+        let outcome = verify(edited.as_slice(), &[head]);
+        proptest::prop_assert_eq!(outcome.is_ok(), edited == good);
+    }
+}
+
 #[test]
 fn unknown_record_version_is_named() {
     let finding = verify(&b"{\"future\":1.5,\"v\":2}\n"[..], &[]).unwrap_err();
@@ -235,6 +252,19 @@ fn incomplete_last_line_is_set_aside_and_recorded() {
         assert_eq!(std::fs::read(&aside).unwrap(), &whole[last..cut]);
         std::fs::remove_file(aside).unwrap();
     }
+}
+
+#[test]
+fn line_that_is_being_written_is_no_finding_for_a_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = journal_file(folder.path(), 3);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(b"{\"boot\":");
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(visit_file(&path, |_| Ok(())).unwrap_err().wrong, Wrong::TornTail { .. }));
+    let writer = std::fs::File::open(&path).unwrap();
+    rustix::fs::flock(&writer, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert_eq!(visit_file(&path, |_| Ok(())).unwrap().records, 4);
 }
 
 #[test]

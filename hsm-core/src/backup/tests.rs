@@ -42,8 +42,8 @@ fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
     let (token, _) = vault.init_token(0, LABEL, &secret(SO_PIN), "test", |_| body()).unwrap();
     let so = vault.unlock(token.id, Role::So, &secret(SO_PIN), "test").unwrap();
     let _user = vault.init_user_pin(&so, &secret(USER_PIN), &body()).unwrap();
-    let mut puts = vec![object(token.id, 0xFF, false, 40)];
-    puts.extend(sizes.iter().enumerate().map(|(number, size)| object(token.id, number as u8, true, *size)));
+    let mut puts = vec![object(token.id, 0xFF_FFFF, false, 40)];
+    puts.extend(sizes.iter().enumerate().map(|(number, size)| object(token.id, number, true, *size)));
     let _commit = vault.commit(Change { puts, deletes: Vec::new() }, Some(&so), &body()).unwrap();
     let snapshot = vault.snapshot_for_backup().unwrap();
     let pin = secret(SO_PIN);
@@ -63,8 +63,9 @@ fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
     path
 }
 
-fn object(token: TokenId, number: u8, private: bool, size: usize) -> ObjectPut {
-    ObjectPut { token, id: ObjectId([number; 16]), private, plaintext: SecretBytes::new(vec![number; size]) }
+fn object(token: TokenId, number: usize, private: bool, size: usize) -> ObjectPut {
+    let id = ObjectId((number as u128).to_be_bytes());
+    ObjectPut { token, id, private, plaintext: SecretBytes::new(vec![id.0[15]; size]) }
 }
 
 fn config(folder: &Path) -> Config {
@@ -116,7 +117,7 @@ fn restored_store_opens_with_the_same_pins_and_objects() {
         objects.sort_by_key(|object| object.id);
         let sizes: Vec<usize> = objects.iter().map(|object| object.plaintext.len()).collect();
         assert_eq!(sizes, [32, 200_000, 0, 1]);
-        assert!(objects.iter().all(|object| object.plaintext.expose().iter().all(|byte| *byte == object.id.0[0])));
+        assert!(objects.iter().all(|object| object.plaintext.expose().iter().all(|byte| *byte == object.id.0[15])));
         assert_eq!(vault.load_objects(token.id, None).unwrap().len(), 1);
     }
 }
@@ -268,6 +269,19 @@ fn chunk_of_another_archive_is_refused() {
     assert_eq!(refusal(folders[0].path(), &with_right_check_sum(one)).kind(), Kind::DataInvalid);
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn arbitrary_bytes_after_the_magic_are_refused(rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = [&b"HSMB\x01\x00\x01\x00"[..], &rest].concat();
+        proptest::prop_assert_eq!(refusal(folder.path(), &bytes).kind(), Kind::DataInvalid);
+        if bytes.len() > 32 {
+            proptest::prop_assert_eq!(refusal(folder.path(), &with_right_check_sum(bytes)).kind(), Kind::DataInvalid);
+        }
+    }
+}
+
 #[test]
 fn newer_format_is_refused_naming_both_versions() {
     let folder = tempfile::tempdir().unwrap();
@@ -313,4 +327,21 @@ fn full_output_is_an_error_at_every_length() {
     }
     let stranger = Request { token: TokenId([9; 16]), ..request };
     assert_eq!(write(&snapshot, &stranger, &|_| 0, &mut Vec::new()).unwrap_err().kind(), Kind::ArgumentsBad);
+}
+
+/// How long 10,000 objects take: `cargo test --release -p hsm-core ten_thousand -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stderr, reason = "a measurement is printed")]
+fn ten_thousand_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = std::time::Instant::now();
+    let input = archive(folder.path(), &[300; 10_000]);
+    eprintln!("fill a store and take the backup: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    verify(&input, &secret(SO_PIN)).unwrap();
+    eprintln!("verify: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    let restored = restore_to(&folder.path().join("host"), &input, SO_PIN).unwrap();
+    eprintln!("restore: {:?} for {} records", start.elapsed(), restored.records);
 }

@@ -10,6 +10,7 @@ use super::params::{MechanismCall, Parameter};
 use super::table::{Class, Row, Scheme};
 use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
+use crate::object::import::significant_bits;
 use crate::object::{Attributes, Object, Value};
 
 /// What is to be done: the function's flag in the mechanism table and the key's usage attribute.
@@ -142,15 +143,6 @@ fn check_size(row: &Row, object: &Object) -> Result<()> {
     if (floor..=max).contains(&size) { Ok(()) } else { Err(Kind::KeySize.into()) }
 }
 
-/// Bits of a big-endian integer, from its highest set bit.
-pub(crate) fn significant_bits(integer: &[u8]) -> u64 {
-    let start = integer.iter().position(|&byte| byte != 0).unwrap_or(integer.len());
-    match integer.get(start) {
-        Some(&first) => 8 * (integer.len() - start) as u64 - u64::from(first.leading_zeros()),
-        None => 0,
-    }
-}
-
 /// Whether a key may leave the token wrapped under this key by this mechanism: the secret-target rule.
 ///
 /// A key that whoever may see it could read anyway is wrapped as the standard allows. A sensitive one leaves only under a key that
@@ -196,17 +188,5 @@ pub(crate) fn wrap(row: &Row, wrapping: &Object, target: &Object, policy: &Polic
     match row.scheme {
         Scheme::AesWrap { .. } | Scheme::RsaOaep => Ok(()),
         _ => refuse("the mechanism is no key wrap"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_are_counted_from_the_highest_set_one() {
-        for (bytes, bits) in [(&[][..], 0), (&[0, 0], 0), (&[1], 1), (&[0, 0x80, 0], 16), (&[0xff, 0xff], 16)] {
-            assert_eq!(significant_bits(bytes), bits);
-        }
     }
 }

@@ -15,7 +15,6 @@ use super::schema::HMAC_KEY_TYPES;
 use super::{Attributes, Material, Object, Value};
 use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, rsa};
 use crate::error::{Error, Kind, Result};
-use crate::mechanism::admit::significant_bits;
 use crate::secret::SecretBytes;
 
 impl From<crypto::Error> for Error {
@@ -301,6 +300,15 @@ pub(crate) fn key_type_of(key: &PrivateKey) -> KeyType {
     }
 }
 
+/// Bits of a big-endian integer, from its highest set bit.
+pub(crate) fn significant_bits(integer: &[u8]) -> u64 {
+    let start = integer.iter().position(|&byte| byte != 0).unwrap_or(integer.len());
+    match integer.get(start) {
+        Some(&first) => 8 * (integer.len() - start) as u64 - u64::from(first.leading_zeros()),
+        None => 0,
+    }
+}
+
 /// A secret part of a key that may be read.
 ///
 /// # Errors
@@ -333,6 +341,13 @@ pub(crate) fn reveal(object: &Object, kind: Attribute) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bits_are_counted_from_the_highest_set_one() {
+        for (bytes, bits) in [(&[][..], 0), (&[0, 0], 0), (&[1], 1), (&[0, 0x80, 0], 16), (&[0xff, 0xff], 16)] {
+            assert_eq!(significant_bits(bytes), bits);
+        }
+    }
 
     #[test]
     fn a_point_is_read_in_both_forms() {

@@ -65,6 +65,8 @@ pub(crate) enum Default {
     Ulong(u64),
     /// The public exponent 65537.
     F4,
+    /// A usage attribute: on or off by key type.
+    Usage,
 }
 
 /// One row.
@@ -83,7 +85,6 @@ const fn row(kind: Attribute, default: Default, notes: Notes) -> Row {
 
 const TRUE: Default = Default::Bool(true);
 const FALSE: Default = Default::Bool(false);
-const USAGE: Notes = F8_MODIFIABLE.and(F12_STICKY_FALSE);
 /// Part of the key's value: given at creation, made by generation, found by unwrapping.
 const MATERIAL: Notes = F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP);
 const SECRET_MATERIAL: Notes = MATERIAL.and(F7_HIDDEN);
@@ -182,12 +183,6 @@ const RSA_PUBLIC: &[Row] = &[
     row(CKA_MODULUS, Default::Absent, MATERIAL),
     row(CKA_MODULUS_BITS, Default::Absent, F2_NOT_CREATE.and(F3_ON_GENERATE)),
     row(CKA_PUBLIC_EXPONENT, Default::F4, F1_ON_CREATE),
-    row(CKA_ENCRYPT, TRUE, USAGE),
-    row(CKA_VERIFY, TRUE, USAGE),
-    row(CKA_VERIFY_RECOVER, FALSE, USAGE),
-    row(CKA_WRAP, TRUE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-    row(CKA_ENCAPSULATE, FALSE, USAGE),
 ];
 
 const RSA_PRIVATE: &[Row] = &[
@@ -199,131 +194,128 @@ const RSA_PRIVATE: &[Row] = &[
     row(CKA_EXPONENT_1, Default::Absent, OPTIONAL_SECRET),
     row(CKA_EXPONENT_2, Default::Absent, OPTIONAL_SECRET),
     row(CKA_COEFFICIENT, Default::Absent, OPTIONAL_SECRET),
-    row(CKA_DECRYPT, TRUE, USAGE),
-    row(CKA_SIGN, TRUE, USAGE),
-    row(CKA_SIGN_RECOVER, FALSE, USAGE),
-    row(CKA_UNWRAP, TRUE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-    row(CKA_DECAPSULATE, FALSE, USAGE),
 ];
 
+/// Weierstrass and Edwards curves.
 const EC_PUBLIC: &[Row] = &[
     row(CKA_EC_PARAMS, Default::Absent, F1_ON_CREATE.and(F3_ON_GENERATE)),
     row(CKA_EC_POINT, Default::Absent, MATERIAL),
-    row(CKA_VERIFY, TRUE, USAGE),
-    row(CKA_VERIFY_RECOVER, FALSE, USAGE),
-    row(CKA_ENCRYPT, FALSE, USAGE),
-    row(CKA_WRAP, FALSE, USAGE),
-    row(CKA_DERIVE, TRUE, USAGE),
-    row(CKA_ENCAPSULATE, FALSE, USAGE),
 ];
 
 const EC_PRIVATE: &[Row] = &[
     row(CKA_EC_PARAMS, Default::Absent, F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP)),
     row(CKA_VALUE, Default::Absent, SECRET_MATERIAL),
     row(CKA_EC_POINT, Default::Absent, OPTIONAL_MATERIAL),
-    row(CKA_SIGN, TRUE, USAGE),
-    row(CKA_SIGN_RECOVER, FALSE, USAGE),
-    row(CKA_DERIVE, TRUE, USAGE),
-    row(CKA_DECRYPT, FALSE, USAGE),
-    row(CKA_UNWRAP, FALSE, USAGE),
-    row(CKA_DECAPSULATE, FALSE, USAGE),
-];
-
-const EDWARDS_PUBLIC: &[Row] = &[
-    row(CKA_EC_PARAMS, Default::Absent, F1_ON_CREATE.and(F3_ON_GENERATE)),
-    row(CKA_EC_POINT, Default::Absent, MATERIAL),
-    row(CKA_VERIFY, TRUE, USAGE),
-    row(CKA_VERIFY_RECOVER, FALSE, USAGE),
-    row(CKA_ENCRYPT, FALSE, USAGE),
-    row(CKA_WRAP, FALSE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-    row(CKA_ENCAPSULATE, FALSE, USAGE),
-];
-
-const EDWARDS_PRIVATE: &[Row] = &[
-    row(CKA_EC_PARAMS, Default::Absent, F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP)),
-    row(CKA_VALUE, Default::Absent, SECRET_MATERIAL),
-    row(CKA_EC_POINT, Default::Absent, OPTIONAL_MATERIAL),
-    row(CKA_SIGN, TRUE, USAGE),
-    row(CKA_SIGN_RECOVER, FALSE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-    row(CKA_DECRYPT, FALSE, USAGE),
-    row(CKA_UNWRAP, FALSE, USAGE),
-    row(CKA_DECAPSULATE, FALSE, USAGE),
 ];
 
 const ML_DSA_PUBLIC: &[Row] = &[
     row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F3_ON_GENERATE)),
     row(CKA_VALUE, Default::Absent, MATERIAL),
-    row(CKA_VERIFY, TRUE, USAGE),
-    row(CKA_VERIFY_RECOVER, FALSE, USAGE),
-    row(CKA_ENCRYPT, FALSE, USAGE),
-    row(CKA_WRAP, FALSE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-    row(CKA_ENCAPSULATE, FALSE, USAGE),
 ];
 
 const ML_DSA_PRIVATE: &[Row] = &[
     row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP)),
     row(CKA_SEED, Default::Absent, OPTIONAL_SECRET),
     row(CKA_VALUE, Default::Absent, OPTIONAL_SECRET),
-    row(CKA_SIGN, TRUE, USAGE),
-    row(CKA_SIGN_RECOVER, FALSE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-    row(CKA_DECRYPT, FALSE, USAGE),
-    row(CKA_UNWRAP, FALSE, USAGE),
-    row(CKA_DECAPSULATE, FALSE, USAGE),
 ];
 
-const AES: &[Row] = &[
+/// Every secret key: AES, generic secrets and HMAC keys.
+const SECRET_VALUE: &[Row] = &[
     row(CKA_VALUE, Default::Absent, SECRET_MATERIAL),
     row(CKA_VALUE_LEN, Default::Absent, F2_NOT_CREATE.and(F3_ON_GENERATE)),
-    row(CKA_ENCRYPT, TRUE, USAGE),
-    row(CKA_DECRYPT, TRUE, USAGE),
-    row(CKA_SIGN, FALSE, USAGE),
-    row(CKA_VERIFY, FALSE, USAGE),
-    row(CKA_WRAP, TRUE, USAGE),
-    row(CKA_UNWRAP, TRUE, USAGE),
-    row(CKA_DERIVE, FALSE, USAGE),
-];
-
-/// Generic secrets and HMAC keys.
-const GENERIC: &[Row] = &[
-    row(CKA_VALUE, Default::Absent, SECRET_MATERIAL),
-    row(CKA_VALUE_LEN, Default::Absent, F2_NOT_CREATE.and(F3_ON_GENERATE)),
-    row(CKA_SIGN, TRUE, USAGE),
-    row(CKA_VERIFY, TRUE, USAGE),
-    row(CKA_ENCRYPT, FALSE, USAGE),
-    row(CKA_DECRYPT, FALSE, USAGE),
-    row(CKA_WRAP, FALSE, USAGE),
-    row(CKA_UNWRAP, FALSE, USAGE),
-    row(CKA_DERIVE, TRUE, USAGE),
 ];
 
 /// HMAC key types: a generic secret that names its hash.
 pub(crate) const HMAC_KEY_TYPES: [KeyType; 5] =
     [CKK_SHA_1_HMAC, CKK_SHA224_HMAC, CKK_SHA256_HMAC, CKK_SHA384_HMAC, CKK_SHA512_HMAC];
 
+/// What a public key may be used for; on or off by key type.
+const PUBLIC_USAGE: &[Row] = &[
+    usage(CKA_ENCRYPT),
+    usage(CKA_VERIFY),
+    usage(CKA_VERIFY_RECOVER),
+    usage(CKA_WRAP),
+    usage(CKA_DERIVE),
+    usage(CKA_ENCAPSULATE),
+];
+
+/// What a private key may be used for.
+const PRIVATE_USAGE: &[Row] = &[
+    usage(CKA_DECRYPT),
+    usage(CKA_SIGN),
+    usage(CKA_SIGN_RECOVER),
+    usage(CKA_UNWRAP),
+    usage(CKA_DERIVE),
+    usage(CKA_DECAPSULATE),
+];
+
+/// What a secret key may be used for.
+const SECRET_USAGE: &[Row] = &[
+    usage(CKA_ENCRYPT),
+    usage(CKA_DECRYPT),
+    usage(CKA_SIGN),
+    usage(CKA_VERIFY),
+    usage(CKA_WRAP),
+    usage(CKA_UNWRAP),
+    usage(CKA_DERIVE),
+];
+
+/// A usage attribute: true by default where the key type can do it, because Java's keytool and other clients rely on it.
+const fn usage(kind: Attribute) -> Row {
+    row(kind, Default::Usage, F8_MODIFIABLE.and(F12_STICKY_FALSE))
+}
+
 /// The rows of one kind of object, in the order in which they compose; `None` for a kind that is not offered.
 pub(crate) fn rows(class: ObjectClass, key_type: Option<KeyType>) -> Option<Schema> {
-    let parts: [&'static [Row]; 4] = match (class, key_type) {
-        (CKO_DATA, _) => [STORAGE, DATA, &[], &[]],
-        (CKO_CERTIFICATE, _) => [STORAGE, CERTIFICATE, &[], &[]],
-        (CKO_PUBLIC_KEY, Some(CKK_RSA)) => [STORAGE, KEY, PUBLIC, RSA_PUBLIC],
-        (CKO_PRIVATE_KEY, Some(CKK_RSA)) => [STORAGE, KEY, PRIVATE, RSA_PRIVATE],
-        (CKO_PUBLIC_KEY, Some(CKK_EC)) => [STORAGE, KEY, PUBLIC, EC_PUBLIC],
-        (CKO_PRIVATE_KEY, Some(CKK_EC)) => [STORAGE, KEY, PRIVATE, EC_PRIVATE],
-        (CKO_PUBLIC_KEY, Some(CKK_EC_EDWARDS)) => [STORAGE, KEY, PUBLIC, EDWARDS_PUBLIC],
-        (CKO_PRIVATE_KEY, Some(CKK_EC_EDWARDS)) => [STORAGE, KEY, PRIVATE, EDWARDS_PRIVATE],
-        (CKO_PUBLIC_KEY, Some(CKK_ML_DSA)) => [STORAGE, KEY, PUBLIC, ML_DSA_PUBLIC],
-        (CKO_PRIVATE_KEY, Some(CKK_ML_DSA)) => [STORAGE, KEY, PRIVATE, ML_DSA_PRIVATE],
-        (CKO_SECRET_KEY, Some(CKK_AES)) => [STORAGE, KEY, SECRET, AES],
-        (CKO_SECRET_KEY, Some(CKK_GENERIC_SECRET)) => [STORAGE, KEY, SECRET, GENERIC],
-        (CKO_SECRET_KEY, Some(kind)) if HMAC_KEY_TYPES.contains(&kind) => [STORAGE, KEY, SECRET, GENERIC],
+    let (parts, on) = match (class, key_type) {
+        (CKO_DATA, _) => ([STORAGE, DATA, &[], &[], &[]], NOTHING),
+        (CKO_CERTIFICATE, _) => ([STORAGE, CERTIFICATE, &[], &[], &[]], NOTHING),
+        (CKO_PUBLIC_KEY, Some(kind)) => {
+            let (material, on) = public(kind)?;
+            ([STORAGE, KEY, PUBLIC, material, PUBLIC_USAGE], on)
+        }
+        (CKO_PRIVATE_KEY, Some(kind)) => {
+            let (material, on) = private(kind)?;
+            ([STORAGE, KEY, PRIVATE, material, PRIVATE_USAGE], on)
+        }
+        (CKO_SECRET_KEY, Some(kind)) => ([STORAGE, KEY, SECRET, SECRET_VALUE, SECRET_USAGE], secret(kind)?),
         _ => return None,
     };
-    Some(Schema { class, parts })
+    Some(Schema { class, parts, on })
+}
+
+/// Attributes that are true by default.
+type On = &'static [Attribute];
+
+const NOTHING: On = &[];
+
+fn public(kind: KeyType) -> Option<(&'static [Row], On)> {
+    match kind {
+        CKK_RSA => Some((RSA_PUBLIC, &[CKA_ENCRYPT, CKA_VERIFY, CKA_WRAP])),
+        CKK_EC => Some((EC_PUBLIC, &[CKA_VERIFY, CKA_DERIVE])),
+        CKK_EC_EDWARDS => Some((EC_PUBLIC, &[CKA_VERIFY])),
+        CKK_ML_DSA => Some((ML_DSA_PUBLIC, &[CKA_VERIFY])),
+        _ => None,
+    }
+}
+
+fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
+    match kind {
+        CKK_RSA => Some((RSA_PRIVATE, &[CKA_DECRYPT, CKA_SIGN, CKA_UNWRAP])),
+        CKK_EC => Some((EC_PRIVATE, &[CKA_SIGN, CKA_DERIVE])),
+        CKK_EC_EDWARDS => Some((EC_PRIVATE, &[CKA_SIGN])),
+        CKK_ML_DSA => Some((ML_DSA_PRIVATE, &[CKA_SIGN])),
+        _ => None,
+    }
+}
+
+fn secret(kind: KeyType) -> Option<On> {
+    match kind {
+        CKK_AES => Some(&[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP]),
+        CKK_GENERIC_SECRET => Some(&[CKA_SIGN, CKA_VERIFY, CKA_DERIVE]),
+        kind if HMAC_KEY_TYPES.contains(&kind) => Some(&[CKA_SIGN, CKA_VERIFY, CKA_DERIVE]),
+        _ => None,
+    }
 }
 
 /// The attributes of one kind of object.
@@ -331,7 +323,8 @@ pub(crate) fn rows(class: ObjectClass, key_type: Option<KeyType>) -> Option<Sche
 pub(crate) struct Schema {
     /// The class that the rows describe.
     pub(crate) class: ObjectClass,
-    parts: [&'static [Row]; 4],
+    parts: [&'static [Row]; 5],
+    on: On,
 }
 
 impl Schema {
@@ -343,6 +336,11 @@ impl Schema {
     /// The row of one attribute.
     pub(crate) fn row(&self, kind: Attribute) -> Option<&'static Row> {
         self.iter().find(|row| row.kind == kind)
+    }
+
+    /// Whether a usage attribute is true by default for this key type.
+    pub(crate) fn is_on(&self, usage: Attribute) -> bool {
+        self.on.contains(&usage)
     }
 
     /// CKA_PRIVATE when the template says nothing: keys that hold a secret are private (PKCS#11 v3.0 §4.4 leaves it to the token).
@@ -357,22 +355,13 @@ mod tests {
 
     #[test]
     fn no_attribute_has_two_rows_in_one_kind_of_object() {
-        let kinds = [
-            (CKO_DATA, None),
-            (CKO_CERTIFICATE, None),
-            (CKO_PUBLIC_KEY, Some(CKK_RSA)),
-            (CKO_PRIVATE_KEY, Some(CKK_RSA)),
-            (CKO_PUBLIC_KEY, Some(CKK_EC)),
-            (CKO_PRIVATE_KEY, Some(CKK_EC)),
-            (CKO_PUBLIC_KEY, Some(CKK_EC_EDWARDS)),
-            (CKO_PRIVATE_KEY, Some(CKK_EC_EDWARDS)),
-            (CKO_PUBLIC_KEY, Some(CKK_ML_DSA)),
-            (CKO_PRIVATE_KEY, Some(CKK_ML_DSA)),
-            (CKO_SECRET_KEY, Some(CKK_AES)),
-            (CKO_SECRET_KEY, Some(CKK_GENERIC_SECRET)),
-        ];
-        for (class, key_type) in kinds {
-            let schema = rows(class, key_type).expect("offered");
+        let key_types = [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA, CKK_AES, CKK_GENERIC_SECRET, CKK_SHA256_HMAC];
+        let classes = [CKO_DATA, CKO_CERTIFICATE, CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY];
+        let offered = classes.iter().flat_map(|&class| key_types.map(|kind| (class, kind)));
+        let offered: Vec<_> =
+            offered.filter_map(|(class, kind)| Some((class, kind, rows(class, Some(kind))?))).collect();
+        assert_eq!(offered.len(), 7 + 7 + 4 + 4 + 3);
+        for (class, key_type, schema) in offered {
             let mut seen: Vec<_> = schema.iter().map(|row| row.kind).collect();
             let count = seen.len();
             seen.sort_unstable();

@@ -149,6 +149,7 @@ fn fill_defaults(schema: &Schema, attributes: &mut Attributes) {
             schema::Default::Empty => attributes.put(row.kind, Value::Empty),
             schema::Default::Bool(flag) => attributes.put(row.kind, Value::Bool(flag)),
             schema::Default::Ulong(number) => attributes.put(row.kind, Value::Ulong(number)),
+            schema::Default::Usage => attributes.put(row.kind, Value::Bool(schema.is_on(row.kind))),
             schema::Default::F4 => attributes.put(row.kind, Value::bytes(crate::crypto::rsa::F4)),
         }
     }
