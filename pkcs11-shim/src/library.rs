@@ -204,6 +204,12 @@ impl Run {
         sessions.get(&handle).filter(live).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
     }
 
+    /// Ends what is active in every session with the token, as the daemon does at a logout.
+    pub(crate) fn clear_sessions_of(&self, slot: u64) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().filter(|session| session.slot == slot).for_each(|session| session.clear());
+    }
+
     pub(crate) fn remove_session(&self, handle: u64) {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
     }

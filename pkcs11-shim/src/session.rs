@@ -62,6 +62,11 @@ impl Session {
         !lock(&self.active).operations.is_empty()
     }
 
+    /// Forgets every operation and search: the daemon has, at a logout.
+    pub(crate) fn clear(&self) {
+        *lock(&self.active) = Active::default();
+    }
+
     /// Begins to hand out what a search found.
     ///
     /// # Errors

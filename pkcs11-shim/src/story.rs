@@ -211,6 +211,17 @@ fn a_pin_is_needed_and_a_context_login_needs_an_operation() {
 }
 
 #[test]
+fn a_logout_ends_the_operations_of_every_session() {
+    let (world, _daemon) = World::with_daemon();
+    let (one, other) = (world.open().expect("opened"), world.open().expect("opened"));
+    world.sign_init(one).expect("begun");
+    object::find_init(&world.run, one, over::rows(&mut [])).expect("found");
+    assert_eq!(session::logout(&world.run, other), Ok(()));
+    assert_eq!(world.sign(one, b"x"), Err(CKR_OPERATION_NOT_INITIALIZED));
+    assert_eq!(object::find_final(&world.run, one), Err(CKR_OPERATION_NOT_INITIALIZED));
+}
+
+#[test]
 fn without_a_daemon_there_are_slots_and_no_tokens() {
     let world = World::new();
     let mut count = 9;

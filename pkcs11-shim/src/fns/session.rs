@@ -88,10 +88,13 @@ pub(crate) fn login_user(run: &Run, handle: u64, user: u64, pin: InBytes<'_>, na
     login(run, handle, user, pin)
 }
 
-/// C_Logout.
+/// C_Logout. It ends every operation of the application with the token, also those that the daemon has not seen yet.
 pub(crate) fn logout(run: &Run, handle: u64) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let outcome = run.command(&session, Op::Logout(v1::SessionRequest { session: session.daemon_handle }));
+    if outcome.is_ok() {
+        run.clear_sessions_of(session.slot);
+    }
     run.mirror.forget_objects();
     outcome
 }
