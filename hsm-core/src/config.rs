@@ -318,8 +318,6 @@ pub struct AlgorithmsConfig {
     pub allow_sha1_signing: bool,
     /// ML-DSA and its kin.
     pub enable_pqc: bool,
-    /// Only mechanisms that FIPS 140-3 approves.
-    pub fips_approved_only: bool,
     /// Whether a derived key is extractable when its template does not say.
     pub derived_keys_extractable_by_default: bool,
 }
@@ -473,11 +471,16 @@ fn algorithms_config(table: &AlgorithmsTable) -> Result<AlgorithmsConfig, Config
             instead: "the only implementation is \"aws-lc\"; remove the line",
         });
     }
+    if table.fips_approved_only {
+        return Err(ConfigError::NotOffered {
+            key: "algorithms.fips_approved_only = true".into(),
+            instead: "this version does not tell approved mechanisms from others; remove the line",
+        });
+    }
     Ok(AlgorithmsConfig {
         allow_weak_rsa: table.allow_weak_rsa,
         allow_sha1_signing: table.allow_sha1_signing,
         enable_pqc: table.enable_pqc,
-        fips_approved_only: table.fips_approved_only,
         derived_keys_extractable_by_default: table.derived_keys_extractable_by_default,
     })
 }
@@ -552,6 +555,8 @@ mod tests {
             ("[audit]\nlog_level = \"none\"", "audit.log_path"),
             ("[audit]\nlog_level = \"some\"", "unknown variant"),
             ("[algorithms]\ncrypto_backend = \"rustcrypto\"", "aws-lc"),
+            ("[algorithms]\nfips_approved_only = true", "algorithms.fips_approved_only"),
+            ("[policy]\nprofile = \"compat\"\nkcv = true", "policy.kcv"),
             ("[policy]\nprofile = \"loose\"", "unknown variant"),
             ("[policy]\nraw_rsa = true", "profile = \"compat\""),
             ("[policy]\nprofile = \"strict\"\nraw_rsa = true", "profile = \"compat\""),

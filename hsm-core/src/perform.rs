@@ -13,7 +13,7 @@ use crate::config::UseRecords;
 use crate::error::{Kind, Result};
 use crate::hsm::Hsm;
 use crate::object::access::Right;
-use crate::object::template::Setter;
+use crate::object::template::Authority;
 use crate::object::{Attributes, Object};
 use crate::session::Session;
 use crate::store::{Change, Committed};
@@ -61,9 +61,9 @@ impl Work<'_> {
         self.entry.with = Some(subject(object));
     }
 
-    /// Who sets attributes.
-    pub(crate) fn setter(&self) -> Setter {
-        if self.right.login == Login::So { Setter::So } else { Setter::Anyone }
+    /// On whose word a template is taken.
+    pub(crate) fn authority(&self) -> Authority<'_> {
+        Authority { so: self.right.login == Login::So, policy: &self.hsm.config().policy }
     }
 
     /// An object that this session sees: of the token, or of its own application.

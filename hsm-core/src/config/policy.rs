@@ -116,7 +116,7 @@ switches! {
     legacy_derive: false;
     /// True lets C_DigestKey digest a sensitive key.
     digest_sensitive: false;
-    /// True accepts an AES-GCM IV that was seen before under the same key (strict refuses every IV of the caller's).
+    /// Reserved: every AES-GCM IV of the caller's is accepted now (strict refuses them all).
     gcm_caller_iv: false;
     /// True offers CKM_RSA_X_509.
     raw_rsa: false;
@@ -136,6 +136,19 @@ impl PolicyConfig {
             return Err(ConfigError::NotOffered {
                 key: format!("policy.{first} with this value"),
                 instead: "only profile = \"compat\" opens single switches",
+            });
+        }
+        let not_built = [
+            ("cbc_unwrap", self.cbc_unwrap),
+            ("legacy_derive", self.legacy_derive),
+            ("gcm_caller_iv", self.gcm_caller_iv),
+            ("rsa_v15_unwrap", self.rsa_v15_unwrap),
+            ("kcv", self.kcv),
+        ];
+        if let Some((name, _)) = not_built.iter().find(|(_, open)| *open) {
+            return Err(ConfigError::NotOffered {
+                key: format!("policy.{name} = true"),
+                instead: "this version has nothing that the switch would open",
             });
         }
         if self.wrap_rsa_min < 2048 {

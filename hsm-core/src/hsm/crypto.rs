@@ -42,7 +42,7 @@ impl Hsm {
                 Some(key)
             }
         };
-        admit::parameter(row, &begin.mechanism.parameter, &self.config().policy)?;
+        admit::parameter(row, purpose, &begin.mechanism.parameter, &self.config().policy)?;
         Operation::new(kind, row, begin.mechanism, key)
     }
 

@@ -43,7 +43,7 @@ impl Hsm {
             let row = self.admit(work, &call, Use::Generate)?;
             let key_type = made_type(row)?;
             let mut attributes =
-                template::build(Origin::Generate, CKO_SECRET_KEY, Some(key_type), template, work.setter())?;
+                template::build(Origin::Generate, CKO_SECRET_KEY, Some(key_type), template, work.authority())?;
             work.check_write(&attributes)?;
             let len = attributes.number(CKA_VALUE_LEN).and_then(|len| usize::try_from(len).ok()).unwrap_or_default();
             import::check_secret_len(key_type, len)?;
@@ -68,8 +68,8 @@ impl Hsm {
         self.perform(caller, &act::GENERATE_KEY_PAIR, session, |work| {
             let row = self.admit(work, &call, Use::GeneratePair)?;
             let key_type = Some(made_type(row)?);
-            let mut public = template::build(Origin::Generate, CKO_PUBLIC_KEY, key_type, public, work.setter())?;
-            let mut private = template::build(Origin::Generate, CKO_PRIVATE_KEY, key_type, private, work.setter())?;
+            let mut public = template::build(Origin::Generate, CKO_PUBLIC_KEY, key_type, public, work.authority())?;
+            let mut private = template::build(Origin::Generate, CKO_PRIVATE_KEY, key_type, private, work.authority())?;
             work.check_write(&public)?;
             work.check_write(&private)?;
             let key = self.generate_private(row, &public)?;
@@ -92,7 +92,7 @@ impl Hsm {
         let key = match row.scheme {
             Scheme::RsaPair => {
                 let bits = public.number(CKA_MODULUS_BITS).unwrap_or_default();
-                let weak = self.config().algorithms.allow_weak_rsa && bits >= 1024;
+                let weak = self.key_rules().allow_weak_rsa && bits >= 1024;
                 let offered = (row.sizes.0..=row.sizes.1).contains(&bits) || (weak && bits < row.sizes.0);
                 if !offered {
                     let (min, max) = row.sizes;
@@ -177,7 +177,7 @@ impl Hsm {
             let template = enforced(template, unwrapping.attributes.get(CKA_UNWRAP_TEMPLATE))?;
             let asked = template::asked_secrecy(&template);
             let (class, key_type) = kind_to_make(&template)?;
-            let mut attributes = template::build(Origin::Unwrap, class, Some(key_type), template, work.setter())?;
+            let mut attributes = template::build(Origin::Unwrap, class, Some(key_type), template, work.authority())?;
             work.check_write(&attributes)?;
             if unwrapping.attributes.flag(CKA_SENSITIVE) && self.config().policy.unwrap_secrecy_inherit {
                 template::inherit_secrecy(&mut attributes, &asked)?;
@@ -215,7 +215,7 @@ impl Hsm {
                 template.push(Attr::flag(CKA_EXTRACTABLE, true));
             }
             let mut attributes =
-                template::build(Origin::Derive, CKO_SECRET_KEY, Some(key_type), template, work.setter())?;
+                template::build(Origin::Derive, CKO_SECRET_KEY, Some(key_type), template, work.authority())?;
             work.check_write(&attributes)?;
             let value = agree(&call.parameter, &base, attributes.number(CKA_VALUE_LEN))?;
             import::check_secret_len(key_type, value.len())?;

@@ -19,7 +19,7 @@ pub use admin::{KeySummary, Status, TokenName, TokenSummary};
 pub use object::{AttributeRead, Found};
 pub use slot::{SlotView, TokenView};
 
-use crate::audit::{self, Journal};
+use crate::audit::{self, Category, Durability, Entry, Fact, Journal};
 use crate::caller::{Application, Caller, Peer};
 use crate::clock::Clock;
 use crate::config::{Config, LogLevel};
@@ -130,9 +130,20 @@ impl Hsm {
             handles: Mutex::new(0..0),
         });
         if hsm.vault.is_some() {
-            hsm.fill_slots().map_err(StartError::Token)?;
+            hsm.fill_slots().and_then(|()| hsm.note_policy()).map_err(StartError::Token)?;
         }
         Ok(hsm)
+    }
+
+    /// Every opened policy switch leaves a warning in the log and a record in the journal, at each start.
+    fn note_policy(&self) -> Result<()> {
+        for switch in self.config.policy.opened() {
+            tracing::warn!(switch, "a policy switch is open");
+            let entry = Entry::new(Category::Admin, "policy", audit::Client::Daemon);
+            let entry = entry.with_fact("open", Fact::word(switch));
+            let _receipt = self.journal.append(entry, self.vault()?.generation(), Durability::Durable)?;
+        }
+        Ok(())
     }
 
     /// 16 random bytes of this run.

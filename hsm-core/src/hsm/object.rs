@@ -45,7 +45,7 @@ pub(crate) struct NewObject {
 
 impl Hsm {
     pub(crate) fn key_rules(&self) -> KeyRules {
-        KeyRules { allow_weak_rsa: self.config().algorithms.allow_weak_rsa }
+        KeyRules { allow_weak_rsa: self.config().algorithms.allow_weak_rsa || self.config().policy.allow_legacy_rsa }
     }
 
     /// Makes objects: writes the token ones in one transaction with the operation's record, hands the others to the application.
@@ -100,7 +100,7 @@ impl Hsm {
         self.perform(caller, &act::CREATE_OBJECT, session, |work| {
             let (class, key_type) = template::kind_of(&template);
             let class = class.ok_or_else(|| Error::new(Kind::TemplateIncomplete, "CKA_CLASS is missing"))?;
-            let mut attributes = template::build(Origin::Create, class, key_type, template, work.setter())?;
+            let mut attributes = template::build(Origin::Create, class, key_type, template, work.authority())?;
             work.check_write(&attributes)?;
             let material = import::material(&mut attributes, self.key_rules())?;
             if key_type.is_some() {
@@ -124,7 +124,7 @@ impl Hsm {
         self.perform(caller, &act::COPY_OBJECT, session, |work| {
             let original = work.object(object, Kind::NoSuchObject)?;
             work.subject(&original);
-            let attributes = template::copy(&original, template, work.setter())?;
+            let attributes = template::copy(&original, template, work.authority())?;
             let material = original.material().cloned();
             self.put_one(work, NewObject { attributes, material })
         })
@@ -193,7 +193,7 @@ impl Hsm {
             let object = work.object(object, Kind::NoSuchObject)?;
             work.subject(&object);
             work.check_write(&object.attributes)?;
-            let changed = Arc::new(object.with_attributes(template::set(&object, template, work.setter())?));
+            let changed = Arc::new(object.with_attributes(template::set(&object, template, work.authority())?));
             if changed.is_token() {
                 let (private, plaintext) = (changed.is_private(), codec::encode(&changed));
                 let puts = vec![ObjectPut { token: slot.token().id, id: changed.id, private, plaintext }];

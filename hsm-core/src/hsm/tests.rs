@@ -125,6 +125,7 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
             Parameter::RsaOaep { hash: hash.0, mgf: mgf.0, source: 1, label: vec![] }
         }
         Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
+        Scheme::AesCtr => Parameter::Ctr { counter_bits: 32, block: vec![6; 16] },
         Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),
         Scheme::Hmac(_) if row.parameter == crate::mechanism::params::ParameterKind::MacLen => Parameter::MacLen(16),
         _ => Parameter::None,

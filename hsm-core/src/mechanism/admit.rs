@@ -8,7 +8,7 @@ use ck::{Attribute, Mechanism, flags};
 use super::Mechanisms;
 use super::params::{MechanismCall, Parameter};
 use super::table::{Class, Row, Scheme};
-use crate::config::PolicyConfig;
+use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
 use crate::object::import::significant_bits;
 use crate::object::{Attributes, Object, Value};
@@ -75,9 +75,16 @@ pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: 
 ///
 /// # Errors
 /// [`Kind::MechanismParam`] naming the switch.
-pub(crate) fn parameter(row: &Row, parameter: &Parameter, policy: &PolicyConfig) -> Result<()> {
+pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: &PolicyConfig) -> Result<()> {
     let refuse = |what: String| Err(Error::new(Kind::MechanismParam, what));
+    let strict = policy.profile == Profile::Strict;
     match parameter {
+        Parameter::Gcm { .. } if strict && purpose == Use::Encrypt => {
+            refuse("policy.profile = \"strict\" takes no IV of the caller's".to_owned())
+        }
+        Parameter::None if strict && purpose == Use::Decrypt && row.scheme == Scheme::RsaPkcs1(None) => {
+            Err(Error::new(Kind::MechanismInvalid, "policy.profile = \"strict\" does not decrypt PKCS#1 v1.5"))
+        }
         Parameter::MacLen(len) if *len < u64::from(policy.mac_min_bytes) => {
             refuse(format!("a MAC of {len} bytes is too short for {} (policy.mac_min_bytes)", row.number))
         }

@@ -9,6 +9,7 @@ use ck::{Attribute, KeyType, Mechanism, ObjectClass};
 
 use super::schema::{self, *};
 use super::{Attr, Attributes, Object, Value};
+use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
 
 /// The function that makes an object.
@@ -24,13 +25,23 @@ pub(crate) enum Origin {
     Derive,
 }
 
-/// Who gives the template: only the SO may set CKA_TRUSTED.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Setter {
-    /// Nobody or the user is logged in.
-    Anyone,
-    /// The SO is logged in.
-    So,
+/// On whose word a template is taken: only the SO may set CKA_TRUSTED, and policy may open or close more.
+#[derive(Clone, Copy)]
+pub(crate) struct Authority<'a> {
+    /// Whether the SO is logged in.
+    pub(crate) so: bool,
+    /// The policy in force.
+    pub(crate) policy: &'a PolicyConfig,
+}
+
+impl Authority<'_> {
+    fn may_trust(self, row: &Row, value: &Value) -> bool {
+        self.so || !row.notes.has(F10_SO_ONLY) || *value != Value::Bool(true)
+    }
+
+    fn is_strict(self) -> bool {
+        self.policy.profile == Profile::Strict
+    }
 }
 
 /// Where a key's secret came from; decides the history attributes.
@@ -67,7 +78,7 @@ pub(crate) fn build(
     class: ObjectClass,
     key_type: Option<KeyType>,
     template: Vec<Attr>,
-    setter: Setter,
+    authority: Authority<'_>,
 ) -> Result<Attributes> {
     let unknown = || match class {
         CKO_DATA | CKO_CERTIFICATE | CKO_PUBLIC_KEY | CKO_PRIVATE_KEY | CKO_SECRET_KEY => {
@@ -78,7 +89,7 @@ pub(crate) fn build(
     let schema = schema::rows(class, key_type).ok_or_else(unknown)?;
     let mut attributes = Attributes::default();
     for attr in template {
-        admit(origin, &schema, &attr, setter)?;
+        admit(origin, &schema, &attr, authority)?;
         if attributes.get(attr.kind).is_some_and(|earlier| *earlier != attr.value.clone().normalized()) {
             return Err(named(Kind::TemplateInconsistent, attr.kind, "is given twice with different values"));
         }
@@ -91,7 +102,10 @@ pub(crate) fn build(
     }
     attributes.put(CKA_CLASS, Value::Ulong(class.0));
     require(origin, &schema, &attributes)?;
-    fill_defaults(&schema, &mut attributes);
+    fill_defaults(&schema, &mut attributes, authority);
+    if authority.is_strict() {
+        check_roles(&attributes)?;
+    }
     Ok(attributes)
 }
 
@@ -105,7 +119,7 @@ fn demand(attributes: &Attributes, kind: Attribute, value: u64) -> Result<()> {
     }
 }
 
-fn admit(origin: Origin, schema: &Schema, attr: &Attr, setter: Setter) -> Result<()> {
+fn admit(origin: Origin, schema: &Schema, attr: &Attr, authority: Authority<'_>) -> Result<()> {
     let row = schema
         .row(attr.kind)
         .ok_or_else(|| named(Kind::AttributeType, attr.kind, "is not an attribute of such an object"))?;
@@ -121,7 +135,7 @@ fn admit(origin: Origin, schema: &Schema, attr: &Attr, setter: Setter) -> Result
     if row.notes.has(forbidden) {
         return Err(named(refusal, attr.kind, "cannot be given to this function"));
     }
-    if row.notes.has(F10_SO_ONLY) && attr.value == Value::Bool(true) && setter != Setter::So {
+    if !authority.may_trust(row, &attr.value) {
         return Err(named(Kind::AttributeReadOnly, attr.kind, "can be set to true by the SO only"));
     }
     Ok(())
@@ -139,7 +153,7 @@ fn require(origin: Origin, schema: &Schema, attributes: &Attributes) -> Result<(
     }
 }
 
-fn fill_defaults(schema: &Schema, attributes: &mut Attributes) {
+fn fill_defaults(schema: &Schema, attributes: &mut Attributes, authority: Authority<'_>) {
     for row in schema.iter().filter(|row| row.kind != CKA_PRIVATE) {
         if attributes.get(row.kind).is_some() {
             continue;
@@ -149,13 +163,28 @@ fn fill_defaults(schema: &Schema, attributes: &mut Attributes) {
             schema::Default::Empty => attributes.put(row.kind, Value::Empty),
             schema::Default::Bool(flag) => attributes.put(row.kind, Value::Bool(flag)),
             schema::Default::Ulong(number) => attributes.put(row.kind, Value::Ulong(number)),
-            schema::Default::Usage => attributes.put(row.kind, Value::Bool(schema.is_on(row.kind))),
+            schema::Default::Usage => {
+                // The strict profile wants wrapping asked for by name, because such a key can do nothing else.
+                let wraps = matches!(row.kind, CKA_WRAP | CKA_UNWRAP);
+                let on = schema.is_on(row.kind) && !(authority.is_strict() && wraps);
+                attributes.put(row.kind, Value::Bool(on));
+            }
             schema::Default::F4 => attributes.put(row.kind, Value::bytes(crate::crypto::rsa::F4)),
         }
     }
     if attributes.get(CKA_PRIVATE).is_none() {
         attributes.put(CKA_PRIVATE, Value::Bool(schema.private_by_default()));
     }
+}
+
+/// The strict profile: a key that wraps or unwraps does nothing else.
+fn check_roles(attributes: &Attributes) -> Result<()> {
+    let any = |kinds: &[Attribute]| kinds.iter().any(|&kind| attributes.flag(kind));
+    if any(&[CKA_WRAP, CKA_UNWRAP]) && any(&[CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_DERIVE]) {
+        let what = "policy.profile = \"strict\": a key that wraps or unwraps has no other use";
+        return Err(Error::new(Kind::TemplateInconsistent, what));
+    }
+    Ok(())
 }
 
 /// Computes the history attributes of a key that is complete otherwise.
@@ -205,27 +234,27 @@ pub(crate) fn asked_secrecy(template: &[Attr]) -> [(Attribute, Option<bool>); 2]
 ///
 /// # Errors
 /// [`Kind::ActionProhibited`] when CKA_MODIFIABLE is false; one of the template errors otherwise. Nothing is changed then.
-pub(crate) fn set(object: &Object, template: Vec<Attr>, setter: Setter) -> Result<Attributes> {
+pub(crate) fn set(object: &Object, template: Vec<Attr>, authority: Authority<'_>) -> Result<Attributes> {
     if !object.attributes.flag(CKA_MODIFIABLE) {
         return Err(Error::new(Kind::ActionProhibited, "CKA_MODIFIABLE is false"));
     }
-    change(object, template, setter, F8_MODIFIABLE)
+    change(object, template, authority, F8_MODIFIABLE)
 }
 
 /// The attributes of a copy (C_CopyObject, PKCS#11 v3.0 §5.7.2).
 ///
 /// # Errors
 /// [`Kind::ActionProhibited`] when CKA_COPYABLE is false; one of the template errors otherwise.
-pub(crate) fn copy(object: &Object, template: Vec<Attr>, setter: Setter) -> Result<Attributes> {
+pub(crate) fn copy(object: &Object, template: Vec<Attr>, authority: Authority<'_>) -> Result<Attributes> {
     if !object.attributes.flag(CKA_COPYABLE) {
         return Err(Error::new(Kind::ActionProhibited, "CKA_COPYABLE is false"));
     }
-    let mut attributes = change(object, template, setter, F8_MODIFIABLE.and(ON_COPY))?;
+    let mut attributes = change(object, template, authority, F8_MODIFIABLE.and(ON_COPY))?;
     attributes.take(CKA_UNIQUE_ID);
     Ok(attributes)
 }
 
-fn change(object: &Object, template: Vec<Attr>, setter: Setter, changeable: Notes) -> Result<Attributes> {
+fn change(object: &Object, template: Vec<Attr>, authority: Authority<'_>, changeable: Notes) -> Result<Attributes> {
     let schema = object.schema()?;
     let mut attributes = object.attributes.clone();
     for attr in template {
@@ -245,16 +274,21 @@ fn change(object: &Object, template: Vec<Attr>, setter: Setter, changeable: Note
             continue;
         }
         let sticky = (row.notes.has(F11_STICKY_TRUE) && now == Some(&Value::Bool(true)))
-            || (row.notes.has(F12_STICKY_FALSE) && now == Some(&Value::Bool(false)));
+            || (row.notes.has(F12_STICKY_FALSE) && now == Some(&Value::Bool(false)) && !settable(row, authority));
         if sticky {
             return Err(named(Kind::AttributeReadOnly, attr.kind, "cannot be changed back"));
         }
-        if row.notes.has(F10_SO_ONLY) && value == Value::Bool(true) && setter != Setter::So {
+        if !authority.may_trust(row, &value) {
             return Err(named(Kind::AttributeReadOnly, attr.kind, "can be set to true by the SO only"));
         }
         attributes.put(attr.kind, value);
     }
     Ok(attributes)
+}
+
+/// Whether policy lets this usage attribute be turned on.
+fn settable(row: &Row, authority: Authority<'_>) -> bool {
+    row.default == schema::Default::Usage && authority.policy.usage_bits_settable
 }
 
 fn named(kind: Kind, attribute: Attribute, what: &str) -> Error {
@@ -265,9 +299,20 @@ fn named(kind: Kind, attribute: Attribute, what: &str) -> Error {
 mod tests {
     use super::*;
     use crate::id::ObjectId;
+    use std::sync::LazyLock;
+
+    static POLICY: LazyLock<PolicyConfig> = LazyLock::new(PolicyConfig::default);
+
+    fn anyone() -> Authority<'static> {
+        Authority { so: false, policy: &POLICY }
+    }
+
+    fn so() -> Authority<'static> {
+        Authority { so: true, policy: &POLICY }
+    }
 
     fn aes(template: Vec<Attr>) -> Result<Attributes> {
-        build(Origin::Generate, CKO_SECRET_KEY, Some(CKK_AES), template, Setter::Anyone)
+        build(Origin::Generate, CKO_SECRET_KEY, Some(CKK_AES), template, anyone())
     }
 
     fn object(attributes: Attributes) -> Object {
@@ -320,44 +365,67 @@ mod tests {
         for template in
             [Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true), Attr::flag(CKA_PRIVATE, false)]
         {
-            assert!(set(&key, vec![template.clone()], Setter::Anyone).is_err(), "set {}", template.kind);
-            assert!(copy(&key, vec![template.clone()], Setter::Anyone).is_err(), "copy {}", template.kind);
+            assert!(set(&key, vec![template.clone()], anyone()).is_err(), "set {}", template.kind);
+            assert!(copy(&key, vec![template.clone()], anyone()).is_err(), "copy {}", template.kind);
         }
     }
 
     #[test]
     fn usage_can_be_cleared_but_not_turned_on() {
         let key = generated(vec![Attr::flag(CKA_DECRYPT, false)]);
-        assert!(set(&key, vec![Attr::flag(CKA_ENCRYPT, false)], Setter::Anyone).is_ok());
-        let refused = set(&key, vec![Attr::flag(CKA_DECRYPT, true)], Setter::Anyone).err().map(|error| error.kind());
+        assert!(set(&key, vec![Attr::flag(CKA_ENCRYPT, false)], anyone()).is_ok());
+        let refused = set(&key, vec![Attr::flag(CKA_DECRYPT, true)], anyone()).err().map(|error| error.kind());
         assert_eq!(refused, Some(Kind::AttributeReadOnly));
-        assert!(copy(&key, vec![Attr::flag(CKA_DECRYPT, true)], Setter::Anyone).is_err());
+        assert!(copy(&key, vec![Attr::flag(CKA_DECRYPT, true)], anyone()).is_err());
     }
 
     #[test]
     fn a_computed_attribute_cannot_be_set_even_to_its_own_value() {
         let key = generated(vec![]);
-        let refused = set(&key, vec![Attr::flag(CKA_LOCAL, true)], Setter::Anyone).err().map(|error| error.kind());
+        let refused = set(&key, vec![Attr::flag(CKA_LOCAL, true)], anyone()).err().map(|error| error.kind());
         assert_eq!(refused, Some(Kind::AttributeReadOnly));
-        assert!(copy(&key, vec![Attr::number(CKA_CLASS, CKO_SECRET_KEY.0)], Setter::Anyone).is_ok());
-        assert!(copy(&key, vec![Attr::flag(CKA_LOCAL, true)], Setter::Anyone).is_err());
+        assert!(copy(&key, vec![Attr::number(CKA_CLASS, CKO_SECRET_KEY.0)], anyone()).is_ok());
+        assert!(copy(&key, vec![Attr::flag(CKA_LOCAL, true)], anyone()).is_err());
+    }
+
+    #[test]
+    fn a_switch_lets_usage_be_turned_on() {
+        let policy = PolicyConfig { profile: Profile::Compat, usage_bits_settable: true, ..PolicyConfig::default() };
+        let authority = Authority { so: false, policy: &policy };
+        let key = generated(vec![Attr::flag(CKA_DECRYPT, false)]);
+        assert!(set(&key, vec![Attr::flag(CKA_DECRYPT, true)], authority).is_ok());
+        assert!(set(&key, vec![Attr::flag(CKA_SENSITIVE, false)], authority).is_err());
+    }
+
+    #[test]
+    fn the_strict_profile_refuses_conflicting_roles() {
+        let policy = PolicyConfig { profile: Profile::Strict, ..PolicyConfig::default() };
+        let make = |extra: Vec<Attr>| {
+            let template = [vec![Attr::number(CKA_VALUE_LEN, 32)], extra].concat();
+            let authority = Authority { so: false, policy: &policy };
+            build(Origin::Generate, CKO_SECRET_KEY, Some(CKK_AES), template, authority)
+        };
+        assert!(make(vec![]).is_ok_and(|key| key.flag(CKA_ENCRYPT) && !key.flag(CKA_WRAP)));
+        assert!(make(vec![Attr::flag(CKA_WRAP, true)]).is_err());
+        let wraps = [Attr::flag(CKA_WRAP, true), Attr::flag(CKA_ENCRYPT, false), Attr::flag(CKA_DECRYPT, false)];
+        assert!(make(wraps.to_vec()).is_ok());
     }
 
     #[test]
     fn trusted_is_for_the_so() {
         let key = generated(vec![]);
-        assert!(set(&key, vec![Attr::flag(CKA_TRUSTED, true)], Setter::Anyone).is_err());
-        assert!(set(&key, vec![Attr::flag(CKA_TRUSTED, true)], Setter::So).is_ok());
+        assert!(set(&key, vec![Attr::flag(CKA_TRUSTED, true)], anyone()).is_err());
+        assert!(set(&key, vec![Attr::flag(CKA_TRUSTED, true)], so()).is_ok());
     }
 
     #[test]
     fn an_unmodifiable_object_stays_so_in_a_copy() {
         let key = generated(vec![Attr::flag(CKA_MODIFIABLE, false)]);
         assert_eq!(
-            set(&key, vec![Attr::bytes(CKA_LABEL, b"x".to_vec())], Setter::Anyone).err().map(|error| error.kind()),
+            set(&key, vec![Attr::bytes(CKA_LABEL, b"x".to_vec())], anyone()).err().map(|error| error.kind()),
             Some(Kind::ActionProhibited)
         );
-        assert!(copy(&key, vec![Attr::flag(CKA_MODIFIABLE, true)], Setter::Anyone).is_err());
+        assert!(copy(&key, vec![Attr::flag(CKA_MODIFIABLE, true)], anyone()).is_err());
     }
 
     #[test]
