@@ -434,6 +434,30 @@ fn eight_threads_get_distinct_receipts_and_a_chain_that_verifies() {
 }
 
 #[test]
+fn journal_verifies_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let journal = open(&path);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..2_000 {
+                journal.append(entry(number), 1, Durability::Written).map(drop).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let mut seen = 0;
+        while !done.load(Ordering::SeqCst) {
+            let records = visit_file(&path, |_| Ok(())).unwrap().records;
+            assert!(records >= seen);
+            seen = records;
+        }
+    });
+    drop(journal);
+    assert_eq!(records(&path).len(), 2001);
+}
+
+#[test]
 fn moved_journal_refuses_records_until_it_is_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");

@@ -332,7 +332,6 @@ fn full_output_is_an_error_at_every_length() {
 /// How long 10,000 objects take: `cargo test --release -p hsm-core ten_thousand -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "a measurement is printed")]
 fn ten_thousand_objects() {
     let folder = tempfile::tempdir().unwrap();
     let start = std::time::Instant::now();
