@@ -27,6 +27,7 @@ enum Shape {
     Pss,
     Oaep,
     Gcm,
+    Ctr,
     Ecdh1,
     /// Nothing, or CK_EDDSA_PARAMS.
     OptionalEdDsa,
@@ -54,6 +55,7 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
     ),
     (Shape::Oaep, &[CKM_RSA_PKCS_OAEP]),
     (Shape::Gcm, &[CKM_AES_GCM]),
+    (Shape::Ctr, &[CKM_AES_CTR]),
     (Shape::Iv(16), &[CKM_AES_CBC, CKM_AES_CBC_PAD]),
     (Shape::OptionalIv(8), &[CKM_AES_KEY_WRAP]),
     (Shape::OptionalIv(4), &[CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP]),
@@ -68,6 +70,12 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
             CKM_SHA256_HMAC_GENERAL,
             CKM_SHA384_HMAC_GENERAL,
             CKM_SHA512_HMAC_GENERAL,
+            CKM_SHA512_224_HMAC_GENERAL,
+            CKM_SHA512_256_HMAC_GENERAL,
+            CKM_SHA3_224_HMAC_GENERAL,
+            CKM_SHA3_256_HMAC_GENERAL,
+            CKM_SHA3_384_HMAC_GENERAL,
+            CKM_SHA3_512_HMAC_GENERAL,
             CKM_AES_CMAC_GENERAL,
         ],
     ),
@@ -99,6 +107,7 @@ pub(crate) fn message(number: u64, parameter: Parameter<'_>) -> Result<v1::Mecha
         Shape::Pss => Some(pss(&parameter)?),
         Shape::Oaep => Some(oaep(&parameter)?),
         Shape::Gcm => Some(gcm(&parameter)?),
+        Shape::Ctr => Some(ctr(&parameter)?),
         Shape::Ecdh1 => Some(ecdh1(&parameter)?),
         Shape::OptionalEdDsa => Some(eddsa(&parameter)?),
         Shape::OptionalContext => Some(sign_context(&parameter)?),
@@ -137,6 +146,11 @@ fn gcm(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
         return Err(CKR_MECHANISM_PARAM_INVALID);
     }
     Ok(Wire::Gcm(v1::Gcm { iv, aad, tag_bits: raw.tag_bits, iv_bits: raw.iv_bits }))
+}
+
+fn ctr(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.ctr()?;
+    Ok(Wire::Ctr(v1::AesCtr { counter_bits: raw.counter_bits, block: raw.block.to_vec() }))
 }
 
 fn ecdh1(parameter: &Parameter<'_>) -> Result<Wire, Rv> {

@@ -7,7 +7,7 @@
 //! Every send has MSG_NOSIGNAL and none is vectored, so that a vanished daemon never raises SIGPIPE in the program.
 
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use hsm_proto::frame::{self, HEADER_LEN, Header, PREFACE};
 use hsm_proto::v1;
 use prost::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
@@ -84,6 +84,8 @@ impl Express {
     pub(super) fn connect(path: &Path, timeout: Duration, spin: bool) -> Result<Self, Failure> {
         let open = || {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            // In a program that has closed its standard streams the socket must not become one of them.
+            let socket = if socket.as_raw_fd() < 3 { fcntl_dupfd_cloexec(&socket, 3)? } else { socket };
             // The send timeout also bounds connecting to a listener whose queue is full.
             set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
             connect(&socket, &SocketAddrUnix::new(path)?)?;

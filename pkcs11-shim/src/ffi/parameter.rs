@@ -5,8 +5,8 @@
 use ck::Rv;
 use ck::rv::CKR_MECHANISM_PARAM_INVALID;
 use cryptoki_sys::{
-    CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
-    CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_AES_CTR_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
+    CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
 };
 
 use super::claim::InBytes;
@@ -36,6 +36,7 @@ unsafe impl Plain for CK_RSA_PKCS_PSS_PARAMS {}
 unsafe impl Plain for CK_RSA_PKCS_OAEP_PARAMS {}
 unsafe impl Plain for CK_GCM_PARAMS {}
 unsafe impl Plain for OldGcm {}
+unsafe impl Plain for CK_AES_CTR_PARAMS {}
 unsafe impl Plain for CK_ECDH1_DERIVE_PARAMS {}
 unsafe impl Plain for CK_EDDSA_PARAMS {}
 unsafe impl Plain for CK_SIGN_ADDITIONAL_CONTEXT {}
@@ -61,6 +62,12 @@ pub(crate) struct Gcm<'c> {
     pub(crate) iv_bits: u64,
     pub(crate) aad: InBytes<'c>,
     pub(crate) tag_bits: u64,
+}
+
+/// CK_AES_CTR_PARAMS.
+pub(crate) struct Ctr {
+    pub(crate) counter_bits: u64,
+    pub(crate) block: [u8; 16],
 }
 
 /// CK_ECDH1_DERIVE_PARAMS.
@@ -141,6 +148,11 @@ impl<'c> Parameter<'c> {
         let raw: CK_GCM_PARAMS = self.structure()?;
         let (iv, aad) = (self.inner(raw.pIv, raw.ulIvLen), self.inner(raw.pAAD, raw.ulAADLen));
         Ok(Gcm { iv, iv_bits: raw.ulIvBits, aad, tag_bits: raw.ulTagBits })
+    }
+
+    pub(crate) fn ctr(&self) -> Result<Ctr, Rv> {
+        let raw: CK_AES_CTR_PARAMS = self.structure()?;
+        Ok(Ctr { counter_bits: raw.ulCounterBits, block: raw.cb })
     }
 
     pub(crate) fn ecdh1(&self) -> Result<Ecdh1<'c>, Rv> {
