@@ -111,7 +111,6 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(64)
         .build()
         .map_err(|fault| format!("the runtime does not start: {fault}"))?;
     let operators_socket = socket::listen(&socket::path(&config.state_dir))?;

@@ -325,3 +325,26 @@ fn a_truncated_store_is_refused_with_a_sentence() {
     let fault = RedbStore::open(&path).err().expect("a truncated store must not open");
     assert!(fault.to_string().contains("pki.redb"), "{fault}");
 }
+
+#[test]
+fn an_edited_store_is_refused_or_says_the_same() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let path = directory.path().join("pki.redb");
+    enrol(&RedbStore::open(&path).expect("opens"), 1, "a", 0);
+    let good = std::fs::read(&path).expect("reads");
+    let in_use: Vec<usize> = (0..good.len()).filter(|index| good[*index] != 0).collect();
+    let mut refused = 0;
+    for index in in_use.iter().step_by(in_use.len() / 150 + 1) {
+        let mut edited = good.clone();
+        edited[*index] ^= 0x10;
+        std::fs::write(&path, &edited).expect("writes");
+        match RedbStore::open(&path) {
+            Err(_) => refused += 1,
+            Ok(store) => {
+                assert_eq!(store.certificate(&[1; 16]), Ok(Some(certificate(1, "a"))), "byte {index}");
+                assert_eq!(store.device("a"), Ok(Some(device("a", 1, 1))), "byte {index}");
+            }
+        }
+    }
+    assert!(refused > 0, "no edit was noticed");
+}

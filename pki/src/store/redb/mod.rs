@@ -95,10 +95,15 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError::Held`] when another process has it, [`StoreError::Version`] when a newer program wrote it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|fault| match fault {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Held(path.display().to_string()),
-            other => StoreError::Backend(format!("{}: {other}", path.display())),
-        })?;
+        // Every page is checked against its checksum at the start: an edited file is refused whole, not trusted in part.
+        let database =
+            Database::builder().set_check_integrity_on_open(true).create(path).map_err(|fault| match fault {
+                redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Held(path.display().to_string()),
+                redb::DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
+                    StoreError::Damaged(format!("{} ({detail}): restore the state folder from a copy", path.display()))
+                }
+                other => StoreError::Backend(format!("{}: {other}", path.display())),
+            })?;
         Self::start(database)
     }
 
