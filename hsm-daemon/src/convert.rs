@@ -78,6 +78,7 @@ pub(crate) fn mechanism(mechanism: Option<v1::Mechanism>) -> Result<MechanismCal
         }
         Some(Wire::Eddsa(eddsa)) => Parameter::EdDsa { prehash: eddsa.prehash, context: eddsa.context },
         Some(Wire::SignContext(sign)) => Parameter::SignContext { hedge: sign.hedge, context: sign.context },
+        Some(Wire::Ctr(ctr)) => Parameter::Ctr { counter_bits: ctr.counter_bits, block: ctr.block },
         Some(Wire::MacLen(len)) => Parameter::MacLen(len),
     };
     Ok(MechanismCall { kind: ck::Mechanism(mechanism.r#type), parameter })

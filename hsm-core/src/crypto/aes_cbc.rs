@@ -39,15 +39,44 @@ pub(crate) fn ecb(direction: Direction, key: &[u8]) -> Result<Box<dyn CipherStre
     Ok(Box::new(BlockStream { cipher, direction, padding: Padding::None, held: Vec::with_capacity(2 * BLOCK) }))
 }
 
-/// A CTR stream: the whole 16-byte block is the counter. Encryption and decryption are the same.
+/// Bits of the largest counter: the whole block.
+const COUNTER_BITS_MAX: u64 = 128;
+
+/// A CTR stream whose counter is the last `counter_bits` bits of the block. Both directions compute the same and differ in
+/// the error for a message that is too long for the counter.
+///
+/// A counter of 128 bits wraps, as SP 800-38A, appendix B.1 allows; no message is long enough to come round. A shorter one
+/// must not carry into the bits before it, so the message ends where the counter does.
 ///
 /// # Errors
-/// [`Error::KeySize`] if the key has not 16, 24 or 32 bytes, [`Error::InvalidParameter`] if the block has not 16.
-pub(crate) fn ctr(key: &[u8], first_block: &[u8]) -> Result<Box<dyn CipherStream>> {
+/// [`Error::KeySize`] if the key has not 16, 24 or 32 bytes, [`Error::InvalidParameter`] if the block has not 16 or the
+/// counter has not 1 to 128 bits.
+pub(crate) fn ctr(
+    direction: Direction,
+    key: &[u8],
+    first_block: &[u8],
+    counter_bits: u64,
+) -> Result<Box<dyn CipherStream>> {
     let block: &[u8; BLOCK] = first_block.try_into().map_err(|_| Error::InvalidParameter)?;
+    let left = match counter_bits {
+        1..COUNTER_BITS_MAX => {
+            let counters = 1_u128 << counter_bits;
+            let blocks = counters - (u128::from_be_bytes(*block) & (counters - 1));
+            blocks.saturating_mul(BLOCK as u128)
+        }
+        COUNTER_BITS_MAX => u128::MAX,
+        _ => return Err(Error::InvalidParameter),
+    };
     let mut cipher = AesCipher::new(AesMode::Ctr, Direction::Encrypt, key)?;
     cipher.set_block_iv(Direction::Encrypt, block)?;
-    Ok(Box::new(CounterStream(cipher)))
+    Ok(Box::new(CounterStream { cipher, left, too_long: length_error(direction) }))
+}
+
+fn length_error(direction: Direction) -> Error {
+    match direction {
+        Direction::Encrypt => Error::DataLength,
+        Direction::Decrypt => Error::EncryptedDataLength,
+    }
 }
 
 /// A block mode: bytes wait in `held` until they make a block, and the last block of a padded ciphertext until the end.
@@ -64,13 +93,6 @@ impl BlockStream {
         let whole = total - total % BLOCK;
         let last_must_wait = self.direction == Direction::Decrypt && self.padding == Padding::Pkcs7;
         if last_must_wait && whole == total { whole.saturating_sub(BLOCK) } else { whole }
-    }
-
-    fn length_error(&self) -> Error {
-        match self.direction {
-            Direction::Encrypt => Error::DataLength,
-            Direction::Decrypt => Error::EncryptedDataLength,
-        }
     }
 }
 
@@ -109,7 +131,7 @@ impl CipherStream for BlockStream {
     fn finish(mut self: Box<Self>) -> Result<Vec<u8>> {
         match (self.direction, self.padding) {
             (_, Padding::None) if self.held.is_empty() => Ok(Vec::new()),
-            (_, Padding::None) => Err(self.length_error()),
+            (_, Padding::None) => Err(length_error(self.direction)),
             (Direction::Encrypt, Padding::Pkcs7) => {
                 let fill = BLOCK - self.held.len();
                 // A block has 16 bytes, so the number fits a byte.
@@ -120,7 +142,7 @@ impl CipherStream for BlockStream {
             }
             (Direction::Decrypt, Padding::Pkcs7) => {
                 if self.held.len() != BLOCK {
-                    return Err(self.length_error());
+                    return Err(length_error(self.direction));
                 }
                 let mut block = vec![0; BLOCK];
                 self.cipher.process(&self.held, &mut block)?;
@@ -157,12 +179,18 @@ fn unpadded_len(block: &[u8]) -> Option<usize> {
     if good.into() { BLOCK.checked_sub(usize::from(fill)) } else { None }
 }
 
-struct CounterStream(AesCipher);
+struct CounterStream {
+    cipher: AesCipher,
+    /// How many bytes the counter still has blocks for.
+    left: u128,
+    too_long: Error,
+}
 
 impl CipherStream for CounterStream {
     fn update(&mut self, input: &[u8]) -> Result<Vec<u8>> {
+        self.left = self.left.checked_sub(input.len() as u128).ok_or(self.too_long)?;
         let mut output = vec![0; input.len()];
-        self.0.process(input, &mut output)?;
+        self.cipher.process(input, &mut output)?;
         Ok(output)
     }
 
@@ -196,10 +224,11 @@ mod tests {
         for len in [0, 8, 15, 17, 33] {
             assert_eq!(cbc(Direction::Encrypt, Padding::None, &vec![1; len], &IV).err(), Some(Error::KeySize));
             assert_eq!(ecb(Direction::Encrypt, &vec![1; len]).err(), Some(Error::KeySize));
-            assert_eq!(ctr(&vec![1; len], &IV).err(), Some(Error::KeySize));
+            assert_eq!(ctr(Direction::Encrypt, &vec![1; len], &IV, 128).err(), Some(Error::KeySize));
             let wrong_iv = cbc(Direction::Encrypt, Padding::None, &[1; 16], &vec![1; len]);
             assert_eq!(wrong_iv.err(), Some(Error::InvalidParameter));
-            assert_eq!(ctr(&[1; 16], &vec![1; len]).err(), Some(Error::InvalidParameter));
+            let wrong_block = ctr(Direction::Encrypt, &[1; 16], &vec![1; len], 128);
+            assert_eq!(wrong_block.err(), Some(Error::InvalidParameter));
         }
     }
 
@@ -241,13 +270,34 @@ mod tests {
     fn ctr_goes_on_across_pieces() {
         let message: Vec<u8> = (0..100).collect();
         // The counter's carry runs through the whole block.
-        let whole = run(ctr(&[7; 32], &[0xff; 16]).expect("a key"), &message).expect("encrypts");
+        let whole =
+            run(ctr(Direction::Encrypt, &[7; 32], &[0xff; 16], 128).expect("a key"), &message).expect("encrypts");
         for piece in 1..=33 {
-            let mut stream = ctr(&[7; 32], &[0xff; 16]).expect("a key");
+            let mut stream = ctr(Direction::Decrypt, &[7; 32], &[0xff; 16], 128).expect("a key");
             let mut output = Vec::new();
             message.chunks(piece).for_each(|part| output.extend(stream.update(part).expect("encrypts")));
             assert_eq!(output, whole, "{piece}");
             assert_eq!(stream.finish(), Ok(vec![]));
+        }
+    }
+
+    #[test]
+    fn a_counter_ends_where_its_bits_end() {
+        let mut block = [0xa0; 16];
+        block[15] = 0xfd;
+        for (bits, blocks) in [(8, 3), (2, 3), (1, 1), (9, 0x100 + 3), (128, 1000)] {
+            for (direction, error) in
+                [(Direction::Encrypt, Error::DataLength), (Direction::Decrypt, Error::EncryptedDataLength)]
+            {
+                let most = vec![0; blocks * 16];
+                let mut stream = ctr(direction, &[7; 16], &block, bits).expect("in range");
+                assert_eq!(stream.update(&most).map(|output| output.len()), Ok(most.len()), "{bits}");
+                let beyond = stream.update(&[0]).err();
+                assert_eq!(beyond, (bits < 128).then_some(error), "{bits}");
+            }
+        }
+        for bits in [0, 129, u64::MAX] {
+            assert_eq!(ctr(Direction::Encrypt, &[7; 16], &block, bits).err(), Some(Error::InvalidParameter), "{bits}");
         }
     }
 

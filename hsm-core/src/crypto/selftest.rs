@@ -163,7 +163,7 @@ fn modes() -> Result<bool> {
         && through(aes_cbc::cbc(Direction::Decrypt, Padding::Pkcs7, &key, &iv)?, &padded)? == plaintext
         && through(aes_cbc::ecb(Direction::Encrypt, &key)?, &plaintext)? == ecb
         && through(aes_cbc::ecb(Direction::Decrypt, &key)?, &ecb)? == plaintext
-        && through(aes_cbc::ctr(&key, &counter)?, &plaintext)? == ctr)
+        && through(aes_cbc::ctr(Direction::Encrypt, &key, &counter, 128)?, &plaintext)? == ctr)
 }
 
 /// RFC 3394 section 4.6 and RFC 5649 section 6; checked.

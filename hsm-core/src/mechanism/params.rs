@@ -52,6 +52,13 @@ pub enum Parameter {
         /// Tag length in bits.
         tag_bits: u64,
     },
+    /// `CK_AES_CTR_PARAMS`.
+    Ctr {
+        /// How many bits of the block count.
+        counter_bits: u64,
+        /// The first counter block.
+        block: Vec<u8>,
+    },
     /// `CK_ECDH1_DERIVE_PARAMS`.
     Ecdh1 {
         /// CKD number of the key derivation function.
@@ -94,6 +101,8 @@ pub(crate) enum ParameterKind {
     RsaOaep,
     /// AES-GCM.
     Gcm,
+    /// AES-CTR.
+    Ctr,
     /// ECDH.
     Ecdh1,
     /// None, or EdDSA's.
@@ -122,6 +131,7 @@ impl ParameterKind {
             (ParameterKind::RsaPss, Parameter::RsaPss { .. })
             | (ParameterKind::RsaOaep, Parameter::RsaOaep { .. })
             | (ParameterKind::Gcm, Parameter::Gcm { .. })
+            | (ParameterKind::Ctr, Parameter::Ctr { .. })
             | (ParameterKind::Ecdh1, Parameter::Ecdh1 { .. })
             | (ParameterKind::OptionalEdDsa, Parameter::EdDsa { .. })
             | (ParameterKind::OptionalSignContext, Parameter::SignContext { .. })

@@ -58,6 +58,10 @@ pub(crate) enum Scheme {
     Digest(Hash),
     /// AES-GCM.
     AesGcm,
+    /// AES-ECB.
+    AesEcb,
+    /// AES-CTR.
+    AesCtr,
     /// AES-CBC, with PKCS#7 padding or without.
     AesCbc {
         /// Whether PKCS#7 padding is applied.
@@ -186,7 +190,9 @@ const SHA384_KEYS: &[KeyType] = &[CKK_SHA384_HMAC, CKK_GENERIC_SECRET];
 const SHA512_KEYS: &[KeyType] = &[CKK_SHA512_HMAC, CKK_GENERIC_SECRET];
 
 use Class::{Approved, PostQuantum, VerifyOnly};
-use Scheme::{AesCbc, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa, MlDsaPair};
+use Scheme::{
+    AesCbc, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa, MlDsaPair,
+};
 use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss};
 
 /// Every mechanism, ascending by number.
@@ -295,8 +301,10 @@ pub(crate) static TABLE: &[Row] = &[
         },
     ),
     row(CKM_AES_KEY_GEN, CKF_GENERATE, RandomSecret, makes(AES_BYTES, AES, Approved)),
+    row(CKM_AES_ECB, CIPHER, AesEcb, aes(ParameterKind::None, OutputRule::Input, true)),
     row(CKM_AES_CBC, CIPHER, AesCbc { pad: false }, aes(ParameterKind::Iv(16), OutputRule::Input, true)),
     row(CKM_AES_CBC_PAD, CIPHER, AesCbc { pad: true }, aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true)),
+    row(CKM_AES_CTR, CIPHER, AesCtr, aes(ParameterKind::Ctr, OutputRule::Input, true)),
     row(CKM_AES_GCM, CIPHER, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
     row(CKM_AES_KEY_WRAP, WRAP, AesWrap { pad: false }, aes(ParameterKind::OptionalIv(8), OutputRule::None, false)),
     row(CKM_AES_KEY_WRAP_PAD, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),

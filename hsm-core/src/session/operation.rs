@@ -149,7 +149,9 @@ impl Operation {
             (Scheme::RsaPkcs1(Some(hash)) | Scheme::RsaPss(Some(hash)) | Scheme::Ecdsa(Some(hash)), Some(_)) => {
                 State::Digest(digest::Stream::new(hash))
             }
-            (Scheme::AesCbc { pad }, Some(key)) => State::Cipher(cbc(kind, pad, key, &call.parameter)?),
+            (Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. }, Some(key)) => {
+                State::Cipher(cipher(row.scheme, kind, key.secret()?, &call.parameter)?)
+            }
             (_, Some(_)) => State::Whole(Zeroizing::default()),
             (_, None) => return Err(Kind::Internal.into()),
         };
@@ -319,11 +321,18 @@ fn mac_len(hash: Hash, parameter: &Parameter) -> Result<usize> {
     }
 }
 
-fn cbc(kind: OperationKind, pad: bool, key: &Object, parameter: &Parameter) -> Result<Box<dyn CipherStream>> {
-    let Parameter::Bytes(iv) = parameter else { return Err(Kind::MechanismParam.into()) };
+fn cipher(scheme: Scheme, kind: OperationKind, key: &[u8], parameter: &Parameter) -> Result<Box<dyn CipherStream>> {
     let direction = if kind == OperationKind::Encrypt { Direction::Encrypt } else { Direction::Decrypt };
-    let padding = if pad { aes_cbc::Padding::Pkcs7 } else { aes_cbc::Padding::None };
-    Ok(aes_cbc::cbc(direction, padding, key.secret()?, iv)?)
+    let stream = match (scheme, parameter) {
+        (Scheme::AesEcb, _) => aes_cbc::ecb(direction, key)?,
+        (Scheme::AesCtr, Parameter::Ctr { counter_bits, block }) => aes_cbc::ctr(direction, key, block, *counter_bits)?,
+        (Scheme::AesCbc { pad }, Parameter::Bytes(iv)) => {
+            let padding = if pad { aes_cbc::Padding::Pkcs7 } else { aes_cbc::Padding::None };
+            aes_cbc::cbc(direction, padding, key, iv)?
+        }
+        _ => return Err(Kind::MechanismParam.into()),
+    };
+    Ok(stream)
 }
 
 fn pss(hash: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
