@@ -22,7 +22,7 @@ pub use slot::{SlotView, TokenView};
 use crate::audit::{self, Category, Durability, Entry, Fact, Journal};
 use crate::caller::{Application, Caller, Peer};
 use crate::clock::Clock;
-use crate::config::{Config, LogLevel};
+use crate::config::Config;
 use crate::crypto::{rng, selftest};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
@@ -44,7 +44,7 @@ pub struct SelfTestFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The journal.
-    #[error("the audit journal cannot be used: {0}")]
+    #[error("the audit journal cannot be used: {}", .0.detail().unwrap_or("it cannot be opened"))]
     Journal(Error),
     /// The store.
     #[error("the store cannot be used: {0}")]
@@ -90,18 +90,14 @@ impl Hsm {
     /// # Errors
     /// [`StartError`] with a sentence for the operator.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Hsm>, StartError> {
-        let level = match config.audit.log_level {
-            LogLevel::All => audit::Level::All,
-            LogLevel::Crypto => audit::Level::Crypto,
-            LogLevel::Auth => audit::Level::Auth,
-            LogLevel::Admin => audit::Level::Admin,
-            LogLevel::None => audit::Level::None,
-        };
-        let options = audit::Options { path: config.audit.log_path.clone(), level, known: None };
+        let options =
+            audit::Options { path: config.audit.log_path.clone(), level: config.audit.log_level, known: None };
         let journal = Arc::new(Journal::open(options, Arc::clone(&clock)).map_err(StartError::Journal)?);
         let opened = if config.token.persist_objects {
             Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock))
         } else {
+            // A token in memory begins anew each time: its generations say nothing of an earlier run's.
+            journal.forget_generations();
             Vault::in_memory(&config.pin, Arc::clone(&journal), Arc::clone(&clock))
         };
         let (vault, sealed) = match opened {

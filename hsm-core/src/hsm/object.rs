@@ -215,13 +215,11 @@ impl Hsm {
         self.perform(caller, &act::FIND, session, |work| {
             let template: Vec<Attr> =
                 template.into_iter().map(|Attr { kind, value }| Attr { kind, value: value.normalized() }).collect();
-            let mut objects = work.slot.visible(work.right);
+            let mut objects = work.slot.find(work.right, &template);
             let own = work.app.objects.read();
             let here = own.values().filter(|held| held.slot == work.slot.number);
-            objects.extend(
-                here.filter(|held| work.right.sees(&held.object.attributes)).map(|held| Arc::clone(&held.object)),
-            );
-            objects.retain(|object| query::matches(object, &template));
+            let seen = here.map(|held| &held.object).filter(|object| work.right.sees(&object.attributes));
+            objects.extend(seen.filter(|object| query::matches(object, &template)).cloned());
             objects.sort_unstable_by_key(|object| object.handle);
             let snapshots = objects.iter().take(snapshots).map(|object| object.snapshot()).collect();
             Ok(Found { objects: objects.iter().map(|object| object.handle).collect(), snapshots })

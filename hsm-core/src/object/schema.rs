@@ -226,8 +226,19 @@ const SECRET_VALUE: &[Row] = &[
 ];
 
 /// HMAC key types: a generic secret that names its hash.
-pub(crate) const HMAC_KEY_TYPES: [KeyType; 5] =
-    [CKK_SHA_1_HMAC, CKK_SHA224_HMAC, CKK_SHA256_HMAC, CKK_SHA384_HMAC, CKK_SHA512_HMAC];
+pub(crate) const HMAC_KEY_TYPES: [KeyType; 11] = [
+    CKK_SHA_1_HMAC,
+    CKK_SHA224_HMAC,
+    CKK_SHA256_HMAC,
+    CKK_SHA384_HMAC,
+    CKK_SHA512_HMAC,
+    CKK_SHA512_224_HMAC,
+    CKK_SHA512_256_HMAC,
+    CKK_SHA3_224_HMAC,
+    CKK_SHA3_256_HMAC,
+    CKK_SHA3_384_HMAC,
+    CKK_SHA3_512_HMAC,
+];
 
 /// What a public key may be used for; on or off by key type.
 const PUBLIC_USAGE: &[Row] = &[

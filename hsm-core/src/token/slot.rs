@@ -2,14 +2,14 @@
 //!
 //! Public objects are here from the start. Private ones are opened at the first user login and dropped, with the key, at the last logout.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::Result;
-use crate::object::Object;
 use crate::object::access::Right;
+use crate::object::query::Objects;
+use crate::object::{Attr, Object};
 use crate::store::{TokenMasterKey, TokenRecord};
 
 /// One slot.
@@ -23,7 +23,7 @@ pub(crate) struct Slot {
 
 struct State {
     token: TokenRecord,
-    objects: HashMap<u64, Arc<Object>>,
+    objects: Objects,
     tmk: Option<Arc<TokenMasterKey>>,
     users: usize,
 }
@@ -31,9 +31,10 @@ struct State {
 impl Slot {
     /// A slot with its token and the token's public objects.
     pub(crate) fn new(token: TokenRecord, objects: Vec<Object>) -> Self {
-        let objects = objects.into_iter().map(|object| (object.handle, Arc::new(object))).collect();
+        let mut table = Objects::default();
+        objects.into_iter().for_each(|object| table.insert(Arc::new(object)));
         let number = token.slot;
-        Slot { number, turn: Mutex::new(()), state: RwLock::new(State { token, objects, tmk: None, users: 0 }) }
+        Slot { number, turn: Mutex::new(()), state: RwLock::new(State { token, objects: table, tmk: None, users: 0 }) }
     }
 
     /// The token's record.
@@ -48,12 +49,13 @@ impl Slot {
 
     /// A token object, whoever may see it.
     pub(crate) fn object(&self, handle: u64) -> Option<Arc<Object>> {
-        self.state.read().objects.get(&handle).cloned()
+        self.state.read().objects.get(handle).cloned()
     }
 
-    /// The token objects that this right sees.
-    pub(crate) fn visible(&self, right: Right) -> Vec<Arc<Object>> {
-        self.state.read().objects.values().filter(|object| right.sees(&object.attributes)).cloned().collect()
+    /// The token objects that match a template and that this right sees, ascending by handle.
+    pub(crate) fn find(&self, right: Right, template: &[Attr]) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        state.objects.find(template).filter(|object| right.sees(&object.attributes)).cloned().collect()
     }
 
     /// Adds an object, or puts a changed one in the place of its older self.
@@ -61,13 +63,13 @@ impl Slot {
         let mut state = self.state.write();
         // A private object that was made while the last user left stays in the store only.
         if !object.is_private() || state.tmk.is_some() {
-            state.objects.insert(object.handle, object);
+            state.objects.insert(object);
         }
     }
 
     /// Forgets a destroyed object.
     pub(crate) fn remove(&self, handle: u64) {
-        self.state.write().objects.remove(&handle);
+        self.state.write().objects.remove(handle);
     }
 
     /// A user has come. The first one brings the private objects, which `open` reads.
@@ -79,7 +81,7 @@ impl Slot {
         state.users += 1;
         if first {
             state.tmk = Some(tmk);
-            state.objects.extend(objects.into_iter().map(|object| (object.handle, Arc::new(object))));
+            objects.into_iter().for_each(|object| state.objects.insert(Arc::new(object)));
         }
         Ok(())
     }
@@ -91,7 +93,7 @@ impl Slot {
         state.users = state.users.saturating_sub(1);
         if state.users == 0 {
             state.tmk = None;
-            state.objects.retain(|_, object| !object.is_private());
+            state.objects.retain(|object| !object.is_private());
         }
     }
 
@@ -100,12 +102,13 @@ impl Slot {
         let mut state = self.state.write();
         let keep = state.tmk.is_some();
         let kept = objects.into_iter().filter(|object| keep || !object.is_private());
-        state.objects = kept.map(|object| (object.handle, Arc::new(object))).collect();
+        state.objects = Objects::default();
+        kept.for_each(|object| state.objects.insert(Arc::new(object)));
     }
 
     /// The slot's token was initialised: nothing of the old one remains.
     pub(crate) fn replace(&self, token: TokenRecord) {
         let mut state = self.state.write();
-        *state = State { token, objects: HashMap::new(), tmk: None, users: 0 };
+        *state = State { token, objects: Objects::default(), tmk: None, users: 0 };
     }
 }
