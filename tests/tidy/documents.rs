@@ -50,6 +50,22 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
+#[test]
+fn every_place_that_the_documents_name_exists() {
+    let rooms = ["proto/", "hsm-core/", "hsm-daemon/", "pkcs11-shim/", "admin-cli/", "pki/", "tests/", "scripts/"];
+    let mut seen = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"] {
+        let text = read(Path::new(document));
+        for word in text.split('`').skip(1).step_by(2) {
+            if rooms.iter().any(|room| word.starts_with(room)) && !word.contains([' ', '*']) {
+                seen += 1;
+                assert!(workspace().join(word).exists(), "{document} names {word}");
+            }
+        }
+    }
+    assert!(seen > 20, "the documents name {seen} places");
+}
+
 /// The keys that a table of the configuration accepts, out of its declaration in the source.
 fn keys(file: &str, declaration: &str) -> Vec<String> {
     let source = read(Path::new(file));
