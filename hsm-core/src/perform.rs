@@ -51,6 +51,11 @@ impl Work<'_> {
         self.entry.mechanism = Some(mechanism);
     }
 
+    /// Notes a further fact in the record.
+    pub(crate) fn fact(&mut self, name: &'static str, fact: Fact) {
+        self.entry.detail.push((name, fact));
+    }
+
     /// Notes the object that the operation is about.
     pub(crate) fn subject(&mut self, object: &Object) {
         self.entry.object = Some(subject(object));
@@ -128,7 +133,7 @@ impl Hsm {
         let right = Right { login: app.logins.at(session.slot), read_write: session.read_write };
         let mut entry = Entry::new(act.category, act.name, app.peer.journal());
         entry.app = Some(u128::from_be_bytes(app.id));
-        entry.token = Some(slot.token().id);
+        entry.token = Some(slot.token_id());
         entry.session = Some(session.handle);
         let mut work = Work { hsm: self, app, session, slot, right, entry, receipt: None };
         let result = admit(act, right).and_then(|()| body(&mut work));
@@ -180,9 +185,4 @@ fn admit(act: &Act, right: Right) -> Result<()> {
         Needs::So => right.login == Login::So,
     };
     if enough { Ok(()) } else { Err(Kind::NotLoggedIn.into()) }
-}
-
-/// A fact for the record: how many bytes went in.
-pub(crate) fn bytes_fact(entry: Entry, len: usize) -> Entry {
-    entry.with_fact("bytes", Fact::number(len as u64))
 }

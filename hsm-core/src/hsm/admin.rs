@@ -195,7 +195,7 @@ impl Hsm {
     fn set_user_pin(&self, peer: &Peer, slot: &Slot, so_pin: &SecretBytes, pin: &SecretBytes) -> Result<()> {
         self.administer(&act::RESET_PIN, peer, slot, |entry| {
             let vault = self.vault()?;
-            let tmk = vault.unlock(slot.token().id, Role::So, so_pin, &peer.canonical())?;
+            let tmk = vault.unlock(slot.token_id(), Role::So, so_pin, &peer.canonical())?;
             Ok(((), vault.init_user_pin(&tmk, pin, &self.body(entry))?.receipt))
         })
     }
@@ -209,7 +209,7 @@ impl Hsm {
         body: impl FnOnce(&Entry) -> Result<(T, Receipt)>,
     ) -> Result<T> {
         let mut entry = Entry::new(act.category, act.name, peer.journal());
-        entry.token = Some(slot.token().id);
+        entry.token = Some(slot.token_id());
         let (result, receipt) = match body(&entry) {
             Ok((value, receipt)) => (Ok(value), Some(receipt)),
             Err(error) => (Err(error), None),
@@ -236,7 +236,7 @@ impl Hsm {
         };
         let slot = self.named(token)?;
         self.administer(&act::SET_PIN, peer, &slot, |entry| {
-            let (id, body) = (slot.token().id, self.body(entry));
+            let (id, body) = (slot.token_id(), self.body(entry));
             Ok(((), self.vault()?.set_pin(id, role, &old, &new, &peer.canonical(), &body)?.receipt))
         })
     }
@@ -264,13 +264,13 @@ impl Hsm {
         let slot = self.named(token)?;
         let act = &act::LIST_KEYS;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
-        entry.token = Some(slot.token().id);
+        entry.token = Some(slot.token_id());
         let keys = self.keys(peer, &slot, user_pin);
         Ok(self.record(act, entry, None, keys)?.release())
     }
 
     fn keys(&self, peer: &Peer, slot: &Slot, user_pin: Option<SecretBytes>) -> Result<Vec<KeySummary>> {
-        let token = slot.token().id;
+        let token = slot.token_id();
         let mut objects = self.load(token, None)?;
         if let Some(pin) = user_pin {
             let tmk = self.vault()?.unlock(token, Role::User, &pin, &peer.canonical())?;
@@ -294,7 +294,7 @@ impl Hsm {
         let slot = self.named(token)?;
         let act = &act::BACKUP;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
-        entry.token = Some(slot.token().id);
+        entry.token = Some(slot.token_id());
         let written = self.write_backup(peer, &slot, &so_pin, out);
         if let Ok(written) = &written {
             entry = entry.with_fact("records", Fact::number(written.records));

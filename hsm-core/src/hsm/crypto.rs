@@ -6,11 +6,12 @@ use ck::attribute::{CKA_EXTRACTABLE, CKA_SENSITIVE};
 
 use super::Hsm;
 use crate::act::{self, Act};
+use crate::audit::Fact;
 use crate::caller::Caller;
 use crate::crypto::rng;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
-use crate::perform::{Work, bytes_fact};
+use crate::perform::Work;
 use crate::session::operation::{Begin, Capacity, Operation, OperationKind, check_capacity};
 
 /// The row of a kind of operation in the act table.
@@ -77,7 +78,7 @@ impl Hsm {
     ) -> Result<Vec<u8>> {
         self.perform(caller, act_of(kind), session, |work| {
             let mut operation = self.begin(work, kind, begin)?;
-            work.entry = bytes_fact(work.entry.clone(), data.len());
+            work.fact("bytes", Fact::number(data.len() as u64));
             let mut output = operation.update(data, None)?;
             if let Some(rest) = operation.final_len(kind)
                 && kind != OperationKind::Decrypt

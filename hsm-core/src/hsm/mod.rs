@@ -214,7 +214,7 @@ impl Hsm {
 
     /// Reads a slot's objects again after a write whose outcome is not known.
     pub(crate) fn reload(&self, slot: &Slot) -> Result<()> {
-        let token = slot.token().id;
+        let token = slot.token_id();
         let mut objects = self.load(token, None)?;
         if let Some(tmk) = slot.tmk() {
             objects.extend(self.load(token, Some(&tmk))?);

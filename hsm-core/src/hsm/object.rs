@@ -50,7 +50,7 @@ impl Hsm {
 
     /// Makes objects: writes the token ones in one transaction with the operation's record, hands the others to the application.
     pub(crate) fn put(&self, work: &mut Work<'_>, new: Vec<NewObject>) -> Result<Vec<Arc<Object>>> {
-        let token = work.slot.token().id;
+        let token = work.slot.token_id();
         let (mut objects, mut change) = (Vec::with_capacity(new.len()), Change::default());
         for NewObject { mut attributes, material } in new {
             work.check_write(&attributes)?;
@@ -145,7 +145,7 @@ impl Hsm {
                 return Err(Error::new(Kind::ActionProhibited, "CKA_DESTROYABLE is false"));
             }
             if object.is_token() {
-                let deletes = vec![(slot.token().id, object.id)];
+                let deletes = vec![(slot.token_id(), object.id)];
                 work.commit(Change { deletes, ..Change::default() })?;
                 slot.remove(object.handle);
             } else {
@@ -196,7 +196,7 @@ impl Hsm {
             let changed = Arc::new(object.with_attributes(template::set(&object, template, work.authority())?));
             if changed.is_token() {
                 let (private, plaintext) = (changed.is_private(), codec::encode(&changed));
-                let puts = vec![ObjectPut { token: slot.token().id, id: changed.id, private, plaintext }];
+                let puts = vec![ObjectPut { token: slot.token_id(), id: changed.id, private, plaintext }];
                 work.commit(Change { puts, ..Change::default() })?;
                 slot.insert(changed);
             } else if let Some(held) = work.app.objects.write().get_mut(&changed.handle) {

@@ -100,7 +100,7 @@ impl Hsm {
         let user = UserType::from_number(user).ok_or(Kind::UserTypeInvalid)?;
         let _turn = caller.app().login_turn.lock();
         self.perform(caller, &act::LOGIN, session, |work| {
-            work.entry = with_user(work.entry.clone(), user);
+            work.fact("user", Fact::word(user.word()));
             self.enter(work, user, &pin)
         })
     }
@@ -146,13 +146,4 @@ impl Hsm {
             Ok(())
         })
     }
-}
-
-fn with_user(entry: Entry, user: UserType) -> Entry {
-    let word = match user {
-        UserType::So => "so",
-        UserType::User => "user",
-        UserType::ContextSpecific => "context",
-    };
-    entry.with_fact("user", Fact::word(word))
 }

@@ -160,7 +160,7 @@ impl Hsm {
         let slot = self.slot(number)?;
         let act = &act::INIT_TOKEN;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
-        entry.token = Some(slot.token().id);
+        entry.token = Some(slot.token_id());
         let mut receipt = None;
         let result = self.init_slot(peer, &slot, so_pin, label, &entry).map(|(token, made)| {
             receipt = Some(made);

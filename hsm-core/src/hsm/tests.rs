@@ -113,6 +113,10 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
         Scheme::RsaPss(Some(crate::crypto::Hash::Sha224)) => (CKM_SHA224, ck::parameter::CKG_MGF1_SHA224),
         Scheme::RsaPss(Some(crate::crypto::Hash::Sha384)) => (CKM_SHA384, ck::parameter::CKG_MGF1_SHA384),
         Scheme::RsaPss(Some(crate::crypto::Hash::Sha512)) => (CKM_SHA512, ck::parameter::CKG_MGF1_SHA512),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha3_224)) => (CKM_SHA3_224, ck::parameter::CKG_MGF1_SHA3_224),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha3_256)) => (CKM_SHA3_256, ck::parameter::CKG_MGF1_SHA3_256),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha3_384)) => (CKM_SHA3_384, ck::parameter::CKG_MGF1_SHA3_384),
+        Scheme::RsaPss(Some(crate::crypto::Hash::Sha3_512)) => (CKM_SHA3_512, ck::parameter::CKG_MGF1_SHA3_512),
         _ => (CKM_SHA256, ck::parameter::CKG_MGF1_SHA256),
     };
     match row.scheme {
@@ -127,7 +131,7 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
         Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
         Scheme::AesCtr => Parameter::Ctr { counter_bits: 32, block: vec![6; 16] },
         Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),
-        Scheme::Hmac(_) if row.parameter == crate::mechanism::params::ParameterKind::MacLen => Parameter::MacLen(16),
+        Scheme::Hmac(_) | Scheme::AesCmac if row.parameter == crate::mechanism::params::ParameterKind::MacLen => Parameter::MacLen(16),
         _ => Parameter::None,
     }
 }

@@ -71,4 +71,13 @@ impl UserType {
             _ => None,
         }
     }
+
+    /// The user in the journal.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            UserType::So => "so",
+            UserType::User => "user",
+            UserType::ContextSpecific => "context",
+        }
+    }
 }

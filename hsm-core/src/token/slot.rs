@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::Result;
+use crate::id::TokenId;
 use crate::object::access::Right;
 use crate::object::query::Objects;
 use crate::object::{Attr, Object};
@@ -40,6 +41,11 @@ impl Slot {
     /// The token's record.
     pub(crate) fn token(&self) -> TokenRecord {
         self.state.read().token.clone()
+    }
+
+    /// The token's name, which is all that most operations ask of the record.
+    pub(crate) fn token_id(&self) -> TokenId {
+        self.state.read().token.id
     }
 
     /// The token's key, while a user is logged in.
