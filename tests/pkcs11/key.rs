@@ -9,7 +9,15 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::Session;
 
 const EXPOSED: [Attribute; 2] = [Attribute::Sensitive(false), Attribute::Extractable(true)];
-const WRAPPER: [Attribute; 2] = [Attribute::Wrap(true), Attribute::Unwrap(true)];
+/// A key that wraps, and whose value nobody has ever known.
+const WRAPS: [Attribute; 4] =
+    [Attribute::Wrap(true), Attribute::Unwrap(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+
+/// A key that was made for wrapping: it does nothing else.
+fn wrapper(session: &Session, len_bytes: u64) -> ObjectHandle {
+    let only = [&WRAPS[..], &[Attribute::Encrypt(false), Attribute::Decrypt(false)]].concat();
+    aes(session, len_bytes, &only).expect("a wrapping key")
+}
 
 fn value(session: &Session, key: ObjectHandle) -> Vec<u8> {
     let Attribute::Value(value) = attribute(session, key, AttributeType::Value) else {
@@ -90,7 +98,7 @@ module_test! {
     fn aes_key_wrap_round_trips_a_key_that_may_be_read(_world) {
         let token = Token::open();
         let session = token.user();
-        let wrapper = aes(&session, 32, &WRAPPER).expect("a wrapping key");
+        let wrapper = wrapper(&session, 32);
         let target = aes(&session, 32, &EXPOSED).expect("a target");
         let wrapped = session.wrap_key(&Mechanism::AesKeyWrap, wrapper, target).expect("wraps");
         assert_eq!(wrapped.len(), 40);
@@ -122,7 +130,7 @@ module_test! {
     fn a_private_key_travels_wrapped_and_signs_afterwards(_world) {
         let token = Token::open();
         let session = token.user();
-        let wrapper = aes(&session, 32, &WRAPPER).expect("a wrapping key");
+        let wrapper = wrapper(&session, 32);
         let open = [Attribute::Token(false), Attribute::EcParams(P256.into()), Attribute::Verify(true)];
         let hidden = [
             Attribute::Token(false),
@@ -132,15 +140,8 @@ module_test! {
             Attribute::Sign(true),
         ];
         let (public, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &open, &hidden).expect("a pair");
-        // The PKCS#8 structure of a P-256 key is not a multiple of eight bytes: plain key wrap may refuse it, padded wrap may not exist.
-        let mechanisms = [Mechanism::AesKeyWrap, Mechanism::AesKeyWrapPad];
-        let wrapped = mechanisms.iter().find_map(|m| session.wrap_key(m, wrapper, private).ok().map(|wrapped| (m, wrapped)));
-        let Some((mechanism, wrapped)) = wrapped else {
-            // Not every build offers it; what it answers must still be about the size or the mechanism, never a crash.
-            let rv = refused(session.wrap_key(&Mechanism::AesKeyWrap, wrapper, private));
-            assert!(matches!(rv, RvError::KeySizeRange | RvError::KeyNotWrappable | RvError::MechanismInvalid), "{rv:?}");
-            return;
-        };
+        // The PKCS#8 structure of a P-256 key is not a multiple of eight bytes: the padded wrap takes it.
+        let wrapped = session.wrap_key(&Mechanism::AesKeyWrapPad, wrapper, private).expect("wraps");
         let template = [
             Attribute::Class(ObjectClass::PRIVATE_KEY),
             Attribute::KeyType(KeyType::EC),
@@ -148,7 +149,7 @@ module_test! {
             Attribute::Private(true),
             Attribute::Sign(true),
         ];
-        let back = session.unwrap_key(mechanism, wrapper, &wrapped, &template).expect("unwraps");
+        let back = session.unwrap_key(&Mechanism::AesKeyWrapPad, wrapper, &wrapped, &template).expect("unwraps");
         let signature = session.sign(&Mechanism::EcdsaSha256, back, b"travelled").expect("signs");
         session.verify(&Mechanism::EcdsaSha256, public, b"travelled", &signature).expect("verifies with the old public key");
     }
@@ -158,10 +159,38 @@ module_test! {
     fn a_key_that_is_not_extractable_is_not_wrapped(_world) {
         let token = Token::open();
         let session = token.user();
-        let wrapper = aes(&session, 32, &WRAPPER).expect("a wrapping key");
+        let wrapper = wrapper(&session, 32);
         let target = aes(&session, 32, &[Attribute::Extractable(false)]).expect("a target");
         let rv = refused(session.wrap_key(&Mechanism::AesKeyWrap, wrapper, target));
         assert!(matches!(rv, RvError::KeyUnextractable | RvError::KeyNotWrappable), "{rv:?}");
+    }
+}
+
+module_test! {
+    fn a_sensitive_key_leaves_only_under_a_key_that_was_made_for_it(_world) {
+        // In the default profile: whoever could decrypt with the wrapping key, or knows its value, would have the wrapped key.
+        let token = Token::open();
+        let session = token.user();
+        let target = aes(&session, 32, &[Attribute::Sensitive(true), Attribute::Extractable(true)]).expect("a target");
+        let made_for_it = wrapper(&session, 32);
+        session.wrap_key(&Mechanism::AesKeyWrap, made_for_it, target).expect("wraps");
+        let double = [&WRAPS[..], &[Attribute::Encrypt(true), Attribute::Decrypt(true)]].concat();
+        let single = [&WRAPS[..], &[Attribute::Encrypt(false), Attribute::Decrypt(false)]].concat();
+        let rows = [
+            ("a key that decrypts too", aes(&session, 32, &double).expect("a key")),
+            ("a key that was imported", import_aes(&session, &[7; 32], &single).expect("a key")),
+            ("a weaker key", wrapper(&session, 16)),
+        ];
+        for (what, wrapper) in rows {
+            let rv = refused(session.wrap_key(&Mechanism::AesKeyWrap, wrapper, target));
+            let right = matches!(
+                rv,
+                RvError::KeyNotWrappable | RvError::WrappingKeySizeRange | RvError::KeyFunctionNotPermitted | RvError::KeyUnextractable
+            );
+            assert!(right, "{what}: {rv:?}");
+        }
+        let decrypts_later = refused(session.update_attributes(made_for_it, &[Attribute::Decrypt(true)]));
+        assert!(matches!(decrypts_later, RvError::AttributeReadOnly | RvError::TemplateInconsistent), "{decrypts_later:?}");
     }
 }
 
