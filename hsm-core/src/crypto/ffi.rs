@@ -1,5 +1,6 @@
-//! The calls to AWS-LC that `aws-lc-rs` does not offer: raw RSA, free PSS and OAEP parameters, ECDSA over a digest of any
-//! length, contexts in ML-DSA, AES modes with state. It holds no policy: sizes and exponents are judged by the callers.
+//! The calls to AWS-LC that `aws-lc-rs` does not offer: SHA-3 and the MACs over it, CMAC, raw RSA, free PSS and OAEP
+//! parameters, ECDSA over a digest of any length, contexts in ML-DSA, AES modes with state. It holds no policy: sizes and
+//! exponents are judged by the callers.
 //!
 //! Each C object has one owner type here; every pointer that leaves a block is freed by that owner. After construction
 //! the key objects are only read, which AWS-LC allows from many threads at once.
@@ -37,6 +38,12 @@ fn md(hash: Hash) -> *const c::EVP_MD {
             Hash::Sha256 => c::EVP_sha256(),
             Hash::Sha384 => c::EVP_sha384(),
             Hash::Sha512 => c::EVP_sha512(),
+            Hash::Sha512_224 => c::EVP_sha512_224(),
+            Hash::Sha512_256 => c::EVP_sha512_256(),
+            Hash::Sha3_224 => c::EVP_sha3_224(),
+            Hash::Sha3_256 => c::EVP_sha3_256(),
+            Hash::Sha3_384 => c::EVP_sha3_384(),
+            Hash::Sha3_512 => c::EVP_sha3_512(),
         }
     }
 }
@@ -48,6 +55,12 @@ fn digest_nid(hash: Hash) -> c_int {
         Hash::Sha256 => c::NID_sha256,
         Hash::Sha384 => c::NID_sha384,
         Hash::Sha512 => c::NID_sha512,
+        Hash::Sha512_224 => c::NID_sha512_224,
+        Hash::Sha512_256 => c::NID_sha512_256,
+        Hash::Sha3_224 => c::NID_sha3_224,
+        Hash::Sha3_256 => c::NID_sha3_256,
+        Hash::Sha3_384 => c::NID_sha3_384,
+        Hash::Sha3_512 => c::NID_sha3_512,
     }
 }
 
@@ -967,6 +980,166 @@ impl Drop for MessageContext {
     fn drop(&mut self) {
         // SAFETY: the context is owned by this value and freed once.
         unsafe { c::EVP_MD_CTX_free(self.0) };
+    }
+}
+
+/// Ends the call where a hash function of the library failed: it does so only when memory ran out.
+fn must(code: c_int) {
+    assert!(code == 1, "the hash function has no memory");
+}
+
+/// A digest in the making; wiped when dropped.
+pub(super) struct DigestState {
+    context: MessageContext,
+    hash: Hash,
+}
+
+// SAFETY: AWS-LC's digest context may be moved between threads; it holds no thread-local state.
+unsafe impl Send for DigestState {}
+
+impl DigestState {
+    pub(super) fn new(hash: Hash) -> Self {
+        let context = MessageContext::new().expect("memory for a digest");
+        // SAFETY: the context is alive and new; the algorithm is a constant.
+        must(unsafe { c::EVP_DigestInit_ex(context.0, md(hash), ptr::null_mut()) });
+        DigestState { context, hash }
+    }
+
+    pub(super) fn update(&mut self, data: &[u8]) {
+        // SAFETY: the context is alive; pointer and length come from one slice.
+        must(unsafe { c::EVP_DigestUpdate(self.context.0, data.as_ptr().cast(), data.len()) });
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        let mut out = vec![0; self.hash.output_len()];
+        // SAFETY: the context is alive; the output has the digest's length; a null length pointer is allowed.
+        must(unsafe { c::EVP_DigestFinal_ex(self.context.0, out.as_mut_ptr(), ptr::null_mut()) });
+        out
+    }
+}
+
+impl Clone for DigestState {
+    fn clone(&self) -> Self {
+        let context = MessageContext::new().expect("memory for a digest");
+        // SAFETY: both contexts are alive; the source is only read.
+        must(unsafe { c::EVP_MD_CTX_copy_ex(context.0, self.context.0) });
+        DigestState { context, hash: self.hash }
+    }
+}
+
+/// The digest of one piece.
+pub(super) fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; hash.output_len()];
+    // SAFETY: the input is one slice; the output has the digest's length; null length pointer and engine are allowed.
+    must(unsafe {
+        let (from, to) = (data.as_ptr().cast(), out.as_mut_ptr());
+        c::EVP_Digest(from, data.len(), to, ptr::null_mut(), md(hash), ptr::null_mut())
+    });
+    out
+}
+
+/// An HMAC in the making; wiped when dropped.
+pub(super) struct HmacState {
+    context: *mut c::HMAC_CTX,
+    hash: Hash,
+}
+
+// SAFETY: AWS-LC's HMAC context may be moved between threads; it holds no thread-local state.
+unsafe impl Send for HmacState {}
+// SAFETY: through a shared reference the context is only copied, which reads it.
+unsafe impl Sync for HmacState {}
+
+impl HmacState {
+    fn empty(hash: Hash) -> Self {
+        // SAFETY: null is checked; otherwise the new object is owned by the value.
+        let context = unsafe { c::HMAC_CTX_new() };
+        assert!(!context.is_null(), "the MAC has no memory");
+        HmacState { context, hash }
+    }
+
+    pub(super) fn new(hash: Hash, key: &[u8]) -> Self {
+        let state = HmacState::empty(hash);
+        // SAFETY: the context is alive and new; pointer and length come from one slice; the algorithm is a constant.
+        must(unsafe { c::HMAC_Init_ex(state.context, key.as_ptr().cast(), key.len(), md(hash), ptr::null_mut()) });
+        state
+    }
+
+    pub(super) fn update(&mut self, data: &[u8]) {
+        // SAFETY: the context is alive; pointer and length come from one slice.
+        must(unsafe { c::HMAC_Update(self.context, data.as_ptr(), data.len()) });
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        let mut out = vec![0; self.hash.output_len()];
+        let mut written = 0;
+        // SAFETY: the context is alive; the output has the MAC's length.
+        must(unsafe { c::HMAC_Final(self.context, out.as_mut_ptr(), &mut written) });
+        out
+    }
+}
+
+impl Clone for HmacState {
+    fn clone(&self) -> Self {
+        let copy = HmacState::empty(self.hash);
+        // SAFETY: both contexts are alive; the source is only read.
+        must(unsafe { c::HMAC_CTX_copy_ex(copy.context, self.context) });
+        copy
+    }
+}
+
+impl Drop for HmacState {
+    fn drop(&mut self) {
+        // SAFETY: the context is owned by this value and freed once; the library wipes it.
+        unsafe { c::HMAC_CTX_free(self.context) };
+    }
+}
+
+/// An AES-CMAC in the making; wiped when dropped.
+pub(super) struct CmacState(*mut c::CMAC_CTX);
+
+// SAFETY: AWS-LC's CMAC context may be moved between threads; it holds no thread-local state.
+unsafe impl Send for CmacState {}
+
+impl CmacState {
+    pub(super) fn new(key: &[u8]) -> Result<Self> {
+        // SAFETY: each function returns a pointer to a constant that lives as long as the program.
+        let cipher = unsafe {
+            match key.len() {
+                16 => c::EVP_aes_128_cbc(),
+                24 => c::EVP_aes_192_cbc(),
+                32 => c::EVP_aes_256_cbc(),
+                _ => return Err(Error::KeySize),
+            }
+        };
+        // SAFETY: null is checked; otherwise the new object is owned by the value.
+        let state = CmacState(unsafe { c::CMAC_CTX_new() });
+        if state.0.is_null() {
+            return failed(Error::Internal);
+        }
+        // SAFETY: the context is alive and new; the key has the length of the chosen cipher.
+        let code = unsafe { c::CMAC_Init(state.0, key.as_ptr().cast(), key.len(), cipher, ptr::null_mut()) };
+        check(code, Error::Internal)?;
+        Ok(state)
+    }
+
+    pub(super) fn update(&mut self, data: &[u8]) {
+        // SAFETY: the context is alive; pointer and length come from one slice.
+        must(unsafe { c::CMAC_Update(self.0, data.as_ptr(), data.len()) });
+    }
+
+    pub(super) fn finish(self) -> [u8; 16] {
+        let mut out = [0; 16];
+        let mut written = 0;
+        // SAFETY: the context is alive; the output has a block's length.
+        must(unsafe { c::CMAC_Final(self.0, out.as_mut_ptr(), &mut written) });
+        out
+    }
+}
+
+impl Drop for CmacState {
+    fn drop(&mut self) {
+        // SAFETY: null or owned by this value; freed once; the library wipes it.
+        unsafe { c::CMAC_CTX_free(self.0) };
     }
 }
 

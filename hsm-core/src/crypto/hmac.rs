@@ -1,69 +1,48 @@
 //! HMAC (FIPS 198-1, RFC 2104) over the hashes of [`super::digest`], with keys of any length.
 
-use aws_lc_rs::hmac as lib;
-use subtle::ConstantTimeEq;
-
-use super::{Error, Hash, Result};
+use super::ffi::HmacState;
+use super::{Hash, MacStream};
 
 /// A prepared key; wiped when dropped.
-pub(crate) struct Key(lib::Key);
+pub(crate) struct Key(HmacState);
 
 impl Key {
     /// Prepares a key of any length; one longer than a block is hashed first, as the standard says.
     pub(crate) fn new(hash: Hash, key: &[u8]) -> Self {
-        let algorithm = match hash {
-            Hash::Sha1 => lib::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Hash::Sha224 => lib::HMAC_SHA224,
-            Hash::Sha256 => lib::HMAC_SHA256,
-            Hash::Sha384 => lib::HMAC_SHA384,
-            Hash::Sha512 => lib::HMAC_SHA512,
-        };
-        Key(lib::Key::new(algorithm, key))
+        Key(HmacState::new(hash, key))
     }
 
     /// A MAC of nothing yet; it does not borrow the key.
     pub(crate) fn start(&self) -> Stream {
-        Stream(lib::Context::with_key(&self.0))
+        Stream(self.0.clone())
     }
 
     /// The MAC of one piece, of the hash's full length.
     pub(crate) fn sign(&self, data: &[u8]) -> Vec<u8> {
-        lib::sign(&self.0, data).as_ref().to_vec()
+        let mut state = self.0.clone();
+        state.update(data);
+        state.finish()
     }
 }
 
 /// A MAC in the making; a clone continues from the same point.
 #[derive(Clone)]
-pub(crate) struct Stream(lib::Context);
+pub(crate) struct Stream(HmacState);
 
-impl Stream {
-    /// Takes the next piece.
-    pub(crate) fn update(&mut self, data: &[u8]) {
+impl MacStream for Stream {
+    fn update(&mut self, data: &[u8]) {
         self.0.update(data);
     }
 
-    /// The MAC of all pieces, of the hash's full length.
-    pub(crate) fn finish(self) -> Vec<u8> {
-        self.0.sign().as_ref().to_vec()
-    }
-
-    /// Compares, in constant time, `tag` with the first `tag_len` bytes of the MAC.
-    ///
-    /// # Errors
-    /// [`Error::SignatureLength`] if `tag` has another length; [`Error::SignatureInvalid`] if it differs.
-    pub(crate) fn verify(self, tag: &[u8], tag_len: usize) -> Result<()> {
-        let full = self.finish();
-        let expected = full.get(..tag_len).filter(|kept| !kept.is_empty()).ok_or(Error::InvalidParameter)?;
-        if tag.len() != tag_len {
-            return Err(Error::SignatureLength);
-        }
-        if expected.ct_eq(tag).into() { Ok(()) } else { Err(Error::SignatureInvalid) }
+    fn finish(self: Box<Self>) -> Vec<u8> {
+        self.0.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Error;
     use crate::crypto::digest;
     use crate::crypto::testing::hex;
 
@@ -74,8 +53,9 @@ mod tests {
         let tag = hex("60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
         assert_eq!(Key::new(Hash::Sha256, &[0xaa; 131]).sign(data), tag);
         for &hash in Hash::ALL {
-            let long = Key::new(hash, &[0xaa; 131]).sign(data);
-            assert_eq!(Key::new(hash, &digest::digest(hash, &[0xaa; 131])).sign(data), long, "{hash:?}");
+            let key = vec![0xaa; hash.block_len() + 1];
+            let long = Key::new(hash, &key).sign(data);
+            assert_eq!(Key::new(hash, &digest::digest(hash, &key)).sign(data), long, "{hash:?}");
         }
     }
 
@@ -92,7 +72,7 @@ mod tests {
         let key = Key::new(Hash::Sha256, b"key");
         let full = key.sign(b"data");
         let verify = |tag: &[u8], len| {
-            let mut stream = key.start();
+            let mut stream = Box::new(key.start());
             stream.update(b"data");
             stream.verify(tag, len)
         };

@@ -8,6 +8,7 @@
 pub(crate) mod aes_cbc;
 pub(crate) mod aes_gcm;
 pub(crate) mod aes_wrap;
+pub(crate) mod cmac;
 pub(crate) mod digest;
 pub(crate) mod ecdh;
 pub(crate) mod ecdsa;
@@ -25,6 +26,8 @@ mod vectors;
 pub(crate) use digest::Hash;
 pub(crate) use ffi::Direction;
 pub(crate) use key::{PrivateKey, PublicKey};
+
+use subtle::ConstantTimeEq;
 
 /// What went wrong, without a word about the data: these values may reach a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +92,28 @@ pub(crate) trait CipherStream: Send {
 
     /// Ends the message and gives the rest.
     fn finish(self: Box<Self>) -> Result<Vec<u8>>;
+}
+
+/// A MAC that is fed piece by piece.
+pub(crate) trait MacStream: Send {
+    /// Takes the next piece.
+    fn update(&mut self, data: &[u8]);
+
+    /// The MAC of all pieces, of the algorithm's full length.
+    fn finish(self: Box<Self>) -> Vec<u8>;
+
+    /// Compares, in constant time, `tag` with the first `tag_len` bytes of the MAC.
+    ///
+    /// # Errors
+    /// [`Error::SignatureLength`] if `tag` has another length; [`Error::SignatureInvalid`] if it differs.
+    fn verify(self: Box<Self>, tag: &[u8], tag_len: usize) -> Result<()> {
+        let full = self.finish();
+        let expected = full.get(..tag_len).filter(|kept| !kept.is_empty()).ok_or(Error::InvalidParameter)?;
+        if tag.len() != tag_len {
+            return Err(Error::SignatureLength);
+        }
+        if expected.ct_eq(tag).into() { Ok(()) } else { Err(Error::SignatureInvalid) }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeGreate
 use zeroize::Zeroizing;
 
 use super::ffi::{self, RsaKey, RsaNumbers, RsaPart};
-use super::{Error, Hash, Result, digest, hmac};
+use super::{Error, Hash, MacStream, Result, digest, hmac};
 use crate::SecretBytes;
 
 /// The modulus lengths in bits that this room can work with.
@@ -377,7 +377,7 @@ fn expand(key: &hmac::Key, label: &[u8], len: usize) -> SecretBytes {
     let mut out = SecretBytes::zeroed(len);
     let bits = (len as u16).wrapping_mul(8).to_be_bytes();
     for (number, piece) in (0_u16..).zip(out.expose_mut().chunks_mut(32)) {
-        let mut stream = key.start();
+        let mut stream = Box::new(key.start());
         stream.update(&number.to_be_bytes());
         stream.update(label);
         stream.update(&bits);

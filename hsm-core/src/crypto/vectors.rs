@@ -9,7 +9,8 @@ use super::aes_wrap::{self, Form};
 use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::testing::hex;
-use super::{Direction, Error, Hash, PrivateKey, PublicKey, Result, aes_gcm, digest, ecdh, ecdsa, hmac, ml_dsa};
+use super::{Direction, Error, Hash, MacStream, PrivateKey, PublicKey, Result};
+use super::{aes_gcm, cmac, digest, ecdh, ecdsa, hmac, ml_dsa};
 
 /// One test with its group, as read from a file.
 struct Vector {
@@ -38,6 +39,12 @@ impl Vector {
             "SHA-256" => Hash::Sha256,
             "SHA-384" => Hash::Sha384,
             "SHA-512" => Hash::Sha512,
+            "SHA-512/224" => Hash::Sha512_224,
+            "SHA-512/256" => Hash::Sha512_256,
+            "SHA3-224" => Hash::Sha3_224,
+            "SHA3-256" => Hash::Sha3_256,
+            "SHA3-384" => Hash::Sha3_384,
+            "SHA3-512" => Hash::Sha3_512,
             other => panic!("no hash {other}"),
         }
     }
@@ -154,12 +161,31 @@ fn hmac_follows_the_vectors() {
             "hmac_sha256" => Hash::Sha256,
             "hmac_sha384" => Hash::Sha384,
             "hmac_sha512" => Hash::Sha512,
+            "hmac_sha512_224" => Hash::Sha512_224,
+            "hmac_sha512_256" => Hash::Sha512_256,
+            "hmac_sha3_224" => Hash::Sha3_224,
+            "hmac_sha3_256" => Hash::Sha3_256,
+            "hmac_sha3_384" => Hash::Sha3_384,
+            "hmac_sha3_512" => Hash::Sha3_512,
             other => panic!("no hash for {other}"),
         };
-        let mut stream = hmac::Key::new(hash, &vector.bytes("key")).start();
+        let mut stream = Box::new(hmac::Key::new(hash, &vector.bytes("key")).start());
         stream.update(&vector.bytes("msg"));
         let tag_len = usize::try_from(vector.number("tagSize") / 8).expect("a tag is short");
         vector.expect(stream.verify(&vector.bytes("tag"), tag_len).map(|()| true), false);
+    }
+}
+
+#[test]
+fn aes_cmac_follows_the_vectors() {
+    for vector in vectors(include_str!("../../testdata/aes_cmac.json")) {
+        let tag_len = usize::try_from(vector.number("tagSize") / 8).expect("a tag is short");
+        let verified = cmac::Stream::new(&vector.bytes("key")).and_then(|stream| {
+            let mut stream = Box::new(stream);
+            stream.update(&vector.bytes("msg"));
+            stream.verify(&vector.bytes("tag"), tag_len)
+        });
+        vector.expect(verified.map(|()| true), false);
     }
 }
 

@@ -83,6 +83,7 @@ struct Keys {
     edwards: (u64, u64),
     ml_dsa: (u64, u64),
     aes: u64,
+    aes_mac: u64,
     secret: u64,
 }
 
@@ -92,8 +93,9 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
             world.hsm.generate_key_pair(caller, session, plain(mechanism), public, vec![]).expect("generates");
         (public.object, private.object)
     };
-    let secret = |mechanism, len| {
-        let template = vec![Attr::number(CKA_VALUE_LEN, len)];
+    let secret = |mechanism, len, usage: &[ck::Attribute]| {
+        let mut template = vec![Attr::number(CKA_VALUE_LEN, len)];
+        template.extend(usage.iter().map(|&usage| Attr::flag(usage, true)));
         world.hsm.generate_key(caller, session, plain(mechanism), template).expect("generates").object
     };
     let p256 = crate::crypto::ecdsa::Curve::P256.params_der();
@@ -102,8 +104,9 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
         ec: pair(CKM_EC_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, p256)]),
         edwards: pair(CKM_EC_EDWARDS_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::eddsa::PARAMS_DER)]),
         ml_dsa: pair(CKM_ML_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_ML_DSA_44.0)]),
-        aes: secret(CKM_AES_KEY_GEN, 32),
-        secret: secret(CKM_GENERIC_SECRET_KEY_GEN, 32),
+        aes: secret(CKM_AES_KEY_GEN, 32, &[]),
+        aes_mac: secret(CKM_AES_KEY_GEN, 32, &[CKA_SIGN, CKA_VERIFY]),
+        secret: secret(CKM_GENERIC_SECRET_KEY_GEN, 32, &[]),
     }
 }
 
@@ -131,7 +134,9 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
         Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
         Scheme::AesCtr => Parameter::Ctr { counter_bits: 32, block: vec![6; 16] },
         Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),
-        Scheme::Hmac(_) | Scheme::AesCmac if row.parameter == crate::mechanism::params::ParameterKind::MacLen => Parameter::MacLen(16),
+        Scheme::Hmac(_) | Scheme::AesCmac if row.parameter == crate::mechanism::params::ParameterKind::MacLen => {
+            Parameter::MacLen(16)
+        }
         _ => Parameter::None,
     }
 }
@@ -142,6 +147,7 @@ fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
         Some(&CKK_EC) => keys.ec,
         Some(&CKK_EC_EDWARDS) => keys.edwards,
         Some(&CKK_ML_DSA) => keys.ml_dsa,
+        Some(&CKK_AES) if row.flags & ck::flags::mechanism::CKF_SIGN != 0 => (keys.aes_mac, keys.aes_mac),
         Some(&CKK_AES) => (keys.aes, keys.aes),
         _ => (keys.secret, keys.secret),
     }

@@ -154,6 +154,12 @@ pub(crate) fn hash(number: u64) -> Result<Hash> {
         CKM_SHA256 => Ok(Hash::Sha256),
         CKM_SHA384 => Ok(Hash::Sha384),
         CKM_SHA512 => Ok(Hash::Sha512),
+        CKM_SHA512_224 => Ok(Hash::Sha512_224),
+        CKM_SHA512_256 => Ok(Hash::Sha512_256),
+        CKM_SHA3_224 => Ok(Hash::Sha3_224),
+        CKM_SHA3_256 => Ok(Hash::Sha3_256),
+        CKM_SHA3_384 => Ok(Hash::Sha3_384),
+        CKM_SHA3_512 => Ok(Hash::Sha3_512),
         other => Err(Error::new(Kind::MechanismParam, format!("{other} is not a hash that is offered"))),
     }
 }
@@ -169,6 +175,10 @@ pub(crate) fn mgf1(number: u64) -> Result<Hash> {
         CKG_MGF1_SHA256 => Ok(Hash::Sha256),
         CKG_MGF1_SHA384 => Ok(Hash::Sha384),
         CKG_MGF1_SHA512 => Ok(Hash::Sha512),
+        CKG_MGF1_SHA3_224 => Ok(Hash::Sha3_224),
+        CKG_MGF1_SHA3_256 => Ok(Hash::Sha3_256),
+        CKG_MGF1_SHA3_384 => Ok(Hash::Sha3_384),
+        CKG_MGF1_SHA3_512 => Ok(Hash::Sha3_512),
         other => Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum Scheme {
     EdDsa,
     /// ML-DSA.
     MlDsa,
+    /// AES-CMAC, whole or cut to the length in the parameter.
+    AesCmac,
     /// HMAC, whole or cut to the length in the parameter.
     Hmac(Hash),
     /// A digest.
@@ -188,10 +190,17 @@ const SHA224_KEYS: &[KeyType] = &[CKK_SHA224_HMAC, CKK_GENERIC_SECRET];
 const SHA256_KEYS: &[KeyType] = &[CKK_SHA256_HMAC, CKK_GENERIC_SECRET];
 const SHA384_KEYS: &[KeyType] = &[CKK_SHA384_HMAC, CKK_GENERIC_SECRET];
 const SHA512_KEYS: &[KeyType] = &[CKK_SHA512_HMAC, CKK_GENERIC_SECRET];
+const SHA512_224_KEYS: &[KeyType] = &[CKK_SHA512_224_HMAC, CKK_GENERIC_SECRET];
+const SHA512_256_KEYS: &[KeyType] = &[CKK_SHA512_256_HMAC, CKK_GENERIC_SECRET];
+const SHA3_256_KEYS: &[KeyType] = &[CKK_SHA3_256_HMAC, CKK_GENERIC_SECRET];
+const SHA3_224_KEYS: &[KeyType] = &[CKK_SHA3_224_HMAC, CKK_GENERIC_SECRET];
+const SHA3_384_KEYS: &[KeyType] = &[CKK_SHA3_384_HMAC, CKK_GENERIC_SECRET];
+const SHA3_512_KEYS: &[KeyType] = &[CKK_SHA3_512_HMAC, CKK_GENERIC_SECRET];
 
 use Class::{Approved, PostQuantum, VerifyOnly};
 use Scheme::{
-    AesCbc, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa, MlDsaPair,
+    AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa,
+    MlDsaPair,
 };
 use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss};
 
@@ -225,6 +234,40 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_SHA512_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha512)), rsa(ParameterKind::RsaPss, true, Approved)),
     row(CKM_SHA224_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha224)), rsa(ParameterKind::None, true, Approved)),
     row(CKM_SHA224_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha224)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA512_224, CKF_DIGEST, Digest(Hash::Sha512_224), digest(28)),
+    row(
+        CKM_SHA512_224_HMAC,
+        SIGN,
+        Hmac(Hash::Sha512_224),
+        hmac(SHA512_224_KEYS, ParameterKind::None, OutputRule::Fixed(28)),
+    ),
+    row(
+        CKM_SHA512_224_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha512_224),
+        hmac(SHA512_224_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA512_256, CKF_DIGEST, Digest(Hash::Sha512_256), digest(32)),
+    row(
+        CKM_SHA512_256_HMAC,
+        SIGN,
+        Hmac(Hash::Sha512_256),
+        hmac(SHA512_256_KEYS, ParameterKind::None, OutputRule::Fixed(32)),
+    ),
+    row(
+        CKM_SHA512_256_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha512_256),
+        hmac(SHA512_256_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA3_256_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha3_256)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA3_224_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha3_224)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA3_384_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha3_384)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA3_512_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha3_512)), rsa(ParameterKind::None, true, Approved)),
+    row(CKM_SHA3_256_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha3_256)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA3_224_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha3_224)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA3_384_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha3_384)), rsa(ParameterKind::RsaPss, true, Approved)),
+    row(CKM_SHA3_512_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha3_512)), rsa(ParameterKind::RsaPss, true, Approved)),
     row(CKM_SHA_1, CKF_DIGEST, Digest(Hash::Sha1), digest(20)),
     row(CKM_SHA_1_HMAC, SIGN, Hmac(Hash::Sha1), hmac(SHA1_KEYS, ParameterKind::None, OutputRule::Fixed(20))),
     row(CKM_SHA_1_HMAC_GENERAL, SIGN, Hmac(Hash::Sha1), hmac(SHA1_KEYS, ParameterKind::MacLen, OutputRule::MacLen)),
@@ -260,6 +303,38 @@ pub(crate) static TABLE: &[Row] = &[
         Hmac(Hash::Sha512),
         hmac(SHA512_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
     ),
+    row(CKM_SHA3_256, CKF_DIGEST, Digest(Hash::Sha3_256), digest(32)),
+    row(CKM_SHA3_256_HMAC, SIGN, Hmac(Hash::Sha3_256), hmac(SHA3_256_KEYS, ParameterKind::None, OutputRule::Fixed(32))),
+    row(
+        CKM_SHA3_256_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha3_256),
+        hmac(SHA3_256_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA3_224, CKF_DIGEST, Digest(Hash::Sha3_224), digest(28)),
+    row(CKM_SHA3_224_HMAC, SIGN, Hmac(Hash::Sha3_224), hmac(SHA3_224_KEYS, ParameterKind::None, OutputRule::Fixed(28))),
+    row(
+        CKM_SHA3_224_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha3_224),
+        hmac(SHA3_224_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA3_384, CKF_DIGEST, Digest(Hash::Sha3_384), digest(48)),
+    row(CKM_SHA3_384_HMAC, SIGN, Hmac(Hash::Sha3_384), hmac(SHA3_384_KEYS, ParameterKind::None, OutputRule::Fixed(48))),
+    row(
+        CKM_SHA3_384_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha3_384),
+        hmac(SHA3_384_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
+    row(CKM_SHA3_512, CKF_DIGEST, Digest(Hash::Sha3_512), digest(64)),
+    row(CKM_SHA3_512_HMAC, SIGN, Hmac(Hash::Sha3_512), hmac(SHA3_512_KEYS, ParameterKind::None, OutputRule::Fixed(64))),
+    row(
+        CKM_SHA3_512_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Sha3_512),
+        hmac(SHA3_512_KEYS, ParameterKind::MacLen, OutputRule::MacLen),
+    ),
     row(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_GENERIC_SECRET], Approved)),
     row(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR | EC_KIND, EcPair, makes(EC_BITS, EC, Approved)),
     row(CKM_ECDSA, SIGN | EC_KIND, Ecdsa(None), ecdsa(false, Approved)),
@@ -268,6 +343,10 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_ECDSA_SHA256, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha256)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA384, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha384)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA512, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha512)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA3_224, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_224)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA3_256, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_256)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA3_384, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_384)), ecdsa(true, Approved)),
+    row(CKM_ECDSA_SHA3_512, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_512)), ecdsa(true, Approved)),
     row(
         CKM_ECDH1_DERIVE,
         CKF_DERIVE | EC_KIND,
@@ -306,6 +385,8 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_AES_CBC_PAD, CIPHER, AesCbc { pad: true }, aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true)),
     row(CKM_AES_CTR, CIPHER, AesCtr, aes(ParameterKind::Ctr, OutputRule::Input, true)),
     row(CKM_AES_GCM, CIPHER, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
+    row(CKM_AES_CMAC, SIGN, AesCmac, aes(ParameterKind::None, OutputRule::Fixed(16), true)),
+    row(CKM_AES_CMAC_GENERAL, SIGN, AesCmac, aes(ParameterKind::MacLen, OutputRule::MacLen, true)),
     row(CKM_AES_KEY_WRAP, WRAP, AesWrap { pad: false }, aes(ParameterKind::OptionalIv(8), OutputRule::None, false)),
     row(CKM_AES_KEY_WRAP_PAD, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),
     row(CKM_AES_KEY_WRAP_KWP, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),

@@ -10,7 +10,8 @@ use ck::attribute::CKA_ALWAYS_AUTHENTICATE;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    self, CipherStream, Direction, Hash, PrivateKey, PublicKey, aes_cbc, aes_gcm, digest, hmac, ml_dsa, rsa,
+    self, CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_gcm, cmac, digest, hmac,
+    ml_dsa, rsa,
 };
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::Use;
@@ -111,7 +112,7 @@ pub(crate) struct Operation {
 
 enum State {
     Digest(digest::Stream),
-    Hmac(Box<hmac::Stream>, usize),
+    Mac(Box<dyn MacStream>, usize),
     Whole(Zeroizing<Vec<u8>>),
     Cipher(Box<dyn CipherStream>),
     /// The work is done and the result waits for a buffer that holds it.
@@ -144,7 +145,11 @@ impl Operation {
             (Scheme::Digest(hash), _) => State::Digest(digest::Stream::new(hash)),
             (Scheme::Hmac(hash), Some(key)) => {
                 let stream = hmac::Key::new(hash, key.secret()?).start();
-                State::Hmac(Box::new(stream), mac_len(hash, &call.parameter)?)
+                State::Mac(Box::new(stream), mac_len(hash.output_len(), &call.parameter)?)
+            }
+            (Scheme::AesCmac, Some(key)) => {
+                let stream = cmac::Stream::new(key.secret()?)?;
+                State::Mac(Box::new(stream), mac_len(cmac::MAC_LEN, &call.parameter)?)
             }
             (Scheme::RsaPkcs1(Some(hash)) | Scheme::RsaPss(Some(hash)) | Scheme::Ecdsa(Some(hash)), Some(_)) => {
                 State::Digest(digest::Stream::new(hash))
@@ -205,7 +210,7 @@ impl Operation {
     pub(crate) fn update(&mut self, data: &[u8], capacity: Capacity) -> Result<Vec<u8>> {
         match &mut self.state {
             State::Digest(stream) => stream.update(data),
-            State::Hmac(stream, _) => stream.update(data),
+            State::Mac(stream, _) => stream.update(data),
             State::Whole(gathered) => {
                 if gathered.len().saturating_add(data.len()) > GATHER_MAX {
                     return Err(Error::new(
@@ -228,7 +233,7 @@ impl Operation {
     pub(crate) fn final_len(&self, kind: OperationKind) -> Option<usize> {
         match (&self.state, kind) {
             (_, OperationKind::Verify) => None,
-            (State::Hmac(_, len), _) => Some(*len),
+            (State::Mac(_, len), _) => Some(*len),
             (State::Cipher(stream), OperationKind::Encrypt) => Some(stream.finish_len()),
             (State::Whole(gathered), OperationKind::Encrypt) if self.row.scheme == Scheme::AesGcm => {
                 gcm(&self.parameter).ok().map(|params| gathered.len() + params.tag_len())
@@ -264,7 +269,7 @@ impl Operation {
         match (state, kind) {
             (State::Done(output), _) => Ok(output.to_vec()),
             (State::Digest(stream), OperationKind::Digest) => Ok(stream.finish()),
-            (State::Hmac(stream, len), OperationKind::Sign) => {
+            (State::Mac(stream, len), OperationKind::Sign) => {
                 let mut mac = stream.finish();
                 mac.truncate(len);
                 Ok(mac)
@@ -285,7 +290,7 @@ impl Operation {
     pub(crate) fn verify(self, signature: &[u8]) -> Result<()> {
         let Operation { row, key, parameter, state } = self;
         match state {
-            State::Hmac(stream, len) => Ok(stream.verify(signature, len)?),
+            State::Mac(stream, len) => Ok(stream.verify(signature, len)?),
             State::Digest(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
             State::Whole(data) => verify(row, &parameter, present(&key)?, &data, signature),
             State::Cipher(_) | State::Done(_) => Err(Kind::Internal.into()),
@@ -308,16 +313,17 @@ fn present(key: &Option<Arc<Object>>) -> Result<&Object> {
     key.as_deref().ok_or_else(|| Kind::Internal.into())
 }
 
-fn mac_len(hash: Hash, parameter: &Parameter) -> Result<usize> {
+/// How many bytes of the MAC are kept.
+fn mac_len(whole: usize, parameter: &Parameter) -> Result<usize> {
     match parameter {
         Parameter::MacLen(len) => {
             let len = usize::try_from(*len).map_err(|_| Kind::MechanismParam)?;
-            if len == 0 || len > hash.output_len() {
-                return Err(Error::new(Kind::MechanismParam, format!("a MAC has 1 to {} bytes", hash.output_len())));
+            if len == 0 || len > whole {
+                return Err(Error::new(Kind::MechanismParam, format!("a MAC has 1 to {whole} bytes")));
             }
             Ok(len)
         }
-        _ => Ok(hash.output_len()),
+        _ => Ok(whole),
     }
 }
 
