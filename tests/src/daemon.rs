@@ -117,9 +117,25 @@ impl Daemon {
             .unwrap_or_else(|| panic!("the daemon did not end within {STOP_LIMIT:?}; its log:\n{}", self.log()))
     }
 
-    /// SIGSTOP: alive, connected, and silent.
+    /// SIGSTOP: alive, connected, and silent. Returns when every thread has stopped, not only when it was told to.
+    ///
+    /// # Panics
+    /// When they have not within a second.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !self.thread_states().iter().all(|state| *state == 'T') {
+            assert!(Instant::now() < deadline, "the daemon does not stop: {:?}", self.thread_states());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The state letter of each thread (proc_pid_stat(5)); a thread that ends meanwhile is left out.
+    fn thread_states(&self) -> Vec<char> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the daemon runs");
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        // The name in parentheses may hold anything; the state follows the last one.
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
     }
 
     /// SIGCONT.
