@@ -1,10 +1,13 @@
 //! Message digests (PKCS#11 v3.0 §5.10), against FIPS 180-4's well-known digests of "abc".
 
+use std::process::Command;
+
 use acceptance::module::Token;
 use acceptance::raw::{Raw, Room};
+use acceptance::tools::{available, run_with_input};
 use acceptance::{module, module_test};
 use cryptoki::mechanism::Mechanism;
-use cryptoki_sys::{CKM_SHA256, CKR_BUFFER_TOO_SMALL, CKR_OK, CKR_OPERATION_NOT_INITIALIZED};
+use cryptoki_sys::*;
 use data_encoding::HEXLOWER;
 
 const ABC: [(Mechanism, &str); 3] = [
@@ -30,6 +33,45 @@ module_test! {
                 session.digest_update(part).expect("update");
             }
             assert_eq!(HEXLOWER.encode(&session.digest_final().expect("final")), expected);
+        }
+    }
+}
+
+/// Mechanism, and how openssl calls the same digest.
+const NAMES: [(CK_MECHANISM_TYPE, &str); 11] = [
+    (CKM_SHA_1, "-sha1"),
+    (CKM_SHA224, "-sha224"),
+    (CKM_SHA256, "-sha256"),
+    (CKM_SHA384, "-sha384"),
+    (CKM_SHA512, "-sha512"),
+    (CKM_SHA512_224, "-sha512-224"),
+    (CKM_SHA512_256, "-sha512-256"),
+    (CKM_SHA3_224, "-sha3-224"),
+    (CKM_SHA3_256, "-sha3-256"),
+    (CKM_SHA3_384, "-sha3-384"),
+    (CKM_SHA3_512, "-sha3-512"),
+];
+
+module_test! {
+    fn every_listed_digest_is_the_one_that_openssl_makes(_world) {
+        if !available("digest::every_listed_digest_is_the_one_that_openssl_makes", "openssl") {
+            return;
+        }
+        let token = Token::open();
+        let session = token.session();
+        let raw = Raw::load(&module::path());
+        let data = vec![0x61; 1000];
+        for number in raw.mechanisms(token.slot.id()).expect("the list") {
+            if raw.mechanism_flags(token.slot.id(), number).expect("the info") & CKF_DIGEST == 0 {
+                continue;
+            }
+            let row = NAMES.iter().find(|row| row.0 == number);
+            let (_, name) = row.unwrap_or_else(|| panic!("{number:#x} is listed for digests and has no row here"));
+            assert_eq!(raw.digest_init(session.handle(), number), CKR_OK, "{name}");
+            let digest = raw.digest(session.handle(), &data, Room::Bytes(64));
+            assert_eq!(digest.rv, CKR_OK, "{name}");
+            let expected = run_with_input(Command::new("openssl").args(["dgst", name, "-binary"]), &data).ok().stdout;
+            assert_eq!(digest.bytes, expected, "{name}");
         }
     }
 }

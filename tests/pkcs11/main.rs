@@ -11,6 +11,7 @@ mod isolation;
 mod key;
 mod object;
 mod random;
+mod remote;
 mod session;
 mod sign;
 mod slot;
