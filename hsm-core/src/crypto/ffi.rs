@@ -499,6 +499,19 @@ impl RsaKey {
         Ok(out)
     }
 
+    /// The public-key operation over as many bytes as the modulus has.
+    pub(super) fn encrypt_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; self.len()];
+        let mut len = 0;
+        // SAFETY: key, input and output are alive; the output has the length that is passed.
+        let code = unsafe {
+            let (to, from) = (out.as_mut_ptr(), data.as_ptr());
+            c::RSA_encrypt(self.0, &mut len, to, out.len(), from, data.len(), c::RSA_NO_PADDING)
+        };
+        check(code, Error::DataLength)?;
+        Ok(out)
+    }
+
     pub(super) fn encrypt_oaep(&self, hash: Hash, mgf: Hash, label: &[u8], data: &[u8]) -> Result<Vec<u8>> {
         let context = PkeyContext::for_rsa(self)?;
         // SAFETY: the context is alive and owned by this function.

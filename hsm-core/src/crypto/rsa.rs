@@ -272,6 +272,30 @@ impl PrivateKey {
         Ok(signature)
     }
 
+    /// The bare private-key operation (RFC 8017, section 5.2.1) over a number, big-endian.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] if the number is 0, 1 or not below the modulus less one: those that the operation leaves as they
+    /// are, and those that are no residue.
+    pub(crate) fn sign_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
+        let padded = padded(data, self.modulus_len())?;
+        let signature = self.key.decrypt_raw(padded.expose()).map_err(|_| Error::DataLength)?.expose().to_vec();
+        verify_raw(&self.key, data, &signature).map_err(|_| Error::Internal)?;
+        Ok(signature)
+    }
+
+    /// The bare private-key operation over a ciphertext: as many bytes as the modulus has.
+    ///
+    /// # Errors
+    /// [`Error::EncryptedDataLength`] if the ciphertext has not the modulus's length, [`Error::EncryptedDataInvalid`] if
+    /// it is 0, 1 or not below the modulus less one.
+    pub(crate) fn decrypt_raw(&self, ciphertext: &[u8]) -> Result<SecretBytes> {
+        if ciphertext.len() != self.modulus_len() {
+            return Err(Error::EncryptedDataLength);
+        }
+        self.key.decrypt_raw(ciphertext)
+    }
+
     /// PKCS#1 v1.5 over a digest, which is wrapped in a DigestInfo.
     ///
     /// # Errors
@@ -387,6 +411,21 @@ fn expand(key: &hmac::Key, label: &[u8], len: usize) -> SecretBytes {
     out
 }
 
+/// A number left-padded with zeros to the modulus's length.
+fn padded(data: &[u8], len: usize) -> Result<SecretBytes> {
+    let data = significant(data);
+    let start = len.checked_sub(data.len()).ok_or(Error::DataLength)?;
+    let mut out = SecretBytes::zeroed(len);
+    out.expose_mut()[start..].copy_from_slice(data);
+    Ok(out)
+}
+
+fn verify_raw(key: &RsaKey, data: &[u8], signature: &[u8]) -> Result<()> {
+    let padded = padded(data, key.len())?;
+    let recovered = key.encrypt_raw(signature).map_err(|_| Error::SignatureInvalid)?;
+    if recovered.as_slice().ct_eq(padded.expose()).into() { Ok(()) } else { Err(Error::SignatureInvalid) }
+}
+
 fn verify_pkcs1_raw(key: &RsaKey, data: &[u8], signature: &[u8]) -> Result<()> {
     let recovered = key.recover_pkcs1(signature)?;
     if recovered.as_slice().ct_eq(data).into() { Ok(()) } else { Err(Error::SignatureInvalid) }
@@ -479,6 +518,26 @@ impl PublicKey {
         params.check(self.modulus_bits(), digest)?;
         self.check_signature_len(signature)?;
         self.key.verify_pss(params.hash, params.mgf, params.salt_len, digest, signature)
+    }
+
+    /// The bare public-key operation (RFC 8017, section 5.1.1) over a number, big-endian.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] if the number is not below the modulus.
+    pub(crate) fn encrypt_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
+        self.key.encrypt_raw(padded(data, self.modulus_len())?.expose())
+    }
+
+    /// Whether the bare public-key operation over the signature gives the number.
+    ///
+    /// # Errors
+    /// [`Error::SignatureLength`] if the signature has not the modulus's length, [`Error::SignatureInvalid`] if it gives
+    /// another number, [`Error::DataLength`] if the number is longer than the modulus.
+    pub(crate) fn verify_raw(&self, data: &[u8], signature: &[u8]) -> Result<()> {
+        if signature.len() != self.modulus_len() {
+            return Err(Error::SignatureLength);
+        }
+        verify_raw(&self.key, data, signature)
     }
 
     /// PKCS#1 v1.5 encryption.
@@ -638,6 +697,33 @@ mod tests {
         let prefix = crate::crypto::testing::hex("3031300d060960864801650304020105000420");
         let raw = KEY.sign_pkcs1_raw(&[prefix, digest.clone()].concat()).expect("signature");
         assert_eq!(KEY.sign_pkcs1(Hash::Sha256, &digest), Ok(raw));
+    }
+
+    #[test]
+    fn the_bare_operation_takes_numbers_below_the_modulus() {
+        let public = KEY.public().expect("public");
+        let modulus = public.modulus().expect("modulus");
+        let mut below = modulus.clone();
+        below[0] >>= 1;
+        for data in [&[2][..], &[0, 0, 7], &below] {
+            let signature = KEY.sign_raw(data).expect("below the modulus");
+            assert_eq!(public.verify_raw(data, &signature), Ok(()));
+            assert_eq!(public.verify_raw(&[9; 9], &signature), Err(Error::SignatureInvalid));
+            assert_eq!(public.verify_raw(data, &signature[1..]), Err(Error::SignatureLength));
+            let opened = KEY.decrypt_raw(&public.encrypt_raw(data).expect("below the modulus")).expect("opens");
+            assert_eq!(significant(opened.expose()), significant(data));
+            assert_eq!(opened.len(), modulus.len());
+        }
+        for data in [vec![], vec![1]] {
+            assert_eq!(KEY.sign_raw(&data), Err(Error::DataLength));
+        }
+        for data in [modulus.clone(), vec![0xff; modulus.len()], [vec![1], modulus.clone()].concat()] {
+            assert_eq!(KEY.sign_raw(&data), Err(Error::DataLength));
+            assert_eq!(public.encrypt_raw(&data), Err(Error::DataLength));
+        }
+        assert_eq!(public.verify_raw(b"x", &modulus), Err(Error::SignatureInvalid));
+        assert_eq!(KEY.decrypt_raw(&modulus).err(), Some(Error::EncryptedDataInvalid));
+        assert_eq!(KEY.decrypt_raw(&modulus[1..]).err(), Some(Error::EncryptedDataLength));
     }
 
     #[test]

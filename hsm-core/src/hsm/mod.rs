@@ -116,7 +116,7 @@ impl Hsm {
             journal,
             vault,
             sealed,
-            mechanisms: Mechanisms::new(&config.algorithms),
+            mechanisms: Mechanisms::new(&config.algorithms, &config.policy),
             slots: RwLock::default(),
             applications: Mutex::default(),
             boot,

@@ -9,7 +9,7 @@ use ck::object::*;
 use ck::{Mechanism, ObjectClass};
 
 use super::Hsm;
-use crate::config::{AuditTable, SecurityTable, TokenTable, Written};
+use crate::config::{AuditTable, PolicyTable, Profile, SecurityTable, TokenTable, Written};
 use crate::mechanism::table::{Class, Scheme, TABLE};
 use crate::{
     Attr, Begin, Caller, Identity, Kind, MechanismCall, OperationKind, Parameter, Peer, SecretBytes, SystemClock, Value,
@@ -32,6 +32,15 @@ fn peer(pid: u32) -> Peer {
 }
 
 fn world() -> World {
+    world_with(PolicyTable::default())
+}
+
+/// A world in which every row of the table is offered.
+fn wide_world() -> World {
+    world_with(PolicyTable { profile: Profile::Compat, raw_rsa: Some(true), ..PolicyTable::default() })
+}
+
+fn world_with(policy: PolicyTable) -> World {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let written = Written {
         token: TokenTable { persist_objects: false, ..TokenTable::default() },
@@ -39,7 +48,7 @@ fn world() -> World {
         audit: AuditTable { log_path: Some(dir.path().join("audit.jsonl")), ..AuditTable::default() },
         store: Default::default(),
         algorithms: Default::default(),
-        policy: Default::default(),
+        policy,
     };
     let config = written.resolve().expect("a good configuration");
     let hsm = Hsm::open(&config, Arc::new(SystemClock)).expect("opens");
@@ -155,7 +164,7 @@ fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
 
 #[test]
 fn every_signing_row_verifies_its_own_output_and_nothing_else() {
-    let world = world();
+    let world = wide_world();
     let caller = world.caller(10);
     let session = world.user(&caller);
     let keys = keys(&world, &caller, session);
@@ -187,8 +196,17 @@ fn every_signing_row_verifies_its_own_output_and_nothing_else() {
 }
 
 #[test]
+fn rsa_without_padding_is_hidden_until_its_switch_is_open() {
+    for (world, offered) in [(world(), false), (wide_world(), true)] {
+        let caller = world.caller(10);
+        let views = world.hsm.mechanisms(&caller, 0).expect("lists");
+        assert_eq!(views.iter().any(|view| view.number == CKM_RSA_X_509.0), offered);
+    }
+}
+
+#[test]
 fn every_cipher_row_opens_its_own_output() {
-    let world = world();
+    let world = wide_world();
     let caller = world.caller(10);
     let session = world.user(&caller);
     let keys = keys(&world, &caller, session);
@@ -201,6 +219,8 @@ fn every_cipher_row_opens_its_own_output() {
             run(OperationKind::Encrypt, public, &data).unwrap_or_else(|error| panic!("{}: {error:?}", row.number));
         let opened =
             run(OperationKind::Decrypt, private, &sealed).unwrap_or_else(|error| panic!("{}: {error:?}", row.number));
+        // Without padding a plaintext comes back as long as the modulus.
+        let opened = if row.scheme == Scheme::RsaRaw { &opened[256 - data.len()..] } else { &opened[..] };
         assert_eq!(opened, data, "{}", row.number);
         if row.multi_part {
             let pieces = |kind, key, data: &[u8]| {
@@ -215,6 +235,28 @@ fn every_cipher_row_opens_its_own_output() {
             assert_eq!(pieces(OperationKind::Encrypt, public, &data), sealed, "{}", row.number);
             assert_eq!(pieces(OperationKind::Decrypt, private, &sealed), data, "{}", row.number);
         }
+    }
+}
+
+#[test]
+fn every_generating_row_makes_a_key_of_its_type() {
+    let world = wide_world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    for row in TABLE {
+        let made = if row.flags & ck::flags::mechanism::CKF_GENERATE != 0 {
+            let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
+            world.hsm.generate_key(&caller, session, plain(row.number), template).expect("generates").object
+        } else if matches!(row.scheme, Scheme::EcPair) {
+            let curve = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::ecdsa::Curve::P256.params_der())];
+            let pair = world.hsm.generate_key_pair(&caller, session, plain(row.number), curve, vec![]);
+            pair.expect("generates").1.object
+        } else {
+            continue;
+        };
+        let read = world.hsm.get_attributes(&caller, session, made, &[CKA_KEY_TYPE.0, CKA_KEY_GEN_MECHANISM.0]);
+        let values: Vec<_> = read.expect("reads").into_iter().map(|read| read.attribute.value).collect();
+        assert_eq!(values, [Value::Ulong(row.key_types[0].0), Value::Ulong(row.number.0)], "{}", row.number);
     }
 }
 
@@ -366,7 +408,7 @@ fn both_sides_of_an_ecdh_agree() {
         let read = world.hsm.get_attributes(&caller, session, key, &[CKA_EC_POINT.0]).expect("reads");
         read[0].attribute.value.as_bytes().expect("bytes").to_vec()
     };
-    let derive = |key, public| {
+    let derive_by = |mechanism, key, public| {
         let parameter = Parameter::Ecdh1 { kdf: 1, shared_data: vec![], public_data: point(public) };
         let template = vec![
             Attr::number(CKA_CLASS, CKO_SECRET_KEY.0),
@@ -374,12 +416,14 @@ fn both_sides_of_an_ecdh_agree() {
             Attr::flag(CKA_SENSITIVE, false),
             Attr::flag(CKA_EXTRACTABLE, true),
         ];
-        let made = world.hsm.derive_key(&caller, session, call(CKM_ECDH1_DERIVE, parameter), key, template);
+        let made = world.hsm.derive_key(&caller, session, call(mechanism, parameter), key, template);
         let made = made.expect("derives").object;
         let read = world.hsm.get_attributes(&caller, session, made, &[CKA_VALUE.0]).expect("reads");
         read[0].attribute.value.as_bytes().expect("readable").to_vec()
     };
+    let derive = |key, public| derive_by(CKM_ECDH1_DERIVE, key, public);
     let secret = derive(one.1, two.0);
+    assert_eq!(secret, derive_by(CKM_ECDH1_COFACTOR_DERIVE, two.1, one.0), "the cofactor is one");
     assert_eq!(secret.len(), 32);
     assert_eq!(secret, derive(two.1, one.0));
     let parameter = Parameter::Ecdh1 { kdf: 1, shared_data: vec![], public_data: vec![4; 65] };

@@ -10,7 +10,7 @@ use ck::flags::mechanism::CKF_SIGN;
 pub use params::{MechanismCall, Parameter};
 pub use table::OutputRule;
 
-use crate::config::AlgorithmsConfig;
+use crate::config::{AlgorithmsConfig, PolicyConfig};
 use crate::error::{Error, Kind, Result};
 use table::{Class, Row, TABLE};
 
@@ -40,9 +40,13 @@ pub(crate) struct Mechanisms {
 }
 
 impl Mechanisms {
-    /// The rows that are on; post-quantum ones by switch.
-    pub(crate) fn new(algorithms: &AlgorithmsConfig) -> Self {
-        let offered = |row: &&Row| algorithms.enable_pqc || row.class != Class::PostQuantum;
+    /// The rows that are on; post-quantum ones and RSA without padding by switch.
+    pub(crate) fn new(algorithms: &AlgorithmsConfig, policy: &PolicyConfig) -> Self {
+        let offered = |row: &&Row| match row.class {
+            Class::PostQuantum => algorithms.enable_pqc,
+            Class::RawRsa => policy.raw_rsa,
+            Class::Approved | Class::VerifyOnly => true,
+        };
         let mut rows: Vec<&'static Row> = TABLE.iter().filter(offered).collect();
         rows.sort_unstable_by_key(|row| row.number);
         Mechanisms { rows, allow_sha1_signing: algorithms.allow_sha1_signing }

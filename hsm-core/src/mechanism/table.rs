@@ -40,6 +40,8 @@ pub enum OutputRule {
 /// Which implementation a row uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
+    /// RSA without padding.
+    RsaRaw,
     /// RSASSA-PKCS1-v1_5, over the caller's bytes or over a digest.
     RsaPkcs1(Option<Hash>),
     /// RSASSA-PSS, over the caller's digest or hashing.
@@ -97,6 +99,8 @@ pub(crate) enum Class {
     VerifyOnly,
     /// With `algorithms.enable_pqc`, which is on by default.
     PostQuantum,
+    /// With `policy.raw_rsa`, which is off by default: without padding, whoever may decrypt may sign and the other way round.
+    RawRsa,
 }
 
 /// One row.
@@ -168,6 +172,16 @@ const fn ecdsa(multi_part: bool, class: Class) -> Plan {
     }
 }
 
+/// Both agreements: the cofactor of every curve here is one.
+const ECDH: Plan = Plan {
+    sizes: EC_BITS,
+    key_types: EC,
+    parameter: ParameterKind::Ecdh1,
+    output: OutputRule::None,
+    multi_part: false,
+    class: Class::Approved,
+};
+
 const fn hmac(keys: &'static [KeyType], parameter: ParameterKind, output: OutputRule) -> Plan {
     Plan { sizes: SECRET_BYTES, key_types: keys, parameter, output, multi_part: true, class: Class::Approved }
 }
@@ -197,17 +211,18 @@ const SHA3_224_KEYS: &[KeyType] = &[CKK_SHA3_224_HMAC, CKK_GENERIC_SECRET];
 const SHA3_384_KEYS: &[KeyType] = &[CKK_SHA3_384_HMAC, CKK_GENERIC_SECRET];
 const SHA3_512_KEYS: &[KeyType] = &[CKK_SHA3_512_HMAC, CKK_GENERIC_SECRET];
 
-use Class::{Approved, PostQuantum, VerifyOnly};
+use Class::{Approved, PostQuantum, RawRsa, VerifyOnly};
 use Scheme::{
     AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa,
     MlDsaPair,
 };
-use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss};
+use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss, RsaRaw};
 
 /// Every mechanism, ascending by number.
 pub(crate) static TABLE: &[Row] = &[
     row(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
     row(CKM_RSA_PKCS, SIGN | CIPHER, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
+    row(CKM_RSA_X_509, SIGN | CIPHER, RsaRaw, rsa(ParameterKind::None, false, RawRsa)),
     row(CKM_SHA1_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha1)), rsa(ParameterKind::None, true, VerifyOnly)),
     row(CKM_RSA_PKCS_OAEP, CIPHER | WRAP, RsaOaep, rsa(ParameterKind::RsaOaep, false, Approved)),
     row(CKM_RSA_PKCS_PSS, SIGN, RsaPss(None), rsa(ParameterKind::RsaPss, false, Approved)),
@@ -337,6 +352,7 @@ pub(crate) static TABLE: &[Row] = &[
     ),
     row(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_GENERIC_SECRET], Approved)),
     row(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR | EC_KIND, EcPair, makes(EC_BITS, EC, Approved)),
+    row(CKM_EC_KEY_PAIR_GEN_W_EXTRA_BITS, CKF_GENERATE_KEY_PAIR | EC_KIND, EcPair, makes(EC_BITS, EC, Approved)),
     row(CKM_ECDSA, SIGN | EC_KIND, Ecdsa(None), ecdsa(false, Approved)),
     row(CKM_ECDSA_SHA1, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha1)), ecdsa(true, VerifyOnly)),
     row(CKM_ECDSA_SHA224, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha224)), ecdsa(true, Approved)),
@@ -347,19 +363,8 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_ECDSA_SHA3_256, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_256)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA3_384, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_384)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA3_512, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_512)), ecdsa(true, Approved)),
-    row(
-        CKM_ECDH1_DERIVE,
-        CKF_DERIVE | EC_KIND,
-        Ecdh,
-        Plan {
-            sizes: EC_BITS,
-            key_types: EC,
-            parameter: ParameterKind::Ecdh1,
-            output: OutputRule::None,
-            multi_part: false,
-            class: Approved,
-        },
-    ),
+    row(CKM_ECDH1_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
+    row(CKM_ECDH1_COFACTOR_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
     row(
         CKM_EC_EDWARDS_KEY_PAIR_GEN,
         CKF_GENERATE_KEY_PAIR | CKF_EC_OID | CKF_EC_CURVENAME,
@@ -395,6 +400,12 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_SHA256_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA256_HMAC], Approved)),
     row(CKM_SHA384_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA384_HMAC], Approved)),
     row(CKM_SHA512_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA512_HMAC], Approved)),
+    row(CKM_SHA512_224_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA512_224_HMAC], Approved)),
+    row(CKM_SHA512_256_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA512_256_HMAC], Approved)),
+    row(CKM_SHA3_224_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_224_HMAC], Approved)),
+    row(CKM_SHA3_256_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_256_HMAC], Approved)),
+    row(CKM_SHA3_384_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_384_HMAC], Approved)),
+    row(CKM_SHA3_512_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_512_HMAC], Approved)),
 ];
 
 #[cfg(test)]

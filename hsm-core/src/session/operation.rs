@@ -410,6 +410,7 @@ fn signature_len(key: &PrivateKey) -> Option<usize> {
 /// Signs data, or the digest of it where the mechanism hashes.
 fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
     let signature = match (row.scheme, key.private_key()?) {
+        (Scheme::RsaRaw, PrivateKey::Rsa(key)) => key.sign_raw(data)?,
         (Scheme::RsaPkcs1(None), PrivateKey::Rsa(key)) => key.sign_pkcs1_raw(data)?,
         (Scheme::RsaPkcs1(Some(hash)), PrivateKey::Rsa(key)) => key.sign_pkcs1(hash, data)?,
         (Scheme::RsaPss(hash), PrivateKey::Rsa(key)) => key.sign_pss(&pss(hash, parameter)?, data)?,
@@ -426,6 +427,7 @@ fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<V
 
 fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature: &[u8]) -> Result<()> {
     match (row.scheme, key.public_key()?) {
+        (Scheme::RsaRaw, PublicKey::Rsa(key)) => key.verify_raw(data, signature)?,
         (Scheme::RsaPkcs1(None), PublicKey::Rsa(key)) => key.verify_pkcs1_raw(data, signature)?,
         (Scheme::RsaPkcs1(Some(hash)), PublicKey::Rsa(key)) => key.verify_pkcs1(hash, data, signature)?,
         (Scheme::RsaPss(hash), PublicKey::Rsa(key)) => key.verify_pss(&pss(hash, parameter)?, data, signature)?,
@@ -440,8 +442,9 @@ fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature
 fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
     match row.scheme {
         Scheme::AesGcm => Ok(aes_gcm::Key::new(key.secret()?)?.encrypt(&gcm(parameter)?, data)?),
-        Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {
+        Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {
             PublicKey::Rsa(key) if row.scheme == Scheme::RsaOaep => Ok(key.encrypt_oaep(&oaep(parameter)?, data)?),
+            PublicKey::Rsa(key) if row.scheme == Scheme::RsaRaw => Ok(key.encrypt_raw(data)?),
             PublicKey::Rsa(key) => Ok(key.encrypt_pkcs1(data)?),
             _ => Err(Kind::KeyType.into()),
         },
@@ -452,8 +455,9 @@ fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Resul
 fn decrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
     let plaintext = match row.scheme {
         Scheme::AesGcm => aes_gcm::Key::new(key.secret()?)?.decrypt(&gcm(parameter)?, data)?,
-        Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.private_key()? {
+        Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.private_key()? {
             PrivateKey::Rsa(key) if row.scheme == Scheme::RsaOaep => key.decrypt_oaep(&oaep(parameter)?, data)?,
+            PrivateKey::Rsa(key) if row.scheme == Scheme::RsaRaw => key.decrypt_raw(data)?,
             PrivateKey::Rsa(key) => key.decrypt_pkcs1(data)?,
             _ => return Err(Kind::KeyType.into()),
         },
