@@ -261,6 +261,29 @@ fn every_generating_row_makes_a_key_of_its_type() {
 }
 
 #[test]
+fn a_length_that_a_mode_cannot_take_is_named() {
+    let world = world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let key = keys(&world, &caller, session).aes;
+    let two_blocks = Parameter::Ctr { counter_bits: 1, block: vec![0; 16] };
+    let no_counter = Parameter::Ctr { counter_bits: 0, block: vec![0; 16] };
+    let rows = [
+        (CKM_AES_ECB, Parameter::None, 31, Kind::DataLength, Kind::EncryptedDataLength),
+        (CKM_AES_CBC, Parameter::Bytes(vec![0; 16]), 31, Kind::DataLength, Kind::EncryptedDataLength),
+        (CKM_AES_CTR, two_blocks, 33, Kind::DataLength, Kind::EncryptedDataLength),
+        (CKM_AES_CTR, no_counter, 1, Kind::MechanismParam, Kind::MechanismParam),
+    ];
+    for (mechanism, parameter, len, encrypt, decrypt) in rows {
+        for (kind, error) in [(OperationKind::Encrypt, encrypt), (OperationKind::Decrypt, decrypt)] {
+            let begin = Begin { mechanism: call(mechanism, parameter.clone()), key };
+            let refused = world.hsm.one_shot(&caller, session, kind, begin, &vec![0; len], &[], None);
+            assert_eq!(refused.err().map(|refused| refused.kind()), Some(error), "{mechanism} {kind:?}");
+        }
+    }
+}
+
+#[test]
 fn a_short_buffer_gets_the_length_and_nothing_is_lost() {
     let world = world();
     let caller = world.caller(10);
