@@ -16,6 +16,8 @@ use ck::rv::CKR_GENERAL_ERROR;
 use rustix::process::{getegid, geteuid, getgid, getuid};
 use serde::Deserialize;
 
+use crate::carrier::{Remote, TlsFiles};
+
 const CONFIG_VARIABLE: &str = "CRATON_HSM_CONFIG";
 const SOCKET_VARIABLE: &str = "CRATON_HSM_SOCKET";
 const DEFAULT_CONFIG: &str = "/etc/craton-hsm/craton_hsm.toml";
@@ -41,17 +43,31 @@ struct WrittenDaemon {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct WrittenShim {
-    /// `unix:/path`: another socket than the daemon table says.
+    /// `unix:/path`: another socket than the daemon table says. `https://host:port`: a daemon on another machine.
     endpoint: Option<String>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     spin: Option<bool>,
     connect_timeout_ms: Option<u64>,
+    /// Instead of the daemon's, which another machine's file does not say.
+    request_timeout_secs: Option<u64>,
+}
+
+/// Where the daemon is.
+#[derive(Clone)]
+pub(crate) enum Endpoint {
+    /// On this machine, behind this Unix socket.
+    Local(PathBuf),
+    /// On another one.
+    Remote(Remote),
 }
 
 /// The file as meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Config {
-    /// The daemon's Unix socket.
-    pub(crate) socket: PathBuf,
+    /// Where the daemon is.
+    pub(crate) endpoint: Endpoint,
     /// How long an ordinary request may take.
     pub(crate) request_timeout: Duration,
     /// How long connecting and attaching may take.
@@ -76,25 +92,44 @@ impl Config {
             Err(_) => return Err(CKR_GENERAL_ERROR),
         };
         if let Some(socket) = variable(SOCKET_VARIABLE) {
-            config.socket = socket;
+            config.endpoint = Endpoint::Local(socket);
         }
         Ok(config)
     }
 
-    /// From the text of the file at `path`, against whose folder a relative socket path is resolved.
+    /// From the text of the file at `path`, against whose folder relative paths are resolved.
     fn parse(text: &str, path: &Path) -> Result<Self, Rv> {
         let written: Written = toml::from_str(text).map_err(|_| CKR_GENERAL_ERROR)?;
-        let socket = match written.shim.endpoint.as_deref() {
-            None => written.daemon.bind_unix.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
-            Some(endpoint) => PathBuf::from(endpoint.strip_prefix("unix:").ok_or(CKR_GENERAL_ERROR)?),
-        };
         let folder = path.parent().unwrap_or(Path::new("/"));
+        let endpoint = written.endpoint(folder)?;
+        let seconds = written.shim.request_timeout_secs.or(written.daemon.request_timeout_secs);
         Ok(Config {
-            socket: folder.join(socket),
-            request_timeout: Duration::from_secs(written.daemon.request_timeout_secs.unwrap_or(30).clamp(1, 3600)),
+            endpoint,
+            request_timeout: Duration::from_secs(seconds.unwrap_or(30).clamp(1, 3600)),
             connect_timeout: Duration::from_millis(written.shim.connect_timeout_ms.unwrap_or(5000).clamp(10, 600_000)),
             spin: written.shim.spin.unwrap_or(true),
         })
+    }
+}
+
+impl Written {
+    /// The files of TLS go with `https:` and with nothing else: all of them, or none.
+    fn endpoint(&self, folder: &Path) -> Result<Endpoint, Rv> {
+        let shim = &self.shim;
+        let endpoint = shim.endpoint.as_deref();
+        if let Some(authority) = endpoint.and_then(|endpoint| endpoint.strip_prefix("https://")) {
+            let place = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file)).ok_or(CKR_GENERAL_ERROR);
+            let files = TlsFiles { ca: place(&shim.tls_ca)?, cert: place(&shim.tls_cert)?, key: place(&shim.tls_key)? };
+            return Remote::open(authority, &files).map(Endpoint::Remote).ok_or(CKR_GENERAL_ERROR);
+        }
+        if [&shim.tls_ca, &shim.tls_cert, &shim.tls_key].into_iter().any(Option::is_some) {
+            return Err(CKR_GENERAL_ERROR);
+        }
+        let socket = match endpoint {
+            None => self.daemon.bind_unix.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)),
+            Some(endpoint) => Path::new(endpoint.strip_prefix("unix:").ok_or(CKR_GENERAL_ERROR)?),
+        };
+        Ok(Endpoint::Local(folder.join(socket)))
     }
 }
 
@@ -117,10 +152,17 @@ mod tests {
         Config::parse(text, Path::new("/srv/hsm/craton_hsm.toml"))
     }
 
+    fn socket(config: &Config) -> &Path {
+        match &config.endpoint {
+            Endpoint::Local(socket) => socket,
+            Endpoint::Remote(_) => panic!("not a socket"),
+        }
+    }
+
     #[test]
     fn without_a_file_the_defaults_hold() {
         let config = parse("").expect("empty");
-        assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(socket(&config), Path::new(DEFAULT_SOCKET));
         assert_eq!(config.request_timeout, Duration::from_secs(30));
         assert!(config.spin);
     }
@@ -130,7 +172,7 @@ mod tests {
         let text =
             "top = 1\n[daemon]\nbind_unix = \"run/hsm.sock\"\nrequest_timeout_secs = 7\nworkers = 3\n[store]\nx = 1\n";
         let config = parse(text).expect("valid");
-        assert_eq!(config.socket, Path::new("/srv/hsm/run/hsm.sock"));
+        assert_eq!(socket(&config), Path::new("/srv/hsm/run/hsm.sock"));
         assert_eq!(config.request_timeout, Duration::from_secs(7));
     }
 
@@ -138,9 +180,18 @@ mod tests {
     fn the_shims_own_table_decides_and_is_strict() {
         let config =
             parse("[daemon]\nbind_unix = \"/a\"\n[shim]\nendpoint = \"unix:/b\"\nspin = false\n").expect("valid");
-        assert_eq!((config.socket.as_path(), config.spin), (Path::new("/b"), false));
-        for bad in ["[shim]\nspinn = true", "[shim]\nendpoint = \"ftp://x\"", "[daemon]\nbind_unix = 3", "[daemon"] {
-            assert_eq!(parse(bad), Err(CKR_GENERAL_ERROR), "{bad}");
+        assert_eq!((socket(&config), config.spin), (Path::new("/b"), false));
+        let bad = [
+            "[shim]\nspinn = true",
+            "[shim]\nendpoint = \"ftp://x\"",
+            "[daemon]\nbind_unix = 3",
+            "[daemon",
+            "[shim]\ntls_ca = \"ca.pem\"",
+            "[shim]\nendpoint = \"https://localhost:1\"",
+            "[shim]\nendpoint = \"https://localhost:1\"\ntls_ca = \"a\"\ntls_cert = \"absent\"\ntls_key = \"k\"",
+        ];
+        for bad in bad {
+            assert_eq!(parse(bad).err(), Some(CKR_GENERAL_ERROR), "{bad}");
         }
     }
 

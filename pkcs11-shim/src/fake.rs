@@ -23,7 +23,7 @@ use hsm_proto::v1::{self, OutputRule};
 use prost::Message;
 
 use crate::carrier::lock;
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 
 /// The private P-256 key that the fake token holds; its only object.
 pub(crate) const KEY: u64 = 77;
@@ -61,7 +61,7 @@ pub(crate) struct Daemon {
 /// A configuration that finds the daemon at `path` and waits little.
 pub(crate) fn config(path: &Path) -> Config {
     Config {
-        socket: path.to_owned(),
+        endpoint: Endpoint::Local(path.to_owned()),
         request_timeout: Duration::from_millis(400),
         connect_timeout: Duration::from_millis(400),
         spin: true,

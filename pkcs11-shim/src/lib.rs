@@ -1,8 +1,10 @@
 //! The C door: `libcraton_pkcs11.so`, a PKCS#11 module that carries every operation to the daemon.
 //!
 //! What this library never does, in the process of whoever loads it:
-//! - hold a key, hash, sign or decrypt: there is no cryptography here;
-//! - start a thread or an async runtime, or leave a destructor behind that does I/O;
+//! - hold a token's key, hash, sign or decrypt for the token: the only cryptography is that of TLS, towards a daemon on
+//!   another machine;
+//! - start a thread, or leave a destructor behind that does I/O; an async runtime exists only towards a daemon on another
+//!   machine, and runs in the threads that call;
 //! - write to standard output or standard error, or raise SIGPIPE;
 //! - touch a connection that belongs to the parent process after a fork: the child is uninitialised, the parent's
 //!   descriptors stay as they are;

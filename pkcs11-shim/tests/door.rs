@@ -100,7 +100,7 @@ fn only_the_standards_names_are_exported() {
 }
 
 #[test]
-fn nothing_cryptographic_is_linked() {
+fn neither_openssl_nor_aws_lc_is_linked() {
     let library = std::fs::read(path()).expect("readable");
     for name in ["libcrypto.so", "libssl.so", "aws_lc_"] {
         let found = library.windows(name.len()).any(|window| window == name.as_bytes());

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use acceptance::daemon::{Daemon, end_left_over};
+use acceptance::daemon::{Daemon, end_left_over, workspace};
 use acceptance::module::{self, P256, Token, refused, token_object};
 use acceptance::tools::{available, run};
 use acceptance::world::World;
@@ -20,6 +21,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Names the world's directory to the process in which a story runs.
 const STORY: &str = "ACCEPTANCE_REMOTE_DIR";
@@ -59,7 +61,7 @@ fn beside_a_remote_daemon(name: &str, client: &str, ca: &str, story: impl FnOnce
     // The other machine has a file of its own.
     let config = world.dir().join("client.toml");
     let text = format!(
-        "[shim]\nendpoint = \"https://127.0.0.1:{port}\"\nrequest_timeout_secs = 10\n\
+        "[shim]\nendpoint = \"https://127.0.0.1:{port}\"\nrequest_timeout_secs = 3\n\
          tls_ca = \"{ca}.pem\"\ntls_cert = \"{client}.pem\"\ntls_key = \"{client}.key\"\n"
     );
     fs::write(&config, text).expect("the world's directory is writable");
@@ -159,6 +161,9 @@ fn a_restarted_remote_daemon_serves_the_same_process_again() {
         session.sign(&Mechanism::EcdsaSha256, key, b"it works").expect("signs");
         let log = dir.join("daemon.log");
         end_left_over(&log);
+        while UnixStream::connect(dir.join("hsm.sock")).is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
         let start = Instant::now();
         let rv = refused(session.sign(&Mechanism::EcdsaSha256, key, b"gone"));
         assert!(is_away(rv), "{rv:?}");
@@ -174,6 +179,40 @@ fn a_restarted_remote_daemon_serves_the_same_process_again() {
         next.sign(&Mechanism::EcdsaSha256, key, b"it works again").expect("signs");
         let rv = refused(session.sign(&Mechanism::EcdsaSha256, key, b"an old session"));
         assert!(matches!(rv, RvError::SessionHandleInvalid), "{rv:?}");
+    });
+}
+
+#[test]
+fn a_silent_remote_daemon_is_given_up_within_the_deadline() {
+    beside_a_remote_daemon("a_silent_remote_daemon_is_given_up_within_the_deadline", "right", "ca", |dir| {
+        let token = Token::open();
+        let session = token.user();
+        let (_, key) = module::ec(&session, P256, token_object("key")).expect("a key");
+        let number = fs::read_to_string(dir.join("daemon.pid")).expect("the daemon's process id");
+        let pid = number.parse().ok().and_then(Pid::from_raw).expect("a process id");
+        let stat = || fs::read_to_string(format!("/proc/{number}/stat")).expect("the daemon lives");
+        kill_process(pid, Signal::STOP).expect("our daemon");
+        while !stat().contains(") T ") {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let start = Instant::now();
+        let rv = refused(session.sign(&Mechanism::EcdsaSha256, key, b"silence"));
+        let took = start.elapsed();
+        kill_process(pid, Signal::CONT).expect("our daemon");
+        assert!(is_away(rv) && took < DEADLINE, "{rv:?} after {took:?}");
+        drop(session);
+        let next = token.user();
+        next.generate_random_vec(16).expect("random bytes");
+    });
+}
+
+#[test]
+fn a_forked_child_connects_for_itself() {
+    if !available("remote::a_forked_child_connects_for_itself", "python3") {
+        return;
+    }
+    beside_a_remote_daemon("a_forked_child_connects_for_itself", "right", "ca", |_| {
+        run(Command::new("python3").arg(workspace().join("tests/testdata/fork.py"))).ok().says("parent goes on");
     });
 }
 

@@ -6,7 +6,6 @@
 //! begins: sessions of an earlier one are dead.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -15,8 +14,9 @@ use hsm_proto::frame::{MAX_BODY, PROTOCOL};
 use hsm_proto::v1::{self, reply::Result as Answer, request::Op};
 
 use super::express::Express;
+use super::grpc::Grpc;
 use super::{Carrier, Failure, is_long, is_repeatable, is_secret, lock, wipe};
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 
 /// The least time that a key generation gets.
 const LONG: Duration = Duration::from_secs(120);
@@ -43,7 +43,7 @@ struct Attached {
 
 /// See the module.
 pub(crate) struct Link {
-    socket: PathBuf,
+    endpoint: Endpoint,
     request_timeout: Duration,
     connect_timeout: Duration,
     spin: bool,
@@ -61,7 +61,7 @@ impl Link {
     pub(crate) fn new(config: &Config) -> Self {
         let lanes = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 64);
         Link {
-            socket: config.socket.clone(),
+            endpoint: config.endpoint.clone(),
             request_timeout: config.request_timeout,
             connect_timeout: config.connect_timeout,
             spin: config.spin,
@@ -188,11 +188,11 @@ impl Link {
     /// Connects and attaches: as the application that we are, else as a new one.
     fn attach(&self, attached: &mut Attached) -> Result<Strand, Failure> {
         let deadline = Instant::now() + self.connect_timeout;
-        let carrier = Express::connect(&self.socket, self.connect_timeout, self.spin)?;
+        let carrier = self.connect()?;
         let known = std::mem::take(&mut attached.application);
-        let reply = match self.say_attach(&carrier, known.clone(), deadline) {
+        let reply = match self.say_attach(&*carrier, known.clone(), deadline) {
             Ok(Some(reply)) => reply,
-            Ok(None) if !known.is_empty() => self.say_attach(&carrier, Vec::new(), deadline)?.ok_or(Failure::Away)?,
+            Ok(None) if !known.is_empty() => self.say_attach(&*carrier, Vec::new(), deadline)?.ok_or(Failure::Away)?,
             Ok(None) => return Err(Failure::Away),
             Err(failure) => {
                 attached.application = known;
@@ -208,13 +208,21 @@ impl Link {
         self.max_data.store(announced.min(MAX_BODY as u64) - OVERHEAD, Ordering::Relaxed);
         self.max_random
             .store(Some(reply.max_random_bytes).filter(|&max| max > 0).unwrap_or(DEFAULT_RANDOM), Ordering::Relaxed);
-        Ok(Strand { carrier: Arc::new(carrier), epoch: self.epoch() })
+        Ok(Strand { carrier, epoch: self.epoch() })
+    }
+
+    /// A new connection of the kind that the configuration names.
+    fn connect(&self) -> Result<Arc<dyn Carrier>, Failure> {
+        Ok(match &self.endpoint {
+            Endpoint::Local(socket) => Arc::new(Express::connect(socket, self.connect_timeout, self.spin)?),
+            Endpoint::Remote(remote) => Arc::new(Grpc::connect(remote, self.connect_timeout)?),
+        })
     }
 
     /// `None`: the daemon refused.
     fn say_attach(
         &self,
-        carrier: &Express,
+        carrier: &dyn Carrier,
         application: Vec<u8>,
         deadline: Instant,
     ) -> Result<Option<v1::AttachReply>, Failure> {

@@ -4,7 +4,9 @@
 //! return values in one place ([`Failure::of_session`]).
 
 mod express;
+mod grpc;
 mod link;
+mod remote;
 mod spin;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,7 @@ use hsm_proto::v1::{self, request::Op};
 use zeroize::Zeroize;
 
 pub(crate) use link::Link;
+pub(crate) use remote::{Remote, TlsFiles};
 
 /// One connection to the daemon.
 pub(crate) trait Carrier: Send + Sync {
