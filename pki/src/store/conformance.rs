@@ -327,6 +327,16 @@ fn a_truncated_store_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn a_creation_that_broke_off_is_begun_anew() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("pki.redb");
+    std::fs::write(path.with_extension("new"), [0; 4096]).expect("writes");
+    drop(RedbStore::open(&path).expect("a new store"));
+    assert!(!path.with_extension("new").exists());
+    assert!(RedbStore::open(&path).is_ok());
+}
+
+#[test]
 fn an_edited_store_is_refused_or_says_the_same() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let path = directory.path().join("pki.redb");

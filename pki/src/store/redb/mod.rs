@@ -78,6 +78,17 @@ fn backend(fault: impl std::fmt::Display) -> StoreError {
     StoreError::Backend(fault.to_string())
 }
 
+/// Opens or creates a database file. Every page is checked against its checksum: an edited file is refused whole, not trusted in part.
+fn file(path: &Path) -> Result<Database, StoreError> {
+    Database::builder().set_check_integrity_on_open(true).create(path).map_err(|fault| match fault {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Held(path.display().to_string()),
+        redb::DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
+            StoreError::Damaged(format!("{} ({detail}): restore the state folder from a copy", path.display()))
+        }
+        other => StoreError::Backend(format!("{}: {other}", path.display())),
+    })
+}
+
 type Answer = Result<(), StoreError>;
 type Job = (Change, SyncSender<Answer>);
 
@@ -90,21 +101,29 @@ pub(crate) struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens or creates the store in a file.
+    /// Opens or creates the store in a file. A store that is new gets its name only when it is whole, so that a kill in the middle
+    /// leaves nothing that could not be opened.
     ///
     /// # Errors
     /// [`StoreError::Held`] when another process has it, [`StoreError::Version`] when a newer program wrote it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        // Every page is checked against its checksum at the start: an edited file is refused whole, not trusted in part.
-        let database =
-            Database::builder().set_check_integrity_on_open(true).create(path).map_err(|fault| match fault {
-                redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Held(path.display().to_string()),
-                redb::DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
-                    StoreError::Damaged(format!("{} ({detail}): restore the state folder from a copy", path.display()))
+        if !path.exists() {
+            let draft = path.with_extension("new");
+            let database = match file(&draft) {
+                Err(StoreError::Held(_)) => return Err(StoreError::Held(path.display().to_string())),
+                // An earlier attempt broke off here; nothing in it was ever promised.
+                Err(_) => {
+                    std::fs::remove_file(&draft).map_err(backend)?;
+                    file(&draft)?
                 }
-                other => StoreError::Backend(format!("{}: {other}", path.display())),
-            })?;
-        Self::start(database)
+                Ok(database) => database,
+            };
+            drop(Self::start(database)?);
+            std::fs::rename(&draft, path).map_err(backend)?;
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(backend)?;
+        }
+        Self::start(file(path)?)
     }
 
     /// An empty store in memory.
