@@ -189,6 +189,7 @@ pub(crate) fn is_long(op: &Op) -> bool {
             | Op::SetAttributes(_)
             | Op::GenerateKey(_)
             | Op::GenerateKeyPair(_)
+            | Op::WrapKey(_)
             | Op::UnwrapKey(_)
             | Op::DeriveKey(_)
     )
