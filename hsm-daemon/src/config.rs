@@ -145,6 +145,9 @@ impl Default for WrittenDaemon {
 #[serde(deny_unknown_fields, default)]
 struct WrittenShim {
     endpoint: Option<IgnoredAny>,
+    tls_ca: Option<IgnoredAny>,
+    tls_cert: Option<IgnoredAny>,
+    tls_key: Option<IgnoredAny>,
     spin: Option<IgnoredAny>,
     connect_timeout_ms: Option<IgnoredAny>,
     request_timeout_secs: Option<IgnoredAny>,

@@ -254,31 +254,12 @@ impl AsyncWrite for Wire {
 }
 
 #[cfg(test)]
-#[expect(unsafe_code, reason = "a signal is blocked to see whether it was raised")]
 mod tests {
     use super::*;
+    use crate::ffi::signal::{block_sigpipe, sigpipe_was_raised};
     use std::future::poll_fn;
     use std::io::{IoSlice, Write};
     use std::net::TcpListener;
-
-    const SIGPIPE: u32 = 13;
-
-    /// Blocked signals stay pending, even ignored ones: so one thread can see what was raised, and no other is disturbed.
-    fn block_sigpipe() {
-        unsafe extern "C" {
-            fn pthread_sigmask(how: i32, set: *const [u64; 16], old: *mut [u64; 16]) -> i32;
-        }
-        let mut set = [0; 16];
-        set[0] = 1 << (SIGPIPE - 1);
-        // SAFETY: glibc's signal sets are 128 bytes; 0 is SIG_BLOCK; the old set is not asked for.
-        assert_eq!(unsafe { pthread_sigmask(0, &raw const set, std::ptr::null_mut()) }, 0);
-    }
-
-    fn sigpipe_was_raised() -> bool {
-        let status = std::fs::read_to_string("/proc/thread-self/status").expect("proc");
-        let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).expect("the kernel says");
-        u64::from_str_radix(pending.trim(), 16).expect("hexadecimal") & (1 << (SIGPIPE - 1)) != 0
-    }
 
     #[test]
     fn writing_to_a_daemon_that_has_gone_raises_no_sigpipe() {

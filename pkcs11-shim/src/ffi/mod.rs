@@ -4,5 +4,7 @@ pub(crate) mod claim;
 pub(crate) mod guard;
 pub(crate) mod parameter;
 pub(crate) mod process;
+#[cfg(test)]
+pub(crate) mod signal;
 pub(crate) mod table;
 pub(crate) mod types;
