@@ -23,7 +23,7 @@ use hsm_core::Peer;
 use hsm_proto::frame;
 use hsm_proto::v1::admin_server::AdminServer;
 use hsm_proto::v1::token_server::TokenServer;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -347,13 +347,19 @@ fn router(services: &Services) -> Router {
     limits(services).add_service(services.health.clone()).add_service(services.token.clone())
 }
 
-/// As the local one, but a silent peer is asked whether it is still there.
+/// As the local one, without administration.
 fn remote_router(services: &Services) -> Router {
-    limits(services)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(services.health.clone())
-        .add_service(services.token.clone())
+    limits(services).add_service(services.health.clone()).add_service(services.token.clone())
+}
+
+/// A peer that is silent for half a minute is asked by its kernel whether it is still there. Not by HTTP/2: a module runs nothing
+/// between two calls and could not answer.
+fn ask_when_silent(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
 }
 
 /// Each arrival in a task of its own, so that a slow client delays nobody.
@@ -402,6 +408,7 @@ impl Line {
     async fn remote(arrival: RemoteArrival, tls: Option<&Tls>) -> io::Result<Line> {
         arrival.stream.set_nonblocking(true)?;
         arrival.stream.set_nodelay(true)?;
+        ask_when_silent(&arrival.stream)?;
         let Some(tls) = tls else {
             let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
             let visitor = Visitor::new(identify::anonymous());
