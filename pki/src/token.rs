@@ -227,7 +227,11 @@ impl Token {
             Attribute::Private(true),
             Attribute::Sensitive(true),
             Attribute::Extractable(false),
+            // A key of an authority signs and does nothing else.
             Attribute::Sign(true),
+            Attribute::Decrypt(false),
+            Attribute::Unwrap(false),
+            Attribute::Derive(false),
             Attribute::Label(key.label.clone().into_bytes()),
             Attribute::Id(key.id.clone()),
         ];
