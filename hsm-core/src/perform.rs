@@ -153,15 +153,22 @@ impl Hsm {
         result: Result<T>,
     ) -> Result<Recorded<T>> {
         entry.rv = result.as_ref().map_or_else(|error| error.rv(), |_| CKR_OK);
-        let unfinished = result.as_ref().is_err_and(|error| error.kind() == Kind::BufferTooSmall);
         let due = match act.when {
             When::Never => false,
             When::OnFailure => result.is_err(),
             When::InTransaction => receipt.is_none(),
             When::BeforeAnswer | When::Durably => true,
         };
-        let receipt = if due && !unfinished { Some(self.append(act, entry)?) } else { receipt };
+        let receipt = if due { Some(self.append(act, entry)?) } else { receipt };
         result.map(|value| Recorded { value, _receipt: receipt })
+    }
+
+    /// Records durably what is about to be given out piece by piece, before the first piece.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] when it could not be recorded; nothing may be given out then.
+    pub(crate) fn record_intent(&self, act: &Act, entry: Entry) -> Result<()> {
+        self.append(act, entry.with_fact("phase", Fact::word("begin"))).map(drop)
     }
 
     fn append(&self, act: &Act, entry: Entry) -> Result<Receipt> {

@@ -295,7 +295,7 @@ impl Hsm {
         let act = &act::BACKUP;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
         entry.token = Some(slot.token_id());
-        let written = self.write_backup(peer, &slot, &so_pin, out);
+        let written = self.write_backup(peer, &slot, &so_pin, &entry, out);
         if let Ok(written) = &written {
             entry = entry.with_fact("records", Fact::number(written.records));
             entry = entry.with_fact("backup_generation", Fact::number(written.generation));
@@ -308,11 +308,13 @@ impl Hsm {
         peer: &Peer,
         slot: &Slot,
         so_pin: &SecretBytes,
+        entry: &Entry,
         out: &mut dyn std::io::Write,
     ) -> Result<backup::Written> {
         let vault = self.vault()?;
         let token = slot.token();
         vault.unlock(token.id, Role::So, so_pin, &peer.canonical())?;
+        self.record_intent(&act::BACKUP, entry.clone())?;
         let snapshot = vault.snapshot_for_backup()?;
         let request = backup::Request {
             token: token.id,

@@ -114,8 +114,10 @@ impl Hsm {
         data: &[u8],
         capacity: Option<u64>,
     ) -> Result<Vec<u8>> {
-        // A record of every piece would say nothing more: the end of the operation is recorded, and here what fails.
-        self.perform(caller, &act::CHECK, session, |work| {
+        // The first piece is recorded, because it may give out plaintext; the pieces between say nothing more; the end is recorded.
+        let act = if begin.is_some() { act_of(kind) } else { &act::CHECK };
+        self.perform(caller, act, session, |work| {
+            work.fact("phase", Fact::word("begin"));
             let (mut operation, opened) = self.current(work, kind, begin)?;
             if !operation.row.multi_part {
                 return Err(Error::new(
