@@ -2,6 +2,7 @@
 
 mod admin;
 mod crypto;
+mod derive;
 mod key;
 mod object;
 mod session;
