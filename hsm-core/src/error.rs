@@ -151,6 +151,7 @@ pub struct Error {
     kind: Kind,
     detail: Option<Box<str>>,
     needed: Option<u64>,
+    switch: Option<&'static str>,
 }
 
 /// The result of every operation of this crate.
@@ -159,12 +160,17 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 impl Error {
     /// An error with a sentence that says which thing and what to do.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Error { kind, detail: Some(detail.into().into_boxed_str()), needed: None }
+        Error { kind, detail: Some(detail.into().into_boxed_str()), needed: None, switch: None }
+    }
+
+    /// A refusal that a switch of the configuration would lift; the sentence ends with its name.
+    pub fn closed(kind: Kind, switch: &'static str, detail: impl core::fmt::Display) -> Self {
+        Error { switch: Some(switch), ..Error::new(kind, format!("{detail} ({switch})")) }
     }
 
     /// [`Kind::BufferTooSmall`] with the length in bytes that would do.
     pub fn buffer_too_small(needed: usize) -> Self {
-        Error { kind: Kind::BufferTooSmall, detail: None, needed: Some(needed as u64) }
+        Error { kind: Kind::BufferTooSmall, detail: None, needed: Some(needed as u64), switch: None }
     }
 
     /// What happened.
@@ -182,6 +188,11 @@ impl Error {
         self.detail.as_deref()
     }
 
+    /// The key of the configuration that refused.
+    pub fn switch(&self) -> Option<&'static str> {
+        self.switch
+    }
+
     /// For [`Kind::BufferTooSmall`]: the length in bytes that would do.
     pub fn needed(&self) -> Option<u64> {
         self.needed
@@ -190,7 +201,7 @@ impl Error {
 
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
-        Error { kind, detail: None, needed: None }
+        Error { kind, detail: None, needed: None, switch: None }
     }
 }
 

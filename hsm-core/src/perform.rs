@@ -153,6 +153,11 @@ impl Hsm {
         result: Result<T>,
     ) -> Result<Recorded<T>> {
         entry.rv = result.as_ref().map_or_else(|error| error.rv(), |_| CKR_OK);
+        if let Err(error) = &result
+            && let Some(switch) = error.switch()
+        {
+            tracing::warn!(switch, operation = act.name, "refused by policy: {error}");
+        }
         let due = match act.when {
             When::Never => false,
             When::OnFailure => result.is_err(),

@@ -80,6 +80,14 @@ pub(crate) fn mechanism(mechanism: Option<v1::Mechanism>) -> Result<MechanismCal
         Some(Wire::SignContext(sign)) => Parameter::SignContext { hedge: sign.hedge, context: sign.context },
         Some(Wire::Ctr(ctr)) => Parameter::Ctr { counter_bits: ctr.counter_bits, block: ctr.block },
         Some(Wire::MacLen(len)) => Parameter::MacLen(len),
+        Some(Wire::RsaAesWrap(wrap)) => {
+            let v1::RsaOaep { hash, mgf, source, label } =
+                wrap.oaep.ok_or_else(|| Refusal::missing("OAEP parameter"))?;
+            Parameter::RsaAesWrap { aes_bits: wrap.aes_bits, hash, mgf, source, label }
+        }
+        Some(Wire::EcdhAesWrap(wrap)) => {
+            Parameter::EcdhAesWrap { aes_bits: wrap.aes_bits, kdf: wrap.kdf, shared_data: wrap.shared_data }
+        }
     };
     Ok(MechanismCall { kind: ck::Mechanism(mechanism.r#type), parameter })
 }

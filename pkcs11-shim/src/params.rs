@@ -9,7 +9,7 @@ use ck::{Mechanism, Rv};
 use hsm_proto::v1::{self, mechanism::Parameter as Wire};
 
 use crate::ffi::claim::{InBytes, InMechanism};
-use crate::ffi::parameter::Parameter;
+use crate::ffi::parameter::{Oaep, Parameter};
 
 /// The longest context, label, IV or shared data that is carried.
 const MAX_INNER: u64 = 64 * 1024;
@@ -34,6 +34,8 @@ enum Shape {
     /// Nothing, or CK_SIGN_ADDITIONAL_CONTEXT.
     OptionalContext,
     MacLen,
+    RsaAesWrap,
+    EcdhAesWrap,
 }
 
 /// The rows: a mechanism that is in none of them takes no parameter.
@@ -60,6 +62,8 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
     (Shape::OptionalIv(8), &[CKM_AES_KEY_WRAP]),
     (Shape::OptionalIv(4), &[CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP]),
     (Shape::Ecdh1, &[CKM_ECDH1_DERIVE, CKM_ECDH1_COFACTOR_DERIVE]),
+    (Shape::RsaAesWrap, &[CKM_RSA_AES_KEY_WRAP]),
+    (Shape::EcdhAesWrap, &[CKM_ECDH_AES_KEY_WRAP]),
     (Shape::OptionalEdDsa, &[CKM_EDDSA]),
     (Shape::OptionalContext, &[CKM_ML_DSA]),
     (
@@ -112,6 +116,8 @@ pub(crate) fn message(number: u64, parameter: Parameter<'_>) -> Result<v1::Mecha
         Shape::OptionalEdDsa => Some(eddsa(&parameter)?),
         Shape::OptionalContext => Some(sign_context(&parameter)?),
         Shape::MacLen => Some(Wire::MacLen(parameter.ulong()?)),
+        Shape::RsaAesWrap => Some(rsa_aes_wrap(&parameter)?),
+        Shape::EcdhAesWrap => Some(ecdh_aes_wrap(&parameter)?),
     };
     Ok(v1::Mechanism { r#type: number, parameter })
 }
@@ -134,9 +140,23 @@ fn pss(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
 }
 
 fn oaep(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
-    let raw = parameter.oaep()?;
+    Ok(Wire::Oaep(oaep_message(parameter.oaep()?)?))
+}
+
+fn oaep_message(raw: Oaep<'_>) -> Result<v1::RsaOaep, Rv> {
     let label = carried(raw.label, MAX_INNER)?;
-    Ok(Wire::Oaep(v1::RsaOaep { hash: raw.hash, mgf: raw.mgf, source: raw.source, label }))
+    Ok(v1::RsaOaep { hash: raw.hash, mgf: raw.mgf, source: raw.source, label })
+}
+
+fn rsa_aes_wrap(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let (aes_bits, oaep) = parameter.rsa_aes_wrap()?;
+    Ok(Wire::RsaAesWrap(v1::RsaAesWrap { aes_bits, oaep: Some(oaep_message(oaep)?) }))
+}
+
+fn ecdh_aes_wrap(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let raw = parameter.ecdh_aes_wrap()?;
+    let shared_data = carried(raw.shared, MAX_INNER)?;
+    Ok(Wire::EcdhAesWrap(v1::EcdhAesWrap { aes_bits: raw.aes_bits, kdf: raw.kdf, shared_data }))
 }
 
 fn gcm(parameter: &Parameter<'_>) -> Result<Wire, Rv> {

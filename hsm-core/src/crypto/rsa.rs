@@ -351,6 +351,26 @@ impl PrivateKey {
         Ok(self.rejection.get_or_init(|| key))
     }
 
+    /// A key out of a PKCS#1 v1.5 ciphertext, without an error to be told apart: when the padding is wrong, or the key inside has a
+    /// length that does not fit, another key comes out, always the same for the same ciphertext, of one of the lengths in `lens`.
+    ///
+    /// # Errors
+    /// As [`PrivateKey::decrypt_pkcs1`]; [`Error::InvalidParameter`] if `lens` is empty.
+    pub(crate) fn unwrap_pkcs1(
+        &self,
+        ciphertext: &[u8],
+        fits: impl Fn(usize) -> bool,
+        lens: &[usize],
+    ) -> Result<SecretBytes> {
+        let found = self.decrypt_pkcs1(ciphertext)?;
+        let other_key = Zeroizing::new(hmac::Key::new(Hash::Sha384, &self.rejection_key()?[..]).sign(ciphertext));
+        let other_key = hmac::Key::new(Hash::Sha256, &other_key);
+        let choice = usize::from(expand(&other_key, b"which", 1).expose()[0]);
+        let len = lens.get(choice % lens.len().max(1)).copied().ok_or(Error::InvalidParameter)?;
+        let other = expand(&other_key, b"key", len);
+        Ok(if fits(found.len()) { found } else { other })
+    }
+
     /// OAEP decryption.
     ///
     /// # Errors

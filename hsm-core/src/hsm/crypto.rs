@@ -39,7 +39,7 @@ impl Hsm {
             _ => {
                 let key = work.object(begin.key, Kind::NoSuchKey)?;
                 work.subject(&key);
-                admit::key(row, &key, purpose)?;
+                admit::key(row, &key, purpose, self.clock())?;
                 Some(key)
             }
         };
@@ -217,7 +217,7 @@ impl Hsm {
             let secret = key.secret().map_err(|_| Error::from(Kind::KeyIndigestible))?;
             let guarded = key.attributes.flag(CKA_SENSITIVE) || !key.attributes.flag(CKA_EXTRACTABLE);
             if guarded && !self.config().policy.digest_sensitive {
-                return Err(Error::new(Kind::KeyIndigestible, "the key is sensitive (policy.digest_sensitive)"));
+                return Err(Error::closed(Kind::KeyIndigestible, "policy.digest_sensitive", "the key is sensitive"));
             }
             operation.digest_secret(secret)?;
             work.session.operations.lock().put(OperationKind::Digest, operation);
@@ -277,6 +277,6 @@ pub(crate) fn admitted_key(
     otherwise: Kind,
 ) -> Result<Arc<crate::object::Object>> {
     let key = work.object(handle, otherwise)?;
-    admit::key(row, &key, purpose)?;
+    admit::key(row, &key, purpose, work.hsm.clock())?;
     Ok(key)
 }

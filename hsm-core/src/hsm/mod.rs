@@ -9,6 +9,7 @@ mod session;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod wrap;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -9,10 +9,11 @@ use ck::{Attribute, Rv};
 use super::Hsm;
 use crate::act;
 use crate::caller::{Caller, SessionObject};
+use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
 use crate::object::import::{self, KeyRules};
 use crate::object::template::{self, Heritage, Origin};
-use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, codec, query};
+use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, check_value, codec, query};
 use crate::perform::Work;
 use crate::store::{Change, ObjectPut};
 
@@ -54,6 +55,7 @@ impl Hsm {
         let (mut objects, mut change) = (Vec::with_capacity(new.len()), Change::default());
         for NewObject { mut attributes, material } in new {
             work.check_write(&attributes)?;
+            check_value::settle(&mut attributes, material.as_ref())?;
             let id = Hsm::new_object_id()?;
             attributes.put(CKA_UNIQUE_ID, Value::bytes(id.to_string().into_bytes()));
             let object = Object::new(id, self.next_handle()?, attributes, material);
@@ -177,7 +179,8 @@ impl Hsm {
     ) -> Result<Vec<AttributeRead>> {
         self.perform(caller, &act::GET_ATTRIBUTES, session, |work| {
             let object = work.object(object, Kind::NoSuchObject)?;
-            Ok(kinds.iter().map(|&kind| read(&object, Attribute(kind))).collect())
+            let policy = &self.config().policy;
+            Ok(kinds.iter().map(|&kind| read(&object, Attribute(kind), policy)).collect())
         })
     }
 
@@ -237,8 +240,12 @@ impl Hsm {
     }
 }
 
-fn read(object: &Object, kind: Attribute) -> AttributeRead {
-    match object.read(kind) {
+fn read(object: &Object, kind: Attribute, policy: &PolicyConfig) -> AttributeRead {
+    let value = match kind {
+        CKA_CHECK_VALUE if policy.kcv => object.read_check_value(),
+        _ => object.read(kind),
+    };
+    match value {
         Ok(value) => AttributeRead { rv: CKR_OK, attribute: Attr { kind, value } },
         Err(error) => AttributeRead { rv: error.rv(), attribute: Attr { kind, value: Value::Empty } },
     }

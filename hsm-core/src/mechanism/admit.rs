@@ -5,9 +5,10 @@ use ck::attribute::*;
 use ck::object::*;
 use ck::{Attribute, Mechanism, flags};
 
-use super::Mechanisms;
 use super::params::{MechanismCall, Parameter};
-use super::table::{Class, Row, Scheme};
+use super::table::{Row, Scheme};
+use super::{Mechanisms, period};
+use crate::clock::Clock;
 use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
 use crate::object::import::significant_bits;
@@ -64,8 +65,11 @@ pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: 
     let row = mechanisms.row(call.kind)?;
     let (flag, _, _) = purpose.row();
     if mechanisms.flags(row) & flag == 0 {
-        let switch = if row.class == Class::VerifyOnly { " (algorithms.allow_sha1_signing)" } else { "" };
-        return Err(Error::new(Kind::MechanismInvalid, format!("{} is not for this function{switch}", call.kind)));
+        let what = format!("{} is not for this function", call.kind);
+        return Err(match mechanisms.switch_for(row, flag) {
+            Some(switch) => Error::closed(Kind::MechanismInvalid, switch, what),
+            None => Error::new(Kind::MechanismInvalid, what),
+        });
     }
     row.parameter.check(&call.parameter)?;
     Ok(row)
@@ -76,20 +80,22 @@ pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: 
 /// # Errors
 /// [`Kind::MechanismParam`] naming the switch.
 pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: &PolicyConfig) -> Result<()> {
-    let refuse = |what: String| Err(Error::new(Kind::MechanismParam, what));
+    const PROFILE: &str = "policy.profile = \"strict\"";
     let strict = policy.profile == Profile::Strict;
     match parameter {
         Parameter::Gcm { .. } if strict && purpose == Use::Encrypt => {
-            refuse("policy.profile = \"strict\" takes no IV of the caller's".to_owned())
+            Err(Error::closed(Kind::MechanismParam, PROFILE, "no IV of the caller's is taken"))
         }
         Parameter::None if strict && purpose == Use::Decrypt && row.scheme == Scheme::RsaPkcs1(None) => {
-            Err(Error::new(Kind::MechanismInvalid, "policy.profile = \"strict\" does not decrypt PKCS#1 v1.5"))
+            Err(Error::closed(Kind::MechanismInvalid, PROFILE, "PKCS#1 v1.5 is not decrypted"))
         }
         Parameter::MacLen(len) if *len < u64::from(policy.mac_min_bytes) => {
-            refuse(format!("a MAC of {len} bytes is too short for {} (policy.mac_min_bytes)", row.number))
+            let what = format!("a MAC of {len} bytes is too short for {}", row.number);
+            Err(Error::closed(Kind::MechanismParam, "policy.mac_min_bytes", what))
         }
         Parameter::Gcm { tag_bits, .. } if *tag_bits < u64::from(policy.gcm_min_tag_bits) => {
-            refuse(format!("a tag of {tag_bits} bits is too short (policy.gcm_min_tag_bits)"))
+            let what = format!("a tag of {tag_bits} bits is too short");
+            Err(Error::closed(Kind::MechanismParam, "policy.gcm_min_tag_bits", what))
         }
         _ => Ok(()),
     }
@@ -100,7 +106,7 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
 /// # Errors
 /// [`Kind::KeyType`] (or its wrapping form), [`Kind::KeySize`], [`Kind::KeyFunction`], [`Kind::MechanismInvalid`] when
 /// CKA_ALLOWED_MECHANISMS does not list the mechanism.
-pub(crate) fn key(row: &Row, object: &Object, purpose: Use) -> Result<()> {
+pub(crate) fn key(row: &Row, object: &Object, purpose: Use, clock: &dyn Clock) -> Result<()> {
     let (_, usage, wrong_type) = purpose.row();
     let attributes = &object.attributes;
     let key_type = attributes.key_type();
@@ -116,6 +122,7 @@ pub(crate) fn key(row: &Row, object: &Object, purpose: Use) -> Result<()> {
         return Err(Error::new(Kind::KeyFunction, format!("{usage} is false")));
     }
     check_allowed(attributes, row.number)?;
+    period::check(attributes, purpose, clock)?;
     check_size(row, object)
 }
 
@@ -148,52 +155,4 @@ fn check_size(row: &Row, object: &Object) -> Result<()> {
     // A public key of an older system may be shorter than what is generated here: it only verifies and encrypts.
     let floor = if object.class() == CKO_PUBLIC_KEY { min.min(1024) } else { min };
     if (floor..=max).contains(&size) { Ok(()) } else { Err(Kind::KeySize.into()) }
-}
-
-/// Whether a key may leave the token wrapped under this key by this mechanism: the secret-target rule.
-///
-/// A key that whoever may see it could read anyway is wrapped as the standard allows. A sensitive one leaves only under a key that
-/// does nothing but wrap, whose value nobody outside can know (or which the SO trusts), that is no weaker than the target, by a
-/// mechanism that authenticates or is a dedicated key wrap.
-///
-/// # Errors
-/// [`Kind::KeyUnextractable`], [`Kind::KeyNotWrappable`] with the rule that refuses and the switch that would allow it.
-pub(crate) fn wrap(row: &Row, wrapping: &Object, target: &Object, policy: &PolicyConfig) -> Result<()> {
-    if !target.attributes.flag(CKA_EXTRACTABLE) {
-        return Err(Kind::KeyUnextractable.into());
-    }
-    let trusted = wrapping.attributes.flag(CKA_TRUSTED);
-    if target.attributes.flag(CKA_WRAP_WITH_TRUSTED) && !trusted {
-        return Err(Error::new(Kind::KeyNotWrappable, "the key wants a wrapping key with CKA_TRUSTED"));
-    }
-    if target.is_readable() {
-        return Ok(());
-    }
-    let refuse = |why: &str| Err(Error::new(Kind::KeyNotWrappable, why));
-    let attributes = &wrapping.attributes;
-    let other_uses = [CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_DERIVE];
-    if policy.wrap_role_separation && other_uses.iter().any(|&usage| attributes.flag(usage)) {
-        return refuse("the wrapping key has other uses (policy.wrap_role_separation)");
-    }
-    if wrapping.class() == CKO_PUBLIC_KEY {
-        if policy.wrap_public_requires_trusted && !trusted {
-            return refuse("a public wrapping key needs CKA_TRUSTED (policy.wrap_public_requires_trusted)");
-        }
-        if significant_bits(attributes.bytes(CKA_MODULUS)) < u64::from(policy.wrap_rsa_min) {
-            return refuse("the RSA wrapping key is too short (policy.wrap_rsa_min)");
-        }
-    } else {
-        let history = [CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE];
-        if policy.wrap_requires_local && !trusted && !history.iter().all(|&fact| attributes.flag(fact)) {
-            return refuse("the wrapping key's value may be known outside (policy.wrap_requires_local)");
-        }
-        let shorter = wrapping.secret().map_or(0, <[u8]>::len) < target.secret().map_or(16, <[u8]>::len).min(32);
-        if policy.wrap_strength_check && shorter {
-            return refuse("the wrapping key is shorter than its target (policy.wrap_strength_check)");
-        }
-    }
-    match row.scheme {
-        Scheme::AesWrap { .. } | Scheme::RsaOaep => Ok(()),
-        _ => refuse("the mechanism is no key wrap"),
-    }
 }

@@ -2,17 +2,19 @@
 
 pub(crate) mod admit;
 pub(crate) mod params;
+pub(crate) mod period;
+pub(crate) mod secret_target;
 pub(crate) mod table;
 
 use ck::Mechanism;
-use ck::flags::mechanism::CKF_SIGN;
+use ck::flags::mechanism::{CKF_SIGN, CKF_UNWRAP, CKF_WRAP};
 
 pub use params::{MechanismCall, Parameter};
 pub use table::OutputRule;
 
 use crate::config::{AlgorithmsConfig, PolicyConfig};
 use crate::error::{Error, Kind, Result};
-use table::{Class, Row, TABLE};
+use table::{Class, Row, Scheme, TABLE};
 
 /// A row of the mechanism table as a client sees it.
 #[derive(Clone, Debug)]
@@ -33,29 +35,79 @@ pub struct MechanismView {
     pub multi_part: bool,
 }
 
+/// A switch that decides whether rows of a class are offered at all.
+struct Door {
+    class: Class,
+    switch: &'static str,
+    is_open: fn(&AlgorithmsConfig, &PolicyConfig) -> bool,
+}
+
+/// The classes that are not always offered.
+const DOORS: [Door; 2] = [
+    Door { class: Class::PostQuantum, switch: "algorithms.enable_pqc", is_open: |algorithms, _| algorithms.enable_pqc },
+    Door { class: Class::RawRsa, switch: "policy.raw_rsa", is_open: |_, policy| policy.raw_rsa },
+];
+
+/// A switch that decides whether a row serves some of its functions.
+struct Gate {
+    applies: fn(&Row) -> bool,
+    /// The functions that need the switch, CKF_*.
+    flags: u64,
+    switch: &'static str,
+    is_open: fn(&AlgorithmsConfig, &PolicyConfig) -> bool,
+}
+
+/// The functions that are not always offered: they forge, or they open what others sealed without noticing a change.
+const GATES: [Gate; 3] = [
+    Gate {
+        applies: |row| row.class == Class::VerifyOnly,
+        flags: CKF_SIGN,
+        switch: "algorithms.allow_sha1_signing",
+        is_open: |algorithms, _| algorithms.allow_sha1_signing,
+    },
+    Gate {
+        applies: |row| matches!(row.scheme, Scheme::AesCbc { .. }),
+        flags: CKF_WRAP | CKF_UNWRAP,
+        switch: "policy.cbc_unwrap",
+        is_open: |_, policy| policy.cbc_unwrap,
+    },
+    Gate {
+        applies: |row| row.scheme == Scheme::RsaPkcs1(None),
+        flags: CKF_WRAP | CKF_UNWRAP,
+        switch: "policy.rsa_v15_unwrap",
+        is_open: |_, policy| policy.rsa_v15_unwrap,
+    },
+];
+
 /// The rows that this configuration offers, looked up by number.
 pub(crate) struct Mechanisms {
     rows: Vec<&'static Row>,
-    allow_sha1_signing: bool,
+    /// Doors and gates that are shut.
+    shut_doors: Vec<&'static Door>,
+    shut_gates: Vec<&'static Gate>,
 }
 
 impl Mechanisms {
-    /// The rows that are on; post-quantum ones and RSA without padding by switch.
+    /// The rows that are on.
     pub(crate) fn new(algorithms: &AlgorithmsConfig, policy: &PolicyConfig) -> Self {
-        let offered = |row: &&Row| match row.class {
-            Class::PostQuantum => algorithms.enable_pqc,
-            Class::RawRsa => policy.raw_rsa,
-            Class::Approved | Class::VerifyOnly => true,
-        };
+        let shut_doors: Vec<&'static Door> = DOORS.iter().filter(|door| !(door.is_open)(algorithms, policy)).collect();
+        let shut_gates = GATES.iter().filter(|gate| !(gate.is_open)(algorithms, policy)).collect();
+        let offered = |row: &&Row| !shut_doors.iter().any(|door| door.class == row.class);
         let mut rows: Vec<&'static Row> = TABLE.iter().filter(offered).collect();
         rows.sort_unstable_by_key(|row| row.number);
-        Mechanisms { rows, allow_sha1_signing: algorithms.allow_sha1_signing }
+        Mechanisms { rows, shut_doors, shut_gates }
     }
 
-    /// What a row may be used for here, CKF_*: policy can take signing away.
+    /// What a row may be used for here, CKF_*: policy can take functions away.
     pub(crate) fn flags(&self, row: &Row) -> u64 {
-        let verify_only = row.class == Class::VerifyOnly && !self.allow_sha1_signing;
-        row.flags & if verify_only { !CKF_SIGN } else { u64::MAX }
+        let shut = self.shut_gates.iter().filter(|gate| (gate.applies)(row));
+        shut.fold(row.flags, |flags, gate| flags & !gate.flags)
+    }
+
+    /// The switch that would open a function of a row.
+    pub(crate) fn switch_for(&self, row: &Row, flag: u64) -> Option<&'static str> {
+        let shut = self.shut_gates.iter().find(|gate| (gate.applies)(row) && gate.flags & flag & row.flags != 0);
+        shut.map(|gate| gate.switch)
     }
 
     /// The row of a mechanism.
@@ -64,7 +116,16 @@ impl Mechanisms {
     /// [`Kind::MechanismInvalid`] when there is none.
     pub(crate) fn row(&self, number: Mechanism) -> Result<&'static Row> {
         let at = self.rows.binary_search_by_key(&number, |row| row.number);
-        at.map(|at| self.rows[at]).map_err(|_| Error::new(Kind::MechanismInvalid, format!("{number} is not offered")))
+        at.map(|at| self.rows[at]).map_err(|_| self.not_offered(number))
+    }
+
+    fn not_offered(&self, number: Mechanism) -> Error {
+        let what = format!("{number} is not offered");
+        let row = TABLE.iter().find(|row| row.number == number);
+        match row.and_then(|row| self.shut_doors.iter().find(|door| door.class == row.class)) {
+            Some(door) => Error::closed(Kind::MechanismInvalid, door.switch, what),
+            None => Error::new(Kind::MechanismInvalid, what),
+        }
     }
 
     /// Every row, for clients.

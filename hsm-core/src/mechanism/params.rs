@@ -84,6 +84,28 @@ pub enum Parameter {
     },
     /// `CK_MAC_GENERAL_PARAMS`: MAC length in bytes.
     MacLen(u64),
+    /// `CK_RSA_AES_KEY_WRAP_PARAMS`.
+    RsaAesWrap {
+        /// Length in bits of the AES key that wraps.
+        aes_bits: u64,
+        /// CKM number of the hash of the OAEP that carries the AES key.
+        hash: u64,
+        /// CKG number of its mask generation function.
+        mgf: u64,
+        /// CKZ number of its label's source.
+        source: u64,
+        /// Its label.
+        label: Vec<u8>,
+    },
+    /// `CK_ECDH_AES_KEY_WRAP_PARAMS`.
+    EcdhAesWrap {
+        /// Length in bits of the AES key that wraps.
+        aes_bits: u64,
+        /// CKD number of the key derivation function.
+        kdf: u64,
+        /// Shared info.
+        shared_data: Vec<u8>,
+    },
 }
 
 /// What the parameter of a mechanism must be; a column of the mechanism table.
@@ -111,6 +133,10 @@ pub(crate) enum ParameterKind {
     OptionalSignContext,
     /// A MAC length.
     MacLen,
+    /// OAEP and the length of an AES key.
+    RsaAesWrap,
+    /// ECDH and the length of an AES key.
+    EcdhAesWrap,
 }
 
 impl ParameterKind {
@@ -135,6 +161,8 @@ impl ParameterKind {
             | (ParameterKind::Ecdh1, Parameter::Ecdh1 { .. })
             | (ParameterKind::OptionalEdDsa, Parameter::EdDsa { .. })
             | (ParameterKind::OptionalSignContext, Parameter::SignContext { .. })
+            | (ParameterKind::RsaAesWrap, Parameter::RsaAesWrap { .. })
+            | (ParameterKind::EcdhAesWrap, Parameter::EcdhAesWrap { .. })
             | (ParameterKind::MacLen, Parameter::MacLen(_)) => true,
             _ => false,
         };

@@ -76,6 +76,12 @@ pub(crate) enum Scheme {
         /// Whether it is RFC 5649.
         pad: bool,
     },
+    /// An AES key under RSA-OAEP, and the target under that AES key (RFC 5649).
+    RsaAesWrap,
+    /// An AES key by ECDH with a one-time key, and the target under that AES key (RFC 5649).
+    EcdhAesWrap,
+    /// AES-256-GCM over the key, with its attributes as authenticated data.
+    AeadWrap,
     /// RSA key pair generation.
     RsaPair,
     /// Weierstrass curve key pair generation.
@@ -221,7 +227,7 @@ use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss, RsaRaw};
 /// Every mechanism, ascending by number.
 pub(crate) static TABLE: &[Row] = &[
     row(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
-    row(CKM_RSA_PKCS, SIGN | CIPHER, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
+    row(CKM_RSA_PKCS, SIGN | CIPHER | WRAP, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
     row(CKM_RSA_X_509, SIGN | CIPHER, RsaRaw, rsa(ParameterKind::None, false, RawRsa)),
     row(CKM_SHA1_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha1)), rsa(ParameterKind::None, true, VerifyOnly)),
     row(CKM_RSA_PKCS_OAEP, CIPHER | WRAP, RsaOaep, rsa(ParameterKind::RsaOaep, false, Approved)),
@@ -366,6 +372,18 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_ECDH1_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
     row(CKM_ECDH1_COFACTOR_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
     row(
+        CKM_ECDH_AES_KEY_WRAP,
+        WRAP | EC_KIND,
+        Scheme::EcdhAesWrap,
+        Plan { parameter: ParameterKind::EcdhAesWrap, ..ECDH },
+    ),
+    row(
+        CKM_RSA_AES_KEY_WRAP,
+        WRAP,
+        Scheme::RsaAesWrap,
+        Plan { output: OutputRule::None, ..rsa(ParameterKind::RsaAesWrap, false, Approved) },
+    ),
+    row(
         CKM_EC_EDWARDS_KEY_PAIR_GEN,
         CKF_GENERATE_KEY_PAIR | CKF_EC_OID | CKF_EC_CURVENAME,
         EdwardsPair,
@@ -386,8 +404,13 @@ pub(crate) static TABLE: &[Row] = &[
     ),
     row(CKM_AES_KEY_GEN, CKF_GENERATE, RandomSecret, makes(AES_BYTES, AES, Approved)),
     row(CKM_AES_ECB, CIPHER, AesEcb, aes(ParameterKind::None, OutputRule::Input, true)),
-    row(CKM_AES_CBC, CIPHER, AesCbc { pad: false }, aes(ParameterKind::Iv(16), OutputRule::Input, true)),
-    row(CKM_AES_CBC_PAD, CIPHER, AesCbc { pad: true }, aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true)),
+    row(CKM_AES_CBC, CIPHER | WRAP, AesCbc { pad: false }, aes(ParameterKind::Iv(16), OutputRule::Input, true)),
+    row(
+        CKM_AES_CBC_PAD,
+        CIPHER | WRAP,
+        AesCbc { pad: true },
+        aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true),
+    ),
     row(CKM_AES_CTR, CIPHER, AesCtr, aes(ParameterKind::Ctr, OutputRule::Input, true)),
     row(CKM_AES_GCM, CIPHER, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
     row(CKM_AES_CMAC, SIGN, AesCmac, aes(ParameterKind::None, OutputRule::Fixed(16), true)),
@@ -406,6 +429,12 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_SHA3_256_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_256_HMAC], Approved)),
     row(CKM_SHA3_384_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_384_HMAC], Approved)),
     row(CKM_SHA3_512_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_SHA3_512_HMAC], Approved)),
+    row(
+        CKM_CRATON_AEAD_WRAP,
+        WRAP,
+        Scheme::AeadWrap,
+        Plan { sizes: (32, 32), ..aes(ParameterKind::None, OutputRule::None, false) },
+    ),
 ];
 
 #[cfg(test)]

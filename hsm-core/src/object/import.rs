@@ -162,10 +162,8 @@ fn rsa_private(attributes: &mut Attributes, rules: KeyRules) -> Result<rsa::Priv
     }
     let bits = significant_bits(&parts.n);
     if bits < 2048 && !rules.allow_weak_rsa {
-        return Err(Error::new(
-            Kind::AttributeValue,
-            format!("an RSA key of {bits} bits is too weak (algorithms.allow_weak_rsa)"),
-        ));
+        let what = format!("an RSA key of {bits} bits is too weak");
+        return Err(Error::closed(Kind::AttributeValue, "algorithms.allow_weak_rsa", what));
     }
     Ok(rsa::PrivateKey::from_components(&parts)?)
 }
@@ -209,8 +207,8 @@ fn public_from(attributes: &Attributes, kind: KeyType, rules: KeyRules) -> Resul
         CKK_RSA => {
             let modulus = attributes.bytes(CKA_MODULUS);
             if significant_bits(modulus) < 2048 && !rules.allow_weak_rsa {
-                let what = "an RSA key under 2048 bits is too weak (algorithms.allow_weak_rsa)";
-                return Err(Error::new(Kind::AttributeValue, what));
+                let what = "an RSA key under 2048 bits is too weak";
+                return Err(Error::closed(Kind::AttributeValue, "algorithms.allow_weak_rsa", what));
             }
             let exponent = attributes.bytes(CKA_PUBLIC_EXPONENT);
             PublicKey::Rsa(rsa::PublicKey::from_components(modulus, exponent, rsa::ExponentRule::Legacy)?)

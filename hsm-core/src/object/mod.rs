@@ -4,7 +4,9 @@
 //! never attributes here: they are the material, and `read` is the only way to them.
 
 pub(crate) mod access;
+pub(crate) mod aead_wrap;
 pub(crate) mod attribute;
+pub(crate) mod check_value;
 pub(crate) mod codec;
 pub(crate) mod import;
 pub(crate) mod query;
@@ -204,6 +206,11 @@ impl Object {
     pub(crate) fn read(&self, kind: Attribute) -> Result<Value> {
         let schema = self.schema()?;
         let row = schema.row(kind).ok_or(Kind::AttributeType)?;
+        if kind == CKA_CHECK_VALUE {
+            // Of a sensitive key it would tell which keys of other tokens are the same (`read_check_value` for those who want it).
+            let shown = !self.attributes.flag(CKA_SENSITIVE);
+            return check_value::of(self).filter(|_| shown).ok_or_else(|| Kind::AttributeType.into());
+        }
         if row.notes.has(F7_HIDDEN) {
             if !self.is_readable() {
                 return Err(Kind::AttributeSensitive.into());
@@ -211,6 +218,15 @@ impl Object {
             return import::reveal(self, kind);
         }
         self.attributes.get(kind).cloned().ok_or_else(|| Kind::AttributeType.into())
+    }
+
+    /// CKA_CHECK_VALUE, of sensitive keys too.
+    ///
+    /// # Errors
+    /// [`Kind::AttributeType`] when there is none.
+    pub(crate) fn read_check_value(&self) -> Result<Value> {
+        self.schema()?.row(CKA_CHECK_VALUE).ok_or(Kind::AttributeType)?;
+        check_value::of(self).ok_or_else(|| Kind::AttributeType.into())
     }
 
     /// Roughly how many bytes the object takes: what C_GetObjectSize answers.
@@ -224,8 +240,8 @@ impl Object {
     pub(crate) fn snapshot(&self) -> Snapshot {
         const LONG: u64 = 1024;
         let whole = matches!(self.class(), CKO_PUBLIC_KEY | CKO_CERTIFICATE);
-        let (short, long): (Vec<_>, Vec<_>) =
-            self.attributes.iter().partition(|(_, value)| whole || value.c_len() <= LONG);
+        let shown = self.attributes.iter().filter(|(kind, _)| *kind != CKA_CHECK_VALUE);
+        let (short, long): (Vec<_>, Vec<_>) = shown.partition(|(_, value)| whole || value.c_len() <= LONG);
         let attributes = short.into_iter().map(|(kind, value)| Attr { kind, value: value.clone() }).collect();
         Snapshot { object: self.handle, attributes, complete: long.is_empty() }
     }

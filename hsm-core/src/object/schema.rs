@@ -116,7 +116,7 @@ const CERTIFICATE: &[Row] = &[
     row(CKA_CERTIFICATE_TYPE, Default::Absent, F1_ON_CREATE),
     row(CKA_TRUSTED, FALSE, F8_MODIFIABLE.and(F10_SO_ONLY)),
     row(CKA_CERTIFICATE_CATEGORY, Default::Ulong(0), F8_MODIFIABLE),
-    row(CKA_CHECK_VALUE, Default::Absent, COMPUTED),
+    row(CKA_CHECK_VALUE, Default::Absent, NONE),
     row(CKA_START_DATE, Default::Empty, F8_MODIFIABLE),
     row(CKA_END_DATE, Default::Empty, F8_MODIFIABLE),
     row(CKA_PUBLIC_KEY_INFO, Default::Empty, NONE),
@@ -176,7 +176,7 @@ const SECRET: &[Row] = &[
     row(CKA_WRAP_TEMPLATE, Default::Absent, NONE),
     row(CKA_UNWRAP_TEMPLATE, Default::Absent, NONE),
     row(CKA_DERIVE_TEMPLATE, Default::Absent, NONE),
-    row(CKA_CHECK_VALUE, Default::Absent, COMPUTED),
+    row(CKA_CHECK_VALUE, Default::Absent, NONE),
 ];
 
 const RSA_PUBLIC: &[Row] = &[

@@ -11,6 +11,7 @@ use super::schema::{self, *};
 use super::{Attr, Attributes, Object, Value};
 use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
+use crate::mechanism::period;
 
 /// The function that makes an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +103,7 @@ pub(crate) fn build(
     }
     attributes.put(CKA_CLASS, Value::Ulong(class.0));
     require(origin, &schema, &attributes)?;
+    period::check_order(&attributes)?;
     fill_defaults(&schema, &mut attributes, authority);
     if authority.is_strict() {
         check_roles(&attributes)?;
@@ -283,6 +285,7 @@ fn change(object: &Object, template: Vec<Attr>, authority: Authority<'_>, change
         }
         attributes.put(attr.kind, value);
     }
+    period::check_order(&attributes)?;
     Ok(attributes)
 }
 

@@ -353,7 +353,11 @@ fn pss(hash: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
 
 /// The OAEP parameters of a mechanism parameter.
 pub(crate) fn oaep(parameter: &Parameter) -> Result<rsa::Oaep<'_>> {
-    let Parameter::RsaOaep { hash, mgf, source, label } = parameter else { return Err(Kind::MechanismParam.into()) };
+    let (Parameter::RsaOaep { hash, mgf, source, label } | Parameter::RsaAesWrap { hash, mgf, source, label, .. }) =
+        parameter
+    else {
+        return Err(Kind::MechanismParam.into());
+    };
     // Source 0 with no data is what some clients send for "no label"; it means the same.
     let specified = ck::parameter::OaepSource(*source) == ck::parameter::CKZ_DATA_SPECIFIED;
     let unlabelled = *source == 0 && label.is_empty();

@@ -5,8 +5,8 @@
 use ck::Rv;
 use ck::rv::CKR_MECHANISM_PARAM_INVALID;
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
-    CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_AES_CTR_PARAMS, CK_ECDH_AES_KEY_WRAP_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS,
+    CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
 };
 
 use super::claim::InBytes;
@@ -40,6 +40,8 @@ unsafe impl Plain for CK_AES_CTR_PARAMS {}
 unsafe impl Plain for CK_ECDH1_DERIVE_PARAMS {}
 unsafe impl Plain for CK_EDDSA_PARAMS {}
 unsafe impl Plain for CK_SIGN_ADDITIONAL_CONTEXT {}
+unsafe impl Plain for CK_RSA_AES_KEY_WRAP_PARAMS {}
+unsafe impl Plain for CK_ECDH_AES_KEY_WRAP_PARAMS {}
 
 /// Numbers of CK_RSA_PKCS_PSS_PARAMS.
 pub(crate) struct Pss {
@@ -54,6 +56,13 @@ pub(crate) struct Oaep<'c> {
     pub(crate) mgf: u64,
     pub(crate) source: u64,
     pub(crate) label: InBytes<'c>,
+}
+
+/// CK_ECDH_AES_KEY_WRAP_PARAMS.
+pub(crate) struct EcdhAesWrap<'c> {
+    pub(crate) aes_bits: u64,
+    pub(crate) kdf: u64,
+    pub(crate) shared: InBytes<'c>,
 }
 
 /// CK_GCM_PARAMS.
@@ -134,9 +143,29 @@ impl<'c> Parameter<'c> {
     }
 
     pub(crate) fn oaep(&self) -> Result<Oaep<'c>, Rv> {
-        let raw: CK_RSA_PKCS_OAEP_PARAMS = self.structure()?;
+        Ok(self.oaep_of(&self.structure()?))
+    }
+
+    fn oaep_of(&self, raw: &CK_RSA_PKCS_OAEP_PARAMS) -> Oaep<'c> {
         let label = self.inner(raw.pSourceData.cast(), raw.ulSourceDataLen);
-        Ok(Oaep { hash: raw.hashAlg, mgf: raw.mgf, source: raw.source, label })
+        Oaep { hash: raw.hashAlg, mgf: raw.mgf, source: raw.source, label }
+    }
+
+    /// The length of the AES key in bits, and the parameters of its encryption.
+    pub(crate) fn rsa_aes_wrap(&self) -> Result<(u64, Oaep<'c>), Rv> {
+        let raw: CK_RSA_AES_KEY_WRAP_PARAMS = self.structure()?;
+        if raw.pOAEPParams.is_null() {
+            return Err(CKR_MECHANISM_PARAM_INVALID);
+        }
+        // SAFETY: the maker of the parameter vouched for the pointers in its structure; this one leads to a plain structure.
+        let oaep = unsafe { raw.pOAEPParams.read_unaligned() };
+        Ok((raw.ulAESKeyBits, self.oaep_of(&oaep)))
+    }
+
+    pub(crate) fn ecdh_aes_wrap(&self) -> Result<EcdhAesWrap<'c>, Rv> {
+        let raw: CK_ECDH_AES_KEY_WRAP_PARAMS = self.structure()?;
+        let shared = self.inner(raw.pSharedData, raw.ulSharedDataLen);
+        Ok(EcdhAesWrap { aes_bits: raw.ulAESKeyBits, kdf: raw.kdf, shared })
     }
 
     pub(crate) fn gcm(&self) -> Result<Gcm<'c>, Rv> {

@@ -18,8 +18,9 @@ use crate::session::Session;
 /// How many found objects bring their attributes along.
 const SNAPSHOTS: u32 = 64;
 
-/// What a complete snapshot leaves out because it is sensitive, not because the object lacks it.
-const MAY_BE_SENSITIVE: [Attribute; 8] = [
+/// What a complete snapshot leaves out because it is sensitive, or computed when it is asked for, not because the object lacks it.
+const MAY_BE_SENSITIVE: [Attribute; 9] = [
+    CKA_CHECK_VALUE,
     CKA_VALUE,
     CKA_PRIVATE_EXPONENT,
     CKA_PRIME_1,

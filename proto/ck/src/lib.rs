@@ -7,7 +7,7 @@
 /// Declares one registry of PKCS#11 numbers: a newtype, its constants under their standard names, and a name for each.
 /// Values without a name survive unchanged, because a caller may use any number.
 macro_rules! registry {
-    ($(#[$doc:meta])* $type:ident { $($name:ident)* }) => {
+    ($(#[$doc:meta])* $type:ident { $($name:ident)* } $(vendor { $($own:ident = $number:literal)* })?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(pub u64);
@@ -17,15 +17,21 @@ macro_rules! registry {
             pub const $name: $type = $type(cryptoki_sys::$name as u64);
         )*
 
+        $($(
+            #[doc = concat!("`", stringify!($own), "`: ours, in the range that the standard leaves to vendors.")]
+            pub const $own: $type = $type($number);
+        )*)?
+
         impl $type {
             /// Every value that has a name here, in the order of the table.
-            pub const ALL: &'static [$type] = &[$($name),*];
+            pub const ALL: &'static [$type] = &[$($name,)* $($($own),*)?];
 
             /// The standard's name, if this table has the value.
             #[allow(unreachable_patterns, reason = "the standard gives some values two names; the first row wins")]
             pub const fn name(self) -> Option<&'static str> {
                 match self {
                     $($name => Some(stringify!($name)),)*
+                    $($($own => Some(stringify!($own)),)*)?
                     _ => None,
                 }
             }

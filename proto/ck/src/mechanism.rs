@@ -315,4 +315,7 @@ registry! {
         CKM_VENDOR_DEFINED
         CKM_DSA_PROBABLISTIC_PARAMETER_GEN
     }
+    vendor {
+        CKM_CRATON_AEAD_WRAP = 0xC352_0001
+    }
 }
