@@ -131,8 +131,12 @@ fn command_line(command: &Command) -> String {
 
 /// The path of a program, if it is installed.
 pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+    find_in(&std::env::var_os("PATH")?, program)
+}
+
+/// The path of a program, if it is installed in one of the directories of `path`.
+pub fn find_in(path: &OsStr, program: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 /// Whether a program is installed; says by the test's name that it is skipped otherwise.

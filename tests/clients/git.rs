@@ -1,0 +1,8 @@
+//! git: commits signed in the ssh format.
+
+use super::page;
+
+#[test]
+fn page() {
+    page::run("git", &["git", "ssh-keygen", "ssh-agent", "pkcs11-tool"]);
+}

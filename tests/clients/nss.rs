@@ -1,0 +1,8 @@
+//! NSS: certutil, modutil, PKCS #12 and CMS.
+
+use super::page;
+
+#[test]
+fn page() {
+    page::run("nss", &["certutil", "modutil", "pk12util", "cmsutil", "openssl"]);
+}

@@ -1,0 +1,8 @@
+//! OpenSSH: logins, the agent, a CA, a host key.
+
+use super::page;
+
+#[test]
+fn page() {
+    page::run("openssh", &["ssh", "sshd", "ssh-keygen", "ssh-agent", "pkcs11-tool"]);
+}

@@ -1,0 +1,206 @@
+//! The pages of `docs/clients`, run as they stand. The rule is told to readers in `docs/clients/README.md`:
+//!
+//! - a block marked `sh` is run; one marked `sh fails` must fail;
+//! - a block marked `output` follows one of those: each of its lines must occur in what that block printed;
+//! - a block marked with a language and a file's name is saved under that name;
+//! - anything else is only read by people.
+//!
+//! All blocks of a page make one `bash -eu` script in an empty directory. At its end it ends its background jobs and the servers that
+//! left their process id in a `*.pid` file.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use acceptance::daemon::workspace;
+use acceptance::tools::{self, find_in, skip};
+use acceptance::world::World;
+
+/// The longest that one page may take: Java starts a dozen times on a busy machine.
+const PAGE_LIMIT: Duration = Duration::from_secs(180);
+
+/// Says the block's number in the output, where that block begins.
+const MARK: &str = "@@ block ";
+
+/// What every page's script begins with. A server that ends by itself leaves nothing to kill.
+const PREAMBLE: &str = "set -euo pipefail\ntrap 'kill $(jobs -p) $(cat *.pid 2>/dev/null) 2>/dev/null || true' EXIT\n";
+
+/// One fenced block.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Block {
+    /// Commands that succeed.
+    Run(String),
+    /// Commands that fail.
+    Fails(String),
+    /// What the commands before it printed, line by line.
+    Output(Vec<String>),
+    /// A file to save: its name and its content.
+    File(String, String),
+    /// Not for the test.
+    Read,
+}
+
+/// The fenced blocks of a page, in order.
+///
+/// # Panics
+/// When a fence is not closed, or is indented: it would be shown as a block and not be run.
+pub(crate) fn blocks(text: &str) -> Vec<Block> {
+    let (mut found, mut open): (Vec<Block>, Option<(String, Vec<&str>)>) = (Vec::new(), None);
+    for line in text.lines() {
+        open = match (open.take(), line.strip_prefix("```")) {
+            (None, Some(info)) => Some((info.trim().to_owned(), Vec::new())),
+            (None, None) => {
+                assert!(!line.trim_start().starts_with("```"), "an indented fence is not run: {line}");
+                None
+            }
+            (Some((info, body)), Some("")) => {
+                found.push(block(&info, &body));
+                None
+            }
+            (Some((info, mut body)), _) => {
+                body.push(line);
+                Some((info, body))
+            }
+        };
+    }
+    assert!(open.is_none(), "a fence is not closed");
+    found
+}
+
+fn block(info: &str, body: &[&str]) -> Block {
+    let text = || body.iter().map(|line| format!("{line}\n")).collect();
+    match info.split_whitespace().collect::<Vec<_>>()[..] {
+        ["sh"] => Block::Run(text()),
+        ["sh", "fails"] => Block::Fails(text()),
+        ["output"] => Block::Output(body.iter().map(|line| line.trim().to_owned()).collect()),
+        [_, name] => Block::File(name.to_owned(), text()),
+        _ => Block::Read,
+    }
+}
+
+/// The script of a page's blocks, and of each block with an `output` the lines that it must print.
+fn script(blocks: &[Block]) -> (String, Vec<(usize, Vec<String>)>) {
+    let (mut script, mut expected, mut last) = (PREAMBLE.to_owned(), Vec::new(), None);
+    for (number, block) in blocks.iter().enumerate() {
+        match block {
+            Block::Run(commands) => script += &format!("echo '{MARK}{number}'\n{commands}"),
+            Block::Fails(commands) => {
+                script += &format!(
+                    "echo '{MARK}{number}'\nif (\n{commands}); then echo 'this block should have failed'; exit 1; fi\n"
+                );
+            }
+            Block::Output(lines) => {
+                expected.push((last.expect("an output block follows one that is run"), lines.clone()));
+            }
+            Block::File(..) | Block::Read => {}
+        }
+        if matches!(block, Block::Run(_) | Block::Fails(_)) {
+            last = Some(number);
+        }
+    }
+    (script, expected)
+}
+
+/// A page of `docs/clients`, its text.
+pub(crate) fn text(name: &str) -> String {
+    let path = workspace().join(format!("docs/clients/{name}.md"));
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Runs a page beside a token of its own; skips by name when one of the programs is not installed.
+pub(crate) fn run(name: &str, programs: &[&str]) {
+    if all_available(&format!("{name}::page"), programs) {
+        run_in(&World::start(), name, &[]);
+    }
+}
+
+/// Whether all the programs are installed; says by the test's name which one is not.
+pub(crate) fn all_available(test: &str, programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| find_in(&path_variable(), program).is_none());
+    if let Some(program) = missing {
+        skip(test, &format!("{program} not found"));
+    }
+    missing.is_none()
+}
+
+/// Runs a page in a world, with more variables.
+///
+/// # Panics
+/// With what the page printed, when it did not do what it says.
+pub(crate) fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
+    let blocks = blocks(&text(name));
+    let (script, expected) = script(&blocks);
+    let dir = world.dir().join("page");
+    fs::create_dir(&dir).expect("the world's directory is writable");
+    for block in &blocks {
+        if let Block::File(file, content) = block {
+            assert!(!file.contains('/'), "{file}: a page saves files in its directory only");
+            fs::write(dir.join(file), content).expect("a file");
+        }
+    }
+    let said = shell(world, &dir, &script, variables).unwrap_or_else(|said| panic!("{name}.md:\n{said}"));
+    for (number, lines) in expected {
+        let mark = format!("{MARK}{number}\n");
+        let printed = said.split_once(&mark).map_or("", |(_, rest)| rest.split(MARK).next().unwrap_or_default());
+        for line in lines {
+            assert!(printed.contains(&line), "{name}.md: block {number} should have printed {line:?}:\n{printed}");
+        }
+    }
+}
+
+/// Runs a script in a directory; what it printed, as an error when it failed. Its output is a file and not a pipe, because a server
+/// that it starts may hold it open for longer than the script runs.
+fn shell(world: &World, dir: &Path, script: &str, variables: &[(&str, &Path)]) -> Result<String, String> {
+    let (file, out) = (dir.join("page.sh"), dir.join("page.out"));
+    fs::write(&file, script).expect("a file");
+    let printed = fs::File::create(&out).expect("a file");
+    let mut command = world.command("bash");
+    command.arg(&file).current_dir(dir).env("HOME", dir).env("PORT", free_port().to_string());
+    command.env("PATH", path_variable()).env_remove("SSH_AUTH_SOCK").envs(variables.iter().copied());
+    command.stdin(Stdio::null()).stderr(printed.try_clone().expect("a file can be shared")).stdout(printed);
+    let mut child = command.spawn().expect("bash can be started");
+    let status = tools::wait(&mut child, PAGE_LIMIT);
+    let said = String::from_utf8_lossy(&fs::read(&out).expect("what the page printed")).into_owned();
+    match status {
+        Some(status) if status.success() => Ok(said),
+        Some(status) => Err(format!("{said}\n-> {status}")),
+        None => Err(format!("{said}\n-> not ended within {PAGE_LIMIT:?}")),
+    }
+}
+
+/// Where a page finds its programs: the tests' own Python first, and the servers' directories, which a user's PATH may lack.
+fn path_variable() -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let ours = [workspace().join(".venv/bin")];
+    let servers = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all = ours.into_iter().chain(std::env::split_paths(&path)).chain(servers);
+    std::env::join_paths(all).expect("the workspace's path holds no colon")
+}
+
+/// A port on loopback that nobody uses at the moment.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Whether the tests' own Python has a module.
+pub(crate) fn python_has(test: &str, module: &str) -> bool {
+    let python = workspace().join(".venv/bin/python");
+    let has =
+        python.is_file() && tools::run(Command::new(python).args(["-c", &format!("import {module}")])).status.success();
+    if !has {
+        skip(test, &format!("{module} not found in .venv"));
+    }
+    has
+}
+
+/// Whether OpenSSL has the engine of libp11.
+pub(crate) fn engine(test: &str) -> bool {
+    let has = find_in(&path_variable(), "openssl").is_some()
+        && tools::run(Command::new("openssl").args(["engine", "pkcs11"])).status.success();
+    if !has {
+        skip(test, "the pkcs11 engine of OpenSSL not found");
+    }
+    has
+}
