@@ -30,6 +30,10 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     fn new(mut snapshot: v1::ObjectSnapshot) -> Self {
         snapshot.attributes.sort_unstable_by_key(|attribute| attribute.r#type);
+        // An empty value travels as none: without this a key without a label would be a key that cannot have one.
+        for attribute in &mut snapshot.attributes {
+            attribute.value.get_or_insert(Value::Bytes(Vec::new()));
+        }
         Snapshot { attributes: snapshot.attributes, complete: snapshot.complete }
     }
 
@@ -150,7 +154,7 @@ impl Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ck::attribute::CKA_CLASS;
+    use ck::attribute::{CKA_CLASS, CKA_LABEL};
 
     fn snapshot(object: u64) -> v1::ObjectSnapshot {
         let class = v1::Attribute { r#type: CKA_CLASS.0, value: Some(Value::Number(3)) };
@@ -175,5 +179,12 @@ mod tests {
         let held = mirror.keep(snapshot(9));
         assert_eq!((held.number(CKA_CLASS), held.number(ck::attribute::CKA_TOKEN)), (Some(3), None));
         assert!(mirror.snapshot(9).is_some_and(|(_, fresh)| fresh));
+    }
+
+    #[test]
+    fn an_empty_value_is_a_value() {
+        let mut snapshot = snapshot(9);
+        snapshot.attributes.push(v1::Attribute { r#type: CKA_LABEL.0, value: None });
+        assert_eq!(Mirror::default().keep(snapshot).bytes(CKA_LABEL), Some(&[][..]));
     }
 }

@@ -39,7 +39,7 @@ impl Hsm {
             _ => {
                 let key = work.object(begin.key, Kind::NoSuchKey)?;
                 work.subject(&key);
-                admit::key(row, &key, purpose, self.clock())?;
+                admit::key(&self.mechanisms, row, &key, purpose, self.clock())?;
                 Some(key)
             }
         };
@@ -277,6 +277,6 @@ pub(crate) fn admitted_key(
     otherwise: Kind,
 ) -> Result<Arc<crate::object::Object>> {
     let key = work.object(handle, otherwise)?;
-    admit::key(row, &key, purpose, work.hsm.clock())?;
+    admit::key(&work.hsm.mechanisms, row, &key, purpose, work.hsm.clock())?;
     Ok(key)
 }

@@ -90,10 +90,8 @@ impl Hsm {
         let key = match row.scheme {
             Scheme::RsaPair => {
                 let bits = public.number(CKA_MODULUS_BITS).unwrap_or_default();
-                let weak = self.key_rules().allow_weak_rsa && bits >= 1024;
-                let offered = (row.sizes.0..=row.sizes.1).contains(&bits) || (weak && bits < row.sizes.0);
-                if !offered {
-                    let (min, max) = row.sizes;
+                let (min, max) = self.mechanisms.sizes(row);
+                if !(min..=max).contains(&bits) {
                     return Err(Error::new(
                         Kind::KeySize,
                         format!("CKA_MODULUS_BITS is {min} to {max} here, not {bits}"),

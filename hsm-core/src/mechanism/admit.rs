@@ -7,7 +7,7 @@ use ck::{Attribute, Mechanism, flags};
 
 use super::params::{MechanismCall, Parameter};
 use super::table::{Row, Scheme};
-use super::{Mechanisms, period};
+use super::{Mechanisms, WEAK_RSA_BITS, period};
 use crate::clock::Clock;
 use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
@@ -106,7 +106,7 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
 /// # Errors
 /// [`Kind::KeyType`] (or its wrapping form), [`Kind::KeySize`], [`Kind::KeyFunction`], [`Kind::MechanismInvalid`] when
 /// CKA_ALLOWED_MECHANISMS does not list the mechanism.
-pub(crate) fn key(row: &Row, object: &Object, purpose: Use, clock: &dyn Clock) -> Result<()> {
+pub(crate) fn key(mechanisms: &Mechanisms, row: &Row, object: &Object, purpose: Use, clock: &dyn Clock) -> Result<()> {
     let (_, usage, wrong_type) = purpose.row();
     let attributes = &object.attributes;
     let key_type = attributes.key_type();
@@ -123,7 +123,7 @@ pub(crate) fn key(row: &Row, object: &Object, purpose: Use, clock: &dyn Clock) -
     }
     check_allowed(attributes, row.number)?;
     period::check(attributes, purpose, clock)?;
-    check_size(row, object)
+    check_size(mechanisms.sizes(row), object)
 }
 
 /// Public keys encrypt, verify and wrap; private keys do the rest; secret keys do either.
@@ -145,14 +145,13 @@ fn check_allowed(attributes: &Attributes, number: Mechanism) -> Result<()> {
     }
 }
 
-fn check_size(row: &Row, object: &Object) -> Result<()> {
+fn check_size((min, max): (u64, u64), object: &Object) -> Result<()> {
     let size = match object.attributes.key_type() {
         Some(CKK_RSA) => significant_bits(object.attributes.bytes(CKA_MODULUS)),
         Some(CKK_EC | CKK_EC_EDWARDS | CKK_ML_DSA) | None => return Ok(()),
         Some(_) => object.secret().map_or(0, <[u8]>::len) as u64,
     };
-    let (min, max) = row.sizes;
     // A public key of an older system may be shorter than what is generated here: it only verifies and encrypts.
-    let floor = if object.class() == CKO_PUBLIC_KEY { min.min(1024) } else { min };
+    let floor = if object.class() == CKO_PUBLIC_KEY { min.min(WEAK_RSA_BITS) } else { min };
     if (floor..=max).contains(&size) { Ok(()) } else { Err(Kind::KeySize.into()) }
 }

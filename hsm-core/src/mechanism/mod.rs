@@ -8,6 +8,7 @@ pub(crate) mod table;
 
 use ck::Mechanism;
 use ck::flags::mechanism::{CKF_SIGN, CKF_UNWRAP, CKF_WRAP};
+use ck::object::CKK_RSA;
 
 pub use params::{MechanismCall, Parameter};
 pub use table::OutputRule;
@@ -15,6 +16,9 @@ pub use table::OutputRule;
 use crate::config::{AlgorithmsConfig, PolicyConfig};
 use crate::error::{Error, Kind, Result};
 use table::{Class, Row, Scheme, TABLE};
+
+/// The shortest RSA key in bits that the switches for old keys admit.
+pub(crate) const WEAK_RSA_BITS: u64 = 1024;
 
 /// A row of the mechanism table as a client sees it.
 #[derive(Clone, Debug)]
@@ -85,6 +89,7 @@ pub(crate) struct Mechanisms {
     /// Doors and gates that are shut.
     shut_doors: Vec<&'static Door>,
     shut_gates: Vec<&'static Gate>,
+    allow_weak_rsa: bool,
 }
 
 impl Mechanisms {
@@ -95,7 +100,8 @@ impl Mechanisms {
         let offered = |row: &&Row| !shut_doors.iter().any(|door| door.class == row.class);
         let mut rows: Vec<&'static Row> = TABLE.iter().filter(offered).collect();
         rows.sort_unstable_by_key(|row| row.number);
-        Mechanisms { rows, shut_doors, shut_gates }
+        let allow_weak_rsa = algorithms.allow_weak_rsa || policy.allow_legacy_rsa;
+        Mechanisms { rows, shut_doors, shut_gates, allow_weak_rsa }
     }
 
     /// What a row may be used for here, CKF_*: policy can take functions away.
@@ -108,6 +114,12 @@ impl Mechanisms {
     pub(crate) fn switch_for(&self, row: &Row, flag: u64) -> Option<&'static str> {
         let shut = self.shut_gates.iter().find(|gate| (gate.applies)(row) && gate.flags & flag & row.flags != 0);
         shut.map(|gate| gate.switch)
+    }
+
+    /// The smallest and largest key of a row here: policy can admit shorter RSA keys.
+    pub(crate) fn sizes(&self, row: &Row) -> (u64, u64) {
+        let (min, max) = row.sizes;
+        if self.allow_weak_rsa && row.key_types == [CKK_RSA] { (min.min(WEAK_RSA_BITS), max) } else { (min, max) }
     }
 
     /// The row of a mechanism.
@@ -132,10 +144,11 @@ impl Mechanisms {
     pub(crate) fn views(&self) -> Vec<MechanismView> {
         self.rows
             .iter()
-            .map(|row| MechanismView {
+            .map(|row| (row, self.sizes(row)))
+            .map(|(row, (min, max))| MechanismView {
                 number: row.number.0,
-                min: row.sizes.0,
-                max: row.sizes.1,
+                min,
+                max,
                 flags: self.flags(row),
                 output: row.output,
                 key_types: row.key_types.iter().map(|kind| kind.0).collect(),

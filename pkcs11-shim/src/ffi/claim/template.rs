@@ -8,12 +8,15 @@ use ck::Rv;
 use ck::attribute::{Attribute, Kind};
 use ck::rv::{CKR_ARGUMENTS_BAD, CKR_ATTRIBUTE_VALUE_INVALID, CKR_BUFFER_TOO_SMALL};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_ULONG, CK_UNAVAILABLE_INFORMATION};
+use hsm_proto::frame::MAX_BODY;
 use hsm_proto::v1::{self, attribute::Value};
 
 use super::{Call, copied, slice_at};
 
 /// The longest template that is looked at; real ones have a few dozen rows.
 const MAX_ATTRIBUTES: usize = 1024;
+/// The longest value that is looked at: no message can carry a longer one. A length that was never set is mostly a huge one.
+const MAX_VALUE: CK_ULONG = MAX_BODY as CK_ULONG;
 /// Templates inside templates: CKA_WRAP_TEMPLATE and its like, which hold no further template.
 const MAX_DEPTH: u8 = 2;
 /// The length that says "not available" (PKCS#11 v3.0 section 5.7.5).
@@ -153,6 +156,9 @@ fn encoded(value: &Value) -> Vec<u8> {
 /// # Safety
 /// `start` is NULL or points at `len` readable bytes; for an array of attributes the same holds for each of its rows.
 unsafe fn value_at(attribute: Attribute, start: *const u8, len: CK_ULONG, depth: u8) -> Result<Value, Rv> {
+    if len > MAX_VALUE {
+        return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+    }
     // SAFETY: passed on.
     let bytes = unsafe { slice_at(start, len) }.map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?;
     Ok(match attribute.kind() {
@@ -219,11 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn a_null_value_with_a_length_is_an_invalid_value() {
+    fn a_value_that_cannot_be_there_is_invalid() {
         let call = Call::begin();
         let mut row = CK_ATTRIBUTE { type_: CKA_LABEL.0, pValue: ptr::null_mut(), ulValueLen: 5 };
         // SAFETY: one row; its NULL value is what is tested.
         assert_eq!(unsafe { template(&call, &raw mut row, 1) }.read().err(), Some(CKR_ATTRIBUTE_VALUE_INVALID));
+        let mut huge =
+            CK_ATTRIBUTE { type_: CKA_MODULUS.0, pValue: (&raw mut row).cast(), ulValueLen: u64::from(u32::MAX) };
+        // SAFETY: the length is not true, and nothing may be read for that reason.
+        assert_eq!(unsafe { template(&call, &raw mut huge, 1) }.read().err(), Some(CKR_ATTRIBUTE_VALUE_INVALID));
         // SAFETY: NULL and absurd counts are refused before anything is read.
         unsafe {
             assert_eq!(template(&call, ptr::null_mut(), 1).read().err(), Some(CKR_ARGUMENTS_BAD));
