@@ -83,6 +83,8 @@ acts! {
     WRAP_KEY:          "wrap_key",           Crypto, Nothing, Durably;
     UNWRAP_KEY:        "unwrap_key",         Crypto, Nothing, InTransaction;
     DERIVE_KEY:        "derive_key",         Crypto, Nothing, InTransaction;
+    ENCAPSULATE_KEY:   "encapsulate_key",    Crypto, Nothing, InTransaction;
+    DECAPSULATE_KEY:   "decapsulate_key",    Crypto, Nothing, InTransaction;
     BACKUP:            "backup",             Admin,  Nothing, Durably;
     LIST_KEYS:         "list_keys",          Admin,  Nothing, Durably;
 }
@@ -101,7 +103,9 @@ mod tests {
 
     #[test]
     fn whatever_uses_a_private_key_is_recorded() {
-        for act in [&SIGN, &DECRYPT, &ENCRYPT, &VERIFY, &WRAP_KEY, &UNWRAP_KEY, &DERIVE_KEY, &DIGEST_KEY] {
+        for act in
+            [&SIGN, &DECRYPT, &ENCRYPT, &VERIFY, &WRAP_KEY, &UNWRAP_KEY, &DERIVE_KEY, &DECAPSULATE_KEY, &DIGEST_KEY]
+        {
             assert!(!matches!(act.when, When::Never | When::OnFailure), "{}", act.name);
         }
     }

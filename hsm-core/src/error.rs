@@ -113,6 +113,8 @@ errors! {
     WrappingKeyType => CKR_WRAPPING_KEY_TYPE_INCONSISTENT;
     /// The unwrapping key's type does not go with the mechanism.
     UnwrappingKeyType => CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT;
+    /// The wrapped key or the encapsulation has a length the key and mechanism do not take.
+    WrappedKeyLength => CKR_WRAPPED_KEY_LEN_RANGE;
     /// The wrapped key does not open, or is not a key.
     WrappedKeyInvalid => CKR_WRAPPED_KEY_INVALID;
     /// An operation of this kind is active in the session.

@@ -78,6 +78,9 @@ pub(crate) fn mechanism(mechanism: Option<v1::Mechanism>) -> Result<MechanismCal
         }
         Some(Wire::Eddsa(eddsa)) => Parameter::EdDsa { prehash: eddsa.prehash, context: eddsa.context },
         Some(Wire::SignContext(sign)) => Parameter::SignContext { hedge: sign.hedge, context: sign.context },
+        Some(Wire::HashSignContext(sign)) => {
+            Parameter::HashSignContext { hedge: sign.hedge, context: sign.context, hash: sign.hash }
+        }
         Some(Wire::Ctr(ctr)) => Parameter::Ctr { counter_bits: ctr.counter_bits, block: ctr.block },
         Some(Wire::MacLen(len)) => Parameter::MacLen(len),
         Some(Wire::RsaAesWrap(wrap)) => {
@@ -183,6 +186,7 @@ fn output_rule(rule: OutputRule) -> v1::OutputRule {
         OutputRule::Input => v1::OutputRule::OutputInput,
         OutputRule::AtMostInput => v1::OutputRule::OutputAtMostInput,
         OutputRule::MacLen => v1::OutputRule::OutputMacLen,
+        OutputRule::MlKem => v1::OutputRule::OutputMlKem,
     }
 }
 

@@ -170,6 +170,16 @@ impl Desk {
                 let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));
                 made(hsm.derive_key(c, r.session, mechanism, r.base_key, template)?)
             }
+            Op::EncapsulateKey(r) => {
+                let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));
+                let (ciphertext, made) =
+                    hsm.encapsulate_key(c, r.session, mechanism, r.public_key, template, r.capacity)?;
+                Outcome::Encapsulated(v1::EncapsulateKeyReply { ciphertext, key: Some(convert::object(made)) })
+            }
+            Op::DecapsulateKey(r) => {
+                let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));
+                made(hsm.decapsulate_key(c, r.session, mechanism, r.private_key, template, &r.ciphertext)?)
+            }
         })
     }
 }
@@ -192,6 +202,8 @@ pub(crate) fn is_long(op: &Op) -> bool {
             | Op::WrapKey(_)
             | Op::UnwrapKey(_)
             | Op::DeriveKey(_)
+            | Op::EncapsulateKey(_)
+            | Op::DecapsulateKey(_)
     )
 }
 

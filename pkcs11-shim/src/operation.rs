@@ -109,7 +109,8 @@ impl Operation {
 impl Rule {
     fn of(kind: OperationKind, row: &v1::MechanismRow, mechanism: &v1::Mechanism, key: Option<&Snapshot>) -> Self {
         let exact = match row.output() {
-            OutputRule::OutputNone => None,
+            // A ciphertext's length is asked of the daemon, with everything else about it.
+            OutputRule::OutputNone | OutputRule::OutputMlKem => None,
             OutputRule::OutputFixed => Some(Rule::Fixed(row.output_len)),
             OutputRule::OutputModulus => key.and_then(modulus_len).map(Rule::Fixed),
             OutputRule::OutputTwiceField => key.and_then(order_len).map(|len| Rule::Fixed(2 * len)),

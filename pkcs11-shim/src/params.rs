@@ -33,6 +33,8 @@ enum Shape {
     OptionalEdDsa,
     /// Nothing, or CK_SIGN_ADDITIONAL_CONTEXT.
     OptionalContext,
+    /// CK_HASH_SIGN_ADDITIONAL_CONTEXT.
+    HashContext,
     MacLen,
     RsaAesWrap,
     EcdhAesWrap,
@@ -65,7 +67,34 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
     (Shape::RsaAesWrap, &[CKM_RSA_AES_KEY_WRAP]),
     (Shape::EcdhAesWrap, &[CKM_ECDH_AES_KEY_WRAP]),
     (Shape::OptionalEdDsa, &[CKM_EDDSA]),
-    (Shape::OptionalContext, &[CKM_ML_DSA]),
+    (Shape::HashContext, &[CKM_HASH_ML_DSA, CKM_HASH_SLH_DSA]),
+    (
+        Shape::OptionalContext,
+        &[
+            CKM_ML_DSA,
+            CKM_HASH_ML_DSA_SHA224,
+            CKM_HASH_ML_DSA_SHA256,
+            CKM_HASH_ML_DSA_SHA384,
+            CKM_HASH_ML_DSA_SHA512,
+            CKM_HASH_ML_DSA_SHA3_224,
+            CKM_HASH_ML_DSA_SHA3_256,
+            CKM_HASH_ML_DSA_SHA3_384,
+            CKM_HASH_ML_DSA_SHA3_512,
+            CKM_HASH_ML_DSA_SHAKE128,
+            CKM_HASH_ML_DSA_SHAKE256,
+            CKM_SLH_DSA,
+            CKM_HASH_SLH_DSA_SHA224,
+            CKM_HASH_SLH_DSA_SHA256,
+            CKM_HASH_SLH_DSA_SHA384,
+            CKM_HASH_SLH_DSA_SHA512,
+            CKM_HASH_SLH_DSA_SHA3_224,
+            CKM_HASH_SLH_DSA_SHA3_256,
+            CKM_HASH_SLH_DSA_SHA3_384,
+            CKM_HASH_SLH_DSA_SHA3_512,
+            CKM_HASH_SLH_DSA_SHAKE128,
+            CKM_HASH_SLH_DSA_SHAKE256,
+        ],
+    ),
     (
         Shape::MacLen,
         &[
@@ -115,6 +144,7 @@ pub(crate) fn message(number: u64, parameter: Parameter<'_>) -> Result<v1::Mecha
         Shape::Ecdh1 => Some(ecdh1(&parameter)?),
         Shape::OptionalEdDsa => Some(eddsa(&parameter)?),
         Shape::OptionalContext => Some(sign_context(&parameter)?),
+        Shape::HashContext => Some(hash_sign_context(&parameter)?),
         Shape::MacLen => Some(Wire::MacLen(parameter.ulong()?)),
         Shape::RsaAesWrap => Some(rsa_aes_wrap(&parameter)?),
         Shape::EcdhAesWrap => Some(ecdh_aes_wrap(&parameter)?),
@@ -187,6 +217,12 @@ fn eddsa(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
 fn sign_context(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
     let raw = parameter.sign_context()?;
     Ok(Wire::SignContext(v1::SignContext { hedge: raw.hedge, context: carried(raw.context, MAX_INNER)? }))
+}
+
+fn hash_sign_context(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
+    let (raw, hash) = parameter.hash_sign_context()?;
+    let context = carried(raw.context, MAX_INNER)?;
+    Ok(Wire::HashSignContext(v1::HashSignContext { hedge: raw.hedge, context, hash }))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod fork;
 mod general;
 mod interop;
 mod isolation;
+mod kem;
 mod key;
 mod object;
 mod random;

@@ -42,6 +42,10 @@ const PSS_3_384: &[CK_ULONG] = &[CKM_SHA3_384, CKG_MGF1_SHA3_384, 48];
 const PSS_3_512: &[CK_ULONG] = &[CKM_SHA3_512, CKG_MGF1_SHA3_512, 64];
 /// CK_MAC_GENERAL_PARAMS: the length of the MAC in bytes.
 const MAC_12: &[CK_ULONG] = &[12];
+/// CK_HASH_SIGN_ADDITIONAL_CONTEXT: hedge as the token likes, no context, the hash that made the digest.
+const DIGEST_256: &[CK_ULONG] = &[CKH_HEDGE_PREFERRED, 0, 0, CKM_SHA256];
+/// CK_SIGN_ADDITIONAL_CONTEXT: deterministic, no context.
+const DETERMINISTIC: &[CK_ULONG] = &[CKH_DETERMINISTIC_REQUIRED, 0, 0];
 
 /// Mechanism, key, parts, parameter.
 const ROWS: &[(CK_MECHANISM_TYPE, Key, Parts, &[CK_ULONG])] = &[
@@ -98,6 +102,17 @@ const ROWS: &[(CK_MECHANISM_TYPE, Key, Parts, &[CK_ULONG])] = &[
     (CKM_AES_CMAC, Key::Aes, Parts::Many, NONE),
     (CKM_AES_CMAC_GENERAL, Key::Aes, Parts::Many, MAC_12),
     (CKM_ML_DSA, Key::MlDsa, Parts::Many, NONE),
+    (CKM_HASH_ML_DSA, Key::MlDsa, Parts::One, DIGEST_256),
+    (CKM_HASH_ML_DSA_SHA224, Key::MlDsa, Parts::Many, NONE),
+    (CKM_HASH_ML_DSA_SHA256, Key::MlDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_ML_DSA_SHA384, Key::MlDsa, Parts::Many, NONE),
+    (CKM_HASH_ML_DSA_SHA512, Key::MlDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_ML_DSA_SHA3_224, Key::MlDsa, Parts::Many, NONE),
+    (CKM_HASH_ML_DSA_SHA3_256, Key::MlDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_ML_DSA_SHA3_384, Key::MlDsa, Parts::Many, NONE),
+    (CKM_HASH_ML_DSA_SHA3_512, Key::MlDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_ML_DSA_SHAKE128, Key::MlDsa, Parts::Many, NONE),
+    (CKM_HASH_ML_DSA_SHAKE256, Key::MlDsa, Parts::Many, DETERMINISTIC),
 ];
 
 fn key_for(session: &Session, key: Key) -> Pair {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, KeyType, MlDsaParameterSetType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, KeyType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
@@ -160,6 +160,18 @@ pub fn ed25519(session: &Session, place: Place) -> Result<Pair, Error> {
 /// What the module answered.
 pub fn ml_dsa(session: &Session, set: MlDsaParameterSetType, place: Place) -> Result<Pair, Error> {
     pair(session, &Mechanism::MlDsaKeyPairGen, place, &[Attribute::ParameterSet(set.into())], &[])
+}
+
+/// An ML-KEM pair: one half encapsulates, the other decapsulates.
+///
+/// # Errors
+/// What the module answered.
+pub fn ml_kem(session: &Session, set: MlKemParameterSetType, place: Place) -> Result<Pair, Error> {
+    let common =
+        [Attribute::Token(place.token), Attribute::Label(place.label.into()), Attribute::Id(place.label.into())];
+    let public = [&common[..], &[Attribute::ParameterSet(set.into()), Attribute::Encapsulate(true)]].concat();
+    let private = [&common[..], &[Attribute::Decapsulate(true), Attribute::Sensitive(true)]].concat();
+    session.generate_key_pair(&Mechanism::MlKemKeyPairGen, &public, &private)
 }
 
 /// An AES key, generated, with the attributes that the story needs.

@@ -9,7 +9,8 @@ use std::ptr;
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_INTERFACE, CK_MECHANISM, CK_MECHANISM_INFO,
     CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_ULONG,
-    CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKR_OK, CKU_USER, Pkcs11,
+    CKA_DECAPSULATE_TEMPLATE, CKA_ENCAPSULATE_TEMPLATE, CKA_KEY_TYPE, CKA_PARAMETER_SET, CKF_OS_LOCKING_OK,
+    CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_ML_KEM, CKM_ML_KEM_KEY_PAIR_GEN, CKP_ML_KEM_512, CKR_OK, CKU_USER, Pkcs11,
 };
 
 /// What a call that returns bytes left: its CKR, the length that it reported, and the bytes if it was given room.
@@ -327,6 +328,86 @@ impl Raw {
         })
     }
 
+    /// C_GenerateKeyPair of ML-KEM-512 whose CKA_ENCAPSULATE_TEMPLATE and CKA_DECAPSULATE_TEMPLATE ask for one key type.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn ml_kem_pair_with_templates(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key_type: CK_ULONG,
+    ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE), CK_RV> {
+        let (mut set, mut key_type) = (CKP_ML_KEM_512, key_type);
+        let mut mechanism =
+            CK_MECHANISM { mechanism: CKM_ML_KEM_KEY_PAIR_GEN, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let number = |type_, value: &mut CK_ULONG| CK_ATTRIBUTE {
+            type_,
+            pValue: ptr::from_mut(value).cast(),
+            ulValueLen: size_of::<CK_ULONG>() as CK_ULONG,
+        };
+        let mut inner = number(CKA_KEY_TYPE, &mut key_type);
+        let nested = |type_, inner: *mut CK_ATTRIBUTE| CK_ATTRIBUTE {
+            type_,
+            pValue: inner.cast(),
+            ulValueLen: size_of::<CK_ATTRIBUTE>() as CK_ULONG,
+        };
+        let mut public = [number(CKA_PARAMETER_SET, &mut set), nested(CKA_ENCAPSULATE_TEMPLATE, &raw mut inner)];
+        let mut private = [nested(CKA_DECAPSULATE_TEMPLATE, &raw mut inner)];
+        let (mut public_key, mut private_key) = (0, 0);
+        // SAFETY: mechanism, templates, what they point to and the places live through the call.
+        done(unsafe {
+            let (public, private) = (public.as_mut_ptr(), private.as_mut_ptr());
+            let places = (&raw mut public_key, &raw mut private_key);
+            self.module.C_GenerateKeyPair(session, &mut mechanism, public, 2, private, 1, places.0, places.1)
+        })?;
+        Ok((public_key, private_key))
+    }
+
+    /// C_EncapsulateKey with CKM_ML_KEM: what it gave, and the handle that it wrote, if it was given a place and wrote one.
+    pub fn encapsulate(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        template: &[(CK_ULONG, CK_ULONG)],
+        room: Room,
+    ) -> (Output, Option<CK_OBJECT_HANDLE>) {
+        let mut mechanism = CK_MECHANISM { mechanism: CKM_ML_KEM, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let mut values: Vec<CK_ULONG> = template.iter().map(|row| row.1).collect();
+        let mut rows = rows_of(template, &mut values);
+        let mut made = CK_ULONG::MAX;
+        let place = if matches!(room, Room::Query) { ptr::null_mut() } else { ptr::from_mut(&mut made) };
+        let result = output(room, |out, out_len| {
+            let (rows, count) = (rows.as_mut_ptr(), template.len() as CK_ULONG);
+            // SAFETY: mechanism, template and places live through the call; `out` is NULL or has `*out_len` bytes.
+            unsafe { self.module.C_EncapsulateKey(session, &mut mechanism, key, rows, count, out, out_len, place) }
+        });
+        (result, (made != CK_ULONG::MAX).then_some(made))
+    }
+
+    /// C_DecapsulateKey with CKM_ML_KEM and a template of numbers.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn decapsulate(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        template: &[(CK_ULONG, CK_ULONG)],
+        ciphertext: &[u8],
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let mut mechanism = CK_MECHANISM { mechanism: CKM_ML_KEM, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let mut values: Vec<CK_ULONG> = template.iter().map(|row| row.1).collect();
+        let mut rows = rows_of(template, &mut values);
+        let (mut data, mut made) = (ciphertext.to_vec(), 0);
+        let (rows, count) = (rows.as_mut_ptr(), template.len() as CK_ULONG);
+        let (data, data_len) = (data.as_mut_ptr(), len(ciphertext));
+        // SAFETY: everything lives through the call and has the stated lengths.
+        done(unsafe {
+            self.module.C_DecapsulateKey(session, &mut mechanism, key, rows, count, data, data_len, &mut made)
+        })?;
+        Ok(made)
+    }
+
     /// C_DestroyObject.
     pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> CK_RV {
         // SAFETY: handles are numbers.
@@ -390,6 +471,16 @@ fn with_parameter(mechanism: CK_MECHANISM_TYPE, parameter: &mut [CK_ULONG]) -> C
     let bytes = CK_ULONG::try_from(size_of_val(parameter)).expect("a parameter is small");
     let pointer = if parameter.is_empty() { ptr::null_mut() } else { parameter.as_mut_ptr().cast() };
     CK_MECHANISM { mechanism, pParameter: pointer, ulParameterLen: bytes }
+}
+
+/// A template of numbers; the values stay alive in `values`.
+fn rows_of(template: &[(CK_ULONG, CK_ULONG)], values: &mut [CK_ULONG]) -> Vec<CK_ATTRIBUTE> {
+    let row = |((attribute, _), value): (&(CK_ULONG, CK_ULONG), &mut CK_ULONG)| CK_ATTRIBUTE {
+        type_: *attribute,
+        pValue: ptr::from_mut(value).cast(),
+        ulValueLen: size_of::<CK_ULONG>() as CK_ULONG,
+    };
+    template.iter().zip(values).map(row).collect()
 }
 
 fn output(room: Room, call: impl FnOnce(*mut u8, *mut CK_ULONG) -> CK_RV) -> Output {

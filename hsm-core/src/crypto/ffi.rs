@@ -1,6 +1,6 @@
 //! The calls to AWS-LC that `aws-lc-rs` does not offer: SHA-3 and the MACs over it, CMAC, raw RSA, free PSS and OAEP
-//! parameters, ECDSA over a digest of any length, contexts in ML-DSA, AES modes with state. It holds no policy: sizes and
-//! exponents are judged by the callers.
+//! parameters, ECDSA over a digest of any length, contexts in ML-DSA, ML-KEM from a seed, AES modes with state. It holds no
+//! policy: sizes and exponents are judged by the callers.
 //!
 //! Each C object has one owner type here; every pointer that leaves a block is freed by that owner. After construction
 //! the key objects are only read, which AWS-LC allows from many threads at once.
@@ -13,6 +13,10 @@ use aws_lc_sys as c;
 
 use super::{Error, Hash, Result};
 use crate::SecretBytes;
+
+mod ml_kem;
+
+pub(super) use ml_kem::{MlKemKey, MlKemSet};
 
 /// Empties the thread's queue of library errors, so that it neither grows nor confuses a later reader.
 fn failed<T>(error: Error) -> Result<T> {
@@ -894,10 +898,10 @@ impl MlDsaKey {
         if key.is_null() { failed(Error::InvalidKey) } else { Ok(MlDsaKey(key)) }
     }
 
-    /// A private key from its 32-byte seed.
-    pub(super) fn private(set: MlDsaSet, seed: &[u8; 32]) -> Result<Self> {
-        // SAFETY: pointer and length come from one array; the function copies it.
-        MlDsaKey::own(unsafe { c::EVP_PKEY_pqdsa_new_raw_private_key(set.nid(), seed.as_ptr(), seed.len()) })
+    /// A private key from its 32-byte seed or its expanded form; the library tells them by their length and checks what it can.
+    pub(super) fn private(set: MlDsaSet, key: &[u8]) -> Result<Self> {
+        // SAFETY: pointer and length come from one slice; the function copies it.
+        MlDsaKey::own(unsafe { c::EVP_PKEY_pqdsa_new_raw_private_key(set.nid(), key.as_ptr(), key.len()) })
     }
 
     pub(super) fn public(set: MlDsaSet, bytes: &[u8]) -> Result<Self> {
@@ -956,12 +960,55 @@ impl MlDsaKey {
         };
         check(code, Error::SignatureInvalid)
     }
+
+    /// A hedged signature over the 64-byte representative of a message (FIPS 204, algorithm 7, line 6).
+    pub(super) fn sign_representative(&self, mu: &[u8; 64], signature_len: usize) -> Result<Vec<u8>> {
+        // SAFETY: the key is alive.
+        let context = unsafe { KeyContext::new(self.0)? };
+        // SAFETY: the context is alive.
+        check(unsafe { c::EVP_PKEY_sign_init(context.0) }, Error::Internal)?;
+        let (mut out, mut written) = (vec![0; signature_len], signature_len);
+        // SAFETY: context and input are alive; `written` holds the output's length.
+        let code = unsafe { c::EVP_PKEY_sign(context.0, out.as_mut_ptr(), &mut written, mu.as_ptr(), mu.len()) };
+        check(code, Error::Internal)?;
+        if written == signature_len { Ok(out) } else { Err(Error::Internal) }
+    }
+
+    pub(super) fn verify_representative(&self, mu: &[u8; 64], signature: &[u8]) -> Result<()> {
+        // SAFETY: the key is alive.
+        let context = unsafe { KeyContext::new(self.0)? };
+        // SAFETY: the context is alive.
+        check(unsafe { c::EVP_PKEY_verify_init(context.0) }, Error::Internal)?;
+        // SAFETY: context, signature and input are alive and only read.
+        let code = unsafe { c::EVP_PKEY_verify(context.0, signature.as_ptr(), signature.len(), mu.as_ptr(), mu.len()) };
+        check(code, Error::SignatureInvalid)
+    }
 }
 
 impl Drop for MlDsaKey {
     fn drop(&mut self) {
         // SAFETY: the key is owned by this value and freed once; the library wipes it.
         unsafe { c::EVP_PKEY_free(self.0) };
+    }
+}
+
+/// A context of one operation with a key.
+struct KeyContext(*mut c::EVP_PKEY_CTX);
+
+impl KeyContext {
+    /// # Safety
+    /// `key` is alive; the context counts it.
+    unsafe fn new(key: *mut c::EVP_PKEY) -> Result<Self> {
+        // SAFETY: the caller vouches for the key; null is checked.
+        let context = unsafe { c::EVP_PKEY_CTX_new(key, ptr::null_mut()) };
+        if context.is_null() { failed(Error::Internal) } else { Ok(KeyContext(context)) }
+    }
+}
+
+impl Drop for KeyContext {
+    fn drop(&mut self) {
+        // SAFETY: the context is owned by this value and freed once.
+        unsafe { c::EVP_PKEY_CTX_free(self.0) };
     }
 }
 
@@ -1037,6 +1084,47 @@ impl Clone for DigestState {
         // SAFETY: both contexts are alive; the source is only read.
         must(unsafe { c::EVP_MD_CTX_copy_ex(context.0, self.context.0) });
         DigestState { context, hash: self.hash }
+    }
+}
+
+/// The extendable-output functions of FIPS 202, section 6.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Shake {
+    /// SHAKE128.
+    Shake128,
+    /// SHAKE256.
+    Shake256,
+}
+
+/// A SHAKE in the making; wiped when dropped.
+pub(super) struct ShakeState(MessageContext);
+
+// SAFETY: AWS-LC's digest context may be moved between threads; it holds no thread-local state.
+unsafe impl Send for ShakeState {}
+
+impl ShakeState {
+    pub(super) fn new(shake: Shake) -> Self {
+        let context = MessageContext::new().expect("memory for a digest");
+        // SAFETY: the context is alive and new; the algorithms are constants.
+        must(unsafe {
+            let algorithm = match shake {
+                Shake::Shake128 => c::EVP_shake128(),
+                Shake::Shake256 => c::EVP_shake256(),
+            };
+            c::EVP_DigestInit_ex(context.0, algorithm, ptr::null_mut())
+        });
+        ShakeState(context)
+    }
+
+    pub(super) fn update(&mut self, data: &[u8]) {
+        // SAFETY: the context is alive; pointer and length come from one slice.
+        must(unsafe { c::EVP_DigestUpdate(self.0.0, data.as_ptr().cast(), data.len()) });
+    }
+
+    /// Fills the output, which may have any length.
+    pub(super) fn finish(self, out: &mut [u8]) {
+        // SAFETY: the context is alive; pointer and length come from one slice.
+        must(unsafe { c::EVP_DigestFinalXOF(self.0.0, out.as_mut_ptr(), out.len()) });
     }
 }
 

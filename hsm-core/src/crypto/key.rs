@@ -2,7 +2,7 @@
 //! (RFC 5280, section 4.1) for public ones.
 //!
 //! The PKCS#8 written here is the canonical stored form: RSA with its CRT parts (RFC 8017), EC as a named curve with its
-//! public point (RFC 5915), Ed25519 (RFC 8410) and ML-DSA (RFC 9881) as seeds. Reading is strict: no trailing bytes, the
+//! public point (RFC 5915), Ed25519 (RFC 8410), ML-DSA (RFC 9881) and ML-KEM (RFC 9935) as seeds. Reading is strict: no trailing bytes, the
 //! parameters that the algorithm's own document asks for, and every redundant part must agree with the rest.
 
 use const_oid::ObjectIdentifier;
@@ -12,7 +12,7 @@ use pkcs8::PrivateKeyInfoRef;
 use sec1::EcPrivateKey;
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{Error, Result, ecdsa, eddsa, ml_dsa, rsa};
+use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, rsa};
 use crate::SecretBytes;
 
 /// rsaEncryption (RFC 8017, appendix C).
@@ -30,6 +30,8 @@ pub(crate) enum PrivateKey {
     Edwards(eddsa::PrivateKey),
     /// ML-DSA.
     MlDsa(ml_dsa::PrivateKey),
+    /// ML-KEM.
+    MlKem(ml_kem::PrivateKey),
 }
 
 /// A public key.
@@ -42,6 +44,8 @@ pub(crate) enum PublicKey {
     Edwards(eddsa::PublicKey),
     /// ML-DSA.
     MlDsa(ml_dsa::PublicKey),
+    /// ML-KEM.
+    MlKem(ml_kem::PublicKey),
 }
 
 fn no_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<()> {
@@ -57,13 +61,34 @@ fn curve_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<ecdsa::Cur
     ecdsa::Curve::from_oid(oid)
 }
 
+/// The algorithms whose identifier is that of their parameter set.
+enum Set {
+    MlDsa(ml_dsa::ParameterSet),
+    MlKem(ml_kem::ParameterSet),
+}
+
+/// # Errors
+/// [`Error::UnsupportedParameterSet`] for another algorithm of NIST's two arcs (the pre-hash forms), [`Error::InvalidKey`] for
+/// anything else.
+fn parameter_set(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<Set> {
+    /// The arcs of NIST's signature algorithms and key encapsulation mechanisms.
+    const ARCS: [ObjectIdentifier; 2] =
+        [ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3"), ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4")];
+    let oid = algorithm.oid;
+    let known = ml_dsa::ParameterSet::from_oid(oid).map(Set::MlDsa);
+    let known = known.or_else(|| ml_kem::ParameterSet::from_oid(oid).map(Set::MlKem));
+    let in_arc = ARCS.into_iter().any(|arc| oid.starts_with(arc));
+    let set = known.ok_or(if in_arc { Error::UnsupportedParameterSet } else { Error::InvalidKey })?;
+    no_parameters(algorithm)?;
+    Ok(set)
+}
+
 impl PrivateKey {
     /// Reads a PKCS#8 key; the algorithm is found from its identifier.
     ///
     /// # Errors
     /// [`Error::InvalidKey`] if it is malformed, inconsistent or of an algorithm that is not offered,
-    /// [`Error::UnsupportedCurve`], [`Error::UnsupportedParameterSet`], [`Error::KeySize`], [`Error::SeedMissing`] for an
-    /// ML-DSA key without seed.
+    /// [`Error::UnsupportedCurve`], [`Error::UnsupportedParameterSet`], [`Error::KeySize`].
     pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self> {
         let info = PrivateKeyInfoRef::from_der(der).map_err(|_| Error::InvalidKey)?;
         let inner = info.private_key.as_bytes();
@@ -78,11 +103,10 @@ impl PrivateKey {
                 let seed = <&OctetStringRef>::from_der(inner).map_err(|_| Error::InvalidKey)?;
                 PrivateKey::Edwards(eddsa::PrivateKey::from_seed(seed.as_bytes())?)
             }
-            oid => {
-                let set = ml_dsa::ParameterSet::from_oid(oid)?;
-                no_parameters(&info.algorithm)?;
-                PrivateKey::MlDsa(read_ml_dsa(set, inner)?)
-            }
+            _ => match parameter_set(&info.algorithm)? {
+                Set::MlDsa(set) => PrivateKey::MlDsa(read_ml_dsa(set, inner)?),
+                Set::MlKem(set) => PrivateKey::MlKem(read_ml_kem(set, inner)?),
+            },
         };
         if let Some(given) = info.public_key {
             let own = key.public()?.to_spki()?;
@@ -110,12 +134,8 @@ impl PrivateKey {
                 let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
                 write_pkcs8(eddsa::OID, None, inner.expose())
             }
-            PrivateKey::MlDsa(key) => {
-                let mut inner = SecretBytes::zeroed(2 + ml_dsa::SEED_LEN);
-                inner.expose_mut()[..2].copy_from_slice(&SEED_HEADER);
-                inner.expose_mut()[2..].copy_from_slice(key.seed().expose());
-                write_pkcs8(key.set().oid(), None, inner.expose())
-            }
+            PrivateKey::MlDsa(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
+            PrivateKey::MlKem(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
         }
     }
 
@@ -126,6 +146,7 @@ impl PrivateKey {
             PrivateKey::Ec(key) => PublicKey::Ec(key.public()?),
             PrivateKey::Edwards(key) => PublicKey::Edwards(key.public()?),
             PrivateKey::MlDsa(key) => PublicKey::MlDsa(key.public()?),
+            PrivateKey::MlKem(key) => PublicKey::MlKem(key.public()?),
         })
     }
 }
@@ -148,25 +169,78 @@ fn read_ec(curve: ecdsa::Curve, inner: &[u8]) -> Result<ecdsa::PrivateKey> {
     ecdsa::PrivateKey::from_scalar(curve, inner.private_key, inner.public_key)
 }
 
-/// Tag and length of the seed-only form: [0] IMPLICIT OCTET STRING of 32 bytes (RFC 9881, section 6).
-const SEED_HEADER: [u8; 2] = [0x80, 0x20];
+/// The form that RFC 9881, section 6, and RFC 9935, section 6, give a private key: the seed as [0] IMPLICIT OCTET STRING, or the
+/// expanded key as an OCTET STRING where there is no seed.
+fn write_seeded(
+    oid: ObjectIdentifier,
+    seed: Option<SecretBytes>,
+    expanded: impl FnOnce() -> Result<SecretBytes>,
+) -> Result<SecretBytes> {
+    match seed {
+        Some(seed) => seed_pkcs8(oid, seed.expose()),
+        None => {
+            let expanded = expanded()?;
+            let inner = OctetStringRef::new(expanded.expose()).map_err(|_| Error::Internal)?;
+            let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
+            write_pkcs8(oid, None, inner.expose())
+        }
+    }
+}
 
-fn read_ml_dsa(set: ml_dsa::ParameterSet, inner: &[u8]) -> Result<ml_dsa::PrivateKey> {
+/// The PKCS#8 key that consists of a seed.
+pub(super) fn seed_pkcs8(oid: ObjectIdentifier, seed: &[u8]) -> Result<SecretBytes> {
+    let len = u8::try_from(seed.len()).ok().filter(|&len| len < 0x80).ok_or(Error::Internal)?;
+    let mut inner = SecretBytes::zeroed(2 + seed.len());
+    inner.expose_mut()[..2].copy_from_slice(&[0x80, len]);
+    inner.expose_mut()[2..].copy_from_slice(seed);
+    write_pkcs8(oid, None, inner.expose())
+}
+
+/// What a seeded key may consist of.
+enum Parts<'a> {
+    Seed(&'a [u8]),
+    Expanded(&'a [u8]),
+    Both(&'a [u8], &'a [u8]),
+}
+
+fn read_seeded(inner: &[u8]) -> Result<Parts<'_>> {
     let choice = AnyRef::from_der(inner).map_err(|_| Error::InvalidKey)?;
     let seed_tag = Tag::ContextSpecific { constructed: false, number: TagNumber(0) };
     match der::Tagged::tag(&choice) {
-        tag if tag == seed_tag => ml_dsa::PrivateKey::from_seed(set, choice.value()),
-        Tag::OctetString => Err(Error::SeedMissing),
+        tag if tag == seed_tag => Ok(Parts::Seed(choice.value())),
+        Tag::OctetString => Ok(Parts::Expanded(choice.value())),
         Tag::Sequence => {
             let read = choice.sequence(|reader| -> der::Result<_> {
                 Ok((<&OctetStringRef>::decode(reader)?, <&OctetStringRef>::decode(reader)?))
             });
             let (seed, expanded) = read.map_err(|_| Error::InvalidKey)?;
-            let key = ml_dsa::PrivateKey::from_seed(set, seed.as_bytes())?;
-            let agrees = key.expanded()? == SecretBytes::copy_from(expanded.as_bytes());
-            if agrees { Ok(key) } else { Err(Error::InvalidKey) }
+            Ok(Parts::Both(seed.as_bytes(), expanded.as_bytes()))
         }
         _ => Err(Error::InvalidKey),
+    }
+}
+
+fn read_ml_dsa(set: ml_dsa::ParameterSet, inner: &[u8]) -> Result<ml_dsa::PrivateKey> {
+    match read_seeded(inner)? {
+        Parts::Seed(seed) => ml_dsa::PrivateKey::from_seed(set, seed),
+        Parts::Expanded(expanded) => ml_dsa::PrivateKey::from_expanded(set, expanded),
+        Parts::Both(seed, expanded) => {
+            let key = ml_dsa::PrivateKey::from_seed(set, seed)?;
+            let agrees = key.expanded()? == SecretBytes::copy_from(expanded);
+            if agrees { Ok(key) } else { Err(Error::InvalidKey) }
+        }
+    }
+}
+
+fn read_ml_kem(set: ml_kem::ParameterSet, inner: &[u8]) -> Result<ml_kem::PrivateKey> {
+    match read_seeded(inner)? {
+        Parts::Seed(seed) => ml_kem::PrivateKey::from_seed(set, seed),
+        Parts::Expanded(expanded) => ml_kem::PrivateKey::from_expanded(set, expanded),
+        Parts::Both(seed, expanded) => {
+            let key = ml_kem::PrivateKey::from_seed(set, seed)?;
+            let agrees = key.expanded()? == SecretBytes::copy_from(expanded);
+            if agrees { Ok(key) } else { Err(Error::InvalidKey) }
+        }
     }
 }
 
@@ -190,11 +264,10 @@ impl PublicKey {
                 no_parameters(&info.algorithm)?;
                 PublicKey::Edwards(eddsa::PublicKey::from_bytes(bytes)?)
             }
-            oid => {
-                let set = ml_dsa::ParameterSet::from_oid(oid)?;
-                no_parameters(&info.algorithm)?;
-                PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, bytes)?)
-            }
+            _ => match parameter_set(&info.algorithm)? {
+                Set::MlDsa(set) => PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, bytes)?),
+                Set::MlKem(set) => PublicKey::MlKem(ml_kem::PublicKey::from_bytes(set, bytes)?),
+            },
         })
     }
 
@@ -205,6 +278,7 @@ impl PublicKey {
             PublicKey::Ec(key) => write_spki(EC_OID, Some(AnyRef::from(&key.curve().oid())), &key.point()?),
             PublicKey::Edwards(key) => write_spki(eddsa::OID, None, key.as_bytes()),
             PublicKey::MlDsa(key) => write_spki(key.set().oid(), None, &key.to_bytes()?),
+            PublicKey::MlKem(key) => write_spki(key.set().oid(), None, &key.to_bytes()?),
         }
     }
 }
@@ -236,6 +310,13 @@ mod tests {
         for &set in ParameterSet::ALL {
             let key = ml_dsa::PrivateKey::generate(set).expect("a key");
             keys.push((format!("{set:?}"), PrivateKey::MlDsa(key)));
+        }
+        for &set in ml_kem::ParameterSet::ALL {
+            let key = ml_kem::PrivateKey::generate(set).expect("a key");
+            let expanded =
+                ml_kem::PrivateKey::from_expanded(set, key.expanded().expect("bytes").expose()).expect("a key");
+            keys.push((format!("{set:?}"), PrivateKey::MlKem(key)));
+            keys.push((format!("{set:?} without seed"), PrivateKey::MlKem(expanded)));
         }
         keys
     }
@@ -368,13 +449,14 @@ mod tests {
     fn ml_dsa_keys_are_54_bytes_and_the_other_forms_are_judged() {
         for &set in ParameterSet::ALL {
             let key = ml_dsa::PrivateKey::generate(set).expect("a key");
-            let (seed, expanded) = (key.seed(), key.expanded().expect("expanded"));
+            let (seed, expanded) = (key.seed().expect("a seed"), key.expanded().expect("expanded"));
             let stored = PrivateKey::MlDsa(key).to_pkcs8().expect("der");
             assert_eq!(stored.len(), 54);
             let octets = |bytes: &[u8]| OctetStringRef::new(bytes).expect("short").to_der().expect("der");
             let wrap = |inner: &[u8]| write_pkcs8(set.oid(), None, inner).expect("der");
             let only_expanded = wrap(&octets(expanded.expose()));
-            assert_eq!(PrivateKey::from_pkcs8(only_expanded.expose()).err(), Some(Error::SeedMissing));
+            let seedless = PrivateKey::from_pkcs8(only_expanded.expose()).expect("reads");
+            assert!(seedless.to_pkcs8().expect("der") == only_expanded);
             let both = |seed: &[u8], expanded: &[u8]| {
                 let body = [octets(seed), octets(expanded)].concat();
                 let any = der::asn1::Any::new(Tag::Sequence, body).expect("short").to_der().expect("der");
@@ -412,8 +494,9 @@ mod tests {
         if !has_openssl("openssl_reads_our_keys_and_verifies_with_them") {
             return;
         }
-        // ML-DSA needs OpenSSL 3.5, so it is compared by the Wycheproof vectors only.
-        for (name, key) in keys().into_iter().filter(|(_, key)| !matches!(key, PrivateKey::MlDsa(_))) {
+        // ML-DSA and ML-KEM need OpenSSL 3.5, so they are compared by the Wycheproof vectors only.
+        let known = |key: &PrivateKey| !matches!(key, PrivateKey::MlDsa(_) | PrivateKey::MlKem(_));
+        for (name, key) in keys().into_iter().filter(|(_, key)| known(key)) {
             let stored = key.to_pkcs8().expect("der");
             let public = openssl(&["pkey", "-inform", "DER", "-pubout", "-outform", "DER"], stored.expose());
             assert_eq!(public, Some(key.public().expect("public").to_spki().expect("der")), "{name}");

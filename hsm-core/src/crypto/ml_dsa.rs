@@ -1,4 +1,5 @@
-//! ML-DSA (FIPS 204): pure signatures with a context, hedged or deterministic. A private key is its 32-byte seed.
+//! ML-DSA and HashML-DSA (FIPS 204): signatures with a context, hedged or deterministic. A private key is its 32-byte seed, or the
+//! expanded key alone where nobody kept the seed.
 //!
 //! Signing and verifying run in AWS-LC. Deterministic signing, which AWS-LC does not offer, runs in the `ml-dsa` crate:
 //! the same seed gives the same key in both.
@@ -6,14 +7,12 @@
 use const_oid::ObjectIdentifier;
 use zeroize::Zeroizing;
 
-use super::ffi::{MlDsaKey, MlDsaSet};
-use super::{Error, Result, rng};
+use super::ffi::{MlDsaKey, MlDsaSet, Shake, ShakeState};
+use super::{Error, PreHash, Result, prehash, rng};
 use crate::SecretBytes;
 
 /// Bytes of the seed.
 pub(crate) const SEED_LEN: usize = 32;
-/// The longest context in bytes (FIPS 204, section 5.2).
-pub(crate) const CONTEXT_MAX: usize = 255;
 
 /// The parameter sets of FIPS 204, section 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,17 +75,9 @@ impl ParameterSet {
         }
     }
 
-    /// The parameter set of an object identifier.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedParameterSet`] for another signature algorithm of NIST's arc (SLH-DSA, the pre-hash forms),
-    /// [`Error::InvalidKey`] for anything else.
-    pub(super) fn from_oid(oid: ObjectIdentifier) -> Result<Self> {
-        /// The arc of NIST's signature algorithms.
-        const SIGNATURES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3");
-        let known = ParameterSet::ALL.iter().copied().find(|set| set.oid() == oid);
-        let refusal = if oid.starts_with(SIGNATURES) { Error::UnsupportedParameterSet } else { Error::InvalidKey };
-        known.ok_or(refusal)
+    /// The parameter set of an object identifier, if it names one.
+    pub(super) fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
+        ParameterSet::ALL.iter().copied().find(|set| set.oid() == oid)
     }
 
     fn library_set(self) -> MlDsaSet {
@@ -99,14 +90,14 @@ impl ParameterSet {
 }
 
 fn check_context(context: &[u8]) -> Result<()> {
-    if context.len() > CONTEXT_MAX { Err(Error::InvalidParameter) } else { Ok(()) }
+    if context.len() > prehash::CONTEXT_MAX { Err(Error::InvalidParameter) } else { Ok(()) }
 }
 
 /// A private key; wiped when dropped.
 pub(crate) struct PrivateKey {
     key: MlDsaKey,
     set: ParameterSet,
-    seed: Zeroizing<[u8; SEED_LEN]>,
+    seed: Option<Zeroizing<[u8; SEED_LEN]>>,
 }
 
 impl PrivateKey {
@@ -118,7 +109,18 @@ impl PrivateKey {
     /// A key from its 32-byte seed.
     pub(crate) fn from_seed(set: ParameterSet, seed: &[u8]) -> Result<Self> {
         let seed: Zeroizing<[u8; SEED_LEN]> = Zeroizing::new(seed.try_into().map_err(|_| Error::InvalidKey)?);
-        Ok(PrivateKey { key: MlDsaKey::private(set.library_set(), &seed)?, set, seed })
+        Ok(PrivateKey { key: MlDsaKey::private(set.library_set(), &seed[..])?, set, seed: Some(seed) })
+    }
+
+    /// A key from its expanded form, whose seed nobody kept. The public key is computed from it and must agree.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] for another length and for parts out of range or at odds with each other.
+    pub(crate) fn from_expanded(set: ParameterSet, expanded: &[u8]) -> Result<Self> {
+        if expanded.len() != set.expanded_len() {
+            return Err(Error::InvalidKey);
+        }
+        Ok(PrivateKey { key: MlDsaKey::private(set.library_set(), expanded)?, set, seed: None })
     }
 
     /// The parameter set.
@@ -126,9 +128,9 @@ impl PrivateKey {
         self.set
     }
 
-    /// The seed.
-    pub(crate) fn seed(&self) -> SecretBytes {
-        SecretBytes::copy_from(&self.seed[..])
+    /// The seed, where it is known.
+    pub(crate) fn seed(&self) -> Option<SecretBytes> {
+        self.seed.as_ref().map(|seed| SecretBytes::copy_from(&seed[..]))
     }
 
     /// The expanded private key of FIPS 204, algorithm 24.
@@ -138,7 +140,11 @@ impl PrivateKey {
 
     /// The public key.
     pub(crate) fn public(&self) -> Result<PublicKey> {
-        PublicKey::from_bytes(self.set, &self.key.public_bytes(self.set.public_len())?)
+        PublicKey::from_bytes(self.set, &self.public_bytes()?)
+    }
+
+    fn public_bytes(&self) -> Result<Vec<u8>> {
+        self.key.public_bytes(self.set.public_len())
     }
 
     /// Signs a message under a context of at most 255 bytes.
@@ -153,18 +159,78 @@ impl PrivateKey {
         }
     }
 
+    /// Signs the digest of a message (HashML-DSA; FIPS 204, algorithm 4).
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] if the context is longer than 255 bytes, [`Error::DataLength`] if the digest has not the hash's
+    /// length.
+    pub(crate) fn sign_digest(&self, hash: PreHash, digest: &[u8], context: &[u8], hedge: Hedge) -> Result<Vec<u8>> {
+        let mu = representative(&self.public_bytes()?, hash, digest, context)?;
+        match hedge {
+            Hedge::Random => self.key.sign_representative(&mu, self.set.signature_len()),
+            Hedge::Deterministic => self.deterministic(Input::Representative(&mu)),
+        }
+    }
+
     fn sign_deterministic(&self, message: &[u8], context: &[u8]) -> Result<Vec<u8>> {
-        fn sign<P: ml_dsa::MlDsaParams>(seed: &[u8; SEED_LEN], message: &[u8], context: &[u8]) -> Result<Vec<u8>> {
-            let key = ml_dsa::SigningKey::<P>::from_seed(&(*seed).into());
-            let signature = key.expanded_key().sign_deterministic(message, context).map_err(|_| Error::Internal)?;
+        self.deterministic(Input::Message(message, context))
+    }
+
+    fn deterministic(&self, input: Input<'_>) -> Result<Vec<u8>> {
+        fn sign<P: ml_dsa::MlDsaParams>(key: &PrivateKey, input: Input<'_>) -> Result<Vec<u8>> {
+            let key = key.reference::<P>()?;
+            let signature = match input {
+                Input::Message(message, context) => {
+                    key.sign_deterministic(message, context).map_err(|_| Error::Internal)?
+                }
+                Input::Representative(mu) => key.sign_mu_deterministic(&(*mu).into()),
+            };
             Ok(signature.encode().to_vec())
         }
         match self.set {
-            ParameterSet::MlDsa44 => sign::<ml_dsa::MlDsa44>(&self.seed, message, context),
-            ParameterSet::MlDsa65 => sign::<ml_dsa::MlDsa65>(&self.seed, message, context),
-            ParameterSet::MlDsa87 => sign::<ml_dsa::MlDsa87>(&self.seed, message, context),
+            ParameterSet::MlDsa44 => sign::<ml_dsa::MlDsa44>(self, input),
+            ParameterSet::MlDsa65 => sign::<ml_dsa::MlDsa65>(self, input),
+            ParameterSet::MlDsa87 => sign::<ml_dsa::MlDsa87>(self, input),
         }
     }
+
+    /// The same key in the other implementation.
+    fn reference<P: ml_dsa::MlDsaParams>(&self) -> Result<ml_dsa::ExpandedSigningKey<P>> {
+        if let Some(seed) = &self.seed {
+            return Ok(ml_dsa::ExpandedSigningKey::from_seed(&(**seed).into()));
+        }
+        let expanded = self.expanded()?;
+        let expanded = expanded.expose().try_into().map_err(|_| Error::Internal)?;
+        // Its coefficients were checked by the first implementation when the key came in.
+        #[expect(deprecated, reason = "the only way to a key whose seed nobody kept")]
+        Ok(ml_dsa::ExpandedSigningKey::from_expanded(expanded))
+    }
+}
+
+/// What is signed.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    /// A message and its context.
+    Message(&'a [u8], &'a [u8]),
+    /// A message representative.
+    Representative(&'a [u8; 64]),
+}
+
+/// The message representative of HashML-DSA: SHAKE256 over the public key's hash and the formatted message (FIPS 204, algorithm 4,
+/// line 23, and algorithm 7, line 6).
+fn representative(public: &[u8], hash: PreHash, digest: &[u8], context: &[u8]) -> Result<[u8; 64]> {
+    let prefix = hash.prefix(digest, context)?;
+    let mut public_hash = [0; 64];
+    let mut shake = ShakeState::new(Shake::Shake256);
+    shake.update(public);
+    shake.finish(&mut public_hash);
+    let mut shake = ShakeState::new(Shake::Shake256);
+    for part in [&public_hash[..], &prefix, digest] {
+        shake.update(part);
+    }
+    let mut mu = [0; 64];
+    shake.finish(&mut mu);
+    Ok(mu)
 }
 
 /// A public key.
@@ -206,6 +272,18 @@ impl PublicKey {
             return Err(Error::SignatureLength);
         }
         self.key.verify(message, context, signature)
+    }
+
+    /// Verifies a signature over the digest of a message under a context (HashML-DSA; FIPS 204, algorithm 5).
+    ///
+    /// # Errors
+    /// As [`PublicKey::verify`]; [`Error::DataLength`] if the digest has not the hash's length.
+    pub(crate) fn verify_digest(&self, hash: PreHash, digest: &[u8], context: &[u8], signature: &[u8]) -> Result<()> {
+        let mu = representative(&self.to_bytes()?, hash, digest, context)?;
+        if signature.len() != self.set.signature_len() {
+            return Err(Error::SignatureLength);
+        }
+        self.key.verify_representative(&mu, signature)
     }
 }
 
@@ -254,6 +332,63 @@ mod tests {
                 assert_eq!(PublicKey::from_bytes(set, &vec![1; len]).err(), Some(Error::InvalidKey));
             }
         }
+    }
+
+    #[test]
+    fn a_key_without_its_seed_signs_as_the_one_with_it() {
+        for &set in ParameterSet::ALL {
+            let key = PrivateKey::generate(set).expect("a key");
+            let expanded = key.expanded().expect("expanded");
+            let other = PrivateKey::from_expanded(set, expanded.expose()).expect("reads");
+            assert!(other.seed().is_none() && other.expanded().expect("expanded") == expanded);
+            let sign = |key: &PrivateKey| key.sign(b"message", b"context", Hedge::Deterministic).expect("signature");
+            assert_eq!(sign(&key), sign(&other));
+            let hedged = other.sign(b"message", b"", Hedge::Random).expect("signature");
+            assert_eq!(key.public().expect("public").verify(b"message", b"", &hedged), Ok(()));
+            // The first 32 bytes go into the public key, the next 64 hold its hash: algorithm 24.
+            let mut wrong = expanded.expose().to_vec();
+            wrong[70] ^= 1;
+            for wrong in [&wrong[..], &expanded.expose()[1..], &[]] {
+                assert_eq!(PrivateKey::from_expanded(set, wrong).err(), Some(Error::InvalidKey), "{set:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_is_signed_under_its_hash_and_context() {
+        for &set in ParameterSet::ALL {
+            let key = PrivateKey::generate(set).expect("a key");
+            let public = key.public().expect("public");
+            for &hash in PreHash::ALL {
+                let digest = hash.digest(b"message");
+                for hedge in [Hedge::Random, Hedge::Deterministic] {
+                    let signature = key.sign_digest(hash, &digest, b"context", hedge).expect("signature");
+                    assert_eq!(public.verify_digest(hash, &digest, b"context", &signature), Ok(()));
+                    let other = public.verify_digest(hash, &digest, b"", &signature);
+                    assert_eq!(other, Err(Error::SignatureInvalid));
+                    // The pure form never takes it.
+                    assert_eq!(public.verify(&digest, b"context", &signature), Err(Error::SignatureInvalid));
+                }
+                let short = key.sign_digest(hash, &digest[1..], b"", Hedge::Random);
+                assert_eq!(short, Err(Error::DataLength));
+                assert_eq!(key.sign_digest(hash, &digest, &[0; 256], Hedge::Random), Err(Error::InvalidParameter));
+            }
+        }
+    }
+
+    /// The other implementation signs over the formatted message; this one verifies, and the other way round.
+    #[test]
+    fn the_other_implementation_agrees_on_hashed_messages() {
+        let seed = [0x17; SEED_LEN];
+        let key = PrivateKey::from_seed(ParameterSet::MlDsa65, &seed).expect("a key");
+        let reference = ml_dsa::ExpandedSigningKey::<ml_dsa::MlDsa65>::from_seed(&seed.into());
+        let hash = PreHash::Shake(Shake::Shake128);
+        let digest = hash.digest(b"message");
+        let prefix = hash.prefix(&digest, b"ctx").expect("short");
+        let theirs = reference.sign_internal(&[&prefix, &digest], &[0; 32].into()).encode();
+        let ours = key.sign_digest(hash, &digest, b"ctx", Hedge::Deterministic).expect("signature");
+        assert_eq!(ours, theirs.as_slice());
+        assert_eq!(key.public().expect("public").verify_digest(hash, &digest, b"ctx", &theirs), Ok(()));
     }
 
     #[test]

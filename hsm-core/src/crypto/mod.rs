@@ -3,7 +3,7 @@
 //!
 //! Parsed keys ([`PrivateKey`], [`PublicKey`], `aes_gcm::Key`, `hmac::Key`) are `Send + Sync`, never change after
 //! construction, and are used by many threads at once without a lock. Randomness comes from [`rng`] or from inside the
-//! library (RSA primes, ECDSA nonces, EC scalars, ML-DSA hedging).
+//! library (RSA primes, ECDSA nonces, EC scalars, ML-DSA hedging, ML-KEM encapsulation).
 
 pub(crate) mod aes_cbc;
 pub(crate) mod aes_gcm;
@@ -17,6 +17,8 @@ mod ffi;
 pub(crate) mod hmac;
 pub(crate) mod key;
 pub(crate) mod ml_dsa;
+pub(crate) mod ml_kem;
+pub(crate) mod prehash;
 pub(crate) mod rng;
 pub(crate) mod rsa;
 pub(crate) mod selftest;
@@ -24,8 +26,10 @@ pub(crate) mod selftest;
 mod vectors;
 
 pub(crate) use digest::Hash;
-pub(crate) use ffi::Direction;
+pub(crate) use ffi::{Direction, Shake};
 pub(crate) use key::{PrivateKey, PublicKey};
+pub(crate) use ml_dsa::Hedge;
+pub(crate) use prehash::PreHash;
 
 use subtle::ConstantTimeEq;
 
@@ -35,9 +39,6 @@ pub(crate) enum Error {
     /// The key's bytes are malformed, out of range, or contradict each other.
     #[error("the key is malformed or inconsistent")]
     InvalidKey,
-    /// The ML-DSA private key carries no seed, only its expanded form, which is not offered.
-    #[error("the ML-DSA key has no seed")]
-    SeedMissing,
     /// The curve is not offered, or is given by explicit parameters.
     #[error("the curve is not offered")]
     UnsupportedCurve,

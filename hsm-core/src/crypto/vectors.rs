@@ -10,7 +10,7 @@ use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::testing::hex;
 use super::{Direction, Error, Hash, MacStream, PrivateKey, PublicKey, Result};
-use super::{aes_gcm, cmac, digest, ecdh, ecdsa, hmac, ml_dsa};
+use super::{aes_gcm, cmac, digest, ecdh, ecdsa, hmac, ml_dsa, ml_kem};
 
 /// One test with its group, as read from a file.
 struct Vector {
@@ -330,5 +330,47 @@ fn ml_dsa_verification_follows_the_vectors() {
             assert_eq!(verified, Err(Error::SignatureLength), "{}", vector.name());
         }
         vector.expect(verified.map(|()| true), false);
+    }
+}
+
+#[test]
+fn ml_dsa_signing_without_a_seed_follows_the_vectors() {
+    for vector in vectors(include_str!("../../testdata/ml_dsa_expanded.json")) {
+        let (set, context, message) = (parameter_set(&vector), vector.bytes("ctx"), vector.bytes("msg"));
+        let signed = ml_dsa::PrivateKey::from_expanded(set, &vector.bytes("privateKey")).and_then(|key| {
+            let public = key.public()?;
+            assert_eq!(public.to_bytes()?, vector.bytes("publicKey"), "{}", vector.name());
+            public.verify(&message, &context, &key.sign(&message, &context, Hedge::Random)?)?;
+            Ok(key.sign(&message, &context, Hedge::Deterministic)? == vector.bytes("sig"))
+        });
+        vector.expect(signed, false);
+    }
+}
+
+/// Decapsulation from seeds and from expanded keys, and the check of encapsulation keys.
+#[test]
+fn ml_kem_follows_the_vectors() {
+    for vector in vectors(include_str!("../../testdata/ml_kem.json")) {
+        let set = match vector.text("parameterSet") {
+            "ML-KEM-512" => ml_kem::ParameterSet::MlKem512,
+            "ML-KEM-768" => ml_kem::ParameterSet::MlKem768,
+            "ML-KEM-1024" => ml_kem::ParameterSet::MlKem1024,
+            other => panic!("no parameter set {other}"),
+        };
+        let outcome = if vector.text("file").ends_with("encaps") {
+            ml_kem::PublicKey::from_bytes(set, &vector.bytes("ek")).map(|_| true)
+        } else {
+            let key = match vector.test.get("dk") {
+                Some(_) => ml_kem::PrivateKey::from_expanded(set, &vector.bytes("dk")),
+                None => ml_kem::PrivateKey::from_seed(set, &vector.bytes("seed")),
+            };
+            key.and_then(|key| {
+                if vector.test.get("ek").is_some() {
+                    assert_eq!(key.public()?.to_bytes()?, vector.bytes("ek"), "{}", vector.name());
+                }
+                Ok(key.decapsulate(&vector.bytes("c"))?.expose() == vector.bytes("K"))
+            })
+        };
+        vector.expect(outcome, false);
     }
 }

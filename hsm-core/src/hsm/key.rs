@@ -9,7 +9,7 @@ use super::Hsm;
 use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
-use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, rng, rsa};
+use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, rng, rsa};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::{self, Use};
 use crate::mechanism::params::MechanismCall;
@@ -112,6 +112,10 @@ impl Hsm {
                 let set = import::ml_dsa_set(public.number(CKA_PARAMETER_SET))?;
                 PrivateKey::MlDsa(ml_dsa::PrivateKey::generate(set)?)
             }
+            Scheme::MlKemPair => {
+                let set = import::ml_kem_set(public.number(CKA_PARAMETER_SET))?;
+                PrivateKey::MlKem(ml_kem::PrivateKey::generate(set)?)
+            }
             _ => return Err(Kind::Internal.into()),
         };
         Ok(key)
@@ -127,7 +131,7 @@ pub(super) fn material(value: &SecretBytes) -> Material {
     Zeroizing::new(value.expose().to_vec())
 }
 
-/// The template with what the parent's CKA_UNWRAP_TEMPLATE or CKA_DERIVE_TEMPLATE demands.
+/// The template with what the parent's CKA_UNWRAP_TEMPLATE, CKA_DERIVE_TEMPLATE or their like demands.
 pub(super) fn enforced(mut template: Vec<Attr>, demanded: Option<&Value>) -> Result<Vec<Attr>> {
     let Some(Value::Template(demanded)) = demanded else { return Ok(template) };
     for attr in demanded {

@@ -3,6 +3,7 @@
 mod admin;
 mod crypto;
 mod derive;
+mod kem;
 mod key;
 mod object;
 mod session;

@@ -140,6 +140,9 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
             let (hash, mgf) = hash(row.scheme);
             Parameter::RsaOaep { hash: hash.0, mgf: mgf.0, source: 1, label: vec![] }
         }
+        Scheme::HashMlDsa(None) => {
+            Parameter::HashSignContext { hedge: 0, context: b"context".to_vec(), hash: CKM_SHA256.0 }
+        }
         Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
         Scheme::AesCtr => Parameter::Ctr { counter_bits: 32, block: vec![6; 16] },
         Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),

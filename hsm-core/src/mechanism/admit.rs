@@ -37,6 +37,10 @@ pub(crate) enum Use {
     Generate,
     /// C_GenerateKeyPair.
     GeneratePair,
+    /// C_EncapsulateKey, of the public key.
+    Encapsulate,
+    /// C_DecapsulateKey, of the private key.
+    Decapsulate,
 }
 
 impl Use {
@@ -53,6 +57,8 @@ impl Use {
             Use::Derive => (flags::mechanism::CKF_DERIVE, Some(CKA_DERIVE), Kind::KeyType),
             Use::Generate => (flags::mechanism::CKF_GENERATE, None, Kind::KeyType),
             Use::GeneratePair => (flags::mechanism::CKF_GENERATE_KEY_PAIR, None, Kind::KeyType),
+            Use::Encapsulate => (flags::mechanism::CKF_ENCAPSULATE, Some(CKA_ENCAPSULATE), Kind::KeyType),
+            Use::Decapsulate => (flags::mechanism::CKF_DECAPSULATE, Some(CKA_DECAPSULATE), Kind::KeyType),
         }
     }
 }
@@ -126,11 +132,13 @@ pub(crate) fn key(mechanisms: &Mechanisms, row: &Row, object: &Object, purpose: 
     check_size(mechanisms.sizes(row), object)
 }
 
-/// Public keys encrypt, verify and wrap; private keys do the rest; secret keys do either.
+/// Public keys encrypt, verify, wrap and encapsulate; private keys do the rest; secret keys do either.
 fn class_fits(purpose: Use, object: &Object) -> bool {
     match object.class() {
-        CKO_PUBLIC_KEY => matches!(purpose, Use::Encrypt | Use::Verify | Use::Wrap),
-        CKO_PRIVATE_KEY => matches!(purpose, Use::Decrypt | Use::Sign | Use::Unwrap | Use::Derive),
+        CKO_PUBLIC_KEY => matches!(purpose, Use::Encrypt | Use::Verify | Use::Wrap | Use::Encapsulate),
+        CKO_PRIVATE_KEY => {
+            matches!(purpose, Use::Decrypt | Use::Sign | Use::Unwrap | Use::Derive | Use::Decapsulate)
+        }
         class => class == CKO_SECRET_KEY,
     }
 }
@@ -148,7 +156,7 @@ fn check_allowed(attributes: &Attributes, number: Mechanism) -> Result<()> {
 fn check_size((min, max): (u64, u64), object: &Object) -> Result<()> {
     let size = match object.attributes.key_type() {
         Some(CKK_RSA) => significant_bits(object.attributes.bytes(CKA_MODULUS)),
-        Some(CKK_EC | CKK_EC_EDWARDS | CKK_ML_DSA) | None => return Ok(()),
+        Some(CKK_EC | CKK_EC_EDWARDS | CKK_ML_DSA | CKK_ML_KEM) | None => return Ok(()),
         Some(_) => object.secret().map_or(0, <[u8]>::len) as u64,
     };
     // A public key of an older system may be shorter than what is generated here: it only verifies and encrypts.

@@ -4,7 +4,7 @@ use ck::Mechanism;
 use ck::mechanism::*;
 use ck::parameter::*;
 
-use crate::crypto::Hash;
+use crate::crypto::{Hash, Hedge, PreHash, Shake, prehash};
 use crate::error::{Error, Kind, Result};
 
 /// A mechanism and its parameter, as a caller names them.
@@ -82,6 +82,15 @@ pub enum Parameter {
         /// The context, at most 255 bytes.
         context: Vec<u8>,
     },
+    /// `CK_HASH_SIGN_ADDITIONAL_CONTEXT`.
+    HashSignContext {
+        /// CKH number, as above.
+        hedge: u64,
+        /// The context, at most 255 bytes.
+        context: Vec<u8>,
+        /// CKM number of the hash that made the digest.
+        hash: u64,
+    },
     /// `CK_MAC_GENERAL_PARAMS`: MAC length in bytes.
     MacLen(u64),
     /// `CK_RSA_AES_KEY_WRAP_PARAMS`.
@@ -131,6 +140,8 @@ pub(crate) enum ParameterKind {
     OptionalEdDsa,
     /// None, or hedge and context.
     OptionalSignContext,
+    /// Hedge, context and hash.
+    HashSignContext,
     /// A MAC length.
     MacLen,
     /// OAEP and the length of an AES key.
@@ -163,6 +174,7 @@ impl ParameterKind {
             | (ParameterKind::OptionalSignContext, Parameter::SignContext { .. })
             | (ParameterKind::RsaAesWrap, Parameter::RsaAesWrap { .. })
             | (ParameterKind::EcdhAesWrap, Parameter::EcdhAesWrap { .. })
+            | (ParameterKind::HashSignContext, Parameter::HashSignContext { .. })
             | (ParameterKind::MacLen, Parameter::MacLen(_)) => true,
             _ => false,
         };
@@ -189,6 +201,53 @@ pub(crate) fn hash(number: u64) -> Result<Hash> {
         CKM_SHA3_384 => Ok(Hash::Sha3_384),
         CKM_SHA3_512 => Ok(Hash::Sha3_512),
         other => Err(Error::new(Kind::MechanismParam, format!("{other} is not a hash that is offered"))),
+    }
+}
+
+/// The context of a post-quantum signature; empty where the parameter is left out.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for one of more than 255 bytes.
+pub(crate) fn context(parameter: &Parameter) -> Result<&[u8]> {
+    let context = match parameter {
+        Parameter::SignContext { context, .. } | Parameter::HashSignContext { context, .. } => context.as_slice(),
+        _ => &[],
+    };
+    let longest = prehash::CONTEXT_MAX;
+    let refused = || Error::new(Kind::MechanismParam, format!("the context has at most {longest} bytes"));
+    if context.len() <= longest { Ok(context) } else { Err(refused()) }
+}
+
+/// Whether a post-quantum signature is hedged: where the caller leaves it open, it is.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for a number that is no hedge variant.
+pub(crate) fn hedge(parameter: &Parameter) -> Result<Hedge> {
+    let (Parameter::SignContext { hedge, .. } | Parameter::HashSignContext { hedge, .. }) = parameter else {
+        return Ok(Hedge::Random);
+    };
+    match ck::parameter::Hedge(*hedge) {
+        CKH_HEDGE_PREFERRED | CKH_HEDGE_REQUIRED => Ok(Hedge::Random),
+        CKH_DETERMINISTIC_REQUIRED => Ok(Hedge::Deterministic),
+        other => Err(Error::new(Kind::MechanismParam, format!("{other} is no hedge variant"))),
+    }
+}
+
+/// The hash of a mechanism that signs a digest: the row's own, or the one that the parameter names. The header has no number for
+/// SHAKE as a digest; that of its key derivation stands for it.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for one that is not offered, SHA-1 among them.
+pub(crate) fn pre_hash(own: Option<PreHash>, parameter: &Parameter) -> Result<PreHash> {
+    match (own, parameter) {
+        (Some(hash), _) => Ok(hash),
+        (None, Parameter::HashSignContext { hash: number, .. }) => match Mechanism(*number) {
+            CKM_SHAKE_128_KEY_DERIVATION => Ok(PreHash::Shake(Shake::Shake128)),
+            CKM_SHAKE_256_KEY_DERIVATION => Ok(PreHash::Shake(Shake::Shake256)),
+            CKM_SHA_1 => Err(Error::new(Kind::MechanismParam, "a SHA-1 digest is not signed")),
+            _ => Ok(PreHash::Hash(hash(*number)?)),
+        },
+        (None, _) => Err(Kind::MechanismParam.into()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! THE mechanism table: one row per CKM number. Lists, infos, flags, admission, parameter checks, output lengths and the choice of
 //! implementation are all read from here.
 //!
-//! Sources: PKCS#11 v3.0 Current Mechanisms for the classical rows; the PKCS#11 3.2 header for the ML-DSA numbers. Key sizes are in
-//! the unit of the standard for the mechanism: bits for RSA and EC, bytes for AES and generic secrets.
+//! Sources: PKCS#11 v3.0 Current Mechanisms for the classical rows; PKCS#11 3.2 for the post-quantum ones. Key sizes are in
+//! the unit of the standard for the mechanism: bits for RSA and EC, bytes for AES and generic secrets, bytes of the public key for
+//! the post-quantum ones.
 
 use ck::flags::mechanism::*;
 use ck::mechanism::*;
@@ -10,7 +11,7 @@ use ck::object::*;
 use ck::{KeyType, Mechanism};
 
 use super::params::ParameterKind;
-use crate::crypto::Hash;
+use crate::crypto::{Hash, PreHash, Shake};
 
 /// How long the output of sign, encrypt or digest is; the shim answers length queries from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum OutputRule {
     AtMostInput,
     /// The length in the parameter.
     MacLen,
+    /// The ciphertext of an encapsulation, by ML-KEM parameter set.
+    MlKem,
 }
 
 /// Which implementation a row uses.
@@ -54,6 +57,8 @@ pub(crate) enum Scheme {
     EdDsa,
     /// ML-DSA.
     MlDsa,
+    /// HashML-DSA, over the caller's digest or hashing.
+    HashMlDsa(Option<PreHash>),
     /// AES-CMAC, whole or cut to the length in the parameter.
     AesCmac,
     /// HMAC, whole or cut to the length in the parameter.
@@ -90,6 +95,10 @@ pub(crate) enum Scheme {
     EdwardsPair,
     /// ML-DSA key pair generation.
     MlDsaPair,
+    /// ML-KEM key pair generation.
+    MlKemPair,
+    /// ML-KEM encapsulation.
+    MlKem,
     /// A random secret key of the row's key type.
     RandomSecret,
     /// ECDH.
@@ -135,6 +144,7 @@ pub(crate) struct Row {
 const SIGN: u64 = CKF_SIGN | CKF_VERIFY;
 const CIPHER: u64 = CKF_ENCRYPT | CKF_DECRYPT;
 const WRAP: u64 = CKF_WRAP | CKF_UNWRAP;
+const KEM: u64 = CKF_ENCAPSULATE | CKF_DECAPSULATE;
 const EC_KIND: u64 = CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS;
 const RSA_BITS: (u64, u64) = (2048, 8192);
 const EC_BITS: (u64, u64) = (256, 521);
@@ -142,10 +152,12 @@ const ED_BITS: (u64, u64) = (255, 255);
 const AES_BYTES: (u64, u64) = (16, 32);
 const SECRET_BYTES: (u64, u64) = (1, 512);
 const ML_DSA_BYTES: (u64, u64) = (1312, 2592);
+const ML_KEM_BYTES: (u64, u64) = (800, 1568);
 const RSA: &[KeyType] = &[CKK_RSA];
 const EC: &[KeyType] = &[CKK_EC];
 const EDWARDS: &[KeyType] = &[CKK_EC_EDWARDS];
 const ML_DSA: &[KeyType] = &[CKK_ML_DSA];
+const ML_KEM: &[KeyType] = &[CKK_ML_KEM];
 const AES: &[KeyType] = &[CKK_AES];
 const NO_KEY: &[KeyType] = &[];
 
@@ -188,6 +200,16 @@ const ECDH: Plan = Plan {
     class: Class::Approved,
 };
 
+const fn ml_dsa(parameter: ParameterKind, multi_part: bool) -> Plan {
+    let (sizes, output, class) = (ML_DSA_BYTES, OutputRule::MlDsa, Class::PostQuantum);
+    Plan { sizes, key_types: ML_DSA, parameter, output, multi_part, class }
+}
+
+/// HashML-DSA with hashing.
+const fn hash_ml_dsa(number: Mechanism, hash: PreHash) -> Row {
+    row(number, SIGN, Scheme::HashMlDsa(Some(hash)), ml_dsa(ParameterKind::OptionalSignContext, true))
+}
+
 const fn hmac(keys: &'static [KeyType], parameter: ParameterKind, output: OutputRule) -> Plan {
     Plan { sizes: SECRET_BYTES, key_types: keys, parameter, output, multi_part: true, class: Class::Approved }
 }
@@ -219,8 +241,8 @@ const SHA3_512_KEYS: &[KeyType] = &[CKK_SHA3_512_HMAC, CKK_GENERIC_SECRET];
 
 use Class::{Approved, PostQuantum, RawRsa, VerifyOnly};
 use Scheme::{
-    AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, Hmac, MlDsa,
-    MlDsaPair,
+    AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, HashMlDsa, Hmac,
+    MlDsa, MlDsaPair, MlKem, MlKemPair,
 };
 use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss, RsaRaw};
 
@@ -233,20 +255,33 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_RSA_PKCS_OAEP, CIPHER | WRAP, RsaOaep, rsa(ParameterKind::RsaOaep, false, Approved)),
     row(CKM_RSA_PKCS_PSS, SIGN, RsaPss(None), rsa(ParameterKind::RsaPss, false, Approved)),
     row(CKM_SHA1_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha1)), rsa(ParameterKind::RsaPss, true, VerifyOnly)),
-    row(CKM_ML_DSA_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, MlDsaPair, makes(ML_DSA_BYTES, ML_DSA, PostQuantum)),
+    row(CKM_ML_KEM_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, MlKemPair, makes(ML_KEM_BYTES, ML_KEM, PostQuantum)),
     row(
-        CKM_ML_DSA,
-        SIGN,
-        MlDsa,
+        CKM_ML_KEM,
+        KEM,
+        MlKem,
         Plan {
-            sizes: ML_DSA_BYTES,
-            key_types: ML_DSA,
-            parameter: ParameterKind::OptionalSignContext,
-            output: OutputRule::MlDsa,
-            multi_part: true,
+            sizes: ML_KEM_BYTES,
+            key_types: ML_KEM,
+            parameter: ParameterKind::None,
+            output: OutputRule::MlKem,
+            multi_part: false,
             class: PostQuantum,
         },
     ),
+    row(CKM_ML_DSA_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, MlDsaPair, makes(ML_DSA_BYTES, ML_DSA, PostQuantum)),
+    row(CKM_ML_DSA, SIGN, MlDsa, ml_dsa(ParameterKind::OptionalSignContext, true)),
+    row(CKM_HASH_ML_DSA, SIGN, HashMlDsa(None), ml_dsa(ParameterKind::HashSignContext, false)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA224, PreHash::Hash(Hash::Sha224)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA256, PreHash::Hash(Hash::Sha256)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA384, PreHash::Hash(Hash::Sha384)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA512, PreHash::Hash(Hash::Sha512)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA3_224, PreHash::Hash(Hash::Sha3_224)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA3_256, PreHash::Hash(Hash::Sha3_256)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA3_384, PreHash::Hash(Hash::Sha3_384)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHA3_512, PreHash::Hash(Hash::Sha3_512)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHAKE128, PreHash::Shake(Shake::Shake128)),
+    hash_ml_dsa(CKM_HASH_ML_DSA_SHAKE256, PreHash::Shake(Shake::Shake256)),
     row(CKM_SHA256_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha256)), rsa(ParameterKind::None, true, Approved)),
     row(CKM_SHA384_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha384)), rsa(ParameterKind::None, true, Approved)),
     row(CKM_SHA512_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha512)), rsa(ParameterKind::None, true, Approved)),
@@ -452,7 +487,7 @@ mod tests {
     #[test]
     fn every_row_says_what_it_is_for() {
         for row in TABLE {
-            let functions = SIGN | CIPHER | WRAP | CKF_DIGEST | CKF_DERIVE | CKF_GENERATE | CKF_GENERATE_KEY_PAIR;
+            let functions = SIGN | CIPHER | WRAP | KEM | CKF_DIGEST | CKF_DERIVE | CKF_GENERATE | CKF_GENERATE_KEY_PAIR;
             assert!(row.flags & functions != 0, "{}", row.number);
             assert!(row.number.name().is_some());
             assert_eq!(row.key_types.is_empty(), row.flags & CKF_DIGEST != 0, "{}", row.number);

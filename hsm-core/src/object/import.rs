@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 
 use super::schema::HMAC_KEY_TYPES;
 use super::{Attributes, Material, Object, Value};
-use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, rsa};
+use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, ml_kem, rsa};
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 
 impl From<crypto::Error> for Error {
     fn from(error: crypto::Error) -> Self {
         let kind = match error {
-            crypto::Error::InvalidKey | crypto::Error::SeedMissing => Kind::AttributeValue,
+            crypto::Error::InvalidKey => Kind::AttributeValue,
             crypto::Error::UnsupportedCurve => Kind::CurveNotSupported,
             crypto::Error::UnsupportedParameterSet => Kind::ParameterSetNotSupported,
             crypto::Error::InvalidParameter => Kind::MechanismParam,
@@ -59,6 +59,27 @@ fn ml_dsa_number(set: ml_dsa::ParameterSet) -> u64 {
     }
 }
 
+/// The parameter set that CKA_PARAMETER_SET names on an ML-KEM key.
+///
+/// # Errors
+/// [`Kind::ParameterSetNotSupported`].
+pub(crate) fn ml_kem_set(number: Option<u64>) -> Result<ml_kem::ParameterSet> {
+    match number.map(ParameterSet) {
+        Some(CKP_ML_KEM_512) => Ok(ml_kem::ParameterSet::MlKem512),
+        Some(CKP_ML_KEM_768) => Ok(ml_kem::ParameterSet::MlKem768),
+        Some(CKP_ML_KEM_1024) => Ok(ml_kem::ParameterSet::MlKem1024),
+        _ => Err(Error::new(Kind::ParameterSetNotSupported, "CKA_PARAMETER_SET names no ML-KEM parameter set")),
+    }
+}
+
+fn ml_kem_number(set: ml_kem::ParameterSet) -> u64 {
+    match set {
+        ml_kem::ParameterSet::MlKem512 => CKP_ML_KEM_512.0,
+        ml_kem::ParameterSet::MlKem768 => CKP_ML_KEM_768.0,
+        ml_kem::ParameterSet::MlKem1024 => CKP_ML_KEM_1024.0,
+    }
+}
+
 /// The point inside a CKA_EC_POINT: a DER OCTET STRING around it, or the bare bytes. The length decides first, because the first
 /// byte of an uncompressed point is also the tag of an OCTET STRING.
 pub(crate) fn point(value: &[u8], bare_len: usize) -> &[u8] {
@@ -87,6 +108,7 @@ pub(crate) fn material(attributes: &mut Attributes, key_rules: KeyRules) -> Resu
                 CKK_EC => PrivateKey::Ec(ec_private(attributes)?),
                 CKK_EC_EDWARDS => PrivateKey::Edwards(edwards_private(attributes)?),
                 CKK_ML_DSA => PrivateKey::MlDsa(ml_dsa_private(attributes)?),
+                CKK_ML_KEM => PrivateKey::MlKem(ml_kem_private(attributes)?),
                 _ => return Err(Kind::AttributeValue.into()),
             };
             describe_private(attributes, &key)?;
@@ -187,18 +209,41 @@ fn edwards_private(attributes: &mut Attributes) -> Result<eddsa::PrivateKey> {
     Ok(key)
 }
 
+/// CKA_SEED and CKA_VALUE of a post-quantum key: one of them, or both (PKCS#11 3.2, private key objects of ML-DSA and ML-KEM).
+fn seed_and_expanded(attributes: &mut Attributes) -> Result<(SecretBytes, SecretBytes)> {
+    let (seed, expanded) = (take_secret(attributes, CKA_SEED), take_secret(attributes, CKA_VALUE));
+    if seed.is_empty() && expanded.is_empty() {
+        return Err(Error::new(Kind::TemplateIncomplete, "neither CKA_SEED nor CKA_VALUE is there"));
+    }
+    Ok((seed, expanded))
+}
+
+fn check_expansion(given: &SecretBytes, computed: &SecretBytes) -> Result<()> {
+    if given.is_empty() || given == computed {
+        return Ok(());
+    }
+    Err(Error::new(Kind::AttributeValue, "CKA_VALUE is not the expansion of CKA_SEED"))
+}
+
 fn ml_dsa_private(attributes: &mut Attributes) -> Result<ml_dsa::PrivateKey> {
     let set = ml_dsa_set(attributes.number(CKA_PARAMETER_SET))?;
-    let seed = take_secret(attributes, CKA_SEED);
-    let expanded = take_secret(attributes, CKA_VALUE);
+    let (seed, expanded) = seed_and_expanded(attributes)?;
     if seed.is_empty() {
-        let what = "an ML-DSA private key is imported by CKA_SEED; CKA_VALUE alone is not offered";
-        return Err(Error::new(Kind::TemplateIncomplete, what));
+        return Ok(ml_dsa::PrivateKey::from_expanded(set, expanded.expose())?);
     }
     let key = ml_dsa::PrivateKey::from_seed(set, seed.expose())?;
-    if !expanded.is_empty() && expanded != key.expanded()? {
-        return Err(Error::new(Kind::AttributeValue, "CKA_VALUE is not the expansion of CKA_SEED"));
+    check_expansion(&expanded, &key.expanded()?)?;
+    Ok(key)
+}
+
+fn ml_kem_private(attributes: &mut Attributes) -> Result<ml_kem::PrivateKey> {
+    let set = ml_kem_set(attributes.number(CKA_PARAMETER_SET))?;
+    let (seed, expanded) = seed_and_expanded(attributes)?;
+    if seed.is_empty() {
+        return Ok(ml_kem::PrivateKey::from_expanded(set, expanded.expose())?);
     }
+    let key = ml_kem::PrivateKey::from_seed(set, seed.expose())?;
+    check_expansion(&expanded, &key.expanded()?)?;
     Ok(key)
 }
 
@@ -228,6 +273,10 @@ fn public_from(attributes: &Attributes, kind: KeyType, rules: KeyRules) -> Resul
             let set = ml_dsa_set(attributes.number(CKA_PARAMETER_SET))?;
             PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, attributes.bytes(CKA_VALUE))?)
         }
+        CKK_ML_KEM => {
+            let set = ml_kem_set(attributes.number(CKA_PARAMETER_SET))?;
+            PublicKey::MlKem(ml_kem::PublicKey::from_bytes(set, attributes.bytes(CKA_VALUE))?)
+        }
         _ => return Err(Kind::AttributeValue.into()),
     };
     Ok(key)
@@ -254,6 +303,10 @@ pub(crate) fn describe_public(attributes: &mut Attributes, key: &PublicKey) -> R
         }
         PublicKey::MlDsa(key) => {
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_dsa_number(key.set())));
+            attributes.put(CKA_VALUE, Value::bytes(key.to_bytes()?));
+        }
+        PublicKey::MlKem(key) => {
+            attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_kem_number(key.set())));
             attributes.put(CKA_VALUE, Value::bytes(key.to_bytes()?));
         }
     }
@@ -283,6 +336,9 @@ pub(crate) fn describe_private(attributes: &mut Attributes, key: &PrivateKey) ->
         (PublicKey::MlDsa(public), _) => {
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_dsa_number(public.set())));
         }
+        (PublicKey::MlKem(public), _) => {
+            attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_kem_number(public.set())));
+        }
     }
     attributes.put(CKA_PUBLIC_KEY_INFO, Value::bytes(public.to_spki()?));
     Ok(())
@@ -295,6 +351,7 @@ pub(crate) fn key_type_of(key: &PrivateKey) -> KeyType {
         PrivateKey::Ec(_) => CKK_EC,
         PrivateKey::Edwards(_) => CKK_EC_EDWARDS,
         PrivateKey::MlDsa(_) => CKK_ML_DSA,
+        PrivateKey::MlKem(_) => CKK_ML_KEM,
     }
 }
 
@@ -330,8 +387,11 @@ pub(crate) fn reveal(object: &Object, kind: Attribute) -> Result<Value> {
         }
         PrivateKey::Ec(key) => key.scalar()?,
         PrivateKey::Edwards(key) => key.seed().duplicate(),
-        PrivateKey::MlDsa(key) if kind == CKA_SEED => key.seed(),
+        // A key that came without its seed has an empty one.
+        PrivateKey::MlDsa(key) if kind == CKA_SEED => key.seed().unwrap_or_else(|| SecretBytes::zeroed(0)),
         PrivateKey::MlDsa(key) => key.expanded()?,
+        PrivateKey::MlKem(key) if kind == CKA_SEED => key.seed().unwrap_or_else(|| SecretBytes::zeroed(0)),
+        PrivateKey::MlKem(key) => key.expanded()?,
     };
     Ok(Value::bytes(part.expose()))
 }

@@ -148,6 +148,7 @@ const PUBLIC: &[Row] = &[
     row(CKA_SUBJECT, Default::Empty, F8_MODIFIABLE),
     row(CKA_TRUSTED, FALSE, F8_MODIFIABLE.and(F10_SO_ONLY)),
     row(CKA_WRAP_TEMPLATE, Default::Absent, NONE),
+    row(CKA_ENCAPSULATE_TEMPLATE, Default::Absent, NONE),
     row(CKA_PUBLIC_KEY_INFO, Default::Absent, COMPUTED),
 ];
 
@@ -161,6 +162,7 @@ const PRIVATE: &[Row] = &[
     row(CKA_WRAP_WITH_TRUSTED, FALSE, F8_MODIFIABLE.and(F11_STICKY_TRUE)),
     row(CKA_UNWRAP_TEMPLATE, Default::Absent, NONE),
     row(CKA_DERIVE_TEMPLATE, Default::Absent, NONE),
+    row(CKA_DECAPSULATE_TEMPLATE, Default::Absent, NONE),
     row(CKA_ALWAYS_AUTHENTICATE, FALSE, NONE),
     row(CKA_PUBLIC_KEY_INFO, Default::Absent, COMPUTED),
 ];
@@ -208,12 +210,13 @@ const EC_PRIVATE: &[Row] = &[
     row(CKA_EC_POINT, Default::Absent, OPTIONAL_MATERIAL),
 ];
 
-const ML_DSA_PUBLIC: &[Row] = &[
+/// ML-DSA and ML-KEM (PKCS#11 3.2).
+const SEEDED_PUBLIC: &[Row] = &[
     row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F3_ON_GENERATE)),
     row(CKA_VALUE, Default::Absent, MATERIAL),
 ];
 
-const ML_DSA_PRIVATE: &[Row] = &[
+const SEEDED_PRIVATE: &[Row] = &[
     row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP)),
     row(CKA_SEED, Default::Absent, OPTIONAL_SECRET),
     row(CKA_VALUE, Default::Absent, OPTIONAL_SECRET),
@@ -305,7 +308,8 @@ fn public(kind: KeyType) -> Option<(&'static [Row], On)> {
         CKK_RSA => Some((RSA_PUBLIC, &[CKA_ENCRYPT, CKA_VERIFY, CKA_WRAP])),
         CKK_EC => Some((EC_PUBLIC, &[CKA_VERIFY, CKA_DERIVE])),
         CKK_EC_EDWARDS => Some((EC_PUBLIC, &[CKA_VERIFY])),
-        CKK_ML_DSA => Some((ML_DSA_PUBLIC, &[CKA_VERIFY])),
+        CKK_ML_DSA => Some((SEEDED_PUBLIC, &[CKA_VERIFY])),
+        CKK_ML_KEM => Some((SEEDED_PUBLIC, &[CKA_ENCAPSULATE])),
         _ => None,
     }
 }
@@ -315,7 +319,8 @@ fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
         CKK_RSA => Some((RSA_PRIVATE, &[CKA_DECRYPT, CKA_SIGN, CKA_UNWRAP])),
         CKK_EC => Some((EC_PRIVATE, &[CKA_SIGN, CKA_DERIVE])),
         CKK_EC_EDWARDS => Some((EC_PRIVATE, &[CKA_SIGN])),
-        CKK_ML_DSA => Some((ML_DSA_PRIVATE, &[CKA_SIGN])),
+        CKK_ML_DSA => Some((SEEDED_PRIVATE, &[CKA_SIGN])),
+        CKK_ML_KEM => Some((SEEDED_PRIVATE, &[CKA_DECAPSULATE])),
         _ => None,
     }
 }
@@ -366,12 +371,13 @@ mod tests {
 
     #[test]
     fn no_attribute_has_two_rows_in_one_kind_of_object() {
-        let key_types = [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA, CKK_AES, CKK_GENERIC_SECRET, CKK_SHA256_HMAC];
+        let key_types =
+            [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA, CKK_ML_KEM, CKK_AES, CKK_GENERIC_SECRET, CKK_SHA256_HMAC];
         let classes = [CKO_DATA, CKO_CERTIFICATE, CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY];
         let offered = classes.iter().flat_map(|&class| key_types.map(|kind| (class, kind)));
         let offered: Vec<_> =
             offered.filter_map(|(class, kind)| Some((class, kind, rows(class, Some(kind))?))).collect();
-        assert_eq!(offered.len(), 7 + 7 + 4 + 4 + 3);
+        assert_eq!(offered.len(), 8 + 8 + 5 + 5 + 3);
         for (class, key_type, schema) in offered {
             let mut seen: Vec<_> = schema.iter().map(|row| row.kind).collect();
             let count = seen.len();
@@ -385,7 +391,7 @@ mod tests {
     fn every_secret_part_of_a_key_is_hidden() {
         let secrets =
             [CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_PRIME_2, CKA_EXPONENT_1, CKA_EXPONENT_2, CKA_COEFFICIENT, CKA_SEED];
-        for key_type in [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA] {
+        for key_type in [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA, CKK_ML_KEM] {
             let schema = rows(CKO_PRIVATE_KEY, Some(key_type)).expect("offered");
             for row in schema.iter().filter(|row| secrets.contains(&row.kind) || row.kind == CKA_VALUE) {
                 assert!(row.notes.has(F7_HIDDEN), "{key_type} {}", row.kind);

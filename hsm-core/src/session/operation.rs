@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{
     self, CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_gcm, cmac, digest, hmac,
-    ml_dsa, rsa,
+    prehash, rsa,
 };
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::Use;
@@ -112,6 +112,7 @@ pub(crate) struct Operation {
 
 enum State {
     Digest(digest::Stream),
+    PreHash(prehash::Stream),
     Mac(Box<dyn MacStream>, usize),
     Whole(Zeroizing<Vec<u8>>),
     Cipher(Box<dyn CipherStream>),
@@ -154,6 +155,7 @@ impl Operation {
             (Scheme::RsaPkcs1(Some(hash)) | Scheme::RsaPss(Some(hash)) | Scheme::Ecdsa(Some(hash)), Some(_)) => {
                 State::Digest(digest::Stream::new(hash))
             }
+            (Scheme::HashMlDsa(Some(hash)), Some(_)) => State::PreHash(prehash::Stream::new(hash)),
             (Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. }, Some(key)) => {
                 State::Cipher(cipher(row.scheme, kind, key.secret()?, &call.parameter)?)
             }
@@ -161,18 +163,22 @@ impl Operation {
             (_, None) => return Err(Kind::Internal.into()),
         };
         let operation = Operation { row, key, parameter: call.parameter, state };
-        operation.check_parameter()?;
+        operation.check_parameter(kind)?;
         Ok(operation)
     }
 
     /// Checks those parameters whose fault should show at Init and not at Final.
-    fn check_parameter(&self) -> Result<()> {
+    fn check_parameter(&self, kind: OperationKind) -> Result<()> {
         match self.row.scheme {
             Scheme::RsaPss(hash) => pss(hash, &self.parameter).map(drop),
             Scheme::RsaOaep => oaep(&self.parameter).map(drop),
             Scheme::AesGcm => gcm(&self.parameter).map(drop),
             Scheme::EdDsa => eddsa_pure(&self.parameter),
-            Scheme::MlDsa => ml_dsa_context(&self.parameter).map(drop),
+            Scheme::MlDsa => check_context(kind, &self.parameter),
+            Scheme::HashMlDsa(hash) => {
+                params::pre_hash(hash, &self.parameter)?;
+                check_context(kind, &self.parameter)
+            }
             _ => Ok(()),
         }
     }
@@ -210,6 +216,7 @@ impl Operation {
     pub(crate) fn update(&mut self, data: &[u8], capacity: Capacity) -> Result<Vec<u8>> {
         match &mut self.state {
             State::Digest(stream) => stream.update(data),
+            State::PreHash(stream) => stream.update(data),
             State::Mac(stream, _) => stream.update(data),
             State::Whole(gathered) => {
                 if gathered.len().saturating_add(data.len()) > GATHER_MAX {
@@ -275,6 +282,7 @@ impl Operation {
                 Ok(mac)
             }
             (State::Digest(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
+            (State::PreHash(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
             (State::Whole(data), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &data),
             (State::Cipher(stream), OperationKind::Encrypt | OperationKind::Decrypt) => Ok(stream.finish()?),
             (State::Whole(data), OperationKind::Encrypt) => encrypt(row, &parameter, present(&key)?, &data),
@@ -292,6 +300,7 @@ impl Operation {
         match state {
             State::Mac(stream, len) => Ok(stream.verify(signature, len)?),
             State::Digest(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
+            State::PreHash(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
             State::Whole(data) => verify(row, &parameter, present(&key)?, &data, signature),
             State::Cipher(_) | State::Done(_) => Err(Kind::Internal.into()),
         }
@@ -382,24 +391,12 @@ fn eddsa_pure(parameter: &Parameter) -> Result<()> {
     }
 }
 
-/// CKH_DETERMINISTIC_REQUIRED of the PKCS#11 3.2 header; the two smaller numbers both mean a hedged signature here.
-const DETERMINISTIC_REQUIRED: u64 = 2;
-
-fn ml_dsa_context(parameter: &Parameter) -> Result<(&[u8], ml_dsa::Hedge)> {
-    match parameter {
-        Parameter::SignContext { hedge, context } => {
-            if context.len() > ml_dsa::CONTEXT_MAX || *hedge > DETERMINISTIC_REQUIRED {
-                return Err(Error::new(
-                    Kind::MechanismParam,
-                    "the context has at most 255 bytes and the hedge is 0, 1 or 2",
-                ));
-            }
-            let hedge =
-                if *hedge == DETERMINISTIC_REQUIRED { ml_dsa::Hedge::Deterministic } else { ml_dsa::Hedge::Random };
-            Ok((context, hedge))
-        }
-        _ => Ok((&[], ml_dsa::Hedge::Random)),
+/// What the parameter of a post-quantum signature says; a verifier's hedge is ignored, as the standard has it.
+fn check_context(kind: OperationKind, parameter: &Parameter) -> Result<()> {
+    if kind == OperationKind::Sign {
+        params::hedge(parameter)?;
     }
+    params::context(parameter).map(drop)
 }
 
 fn signature_len(key: &PrivateKey) -> Option<usize> {
@@ -408,6 +405,7 @@ fn signature_len(key: &PrivateKey) -> Option<usize> {
         PrivateKey::Ec(key) => key.curve().signature_len(),
         PrivateKey::Edwards(_) => crypto::eddsa::SIGNATURE_LEN,
         PrivateKey::MlDsa(key) => key.set().signature_len(),
+        PrivateKey::MlKem(_) => return None,
     })
 }
 
@@ -421,8 +419,11 @@ fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<V
         (Scheme::Ecdsa(_), PrivateKey::Ec(key)) => key.sign(data)?,
         (Scheme::EdDsa, PrivateKey::Edwards(key)) => key.sign(data)?,
         (Scheme::MlDsa, PrivateKey::MlDsa(key)) => {
-            let (context, hedge) = ml_dsa_context(parameter)?;
-            key.sign(data, context, hedge)?
+            key.sign(data, params::context(parameter)?, params::hedge(parameter)?)?
+        }
+        (Scheme::HashMlDsa(hash), PrivateKey::MlDsa(key)) => {
+            let hash = params::pre_hash(hash, parameter)?;
+            key.sign_digest(hash, data, params::context(parameter)?, params::hedge(parameter)?)?
         }
         _ => return Err(Kind::KeyType.into()),
     };
@@ -437,7 +438,11 @@ fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature
         (Scheme::RsaPss(hash), PublicKey::Rsa(key)) => key.verify_pss(&pss(hash, parameter)?, data, signature)?,
         (Scheme::Ecdsa(_), PublicKey::Ec(key)) => key.verify(data, signature)?,
         (Scheme::EdDsa, PublicKey::Edwards(key)) => key.verify(data, signature)?,
-        (Scheme::MlDsa, PublicKey::MlDsa(key)) => key.verify(data, ml_dsa_context(parameter)?.0, signature)?,
+        (Scheme::MlDsa, PublicKey::MlDsa(key)) => key.verify(data, params::context(parameter)?, signature)?,
+        (Scheme::HashMlDsa(hash), PublicKey::MlDsa(key)) => {
+            let hash = params::pre_hash(hash, parameter)?;
+            key.verify_digest(hash, data, params::context(parameter)?, signature)?;
+        }
         _ => return Err(Kind::KeyType.into()),
     }
     Ok(())

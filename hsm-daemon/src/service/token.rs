@@ -115,4 +115,6 @@ rpcs! {
     wrap_key(WrapKeyRequest) = WrapKey => Output(OutputReply);
     unwrap_key(UnwrapKeyRequest) = UnwrapKey => Object(ObjectReply);
     derive_key(DeriveKeyRequest) = DeriveKey => Object(ObjectReply);
+    encapsulate_key(EncapsulateKeyRequest) = EncapsulateKey => Encapsulated(EncapsulateKeyReply);
+    decapsulate_key(DecapsulateKeyRequest) = DecapsulateKey => Object(ObjectReply);
 }

@@ -6,7 +6,8 @@ use ck::Rv;
 use ck::rv::CKR_MECHANISM_PARAM_INVALID;
 use cryptoki_sys::{
     CK_AES_CTR_PARAMS, CK_ECDH_AES_KEY_WRAP_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS,
-    CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_SIGN_ADDITIONAL_CONTEXT,
 };
 
 use super::claim::InBytes;
@@ -42,6 +43,7 @@ unsafe impl Plain for CK_EDDSA_PARAMS {}
 unsafe impl Plain for CK_SIGN_ADDITIONAL_CONTEXT {}
 unsafe impl Plain for CK_RSA_AES_KEY_WRAP_PARAMS {}
 unsafe impl Plain for CK_ECDH_AES_KEY_WRAP_PARAMS {}
+unsafe impl Plain for CK_HASH_SIGN_ADDITIONAL_CONTEXT {}
 
 /// Numbers of CK_RSA_PKCS_PSS_PARAMS.
 pub(crate) struct Pss {
@@ -199,6 +201,13 @@ impl<'c> Parameter<'c> {
     pub(crate) fn sign_context(&self) -> Result<SignContext<'c>, Rv> {
         let raw: CK_SIGN_ADDITIONAL_CONTEXT = self.structure()?;
         Ok(SignContext { hedge: raw.hedgeVariant, context: self.inner(raw.pContext, raw.ulContextLen) })
+    }
+
+    /// Hedge and context, and the number of the hash.
+    pub(crate) fn hash_sign_context(&self) -> Result<(SignContext<'c>, u64), Rv> {
+        let raw: CK_HASH_SIGN_ADDITIONAL_CONTEXT = self.structure()?;
+        let context = self.inner(raw.pContext, raw.ulContextLen);
+        Ok((SignContext { hedge: raw.hedgeVariant, context }, raw.hash))
     }
 
     /// A `CK_ULONG` (CK_MAC_GENERAL_PARAMS).

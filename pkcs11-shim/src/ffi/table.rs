@@ -17,7 +17,7 @@ use cryptoki_sys::{
 };
 
 use super::{claim, guard};
-use crate::fns::{decrypt, digest, encrypt, general, key, legacy, object, random, session, sign, slot, verify};
+use crate::fns::{decrypt, digest, encrypt, general, kem, key, legacy, object, random, session, sign, slot, verify};
 
 type Num = CK_ULONG;
 type Bytes = *mut CK_BYTE;
@@ -208,8 +208,12 @@ functions! {
         C_MessageVerifyFinal(h: Num) => { unsupported }
     }
     v3_2 {
-        C_EncapsulateKey(h: Num, m: Mechanism, k: Num, t: Attributes, n: Num, o: Bytes, ol: Len, new: Len) => { unsupported }
-        C_DecapsulateKey(h: Num, m: Mechanism, k: Num, t: Attributes, n: Num, d: Bytes, dl: Num, new: Len) => { unsupported }
+        C_EncapsulateKey(h: Num, m: Mechanism, k: Num, t: Attributes, n: Num, o: Bytes, ol: Len, new: Len) => {
+            run kem::encapsulate(number[h], mechanism[m], number[k], template[t n], out[o ol], place[new])
+        }
+        C_DecapsulateKey(h: Num, m: Mechanism, k: Num, t: Attributes, n: Num, d: Bytes, dl: Num, new: Len) => {
+            run kem::decapsulate(number[h], mechanism[m], number[k], template[t n], bytes[d dl], place[new])
+        }
         C_VerifySignatureInit(h: Num, m: Mechanism, k: Num, s: Bytes, sl: Num) => { unsupported }
         C_VerifySignature(h: Num, d: Bytes, dl: Num) => { unsupported }
         C_VerifySignatureUpdate(h: Num, d: Bytes, dl: Num) => { unsupported }

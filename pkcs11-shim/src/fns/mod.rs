@@ -5,6 +5,7 @@ pub(crate) mod digest;
 pub(crate) mod encrypt;
 pub(crate) mod general;
 pub(crate) mod init;
+pub(crate) mod kem;
 pub(crate) mod key;
 pub(crate) mod legacy;
 pub(crate) mod object;

@@ -1,5 +1,5 @@
-//! Numbers inside mechanism parameters: CKG_* mask generation functions, CKD_* key derivation functions, CKZ_* label sources
-//! (PKCS#11 3.2 header).
+//! Numbers inside mechanism parameters: CKG_* mask generation functions, CKD_* key derivation functions, CKZ_* label sources,
+//! CKH_* hedge variants (PKCS#11 3.2 header).
 
 registry! {
     /// A mask generation function, `CK_RSA_PKCS_MGF_TYPE`.
@@ -14,6 +14,11 @@ registry! {
     EcKdf {
         CKD_NULL CKD_SHA1_KDF CKD_SHA224_KDF CKD_SHA256_KDF CKD_SHA384_KDF CKD_SHA512_KDF
     }
+}
+
+registry! {
+    /// Whether a post-quantum signature is hedged or deterministic, `CK_HEDGE_TYPE`.
+    Hedge { CKH_HEDGE_PREFERRED CKH_HEDGE_REQUIRED CKH_DETERMINISTIC_REQUIRED }
 }
 
 registry! {

@@ -1,0 +1,266 @@
+//! Key encapsulation (PKCS#11 3.2, C_EncapsulateKey and C_DecapsulateKey) with ML-KEM: both sides get the same key, and nothing is
+//! made when something is wrong.
+
+use acceptance::module::{Pair, SESSION, Token, attribute, refused};
+use acceptance::raw::{Raw, Room};
+use acceptance::{module, module_test};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::object::{Attribute, AttributeType, KeyType, MlKemParameterSetType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use cryptoki_sys::*;
+
+/// Parameter set, bytes of its ciphertext, of its public key and of its expanded private key (FIPS 203, table 3).
+const SETS: [(MlKemParameterSetType, usize, usize, usize); 3] = [
+    (MlKemParameterSetType::ML_KEM_512, 768, 800, 1632),
+    (MlKemParameterSetType::ML_KEM_768, 1088, 1184, 2400),
+    (MlKemParameterSetType::ML_KEM_1024, 1568, 1568, 3168),
+];
+
+/// The template of a shared key that may be read.
+const READABLE: [(CK_ULONG, CK_ULONG); 1] = [(CKA_KEY_TYPE, CKK_GENERIC_SECRET)];
+
+fn pair(session: &Session, set: MlKemParameterSetType) -> Pair {
+    module::ml_kem(session, set, SESSION).expect("a key")
+}
+
+fn handle(number: CK_OBJECT_HANDLE, session: &Session) -> ObjectHandle {
+    // The binding makes handles only from what it found itself.
+    let found = session.find_objects(&[Attribute::Class(ObjectClass::SECRET_KEY)]).expect("finds");
+    found.into_iter().find(|object| object.handle() == number).expect("the handle is an object's")
+}
+
+fn secret_keys(session: &Session) -> usize {
+    session.find_objects(&[Attribute::Class(ObjectClass::SECRET_KEY)]).expect("finds").len()
+}
+
+/// Encrypts under one key and decrypts under the other: whether they are the same.
+fn same_key(session: &Session, one: ObjectHandle, other: ObjectHandle) -> bool {
+    let with = |iv: &mut [u8; 12], work: &dyn Fn(&Mechanism) -> Option<Vec<u8>>| {
+        work(&Mechanism::AesGcm(GcmParams::new(iv, &[], 128.into()).expect("parameters")))
+    };
+    let sealed = with(&mut [7; 12], &|gcm| session.encrypt(gcm, one, b"between us").ok()).expect("encrypts");
+    with(&mut [7; 12], &|gcm| session.decrypt(gcm, other, &sealed).ok()).is_some_and(|opened| opened == b"between us")
+}
+
+module_test! {
+    fn both_sides_of_every_parameter_set_get_the_same_aes_key(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        for (set, ciphertext_len, public_len, _) in SETS {
+            let (public, private) = pair(&session, set);
+            let Attribute::Value(value) = attribute(&session, public, AttributeType::Value) else { panic!("no value") };
+            assert_eq!(value.len(), public_len);
+            let template = [(CKA_KEY_TYPE, CKK_AES)];
+            let (given, made) = raw.encapsulate(session.handle(), public.handle(), &template, Room::Bytes(2000));
+            assert_eq!((given.rv, given.len), (CKR_OK, ciphertext_len), "{set}");
+            let one = handle(made.expect("a handle"), &session);
+            let other = raw.decapsulate(session.handle(), private.handle(), &template, &given.bytes);
+            let other = handle(other.expect("decapsulates"), &session);
+            assert!(same_key(&session, one, other), "{set}");
+            for key in [one, other] {
+                let rows = [
+                    Attribute::KeyType(KeyType::AES),
+                    Attribute::ValueLen(32.into()),
+                    Attribute::Sensitive(true),
+                    Attribute::Extractable(true),
+                    Attribute::AlwaysSensitive(false),
+                    Attribute::NeverExtractable(false),
+                    Attribute::Local(false),
+                ];
+                for expected in rows {
+                    assert_eq!(attribute(&session, key, expected.attribute_type()), expected, "{set}");
+                }
+            }
+        }
+    }
+}
+
+module_test! {
+    fn a_length_query_and_a_short_buffer_make_no_key(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (public, _) = pair(&session, MlKemParameterSetType::ML_KEM_768);
+        let before = secret_keys(&session);
+        for (room, rv) in [(Room::Query, CKR_OK), (Room::Bytes(1087), CKR_BUFFER_TOO_SMALL), (Room::Bytes(0), CKR_BUFFER_TOO_SMALL)] {
+            let (given, made) = raw.encapsulate(session.handle(), public.handle(), &READABLE, room);
+            assert_eq!((given.rv, given.len, made), (rv, 1088, None), "{room:?}");
+        }
+        assert_eq!(secret_keys(&session), before);
+        let (given, made) = raw.encapsulate(session.handle(), public.handle(), &READABLE, Room::Bytes(1088));
+        assert!(given.rv == CKR_OK && made.is_some());
+        assert_eq!(secret_keys(&session), before + 1);
+    }
+}
+
+module_test! {
+    fn what_does_not_fit_is_named_and_makes_no_key(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (public, private) = pair(&session, MlKemParameterSetType::ML_KEM_512);
+        let (other_public, _) = module::ec(&session, module::P256, SESSION).expect("a key");
+        let idle = session
+            .generate_key_pair(
+                &Mechanism::MlKemKeyPairGen,
+                &[Attribute::Token(false), Attribute::ParameterSet(MlKemParameterSetType::ML_KEM_512.into()), Attribute::Encapsulate(false)],
+                &[Attribute::Token(false), Attribute::Decapsulate(false)],
+            )
+            .expect("a key that does nothing");
+        let (h, before) = (session.handle(), secret_keys(&session));
+        type Template<'t> = &'t [(CK_ULONG, CK_ULONG)];
+        let templates: [(Template<'_>, CK_RV); 5] = [
+            (&[(CKA_KEY_TYPE, CKK_AES), (CKA_VALUE_LEN, 16)], CKR_TEMPLATE_INCONSISTENT),
+            (&[(CKA_CLASS, CKO_PRIVATE_KEY)], CKR_TEMPLATE_INCONSISTENT),
+            (&[(CKA_KEY_TYPE, CKK_RSA)], CKR_ATTRIBUTE_VALUE_INVALID),
+            (&[(CKA_KEY_TYPE, CKK_AES), (CKA_MODULUS_BITS, 7)], CKR_ATTRIBUTE_TYPE_INVALID),
+            (&[(CKA_KEY_TYPE, CKK_AES), (CKA_KEY_TYPE, CKK_GENERIC_SECRET)], CKR_TEMPLATE_INCONSISTENT),
+        ];
+        for (template, rv) in templates {
+            assert_eq!(raw.encapsulate(h, public.handle(), template, Room::Bytes(768)).0.rv, rv, "{template:?}");
+            assert_eq!(raw.decapsulate(h, private.handle(), template, &[1; 768]), Err(rv), "{template:?}");
+        }
+        let keys = [
+            (private.handle(), CKR_KEY_TYPE_INCONSISTENT),
+            (other_public.handle(), CKR_KEY_TYPE_INCONSISTENT),
+            (idle.0.handle(), CKR_KEY_FUNCTION_NOT_PERMITTED),
+            (0x7fff_ffff, CKR_KEY_HANDLE_INVALID),
+        ];
+        for (key, rv) in keys {
+            assert_eq!(raw.encapsulate(h, key, &READABLE, Room::Bytes(768)).0.rv, rv, "{key}");
+        }
+        assert_eq!(raw.decapsulate(h, public.handle(), &READABLE, &[1; 768]), Err(CKR_KEY_TYPE_INCONSISTENT));
+        assert_eq!(raw.decapsulate(h, idle.1.handle(), &READABLE, &[1; 768]), Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
+        for len in [0, 767, 769, 1088] {
+            assert_eq!(raw.decapsulate(h, private.handle(), &READABLE, &vec![1; len]), Err(CKR_WRAPPED_KEY_LEN_RANGE), "{len}");
+        }
+        assert_eq!(secret_keys(&session), before);
+    }
+}
+
+module_test! {
+    fn a_changed_ciphertext_gives_another_key_and_no_error(_world) {
+        // Implicit rejection (FIPS 203, algorithm 18): a sender learns nothing from the answer.
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (public, private) = pair(&session, MlKemParameterSetType::ML_KEM_1024);
+        let template = [(CKA_KEY_TYPE, CKK_AES)];
+        let (given, made) = raw.encapsulate(session.handle(), public.handle(), &template, Room::Bytes(1568));
+        let sent = handle(made.expect("a handle"), &session);
+        let mut changed = given.bytes;
+        changed[1000] ^= 4;
+        let rejected = || {
+            let made = raw.decapsulate(session.handle(), private.handle(), &template, &changed).expect("no error");
+            handle(made, &session)
+        };
+        let (one, other) = (rejected(), rejected());
+        assert!(!same_key(&session, sent, one));
+        assert!(same_key(&session, one, other));
+    }
+}
+
+module_test! {
+    fn an_imported_key_is_the_one_that_others_made(_world) {
+        // The first valid vector of Wycheproof's mlkem_512 tests with a seed is read by the core's tests; here the two forms of one
+        // key, seed and expansion, must give the same, and contradictions are refused.
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        for (set, _, _, expanded_len) in SETS {
+            let seed: Vec<u8> = (0..64).collect();
+            let import = |more: &[Attribute]| {
+                let common = [
+                    Attribute::Class(ObjectClass::PRIVATE_KEY),
+                    Attribute::KeyType(KeyType::ML_KEM),
+                    Attribute::Token(false),
+                    Attribute::Sensitive(false),
+                    Attribute::Extractable(true),
+                    Attribute::ParameterSet(set.into()),
+                ];
+                session.create_object(&[&common[..], more].concat())
+            };
+            let by_seed = import(&[Attribute::Seed(seed.clone())]).expect("imports");
+            let Attribute::Value(expanded) = attribute(&session, by_seed, AttributeType::Value) else { panic!("no value") };
+            assert_eq!(expanded.len(), expanded_len, "{set}");
+            let by_value = import(&[Attribute::Value(expanded.clone())]).expect("imports");
+            import(&[Attribute::Seed(seed.clone()), Attribute::Value(expanded.clone())]).expect("both agree");
+            let mut other = expanded.clone();
+            other[3] ^= 1;
+            for wrong in [
+                vec![Attribute::Seed(seed.clone()), Attribute::Value(other.clone())],
+                vec![Attribute::Value(other)],
+                vec![Attribute::Seed(seed[1..].to_vec())],
+            ] {
+                assert!(matches!(refused(import(&wrong)), RvError::AttributeValueInvalid), "{set}");
+            }
+            assert!(matches!(refused(import(&[])), RvError::TemplateIncomplete), "{set}");
+
+            // The public half is inside the private one (FIPS 203, algorithm 16), and takes what is encapsulated to it.
+            let start = (expanded_len - 96) / 2;
+            let public_bytes = expanded[start..expanded_len - 64].to_vec();
+            let public = |bytes: Vec<u8>| {
+                session.create_object(&[
+                    Attribute::Class(ObjectClass::PUBLIC_KEY),
+                    Attribute::KeyType(KeyType::ML_KEM),
+                    Attribute::Token(false),
+                    Attribute::ParameterSet(set.into()),
+                    Attribute::Value(bytes),
+                ])
+            };
+            let key = public(public_bytes.clone()).expect("imports");
+            let (given, made) = raw.encapsulate(session.handle(), key.handle(), &[(CKA_KEY_TYPE, CKK_AES)], Room::Bytes(2000));
+            let sent = handle(made.expect("a handle"), &session);
+            for private in [by_seed, by_value] {
+                let got = raw.decapsulate(session.handle(), private.handle(), &[(CKA_KEY_TYPE, CKK_AES)], &given.bytes);
+                assert!(same_key(&session, sent, handle(got.expect("decapsulates"), &session)), "{set}");
+            }
+            // A coefficient that is not below the modulus (FIPS 203, section 7.2).
+            let mut above = public_bytes.clone();
+            above[..3].fill(0xff);
+            for wrong in [above, public_bytes[1..].to_vec()] {
+                assert!(matches!(refused(public(wrong)), RvError::AttributeValueInvalid), "{set}");
+            }
+        }
+    }
+}
+
+module_test! {
+    fn the_keys_templates_decide_what_comes_out(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let only_aes = [Attribute::KeyType(KeyType::AES)];
+        let set = MlKemParameterSetType::ML_KEM_512;
+        let (public, private) = raw.ml_kem_pair_with_templates(session.handle(), CKK_AES).expect("a key with templates");
+        let h = session.handle();
+        let (given, made) = raw.encapsulate(h, public, &[], Room::Bytes(768));
+        assert_eq!(given.rv, CKR_OK, "{set}");
+        let one = handle(made.expect("a handle"), &session);
+        assert_eq!(attribute(&session, one, AttributeType::KeyType), only_aes[0]);
+        let other = handle(raw.decapsulate(h, private, &[], &given.bytes).expect("decapsulates"), &session);
+        assert!(same_key(&session, one, other));
+        let refused = raw.encapsulate(h, public, &READABLE, Room::Bytes(768)).0.rv;
+        assert_eq!(refused, CKR_TEMPLATE_INCONSISTENT);
+        assert_eq!(raw.decapsulate(h, private, &READABLE, &given.bytes), Err(CKR_TEMPLATE_INCONSISTENT));
+    }
+}
+
+module_test! {
+    fn encapsulation_and_decapsulation_are_recorded(world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (public, private) = pair(&session, MlKemParameterSetType::ML_KEM_512);
+        let (given, _) = raw.encapsulate(session.handle(), public.handle(), &READABLE, Room::Bytes(768));
+        raw.decapsulate(session.handle(), private.handle(), &READABLE, &given.bytes).expect("decapsulates");
+        world.stop_daemon();
+        let journal = std::fs::read_to_string(world.journal()).expect("the journal");
+        for act in ["encapsulate_key", "decapsulate_key"] {
+            assert!(journal.contains(&format!("\"{act}\"")), "{act}");
+        }
+    }
+}
