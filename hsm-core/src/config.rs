@@ -80,6 +80,8 @@ pub struct TokenTable {
     pub max_sessions: u32,
     /// Read-write sessions per client.
     pub max_rw_sessions: u32,
+    /// Sessions of all clients together.
+    pub max_sessions_total: u32,
     /// False: the token lives in memory and is gone when the daemon stops.
     pub persist_objects: bool,
     /// Number of slots.
@@ -95,6 +97,7 @@ impl Default for TokenTable {
             storage_path: None,
             max_sessions: 1024,
             max_rw_sessions: 1024,
+            max_sessions_total: 65_536,
             persist_objects: true,
             slot_count: 1,
             serial_number: None,
@@ -182,7 +185,7 @@ pub enum UseRecords {
 pub struct AlgorithmsTable {
     /// RSA keys under 2048 bits.
     pub allow_weak_rsa: bool,
-    /// Signatures over SHA-1 digests.
+    /// RSA signatures over SHA-1 digests.
     pub allow_sha1_signing: bool,
     /// ML-DSA and its kin.
     pub enable_pqc: bool,
@@ -250,6 +253,8 @@ pub struct TokenConfig {
     pub max_sessions: u32,
     /// Read-write sessions per client.
     pub max_rw_sessions: u32,
+    /// Sessions of all clients together.
+    pub max_sessions_total: u32,
     /// False: nothing is written to disk.
     pub persist_objects: bool,
     /// Number of slots.
@@ -369,6 +374,9 @@ fn token_config(table: TokenTable) -> Result<TokenConfig, ConfigError> {
     if !(1..=table.max_sessions).contains(&max_rw_sessions) {
         return Err(range("token.max_rw_sessions", written_rw, "1 to token.max_sessions"));
     }
+    if !(1..=1_000_000).contains(&table.max_sessions_total) {
+        return Err(range("token.max_sessions_total", table.max_sessions_total, "1 to 1000000"));
+    }
     if !(1..=256).contains(&table.slot_count) {
         return Err(range("token.slot_count", table.slot_count, "1 to 256"));
     }
@@ -376,6 +384,7 @@ fn token_config(table: TokenTable) -> Result<TokenConfig, ConfigError> {
         label: table.label,
         max_sessions: table.max_sessions,
         max_rw_sessions,
+        max_sessions_total: table.max_sessions_total,
         persist_objects: table.persist_objects,
         slot_count: table.slot_count,
         serial_number: table.serial_number,
@@ -542,6 +551,7 @@ mod tests {
             ("[token]\nmax_sessions = 0", "1 to 10000"),
             ("[token]\nmax_sessions = 10001", "1 to 10000"),
             ("[token]\nmax_sessions = 5\nmax_rw_sessions = 6", "token.max_rw_sessions"),
+            ("[token]\nmax_sessions_total = 0", "token.max_sessions_total"),
             ("[token]\nslot_count = 257", "1 to 256"),
             ("[token]\nstorage_path = \"a/../b\"", ".."),
             ("[token]\nstorage_path = \"a\\u0000b\"", "NUL"),

@@ -12,6 +12,7 @@ use hsm_proto::v1::request::Op;
 use hsm_proto::{frame, v1};
 
 use crate::convert::{self, Refusal};
+use crate::outcomes::{self, Outcomes};
 
 /// The most snapshots that travel with a find, so that the reply fits its frame.
 const MOST_SNAPSHOTS: usize = 512;
@@ -22,6 +23,8 @@ pub(crate) struct Desk {
     pub(crate) hsm: Arc<Hsm>,
     /// The most bytes one request for random bytes gets.
     pub(crate) max_random_bytes: u64,
+    /// What became of the latest changes.
+    pub(crate) outcomes: Outcomes,
 }
 
 /// Who asks: the peer of the connection and, once attached, the application.
@@ -35,6 +38,16 @@ pub(crate) struct Seat {
 impl Desk {
     /// Answers one request.
     pub(crate) fn dispatch(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {
+        let numbered = seat.caller.as_deref().filter(|_| outcomes::is_kept(&request));
+        let note = numbered.map(|caller| self.outcomes.begin(caller.peer(), caller.application(), request.number));
+        let reply = self.answer(seat, request);
+        if let Some(note) = note {
+            self.outcomes.finish(note, &reply);
+        }
+        reply
+    }
+
+    fn answer(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.perform(seat, request.op)));
         let result = match outcome {
             Ok(Ok(result)) => result,
@@ -180,6 +193,10 @@ impl Desk {
                 let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));
                 made(hsm.decapsulate_key(c, r.session, mechanism, r.private_key, template, &r.ciphertext)?)
             }
+            Op::ResumeSession(r) => Outcome::OpenSession(v1::OpenSessionReply {
+                session: hsm.resume_session(c, r.slot, r.flags, r.session)?,
+            }),
+            Op::Outcome(r) => Outcome::Outcome(self.outcomes.tell(c.peer(), &r.application, r.number)),
         })
     }
 }

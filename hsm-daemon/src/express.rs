@@ -310,7 +310,7 @@ mod tests {
 
     fn request(id: u32, op: v1::request::Op) -> Vec<u8> {
         let mut bytes = Vec::new();
-        frame::encode(id, &v1::Request { op: Some(op) }, &mut bytes).expect("short");
+        frame::encode(id, &v1::Request { op: Some(op), number: 0 }, &mut bytes).expect("short");
         bytes
     }
 

@@ -184,7 +184,7 @@ async fn the_same_conversation_works_over_grpc_and_ends_with_its_connection() {
     let key = pair.private_key.unwrap().object;
     let sign = one_shot(session, v1::OperationKind::OperationSign, key, Vec::new());
     assert_eq!(call!(one_shot, sign.clone()).unwrap().output.len(), 64);
-    let exchanged = call!(exchange, v1::Request { op: Some(Op::OneShot(sign)) }).unwrap();
+    let exchanged = call!(exchange, v1::Request { op: Some(Op::OneShot(sign)), number: 0 }).unwrap();
     assert!(matches!(exchanged.result, Some(Outcome::Output(_))) && exchanged.generation > 0);
     drop(token);
     let mut admin = admin(&world).await;

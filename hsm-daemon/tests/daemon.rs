@@ -161,7 +161,7 @@ fn connections_beyond_the_limit_are_closed_and_the_place_comes_back() {
         let sent = next.write_all(&PREFACE).and_then(|()| {
             let mut bytes = Vec::new();
             let op = Some(v1::request::Op::Attach(attach_request()));
-            frame::encode(1, &v1::Request { op }, &mut bytes).unwrap();
+            frame::encode(1, &v1::Request { op, number: 0 }, &mut bytes).unwrap();
             next.write_all(&bytes)?;
             next.read_exact(&mut [0; HEADER_LEN])
         });

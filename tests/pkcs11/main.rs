@@ -6,6 +6,7 @@ mod digest;
 mod encrypt;
 mod fork;
 mod general;
+mod guest;
 mod interop;
 mod isolation;
 mod kem;

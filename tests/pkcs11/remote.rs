@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,10 +12,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use acceptance::certificates;
 use acceptance::daemon::{Daemon, end_left_over, workspace};
 use acceptance::module::{self, P256, Token, refused, token_object};
 use acceptance::tools::{available, run};
-use acceptance::world::World;
+use acceptance::world::{Carrier, World, free_port};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -26,19 +26,6 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Names the world's directory to the process in which a story runs.
 const STORY: &str = "ACCEPTANCE_REMOTE_DIR";
 const DEADLINE: Duration = Duration::from_secs(15);
-
-const CERTIFICATES: &str = r#"
-    set -e
-    umask 077
-    ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
-           -keyout "$1.key" -out "$1.pem"; }
-    leaf() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
-             printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=%s\n' "$3" > "$1.ext"
-             openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 2 -extfile "$1.ext" \
-                     -out "$1.pem"; }
-    ca ca; ca other
-    leaf server ca serverAuth; leaf right ca clientAuth; leaf stranger other clientAuth
-"#;
 
 /// Runs `story` in a process of its own, beside a daemon that listens on TCP; the module shows `client`'s certificate and
 /// trusts `ca` for the server's.
@@ -50,9 +37,9 @@ fn beside_a_remote_daemon(name: &str, client: &str, ca: &str, story: impl FnOnce
     if !available(&test, "openssl") {
         return;
     }
-    let mut world = World::unstarted();
-    run(Command::new("bash").args(["-c", CERTIFICATES]).current_dir(world.dir())).ok();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+    let mut world = World::unstarted_for(Carrier::Express);
+    certificates::make(world.dir(), &certificates::ALL);
+    let port = free_port();
     world.configure(&format!(
         "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\""
     ));

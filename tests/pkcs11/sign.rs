@@ -60,6 +60,7 @@ const ROWS: &[(CK_MECHANISM_TYPE, Key, Parts, &[CK_ULONG])] = &[
     (CKM_SHA384_RSA_PKCS_PSS, Key::Rsa, Parts::Many, PSS_384),
     (CKM_SHA512_RSA_PKCS_PSS, Key::Rsa, Parts::Many, PSS_512),
     (CKM_ECDSA, Key::Ec, Parts::One, NONE),
+    (CKM_ECDSA_SHA1, Key::Ec, Parts::Many, NONE),
     (CKM_ECDSA_SHA224, Key::Ec, Parts::Many, NONE),
     (CKM_ECDSA_SHA256, Key::Ec, Parts::Many, NONE),
     (CKM_ECDSA_SHA384, Key::Ec, Parts::Many, NONE),

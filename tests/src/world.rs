@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::certificates;
 use crate::daemon::{Daemon, binary, end_left_over};
 use crate::module;
 use crate::tools::{self, Finished};
@@ -26,12 +28,36 @@ pub const SO_PIN: &str = "so-pin-12345678";
 
 /// The longest that a test in its own process may take.
 const OWN_PROCESS_LIMIT: Duration = Duration::from_secs(240);
+/// Set to `grpc`, it puts every world's module behind TCP and mutual TLS.
+const CARRIER: &str = "ACCEPTANCE_CARRIER";
 const CHILD: &str = "ACCEPTANCE_CHILD";
 const CHILD_DIR: &str = "ACCEPTANCE_DIR";
+
+/// How the module reaches the daemon of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Frames on the Unix socket.
+    Express,
+    /// gRPC over TCP with mutual TLS, as from another machine.
+    Grpc,
+}
+
+impl Carrier {
+    /// The carrier that this run of the tests is about.
+    pub fn of_this_run() -> Carrier {
+        if std::env::var(CARRIER).is_ok_and(|word| word == "grpc") { Carrier::Grpc } else { Carrier::Express }
+    }
+}
+
+/// A TCP port of this machine that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
+}
 
 /// One directory, one configuration, at most one running daemon.
 pub struct World {
     dir: PathBuf,
+    carrier: Carrier,
     daemon: Option<Daemon>,
     // Last: the directory goes after the daemon.
     _owned: Option<TempDir>,
@@ -52,11 +78,20 @@ impl World {
 
     /// A configuration and nothing else.
     pub fn unstarted() -> World {
+        World::unstarted_for(Carrier::of_this_run())
+    }
+
+    /// A configuration and nothing else, for a carrier that the story is about.
+    pub fn unstarted_for(carrier: Carrier) -> World {
         let owned =
             tempfile::Builder::new().prefix("craton-acceptance.").tempdir().expect("a temporary directory can be made");
         // Whatever the umask of the one who runs the tests.
         fs::set_permissions(owned.path(), fs::Permissions::from_mode(0o700)).expect("our own directory");
-        let world = World { dir: owned.path().to_owned(), daemon: None, _owned: Some(owned) };
+        let world = World { dir: owned.path().to_owned(), carrier, daemon: None, _owned: Some(owned) };
+        if carrier == Carrier::Grpc {
+            certificates::make(world.dir(), &certificates::ENOUGH);
+            fs::write(world.port_file(), free_port().to_string()).expect("the world's directory is writable");
+        }
         world.configure("");
         world
     }
@@ -68,13 +103,38 @@ impl World {
 
     /// The configuration that the tests use unless they say otherwise.
     pub fn standard_config(&self) -> String {
+        self.config_with_shim("")
+    }
+
+    /// The standard configuration with `shim` among the keys of the module's own table.
+    pub fn config_with_shim(&self, shim: &str) -> String {
         let dir = self.dir.display();
+        let (listen, reach) = match self.carrier {
+            Carrier::Express => (String::new(), String::new()),
+            Carrier::Grpc => self.over_tcp(),
+        };
         format!(
             "[token]\nstorage_path = \"{dir}/store\"\n\
              [security]\npbkdf2_iterations = 100000\n\
              [audit]\nlog_path = \"{dir}/audit.jsonl\"\n\
-             [daemon]\nbind_unix = \"{dir}/hsm.sock\"\n"
+             [shim]\n{reach}{shim}\n\
+             [daemon]\nbind_unix = \"{dir}/hsm.sock\"\n{listen}"
         )
+    }
+
+    /// The daemon's keys and the module's, for TCP with mutual TLS.
+    fn over_tcp(&self) -> (String, String) {
+        let port = fs::read_to_string(self.port_file()).expect("the world's port was chosen at its beginning");
+        let listen = "tls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"";
+        let reach = "tls_ca = \"ca.pem\"\ntls_cert = \"right.pem\"\ntls_key = \"right.key\"";
+        (
+            format!("bind = \"127.0.0.1:{port}\"\n{listen}\n"),
+            format!("endpoint = \"https://127.0.0.1:{port}\"\n{reach}\n"),
+        )
+    }
+
+    fn port_file(&self) -> PathBuf {
+        self.dir.join("port")
     }
 
     /// Writes the configuration file, mode 0600.
@@ -176,8 +236,12 @@ impl World {
             .env("PIN", PIN)
             .env("SO_PIN", SO_PIN)
             .env("CRATON_HSM_CONFIG", self.config())
-            .env("CRATON_HSM_SOCKET", self.socket())
             .current_dir(&self.dir);
+        match self.carrier {
+            Carrier::Express => command.env("CRATON_HSM_SOCKET", self.socket()),
+            // It would name the Unix socket instead.
+            Carrier::Grpc => command.env_remove("CRATON_HSM_SOCKET"),
+        };
         command
     }
 
@@ -215,7 +279,7 @@ pub fn in_own_process(test: &str, body: impl FnOnce(&mut World)) {
     let test = test.split_once("::").map_or(test, |(_, path)| path);
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         let dir = PathBuf::from(std::env::var_os(CHILD_DIR).expect("the parent names the directory"));
-        let mut world = World { dir, daemon: None, _owned: None };
+        let mut world = World { dir, carrier: Carrier::of_this_run(), daemon: None, _owned: None };
         world.start_daemon();
         world.init_token();
         body(&mut world);

@@ -13,7 +13,7 @@ mod tests;
 mod wrap;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -74,6 +74,7 @@ pub struct Hsm {
     boot: [u8; 16],
     generation: AtomicU64,
     next_session: AtomicU64,
+    sessions_open: Arc<AtomicU32>,
     handles: Mutex<std::ops::Range<u64>>,
     started_ns: u64,
 }
@@ -126,6 +127,7 @@ impl Hsm {
             generation: AtomicU64::new(1),
             // Session handles of an earlier run must not name sessions of this one.
             next_session: AtomicU64::new(u64::from(u32::from_be_bytes([0, a, b, c])) << 8 | 1),
+            sessions_open: Arc::default(),
             handles: Mutex::new(0..0),
         });
         if hsm.vault.is_some() {

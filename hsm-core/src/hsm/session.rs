@@ -1,5 +1,6 @@
 //! Sessions and logins (PKCS#11 v3.0 §5.6).
 
+use std::iter;
 use std::sync::Arc;
 
 use ck::flags::session as cf;
@@ -11,7 +12,7 @@ use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::perform::Work;
 use crate::secret::SecretBytes;
-use crate::session::{Session, SessionView, UserType};
+use crate::session::{Place, Session, SessionView, UserType};
 use crate::store::Role;
 use crate::token::login::{LoggedIn, Login};
 
@@ -22,14 +23,27 @@ impl Hsm {
     /// [`Kind::ParallelSession`] without CKF_SERIAL_SESSION; [`Kind::TokenNotInitialized`]; [`Kind::SoSessionExists`] for a read-only
     /// session while the SO is logged in; [`Kind::TooManySessions`].
     pub fn open_session(&self, caller: &Caller, slot: u64, flags: u64) -> Result<u64> {
+        self.enter_session(caller, slot, flags, None)
+    }
+
+    /// A session under the handle that the application had for it in an earlier run of the daemon, or before its connections broke.
+    /// Nothing of the earlier session is left: no login, no operation, no session object.
+    ///
+    /// # Errors
+    /// As [`Hsm::open_session`]; [`Kind::ArgumentsBad`] when the application has a session of that handle.
+    pub fn resume_session(&self, caller: &Caller, slot: u64, flags: u64, handle: u64) -> Result<u64> {
+        self.enter_session(caller, slot, flags, Some(handle))
+    }
+
+    fn enter_session(&self, caller: &Caller, slot: u64, flags: u64, resumed: Option<u64>) -> Result<u64> {
         let act = &act::OPEN_SESSION;
         let mut entry = Entry::new(act.category, act.name, caller.peer().journal());
         entry.app = Some(u128::from_be_bytes(caller.application()));
-        let opened = self.start_session(caller, slot, flags);
+        let opened = self.start_session(caller, slot, flags, resumed);
         Ok(self.record(act, entry, None, opened)?.release())
     }
 
-    fn start_session(&self, caller: &Caller, slot: u64, flags: u64) -> Result<u64> {
+    fn start_session(&self, caller: &Caller, slot: u64, flags: u64, resumed: Option<u64>) -> Result<u64> {
         if flags & cf::CKF_SERIAL_SESSION == 0 {
             return Err(Kind::ParallelSession.into());
         }
@@ -51,8 +65,19 @@ impl Hsm {
         {
             return Err(Error::new(Kind::TooManySessions, "token.max_sessions or token.max_rw_sessions is reached"));
         }
-        let handle = self.next_session_handle();
-        sessions.insert(handle, Arc::new(Session::new(handle, slot, read_write)));
+        let place = Place::take(&self.sessions_open, config.max_sessions_total)
+            .ok_or_else(|| Error::new(Kind::TooManySessions, "token.max_sessions_total is reached"))?;
+        let handle = match resumed {
+            // A handle is the application's own: what it names reaches nobody else's session.
+            Some(handle) if handle == 0 || sessions.contains_key(&handle) => {
+                return Err(Error::new(Kind::ArgumentsBad, "the application has a session of that handle"));
+            }
+            Some(handle) => handle,
+            None => iter::repeat_with(|| self.next_session_handle())
+                .find(|handle| !sessions.contains_key(handle))
+                .ok_or(Kind::Internal)?,
+        };
+        sessions.insert(handle, Arc::new(Session::new(handle, slot, read_write, place)));
         Ok(handle)
     }
 

@@ -75,13 +75,15 @@ impl Hsm {
         Ok(())
     }
 
-    /// Every slot with its token, ascending.
+    /// Every slot with its token: initialised tokens first, since many programs take the first that is listed; ascending otherwise.
     ///
     /// # Errors
     /// [`Kind::Sealed`].
     pub fn slots(&self, caller: &Caller) -> Result<Vec<SlotView>> {
         self.vault()?;
-        self.all_slots().iter().map(|slot| self.slot_view(caller, slot)).collect()
+        let mut slots = self.all_slots();
+        slots.sort_by_cached_key(|slot| (!slot.token().initialized, slot.number));
+        slots.iter().map(|slot| self.slot_view(caller, slot)).collect()
     }
 
     fn slot_view(&self, caller: &Caller, at: &Slot) -> Result<SlotView> {

@@ -110,8 +110,11 @@ pub(crate) enum Scheme {
 pub(crate) enum Class {
     /// Always.
     Approved,
-    /// For verification only: SHA-1 signatures (`algorithms.allow_sha1_signing` opens signing).
+    /// For verification only: RSA over SHA-1 (`algorithms.allow_sha1_signing` opens signing).
     VerifyOnly,
+    /// Always, but FIPS 140-3 does not approve it: ECDSA over SHA-1. CKM_ECDSA signs any digest of the caller's, that one too, so
+    /// a refusal would protect nothing.
+    Unapproved,
     /// With `algorithms.enable_pqc`, which is on by default.
     PostQuantum,
     /// With `policy.raw_rsa`, which is off by default: without padding, whoever may decrypt may sign and the other way round.
@@ -239,7 +242,7 @@ const SHA3_224_KEYS: &[KeyType] = &[CKK_SHA3_224_HMAC, CKK_GENERIC_SECRET];
 const SHA3_384_KEYS: &[KeyType] = &[CKK_SHA3_384_HMAC, CKK_GENERIC_SECRET];
 const SHA3_512_KEYS: &[KeyType] = &[CKK_SHA3_512_HMAC, CKK_GENERIC_SECRET];
 
-use Class::{Approved, PostQuantum, RawRsa, VerifyOnly};
+use Class::{Approved, PostQuantum, RawRsa, Unapproved, VerifyOnly};
 use Scheme::{
     AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, HashMlDsa, Hmac,
     MlDsa, MlDsaPair, MlKem, MlKemPair,
@@ -395,7 +398,7 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR | EC_KIND, EcPair, makes(EC_BITS, EC, Approved)),
     row(CKM_EC_KEY_PAIR_GEN_W_EXTRA_BITS, CKF_GENERATE_KEY_PAIR | EC_KIND, EcPair, makes(EC_BITS, EC, Approved)),
     row(CKM_ECDSA, SIGN | EC_KIND, Ecdsa(None), ecdsa(false, Approved)),
-    row(CKM_ECDSA_SHA1, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha1)), ecdsa(true, VerifyOnly)),
+    row(CKM_ECDSA_SHA1, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha1)), ecdsa(true, Unapproved)),
     row(CKM_ECDSA_SHA224, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha224)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA256, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha256)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA384, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha384)), ecdsa(true, Approved)),

@@ -2,6 +2,9 @@
 
 pub(crate) mod operation;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use ck::flags::{session as cf, state, user};
 use parking_lot::Mutex;
 
@@ -18,6 +21,25 @@ pub(crate) struct Session {
     pub(crate) read_write: bool,
     /// The active operations.
     pub(crate) operations: Mutex<Operations>,
+    _place: Place,
+}
+
+/// One of the sessions that all applications together may have; given back when dropped.
+pub(crate) struct Place(Arc<AtomicU32>);
+
+impl Place {
+    /// Takes a place if fewer than `most` are taken.
+    pub(crate) fn take(taken: &Arc<AtomicU32>, most: u32) -> Option<Place> {
+        let one_more = |now: u32| (now < most).then_some(now + 1);
+        taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Place(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A session as C_GetSessionInfo shows it.
@@ -32,8 +54,8 @@ pub struct SessionView {
 }
 
 impl Session {
-    pub(crate) fn new(handle: u64, slot: u64, read_write: bool) -> Self {
-        Session { handle, slot, read_write, operations: Mutex::default() }
+    pub(crate) fn new(handle: u64, slot: u64, read_write: bool, place: Place) -> Self {
+        Session { handle, slot, read_write, operations: Mutex::default(), _place: place }
     }
 
     /// What C_GetSessionInfo answers (PKCS#11 v3.0 §5.6.6).

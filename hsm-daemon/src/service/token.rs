@@ -27,16 +27,16 @@ impl TokenService {
     }
 
     /// Dispatches one operation for the application that the metadata name.
-    async fn reply<T>(&self, request: Request<T>, op: impl FnOnce(T) -> Option<Op>) -> Result<v1::Reply, Status> {
+    async fn reply<T>(&self, request: Request<T>, asked: impl FnOnce(T) -> v1::Request) -> Result<v1::Reply, Status> {
         let visitor = visitor(&request)?;
         let application = request.metadata().get_bin(APPLICATION).and_then(|value| value.to_bytes().ok());
-        let op = op(request.into_inner());
+        let asked = asked(request.into_inner());
         let caller = application.and_then(|name| visitor.caller(&name));
         let mut seat = Seat { peer: visitor.peer().clone(), caller };
-        let long = op.as_ref().is_some_and(is_long);
+        let long = asked.op.as_ref().is_some_and(is_long);
         let desk = Arc::clone(&self.desk);
         let work = move || {
-            let reply = desk.dispatch(&mut seat, v1::Request { op });
+            let reply = desk.dispatch(&mut seat, asked);
             keep(&visitor, &reply, seat);
             reply
         };
@@ -44,8 +44,8 @@ impl TokenService {
     }
 
     /// The operation's own result, or its fault as a status.
-    async fn outcome<T>(&self, request: Request<T>, op: impl FnOnce(T) -> Op) -> Result<Outcome, Status> {
-        match self.reply(request, |inner| Some(op(inner))).await?.result {
+    async fn result<T>(&self, request: Request<T>, op: impl FnOnce(T) -> Op) -> Result<Outcome, Status> {
+        match self.reply(request, |inner| v1::Request { op: Some(op(inner)), number: 0 }).await?.result {
             Some(Outcome::Fault(fault)) => Err(fault.into()),
             Some(outcome) => Ok(outcome),
             None => Err(defect("a reply has no result")),
@@ -66,12 +66,12 @@ macro_rules! rpcs {
         #[tonic::async_trait]
         impl Token for TokenService {
             async fn exchange(&self, request: Request<v1::Request>) -> Result<Response<v1::Reply>, Status> {
-                self.reply(request, |inner| inner.op).await.map(Response::new)
+                self.reply(request, |inner| inner).await.map(Response::new)
             }
 
             $(
                 async fn $method(&self, request: Request<v1::$request>) -> Result<Response<v1::$reply>, Status> {
-                    match self.outcome(request, Op::$op).await? {
+                    match self.result(request, Op::$op).await? {
                         Outcome::$outcome(reply) => Ok(Response::new(reply)),
                         _ => Err(defect(concat!(stringify!($op), " answered with another operation's result"))),
                     }
@@ -117,4 +117,6 @@ rpcs! {
     derive_key(DeriveKeyRequest) = DeriveKey => Object(ObjectReply);
     encapsulate_key(EncapsulateKeyRequest) = EncapsulateKey => Encapsulated(EncapsulateKeyReply);
     decapsulate_key(DecapsulateKeyRequest) = DecapsulateKey => Object(ObjectReply);
+    resume_session(ResumeSessionRequest) = ResumeSession => OpenSession(OpenSessionReply);
+    outcome(OutcomeRequest) = Outcome => Outcome(OutcomeReply);
 }

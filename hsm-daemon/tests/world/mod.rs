@@ -97,7 +97,7 @@ pub async fn local_channel(socket: PathBuf) -> Channel {
 /// Sends one request on the express lane.
 pub fn send(mut stream: &UnixStream, op: v1::request::Op) {
     let mut bytes = Vec::new();
-    frame::encode(1, &v1::Request { op: Some(op) }, &mut bytes).unwrap();
+    frame::encode(1, &v1::Request { op: Some(op), number: 0 }, &mut bytes).unwrap();
     stream.write_all(&bytes).unwrap();
 }
 

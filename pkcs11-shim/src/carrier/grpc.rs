@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_message_is_its_prefix_and_itself() {
-        let request = v1::Request { op: Some(v1::request::Op::ListSlots(v1::ListSlotsRequest {})) };
+        let request = v1::Request { op: Some(v1::request::Op::ListSlots(v1::ListSlotsRequest {})), number: 0 };
         for secret in [false, true] {
             let sent = message(&request, secret).expect("short");
             assert_eq!(sent[..PREFIX], [0, 0, 0, 0, u8::try_from(request.encoded_len()).expect("short")]);

@@ -95,7 +95,7 @@ impl Link {
     /// # Errors
     /// A [`Failure`]; a fault that the daemon answers is a reply.
     pub(crate) fn exchange(&self, op: Op, epoch: Option<u64>) -> Result<(v1::Reply, u64), Failure> {
-        let mut request = v1::Request { op: Some(op) };
+        let mut request = v1::Request { op: Some(op), number: 0 };
         let outcome = self.exchange_request(&request, epoch);
         wipe(&mut request);
         if self.closed.load(Ordering::Relaxed) { outcome.map_err(|_| Failure::Closed) } else { outcome }
@@ -227,7 +227,7 @@ impl Link {
         deadline: Instant,
     ) -> Result<Option<v1::AttachReply>, Failure> {
         let attach = v1::AttachRequest { protocol: PROTOCOL, application, program: self.program.clone() };
-        let request = v1::Request { op: Some(Op::Attach(attach)) };
+        let request = v1::Request { op: Some(Op::Attach(attach)), number: 0 };
         match carrier.carry(&request, true, deadline).map_err(|_| Failure::Away)?.result {
             Some(Answer::Attach(reply)) if reply.protocol == PROTOCOL => Ok(Some(reply)),
             _ => Ok(None),
