@@ -186,9 +186,17 @@ pub(crate) struct Restore {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
-    /// Verifies every record and the chain between them.
+    /// Verifies every record, the chain between them and the signatures over it.
     #[command(visible_alias = "verify-chain")]
     Verify(AuditVerify),
+    /// Shows the signing keys: the first is what verifiers elsewhere should keep.
+    Key(AuditKey),
+    /// Writes the newest signed checkpoint as a note that witnesses and other tools read.
+    Checkpoint(AuditVerify),
+    /// Proves that one record is under the newest checkpoint, for somebody who has a key and nothing else.
+    Prove(AuditProve),
+    /// Checks such a proof.
+    CheckProof(AuditCheckProof),
     /// Writes the verified records to standard output.
     Export(AuditExport),
     /// Export as one JSON array.
@@ -197,6 +205,8 @@ pub(crate) enum Audit {
     ExportNdjson(AuditFrom),
     /// Export as syslog messages (RFC 5424).
     ExportSyslog(AuditFrom),
+    /// Export in the Common Event Format.
+    ExportCef(AuditFrom),
     /// Shows the newest records.
     Dump(AuditDump),
 }
@@ -205,9 +215,15 @@ impl Audit {
     /// The journal's file, if the command line names one.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Audit::Verify(given) => given.file.as_deref(),
+            Audit::Verify(given) | Audit::Checkpoint(given) => given.file.as_deref(),
+            Audit::Key(given) => given.file.as_deref(),
+            Audit::Prove(given) => given.journal.file.as_deref(),
+            Audit::CheckProof(_) => None,
             Audit::Export(given) => given.file.as_deref(),
-            Audit::ExportJson(given) | Audit::ExportNdjson(given) | Audit::ExportSyslog(given) => given.file.as_deref(),
+            Audit::ExportJson(given)
+            | Audit::ExportNdjson(given)
+            | Audit::ExportSyslog(given)
+            | Audit::ExportCef(given) => given.file.as_deref(),
             Audit::Dump(given) => given.file.as_deref(),
         }
     }
@@ -222,15 +238,50 @@ pub(crate) enum Format {
     Json,
     /// Syslog messages, RFC 5424.
     Syslog,
+    /// Common Event Format.
+    Cef,
     /// One line for people per record.
     Text,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditVerify {
+    /// The journal; else the configuration's. Closed files beside it belong to it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// A public key known from elsewhere: 64 hexadecimal digits. Given once for the first key, and again for each that its
+    /// predecessor did not sign for.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: Vec<String>,
+    /// Earlier files are archived elsewhere: take the first file that is here at its word.
+    #[arg(long)]
+    pub(crate) later_start: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditKey {
     /// The journal; else the configuration's.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditProve {
+    #[command(flatten)]
+    pub(crate) journal: AuditVerify,
+    /// The record's sequence number.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) seq: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditCheckProof {
+    /// The proof, as `audit prove` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) proof: PathBuf,
+    /// A public key that is trusted: 64 hexadecimal digits.
+    #[arg(long, value_name = "HEX", required = true)]
+    pub(crate) key: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -292,6 +343,12 @@ mod tests {
             "restore --pin 12345678 --input F",
             "audit verify --file F",
             "audit verify-chain",
+            "audit verify --key abab --key cdcd --later-start",
+            "audit key",
+            "audit checkpoint --file F",
+            "audit prove --seq 7 --key abab",
+            "audit check-proof --proof F --key abab",
+            "audit export-cef",
             "audit export --format syslog",
             "audit export-json",
             "audit export-ndjson --from 7",

@@ -49,7 +49,12 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
                 None => settings().map(|settings| settings.core.audit.log_path),
             };
             match audit {
-                Audit::Verify(_) => command::audit::verify(&journal()?, output),
+                Audit::Verify(given) => command::audit::verify(&journal()?, given, output),
+                Audit::Key(_) => command::audit::key(&journal()?, output),
+                Audit::Checkpoint(given) => command::audit::checkpoint(&journal()?, given),
+                Audit::Prove(given) => command::audit::prove(&journal()?, given),
+                Audit::CheckProof(given) => command::audit::check_proof(given, output),
+                Audit::ExportCef(given) => command::audit::export(&journal()?, cli::Format::Cef, given.from),
                 Audit::Export(given) => command::audit::export(&journal()?, given.format, given.from),
                 Audit::ExportJson(given) => command::audit::export(&journal()?, cli::Format::Json, given.from),
                 Audit::ExportNdjson(given) => command::audit::export(&journal()?, cli::Format::Ndjson, given.from),

@@ -8,6 +8,8 @@ mod policy;
 
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
+use crate::audit::Files;
+
 use serde::Deserialize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -145,11 +147,22 @@ pub struct AuditTable {
     pub log_level: LogLevel,
     /// Whether a signature waits for its record to be durable.
     pub use_operations: UseRecords,
+    /// Length in MiB at which the file is closed and another begun.
+    pub file_max_mib: u32,
+    /// Age in hours at which the file is closed and another begun.
+    pub file_max_hours: u32,
 }
 
 impl Default for AuditTable {
     fn default() -> Self {
-        AuditTable { enabled: true, log_path: None, log_level: LogLevel::All, use_operations: UseRecords::Written }
+        AuditTable {
+            enabled: true,
+            log_path: None,
+            log_level: LogLevel::All,
+            use_operations: UseRecords::Written,
+            file_max_mib: 16,
+            file_max_hours: 24,
+        }
     }
 }
 
@@ -312,6 +325,8 @@ pub struct AuditConfig {
     pub log_level: LogLevel,
     /// How far the record of a use operation must be before the answer.
     pub use_operations: UseRecords,
+    /// When a file is closed and another begun.
+    pub files: Files,
 }
 
 /// Which algorithms are offered.
@@ -470,7 +485,17 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
     }
     let log_path = table.log_path.unwrap_or_else(|| store.with_file_name("craton_hsm_audit.jsonl"));
     check_path("audit.log_path", &log_path)?;
-    Ok(AuditConfig { log_path, log_level: table.log_level, use_operations: table.use_operations })
+    if !(1..=1024).contains(&table.file_max_mib) {
+        return Err(range("audit.file_max_mib", table.file_max_mib, "1 to 1024 MiB"));
+    }
+    if !(1..=8760).contains(&table.file_max_hours) {
+        return Err(range("audit.file_max_hours", table.file_max_hours, "1 to 8760 hours"));
+    }
+    let files = Files {
+        max_bytes: u64::from(table.file_max_mib) << 20,
+        max_age: Duration::from_secs(u64::from(table.file_max_hours) * 3600),
+    };
+    Ok(AuditConfig { log_path, log_level: table.log_level, use_operations: table.use_operations, files })
 }
 
 fn algorithms_config(table: &AlgorithmsTable) -> Result<AlgorithmsConfig, ConfigError> {

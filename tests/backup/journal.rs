@@ -90,3 +90,26 @@ fn the_export_holds_every_record() {
     let records = exported.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
     assert!(records >= 4, "{exported}");
 }
+
+#[test]
+fn a_stranger_with_the_first_key_verifies_and_is_shown_single_records() {
+    let Some(mut world) = eventful() else { return };
+    let text = |name: &str| world.admin_json(["audit", "key"])[name].as_str().expect("a text").to_owned();
+    let key = text("first");
+    world.admin(["audit", "verify", "--key", &key]).ok();
+    world.admin(["audit", "verify", "--key", &"07".repeat(32)]).refused();
+    let note = world.admin(["audit", "checkpoint", "--key", &key]).ok().text();
+    let (body, signature) = note.split_once("\n\n").expect("a blank line");
+    assert!(body.starts_with(&text("origin")) && signature.starts_with("\u{2014} "), "{note}");
+    let proof = world.dir().join("proof.json");
+    fs::write(&proof, world.admin(["audit", "prove", "--seq", "2"]).ok().text()).expect("our own directory");
+    let path = proof.to_str().expect("a plain path");
+    world.admin(["audit", "check-proof", "--proof", path, "--key", &text("current")]).ok().says("proved");
+    let forged = fs::read_to_string(&proof).expect("the proof").replace("CKR_OK", "CKR_NO");
+    fs::write(&proof, forged).expect("our own directory");
+    world.admin(["audit", "check-proof", "--proof", path, "--key", &key]).refused();
+    // The next run of the daemon goes on with the same key.
+    world.stop_daemon();
+    world.start_daemon();
+    world.admin(["audit", "verify", "--key", &key]).ok();
+}

@@ -1,14 +1,17 @@
-//! `audit verify`, `audit export` and `audit dump`: the journal as a file, without the daemon.
+//! `audit verify`, `key`, `checkpoint`, `prove`, `check-proof`, `export` and `dump`: the journal as files, without the daemon.
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use hsm_core::audit::export::{self, Style, sentence, timestamp};
-use hsm_core::audit::{Finding, Record, Summary, visit_file};
+use hsm_core::audit::{
+    Finding, Proof, PublicKey, Record, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
+    verifier_key, visit_file, visit_trusting,
+};
 use serde::Serialize;
 
-use crate::cli::Format;
+use crate::cli::{AuditCheckProof, AuditProve, AuditVerify, Format};
 use crate::failure::Failure;
 use crate::output::{Output, Table, written};
 
@@ -20,14 +23,24 @@ struct Verified<'a> {
     summary: Summary,
 }
 
-/// Verifies every line.
-pub(crate) fn verify(journal: &Path, output: &Output) -> Result<(), Failure> {
-    let summary = visit_file(journal, |_| Ok(())).map_err(|finding| does_not_verify(journal, &finding))?;
+/// Verifies every line and every signature.
+pub(crate) fn verify(journal: &Path, given: &AuditVerify, output: &Output) -> Result<(), Failure> {
+    let trust = trust(given)?;
+    let keyless = trust.keys.is_empty();
+    let summary = visit_trusting(journal, trust, |_| Ok(())).map_err(|finding| does_not_verify(journal, &finding))?;
+    if let (true, Some(seq)) = (keyless, summary.signatures.uncertified_keys.first()) {
+        return Err(Failure::new(format!(
+            "the journal {} changes its signing key at record {seq} without the signature of the key before; if that is known \
+             (a restore on another machine), name the keys you trust with --key",
+            journal.display()
+        )));
+    }
     let answer = Verified { file: journal, verified: true, summary };
     output.answer(&answer, || {
         let summary = &answer.summary;
         let mut table = Table::default();
         table.fact("verified", journal.display());
+        table.fact("files", closed_files(journal).len() + 1);
         table.fact("records", summary.records);
         if summary.records > 0 {
             table.fact("from", timestamp(summary.first_time));
@@ -36,8 +49,96 @@ pub(crate) fn verify(journal: &Path, output: &Output) -> Result<(), Failure> {
         table.fact("head", hex(&summary.head.hash));
         table.fact("generation", summary.last_generation);
         table.fact("program runs", summary.boots);
+        match summary.signatures.first_key {
+            Some(key) => {
+                table.fact("signed up to record", summary.signatures.signed_records);
+                let trusted = if keyless { "; not compared with a key of yours (--key)" } else { "; trusted" };
+                table.fact("first key", format!("{}{trusted}", hex(&key)));
+            }
+            None => table.fact("signed up to record", "none: the journal carries no signature"),
+        }
         table
     })
+}
+
+#[derive(Serialize)]
+struct Keys {
+    origin: String,
+    first: String,
+    current: String,
+    verifier: String,
+}
+
+/// Shows the journal's first and newest key.
+pub(crate) fn key(journal: &Path, output: &Output) -> Result<(), Failure> {
+    let (signed, by) =
+        newest_checkpoint(journal, Trust::default()).map_err(|finding| does_not_verify(journal, &finding))?;
+    let summary = visit_file(journal, |_| Ok(())).map_err(|finding| does_not_verify(journal, &finding))?;
+    let origin = signed.checkpoint.origin;
+    let first = summary.signatures.first_key.unwrap_or(by);
+    let verifier = verifier_key(&origin, &by);
+    let answer = Keys { first: hex(&first), current: hex(&by), verifier, origin };
+    output.answer(&answer, || {
+        let mut table = Table::default();
+        table.fact("journal", &answer.origin);
+        table.fact("first key", &answer.first);
+        table.fact("current key", &answer.current);
+        table.fact("verifier key", &answer.verifier);
+        table
+    })
+}
+
+/// Writes the newest checkpoint as a signed note.
+pub(crate) fn checkpoint(journal: &Path, given: &AuditVerify) -> Result<(), Failure> {
+    let (signed, by) =
+        newest_checkpoint(journal, trust(given)?).map_err(|finding| does_not_verify(journal, &finding))?;
+    written(io::stdout().lock().write_all(signed.note(&by).as_bytes()))
+}
+
+/// Writes the proof of one record as JSON.
+pub(crate) fn prove(journal: &Path, given: &AuditProve) -> Result<(), Failure> {
+    let proof = proof_of(journal, given.seq, trust(&given.journal)?);
+    let proof = proof.map_err(|finding| does_not_verify(journal, &finding))?;
+    let text = serde_json::to_string_pretty(&proof).map_err(|error| Failure::new(error.to_string()))?;
+    written(writeln!(io::stdout().lock(), "{text}"))
+}
+
+#[derive(Serialize)]
+struct Proved {
+    proved: bool,
+    seq: u64,
+    record: String,
+}
+
+/// Checks a proof that somebody else made.
+pub(crate) fn check_proof(given: &AuditCheckProof, output: &Output) -> Result<(), Failure> {
+    let name = given.proof.display();
+    let text = std::fs::read_to_string(&given.proof);
+    let text = text.map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
+    let proof: Proof = serde_json::from_str(&text).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+    proof.check(&keys(&given.key)?).map_err(|what| Failure::new(format!("{name} proves nothing: {what}")))?;
+    let answer = Proved { proved: true, seq: proof.seq, record: proof.record };
+    output.answer(&answer, || {
+        let mut table = Table::default();
+        table.fact("proved", format!("record {}", answer.seq));
+        table.fact("record", &answer.record);
+        table
+    })
+}
+
+fn trust(given: &AuditVerify) -> Result<Trust, Failure> {
+    Ok(Trust { keys: keys(&given.key)?, later_start: given.later_start })
+}
+
+fn keys(given: &[String]) -> Result<Vec<PublicKey>, Failure> {
+    given.iter().map(|text| key_of(text)).collect()
+}
+
+fn key_of(text: &str) -> Result<PublicKey, Failure> {
+    let digit = |at: usize| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(digit).collect();
+    let key = bytes.and_then(|bytes| bytes.try_into().ok());
+    key.ok_or_else(|| Failure::new(format!("--key {text:?} is not 64 hexadecimal digits")))
 }
 
 /// Writes the records to standard output.
@@ -46,6 +147,7 @@ pub(crate) fn export(journal: &Path, format: Format, from: u64) -> Result<(), Fa
         Format::Ndjson => Style::Ndjson,
         Format::Json => Style::Json,
         Format::Syslog => Style::Syslog,
+        Format::Cef => Style::Cef,
         Format::Text => Style::Text,
     };
     let mut out = Pipe { out: BufWriter::new(io::stdout().lock()), closed: false };

@@ -2,7 +2,8 @@
 //!
 //! Every record names the SHA-256 of the line before it. A changed, deleted, swapped, inserted or repeated line breaks
 //! the chain at a line that [`verify`] names; a tail that was cut off at a line's end is found by comparing with a
-//! [`Head`] remembered elsewhere.
+//! [`Head`] remembered elsewhere. Whoever rewrites the whole chain cannot sign it: checkpoints are verified as they pass, each
+//! key by the signature of the one before.
 
 use std::io::{BufRead, Read};
 
@@ -10,6 +11,8 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::checkpoint::{self, JOURNAL_KEY, PublicKey, SEGMENT_OPEN, SignedCheckpoint};
+use super::merkle::{self, Tree};
 use super::record::Record;
 
 /// The longest line that a verifier accepts; the longest that the journal writes is far below.
@@ -72,6 +75,42 @@ pub struct Summary {
     pub boots: u64,
     /// Length in bytes of the verified lines.
     pub bytes: u64,
+    /// What is known of the signatures.
+    pub signatures: Signatures,
+}
+
+/// What the checkpoints of a verified journal say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Signatures {
+    /// Records that a checkpoint covers: all up to this one.
+    pub signed_records: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// The key that the journal named first, on whose word all others stand.
+    #[serde(serialize_with = "key_as_text")]
+    pub first_key: Option<PublicKey>,
+    /// The key in use at the end.
+    #[serde(serialize_with = "key_as_text")]
+    pub last_key: Option<PublicKey>,
+    /// Records at which a key began that its predecessor did not sign for.
+    pub uncertified_keys: Vec<u64>,
+}
+
+fn key_as_text<S: serde::Serializer>(key: &Option<PublicKey>, serializer: S) -> Result<S::Ok, S::Error> {
+    match key {
+        Some(key) => serializer.serialize_some(&HEXLOWER.encode(key)),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// What a verifier takes on trust.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Keys known from elsewhere. When there are any, the first key of the journal, and each that its predecessor did not sign
+    /// for, must be one of them, and there must be a signature.
+    pub keys: Vec<PublicKey>,
+    /// Whether a journal may begin in the middle: earlier files are archived elsewhere.
+    pub later_start: bool,
 }
 
 fn head_as_text<S: serde::Serializer>(head: &Head, serializer: S) -> Result<S::Ok, S::Error> {
@@ -85,6 +124,8 @@ pub enum Wrong {
     Line,
     /// The line is a record, but not the one that belongs here.
     Chain,
+    /// A checkpoint or a key is not what it says, or not by a key that is trusted.
+    Signature,
     /// The last line has no line feed: a write that never finished.
     TornTail {
         /// Where the incomplete line begins.
@@ -99,7 +140,7 @@ pub enum Wrong {
 /// The first thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The line, counted from 1.
+    /// The line, counted from 1 in its file.
     pub line: u64,
     /// Which kind of thing.
     pub wrong: Wrong,
@@ -162,44 +203,40 @@ pub(super) enum Tail {
 }
 
 /// [`visit`], also for a journal that grows.
-pub(super) fn visit_until<R, F>(mut reader: R, known: &[Head], tail: Tail, mut each: F) -> Result<Summary, Finding>
+pub(super) fn visit_until<R, F>(reader: R, known: &[Head], tail: Tail, mut each: F) -> Result<Summary, Finding>
 where
     R: BufRead,
     F: FnMut(&Line<'_>) -> std::io::Result<()>,
 {
     let mut walk = Walk::new();
-    let mut line = Vec::with_capacity(1024);
-    loop {
-        line.clear();
-        let number = walk.summary.records + 1;
-        let unreadable = |error: std::io::Error| Finding {
-            line: number,
-            wrong: Wrong::Unreadable,
-            what: format!("the journal cannot be read or passed on: {error}"),
-        };
-        reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(unreadable)?;
-        if line.is_empty() {
-            break;
-        }
-        let record = match walk.step(&line) {
-            Err(Finding { wrong: Wrong::TornTail { .. }, .. }) if tail == Tail::BeingWritten => break,
-            stepped => stepped?,
-        };
-        walk.check_known(known)?;
-        let seen = Line { record: &record, text: &line[..line.len() - 1], head: walk.summary.head };
-        each(&seen).map_err(unreadable)?;
-    }
+    walk.read(reader, known, tail, &mut each)?;
     walk.finish(known)
 }
 
+/// A verification on its way, over one file or several in a row.
 #[derive(Clone)]
 pub(super) struct Walk {
     summary: Summary,
     boot: String,
+    tree: Tree,
+    trust: Trust,
+    /// The key that the next checkpoint must be signed with, and one that was announced after it.
+    key: Option<PublicKey>,
+    announced: Option<PublicKey>,
+    /// Lines and bytes of the file that is being read.
+    lines: u64,
+    bytes: u64,
+    /// The newest change that has its record; also the newest in files before the one where the walk began.
+    last_change: u64,
+    last_change_before: u64,
 }
 
 impl Walk {
     pub(super) fn new() -> Self {
+        Walk::trusting(Trust::default())
+    }
+
+    pub(super) fn trusting(trust: Trust) -> Self {
         let summary = Summary {
             records: 0,
             head: Head::EMPTY,
@@ -208,12 +245,78 @@ impl Walk {
             last_generation: 0,
             boots: 0,
             bytes: 0,
+            signatures: Signatures::default(),
         };
-        Walk { summary, boot: String::new() }
+        let (key, announced, tree, boot) = (None, None, Tree::default(), String::new());
+        Walk { summary, boot, tree, trust, key, announced, lines: 0, bytes: 0, last_change: 0, last_change_before: 0 }
+    }
+
+    /// The tree of the lines so far.
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The key that certified records name last.
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        self.key
+    }
+
+    /// The newest change that has its record.
+    pub(super) fn last_change(&self) -> u64 {
+        self.last_change
+    }
+
+    /// The newest change whose record is in a file before the one where the walk began.
+    pub(super) fn last_change_before(&self) -> u64 {
+        self.last_change_before
+    }
+
+    /// The head so far.
+    pub(super) fn head(&self) -> Head {
+        self.summary.head
+    }
+
+    /// What the records so far say.
+    pub(super) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Goes on with another file.
+    pub(super) fn next_file(&mut self) {
+        (self.lines, self.bytes) = (0, 0);
+    }
+
+    /// Verifies a file from its first line to its last.
+    pub(super) fn read<R, F>(&mut self, mut reader: R, known: &[Head], tail: Tail, each: &mut F) -> Result<(), Finding>
+    where
+        R: BufRead,
+        F: FnMut(&Line<'_>) -> std::io::Result<()>,
+    {
+        let mut line = Vec::with_capacity(1024);
+        loop {
+            line.clear();
+            let number = self.lines + 1;
+            let unreadable = |error: std::io::Error| Finding {
+                line: number,
+                wrong: Wrong::Unreadable,
+                what: format!("the journal cannot be read or passed on: {error}"),
+            };
+            reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(unreadable)?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            let record = match self.step(&line) {
+                Err(Finding { wrong: Wrong::TornTail { .. }, .. }) if tail == Tail::BeingWritten => return Ok(()),
+                stepped => stepped?,
+            };
+            self.check_known(known)?;
+            let seen = Line { record: &record, text: &line[..line.len() - 1], head: self.summary.head };
+            each(&seen).map_err(unreadable)?;
+        }
     }
 
     fn finding(&self, wrong: Wrong, what: impl Into<String>) -> Finding {
-        Finding { line: self.summary.records + 1, wrong, what: what.into() }
+        Finding { line: self.lines + 1, wrong, what: what.into() }
     }
 
     pub(super) fn step(&mut self, line: &[u8]) -> Result<Record, Finding> {
@@ -221,11 +324,16 @@ impl Walk {
             if u64::try_from(line.len()).unwrap_or(u64::MAX) >= MAX_LINE_BYTES {
                 return Err(self.finding(Wrong::Line, format!("longer than {MAX_LINE_BYTES} bytes")));
             }
-            let wrong = Wrong::TornTail { offset: self.summary.bytes };
+            let wrong = Wrong::TornTail { offset: self.bytes };
             return Err(self.finding(wrong, "the last line is incomplete: a write did not finish"));
         };
         let record = Record::parse(text).map_err(|what| self.finding(Wrong::Line, what))?;
+        if self.summary.records == 0 && self.trust.later_start && record.op == SEGMENT_OPEN {
+            self.begin_at(&record)?;
+        }
         self.check_place(&record)?;
+        self.check_signature(&record)?;
+        self.tree.push(merkle::leaf(text));
         let summary = &mut self.summary;
         if summary.records == 0 {
             summary.first_time = record.time;
@@ -238,18 +346,125 @@ impl Walk {
         summary.last_time = record.time;
         summary.last_generation = summary.last_generation.max(record.generation);
         summary.head = Head { seq: record.seq, hash: line_hash(text) };
-        summary.bytes += u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        summary.bytes += len;
+        self.bytes += len;
+        self.lines += 1;
+        if record.change == Some(true) {
+            self.last_change = self.last_change.max(record.generation);
+        }
         Ok(record)
+    }
+
+    /// Takes a file's first record at its word about what lies before it; the next checkpoint's signature covers it.
+    fn begin_at(&mut self, record: &Record) -> Result<(), Finding> {
+        let line = self.lines + 1;
+        let malformed = || Finding { line, wrong: Wrong::Line, what: "a malformed beginning of a file".into() };
+        let size = record.seq.checked_sub(1).ok_or_else(malformed)?;
+        let peaks = checkpoint::peaks(record).ok_or_else(malformed)?;
+        let tree = Tree::from_peaks(size, peaks).ok_or_else(malformed)?;
+        let hash = HEXLOWER.decode(record.prev.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
+        let hash = hash.ok_or_else(malformed)?;
+        let number = |name: &str| match record.detail.get(name) {
+            Some(super::Fact::Number(number)) => Some(*number),
+            _ => None,
+        };
+        self.last_change = number("last_change").ok_or_else(malformed)?;
+        self.last_change_before = self.last_change;
+        self.summary.last_generation = number("last_generation").ok_or_else(malformed)?;
+        self.tree = tree;
+        self.summary.head = Head { seq: size, hash };
+        if let Some(key) = checkpoint::announced(record) {
+            self.check_trusted(&key)?;
+            self.key = Some(key);
+            self.summary.signatures.first_key = Some(key);
+            self.summary.signatures.last_key = Some(key);
+        }
+        Ok(())
+    }
+
+    fn check_trusted(&self, key: &PublicKey) -> Result<(), Finding> {
+        if self.trust.keys.is_empty() || self.trust.keys.contains(key) {
+            return Ok(());
+        }
+        Err(self.finding(Wrong::Signature, format!("the key {} is not one that is trusted", HEXLOWER.encode(key))))
+    }
+
+    fn check_signature(&mut self, record: &Record) -> Result<(), Finding> {
+        match record.op.as_str() {
+            JOURNAL_KEY => {
+                let malformed = || self.finding(Wrong::Signature, "a malformed key");
+                let key = checkpoint::announced(record).ok_or_else(malformed)?;
+                if self.key.is_none() {
+                    self.check_trusted(&key)?;
+                    self.key = Some(key);
+                    self.summary.signatures.first_key = Some(key);
+                    self.summary.signatures.last_key = Some(key);
+                } else {
+                    self.announced = Some(key);
+                }
+                Ok(())
+            }
+            SEGMENT_OPEN => {
+                let same = checkpoint::peaks(record).is_some_and(|peaks| peaks == self.tree.peaks());
+                let key = checkpoint::announced(record);
+                if same && (key.is_none() || key == self.key) {
+                    return Ok(());
+                }
+                Err(self.finding(Wrong::Chain, "the file does not begin where the one before it ended"))
+            }
+            _ => match SignedCheckpoint::of(record) {
+                Some(signed) => {
+                    let signed = signed.map_err(|what| self.finding(Wrong::Signature, what))?;
+                    self.check_checkpoint(&signed, record.seq)
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn check_checkpoint(&mut self, signed: &SignedCheckpoint, seq: u64) -> Result<(), Finding> {
+        let checkpoint = &signed.checkpoint;
+        if (checkpoint.size, checkpoint.root) != (self.tree.size(), self.tree.root()) {
+            return Err(self.finding(Wrong::Signature, "the checkpoint is not of the records before it"));
+        }
+        let Some(key) = self.key else {
+            return Err(self.finding(Wrong::Signature, "a checkpoint before any key was named"));
+        };
+        if signed.is_by(&key) {
+            if let Some(next) = self.announced.take() {
+                self.key = Some(next);
+                self.summary.signatures.last_key = Some(next);
+            }
+        } else {
+            let by_announced = self.announced.filter(|next| signed.is_by(next));
+            let Some(next) = by_announced else {
+                return Err(self.finding(Wrong::Signature, "the signature of the checkpoint does not verify"));
+            };
+            self.check_trusted(&next)?;
+            self.announced = None;
+            self.key = Some(next);
+            self.summary.signatures.last_key = Some(next);
+            self.summary.signatures.uncertified_keys.push(seq);
+        }
+        self.summary.signatures.checkpoints += 1;
+        self.summary.signatures.signed_records = checkpoint.size;
+        Ok(())
     }
 
     fn check_place(&self, record: &Record) -> Result<(), Finding> {
         let head = &self.summary.head;
         let expected = head.seq + 1;
         if record.seq != expected {
-            let what = format!(
-                "sequence {} where {expected} belongs: a line was deleted, inserted, repeated or moved",
-                record.seq
-            );
+            let what = match (self.summary.records, record.op.as_str()) {
+                (0, SEGMENT_OPEN) => {
+                    format!("the journal begins with record {}: the files before it are missing", record.seq)
+                }
+                _ => format!(
+                    "sequence {} where {expected} belongs: a line was deleted, inserted, repeated or moved",
+                    record.seq
+                ),
+            };
             return Err(self.finding(Wrong::Chain, what));
         }
         if record.prev != HEXLOWER.encode(&head.hash) {
@@ -269,7 +484,7 @@ impl Walk {
         let head = &self.summary.head;
         match known.iter().find(|known| known.seq == head.seq && known.hash != head.hash) {
             Some(known) => Err(Finding {
-                line: self.summary.records,
+                line: self.lines,
                 wrong: Wrong::Chain,
                 what: format!("record {} is not the one that was remembered: the journal was rewritten", known.seq),
             }),
@@ -277,7 +492,10 @@ impl Walk {
         }
     }
 
-    fn finish(self, known: &[Head]) -> Result<Summary, Finding> {
+    pub(super) fn finish(self, known: &[Head]) -> Result<Summary, Finding> {
+        if !self.trust.keys.is_empty() && self.summary.signatures.checkpoints == 0 {
+            return Err(self.finding(Wrong::Signature, "no checkpoint is signed: nothing here is by the trusted key"));
+        }
         let end = self.summary.head.seq;
         match known.iter().find(|known| known.seq > end) {
             Some(known) => {

@@ -1,6 +1,6 @@
-//! The journal's file: the only place of this folder that touches the file system.
+//! The journal's files: the one that is being written, under the journal's own name, and the closed ones before it.
 //!
-//! [`Medium`] is what the journal needs of it, so that tests can put a failing one in its place.
+//! [`Medium`] is what the journal needs of them, so that tests can put a failing one in their place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,10 +8,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use rustix::fs::{FlockOperation, OFlags};
 use sha2::{Digest, Sha256};
 
-use super::chain::{self, Finding, Head, Line, Summary, Tail, Wrong};
+use super::chain::{self, Finding, Head, Line, Summary, Tail, Trust, Walk, Wrong};
+use super::record::Record;
+use super::signer::beside;
 use crate::{Error, Kind, Result, sys};
 
 /// Where lines go. Positions are given, so that a write that failed half way is simply written over.
@@ -24,13 +27,19 @@ pub(super) trait Medium: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Keeps the durable head beside the journal; a hint for verifiers, so a failure costs nothing.
     fn remember(&self, head: &Head);
+    /// Closes the file, which begins with record `first`, and goes on with an empty one. A failure leaves it as it was.
+    fn begin_another(&self, first: u64) -> io::Result<()>;
 }
 
 /// A journal in a file that nobody else writes.
 pub(super) struct JournalFile {
-    file: File,
+    live: RwLock<Live>,
     path: PathBuf,
     head: Option<File>,
+}
+
+struct Live {
+    file: File,
     identity: (u64, u64),
 }
 
@@ -42,16 +51,7 @@ impl JournalFile {
         if let Some(folder) = path.parent().filter(|folder| created && !folder.as_os_str().is_empty()) {
             sys::create_private_dir(folder).map_err(|error| failed("has no folder", error))?;
         }
-        let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nofollow)
-            .open(path)
-            .map_err(|error| failed("cannot be opened", error))?;
+        let file = open_private(path).map_err(|error| failed("cannot be opened", error))?;
         let metadata = file.metadata().map_err(|error| failed("cannot be examined", error))?;
         if !metadata.is_file() {
             return Err(device(format!("the journal {} is not a regular file", path.display())));
@@ -68,27 +68,62 @@ impl JournalFile {
         if created {
             sync_folder_of(path).map_err(|error| failed("cannot be created durably", error))?;
         }
-        let head = open_head(&head_path(path)).ok();
-        Ok(JournalFile { file, path: path.to_owned(), head, identity: (metadata.dev(), metadata.ino()) })
+        undo_half_closed(path, &metadata).map_err(|error| failed("cannot be examined", error))?;
+        let head = open_private(&head_path(path)).ok();
+        let live = RwLock::new(Live { file, identity: (metadata.dev(), metadata.ino()) });
+        Ok(JournalFile { live, path: path.to_owned(), head })
     }
 
-    /// Verifies the file from its first byte.
-    pub(super) fn visit<F>(&self, known: &[Head], each: F) -> Result<Summary, Finding>
+    /// Verifies the file that is being written, from where it begins; when it is empty, the closed one before it. The closed
+    /// one must end with the line that the file continues.
+    pub(super) fn visit<F>(&self, known: &[Head], mut each: F) -> Result<Opened, Opening>
     where
         F: FnMut(&Line<'_>) -> io::Result<()>,
     {
-        chain::visit(BufReader::with_capacity(1 << 16, FromStart { file: &self.file, at: 0 }), known, each)
+        let mut walk = Walk::trusting(Trust { later_start: true, ..Trust::default() });
+        let closed = closed_files(&self.path);
+        let live = self.live.read();
+        let from_start = || BufReader::with_capacity(1 << 16, FromStart { file: &live.file, at: 0 });
+        let empty = live.file.metadata().map(|found| found.len() == 0).unwrap_or_default();
+        if let Some((first, path)) = closed.last() {
+            let broken = |finding| Opening { path: path.clone(), finding };
+            let before = if empty { read_closed(path, &mut walk, known, &mut each) } else { last_hash(path) };
+            let before = before.map_err(broken)?;
+            let begins = first_line(from_start()).map(|record| (record.seq, record.prev));
+            if let Some((seq, prev)) = begins
+                && (seq <= *first || prev != data_encoding::HEXLOWER.encode(&before))
+            {
+                let what = format!("it does not continue {}", path.display());
+                let finding = Finding { line: 1, wrong: Wrong::Chain, what };
+                return Err(Opening { path: self.path.clone(), finding });
+            }
+        }
+        walk.next_file();
+        let of_live = |finding| Opening { path: self.path.clone(), finding };
+        let outcome = walk.read(from_start(), known, Tail::Whole, &mut each);
+        let torn = match outcome {
+            Ok(()) => None,
+            Err(Finding { wrong: Wrong::TornTail { offset }, .. })
+                if known.iter().all(|head| head.seq <= walk.head().seq) =>
+            {
+                Some(offset)
+            }
+            Err(finding) => return Err(of_live(finding)),
+        };
+        walk.clone().finish(known).map_err(of_live)?;
+        Ok(Opened { walk, torn, begin_another: empty && !closed.is_empty() })
     }
 
     /// Moves the bytes from `offset` on into `torn-<seq>.bin` beside the journal and cuts them off.
     pub(super) fn set_tail_aside(&self, offset: u64, seq: u64) -> Result<TornTail> {
         let failed = |error: io::Error| device(format!("the torn tail cannot be set aside: {error}"));
         let mut tail = Vec::new();
-        FromStart { file: &self.file, at: offset }.read_to_end(&mut tail).map_err(failed)?;
+        let live = self.live.read();
+        FromStart { file: &live.file, at: offset }.read_to_end(&mut tail).map_err(failed)?;
         let (name, mut aside) = self.create_torn(seq).map_err(failed)?;
         aside.write_all(&tail).and_then(|()| aside.sync_all()).map_err(failed)?;
         sync_folder_of(&self.path).map_err(failed)?;
-        self.file.set_len(offset).and_then(|()| self.file.sync_all()).map_err(failed)?;
+        live.file.set_len(offset).and_then(|()| live.file.sync_all()).map_err(failed)?;
         Ok(TornTail { name, bytes: tail.len() as u64, sha256: Sha256::digest(&tail).into() })
     }
 
@@ -120,6 +155,96 @@ fn locked(file: &File) -> bool {
     })
 }
 
+/// A journal that was verified as far as its writer needs it.
+pub(super) struct Opened {
+    /// The state at its end.
+    pub(super) walk: Walk,
+    /// Where an incomplete last line begins that nobody remembers as written.
+    pub(super) torn: Option<u64>,
+    /// The file is empty and continues a closed one.
+    pub(super) begin_another: bool,
+}
+
+/// What is wrong with which file.
+pub(super) struct Opening {
+    pub(super) path: PathBuf,
+    pub(super) finding: Finding,
+}
+
+/// A run that ended while it closed the file may have left it under both names: then it is not closed yet.
+fn undo_half_closed(path: &Path, live: &std::fs::Metadata) -> io::Result<()> {
+    match closed_files(path).pop() {
+        Some((_, closed)) if std::fs::metadata(&closed)?.ino() == live.ino() => std::fs::remove_file(closed),
+        _ => Ok(()),
+    }
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow).open(path)
+}
+
+/// Verifies a closed file and gives the hash of its last line.
+fn read_closed<F>(path: &Path, walk: &mut Walk, known: &[Head], each: &mut F) -> Result<[u8; 32], Finding>
+where
+    F: FnMut(&Line<'_>) -> io::Result<()>,
+{
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    walk.read(BufReader::with_capacity(1 << 16, file), known, Tail::Whole, each)?;
+    Ok(walk.head().hash)
+}
+
+/// The hash of a closed file's last line.
+fn last_hash(path: &Path) -> Result<[u8; 32], Finding> {
+    let read = || -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        let from = file.metadata()?.len().saturating_sub(chain::MAX_LINE_BYTES);
+        let mut tail = Vec::new();
+        FromStart { file: &file, at: from }.read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = read().map_err(|error| unreadable(path, &error))?;
+    let line = tail.strip_suffix(b"\n").and_then(|text| text.rsplit(|byte| *byte == b'\n').next());
+    let what = format!("{} does not end with a whole line", path.display());
+    line.map(chain::line_hash).ok_or(Finding { line: 0, wrong: Wrong::Line, what })
+}
+
+fn first_line<R: BufRead>(mut reader: R) -> Option<Record> {
+    let mut line = Vec::new();
+    reader.by_ref().take(chain::MAX_LINE_BYTES).read_until(b'\n', &mut line).ok()?;
+    Record::parse(line.strip_suffix(b"\n")?).ok()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Finding {
+    let what = format!("{} cannot be opened: {error}", path.display());
+    Finding { line: 0, wrong: Wrong::Unreadable, what }
+}
+
+/// Digits of the first record's number in the name of a closed file: enough for any number, so that names sort.
+const DIGITS: usize = 20;
+
+/// The name of a closed file that begins with record `first`: `audit.jsonl` becomes `audit-00000000000000000001.jsonl`.
+pub fn closed_path(journal: &Path, first: u64) -> PathBuf {
+    let stem = journal.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = journal.extension().map(|text| format!(".{}", text.to_string_lossy())).unwrap_or_default();
+    journal.with_file_name(format!("{stem}-{first:020}{extension}"))
+}
+
+/// The closed files of a journal that are there, by the number of their first record, in order.
+pub fn closed_files(journal: &Path) -> Vec<(u64, PathBuf)> {
+    let folder = journal.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let firsts = names.filter_map(|name| {
+        let rest = name.strip_prefix(journal.file_stem()?.to_str()?)?.strip_prefix('-')?;
+        let first: u64 = rest.get(..DIGITS)?.parse().ok()?;
+        (closed_path(journal, first).file_name()?.to_str()? == name).then_some(first)
+    });
+    let mut files: Vec<(u64, PathBuf)> = firsts.map(|first| (first, closed_path(journal, first))).collect();
+    files.sort_unstable();
+    files
+}
+
 /// What was cut off.
 pub(super) struct TornTail {
     pub(super) name: String,
@@ -129,18 +254,19 @@ pub(super) struct TornTail {
 
 impl Medium for JournalFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, position)
+        self.live.read().file.write_all_at(bytes, position)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
+        self.live.read().file.set_len(length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()?;
+        let live = self.live.read();
+        live.file.sync_data()?;
         // A file that was renamed or deleted still takes writes, and nobody would ever read them.
         match std::fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
+            Ok(found) if (found.dev(), found.ino()) == live.identity => Ok(()),
             _ => Err(io::Error::other("the file was moved, replaced or deleted")),
         }
     }
@@ -152,6 +278,26 @@ impl Medium for JournalFile {
                 file.set_len(line.len() as u64).ok();
             }
         }
+    }
+
+    fn begin_another(&self, first: u64) -> io::Result<()> {
+        let mut live = self.live.write();
+        // The new file is complete and locked before it takes the journal's name.
+        let fresh = beside(&self.path, ".new");
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = sys::create_private_file(&fresh)?;
+        if !locked(&file) {
+            return Err(io::Error::other("the new file cannot be locked"));
+        }
+        let metadata = file.metadata()?;
+        // A hard link never replaces a file that is there already.
+        std::fs::hard_link(&self.path, closed_path(&self.path, first))?;
+        std::fs::rename(&fresh, &self.path)?;
+        *live = Live { file, identity: (metadata.dev(), metadata.ino()) };
+        sync_folder_of(&self.path)
     }
 }
 
@@ -169,16 +315,9 @@ impl Read for FromStart<'_> {
     }
 }
 
-fn open_head(path: &Path) -> io::Result<File> {
-    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow).open(path)
-}
-
 /// The file beside a journal that names its durable head.
 pub fn head_path(journal: &Path) -> PathBuf {
-    let mut name = journal.as_os_str().to_owned();
-    name.push(".head");
-    PathBuf::from(name)
+    beside(journal, ".head")
 }
 
 /// The head that was durable when the journal's writer last noted it; `None` when there is no such note.
@@ -186,22 +325,42 @@ pub fn remembered_head(journal: &Path) -> Option<Head> {
     std::fs::read_to_string(head_path(journal)).ok().and_then(|line| Head::from_line(&line))
 }
 
-/// Verifies a journal file, by its own chain and by the head noted beside it, and shows each good record to `each`.
-/// The file may belong to a running daemon.
+/// Verifies a journal with all its files, by its own chain and by the head noted beside it, and shows each good record to
+/// `each`. The journal may belong to a running daemon.
 ///
 /// # Errors
 ///
-/// The first [`Finding`].
+/// The first [`Finding`]; its sentence names the file when it is not the journal's last.
 pub fn visit_file<F>(path: &Path, each: F) -> Result<Summary, Finding>
 where
     F: FnMut(&Line<'_>) -> io::Result<()>,
 {
+    visit_trusting(path, Trust::default(), each)
+}
+
+/// [`visit_file`], with what the verifier takes on trust.
+///
+/// # Errors
+///
+/// The first [`Finding`].
+pub fn visit_trusting<F>(path: &Path, trust: Trust, mut each: F) -> Result<Summary, Finding>
+where
+    F: FnMut(&Line<'_>) -> io::Result<()>,
+{
     let known: Vec<Head> = remembered_head(path).into_iter().collect(); // before the file, which only grows
-    let file = File::open(path).map_err(|error| Finding {
-        line: 0,
-        wrong: Wrong::Unreadable,
-        what: format!("{} cannot be opened: {error}", path.display()),
-    })?;
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();
+    let mut walk = Walk::trusting(trust);
+    for (_, closed) in closed_files(path) {
+        let before = File::open(&closed).map_err(|error| unreadable(&closed, &error))?;
+        // The journal's file may have been closed since it was opened here.
+        if identity(&before) == identity(&file) {
+            break;
+        }
+        let reader = BufReader::with_capacity(1 << 16, before);
+        walk.read(reader, &known, Tail::Whole, &mut each).map_err(|finding| in_file(&closed, finding))?;
+        walk.next_file();
+    }
     // A writer holds the file's exclusive lock; when there is none, a shared one is to be had at once.
     let tail = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {
@@ -210,14 +369,30 @@ where
         }
         Err(_) => Tail::BeingWritten,
     };
-    chain::visit_until(BufReader::with_capacity(1 << 16, file), &known, tail, each)
+    walk.read(BufReader::with_capacity(1 << 16, &file), &known, tail, &mut each)?;
+    walk.finish(&known)
 }
 
-/// SHA-256 of the line that is record `seq`; `None` when the journal is shorter.
+fn in_file(path: &Path, finding: Finding) -> Finding {
+    let what = format!("{} (in {})", finding.what, path.display());
+    Finding { what, ..finding }
+}
+
+/// SHA-256 of the line that is record `seq`; `None` when the journal is shorter, or the file that held it is archived.
 pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8; 32]>> {
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(journal)?);
+    let live = BufReader::with_capacity(1 << 16, File::open(journal)?);
+    let begins = first_line(live).map_or(1, |record| record.seq);
+    let (first, path) = if seq >= begins {
+        (begins, journal.to_owned())
+    } else {
+        match closed_files(journal).into_iter().rfind(|(first, _)| *first <= seq) {
+            Some(found) => found,
+            None => return Ok(None),
+        }
+    };
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
     let mut line = Vec::new();
-    for _ in 0..seq {
+    for _ in first..=seq {
         line.clear();
         reader.by_ref().take(chain::MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {

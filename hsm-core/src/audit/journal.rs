@@ -4,9 +4,12 @@
 //! happens outside. The file is made durable for groups of lines: by whoever needs it, else by the flusher 10 ms later.
 //! Lines that are written but not yet durable are kept in memory until they are, because a failed fsync may have
 //! dropped them from the page cache: they are then written again before anything else.
+//!
+//! The flusher also signs: it keeps the Merkle tree of the durable lines, writes checkpoints, and closes the file when it has grown
+//! large or old.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,9 +17,12 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::chain::{Finding, Head, Wrong, line_hash};
-use super::file::{JournalFile, Medium, TornTail, hash_of_record, remembered_head};
+use super::chain::{Head, line_hash};
+use super::checkpoint::{self, Checkpoint, PublicKey, SEGMENT_OPEN};
+use super::file::{JournalFile, Medium, Opened, Opening, TornTail, closed_path, hash_of_record, remembered_head};
+use super::merkle::Tree;
 use super::record::{Category, Change, Client, Draft, Entry, Fact, Stamp};
+use super::signer::{Announced, Signer, SigningKeys};
 use crate::config::LogLevel as Level;
 use crate::crypto::rng;
 use crate::{Clock, Error, Kind, Result};
@@ -29,6 +35,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const JUMP_NANOS: i128 = 60_000_000_000;
 /// How many of the newest store changes the journal can still find by generation.
 const REMEMBERED_CHANGES: usize = 65_536;
+/// So many records, or so much time after the first of them, and a checkpoint is due.
+const CHECKPOINT_RECORDS: u64 = 256;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether `[audit].log_level` keeps records of this category; the journal's own are always kept.
 pub(super) fn keeps(level: Level, category: Category) -> bool {
@@ -58,6 +67,23 @@ pub struct Options {
     pub level: Level,
     /// The newest record that the store remembers; the journal must still hold it.
     pub known: Option<Head>,
+    /// When a file is closed and another begun.
+    pub files: Files,
+}
+
+/// When a file of the journal is closed and another begun: at this length, or at this age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Length in bytes.
+    pub max_bytes: u64,
+    /// Age of the file's first record of this run.
+    pub max_age: Duration,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Files { max_bytes: 16 << 20, max_age: Duration::from_secs(24 * 3600) }
+    }
 }
 
 /// Proof that an operation's record is written. Only the journal makes one.
@@ -86,6 +112,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     boot: String,
     level: Level,
+    files: Files,
+    path: PathBuf,
     pen: Mutex<Pen>,
     /// Told when a group became durable or failed.
     settled: Condvar,
@@ -97,8 +125,25 @@ pub(super) struct Pen {
     head: Head,
     last_time: u64,
     last_generation: u64,
-    /// Generation to sequence, of the records that belong to a store change.
+    /// Generation to sequence, of the records that belong to a store change; those up to `settled_changes` are in closed files.
     changes: BTreeMap<u64, u64>,
+    settled_changes: u64,
+    last_change: u64,
+    /// The tree of the durable lines.
+    tree: Tree,
+    /// The key that certified records name.
+    key: Option<PublicKey>,
+    signer: Option<Signer>,
+    /// The record that carried the newest checkpoint, and when that was.
+    last_checkpoint: u64,
+    checkpointed: Instant,
+    /// A change or an administrative operation wants to be under a checkpoint soon.
+    checkpoint_wanted: bool,
+    /// The first record of the file, and when the file was begun or opened.
+    file_first: u64,
+    file_begun: Instant,
+    /// Closing the file failed; when that was.
+    close_failed: Option<Instant>,
     written_len: u64,
     durable_len: u64,
     durable: Head,
@@ -122,6 +167,17 @@ impl Pen {
             last_time: 0,
             last_generation: 0,
             changes: BTreeMap::new(),
+            settled_changes: 0,
+            last_change: 0,
+            tree: Tree::default(),
+            key: None,
+            signer: None,
+            last_checkpoint: 0,
+            checkpointed: Instant::now(),
+            checkpoint_wanted: false,
+            file_first: 1,
+            file_begun: Instant::now(),
+            close_failed: None,
             written_len: 0,
             durable_len: 0,
             durable: Head::EMPTY,
@@ -139,11 +195,31 @@ impl Pen {
     fn note(&mut self, generation: u64, change: bool, seq: u64) {
         self.last_generation = self.last_generation.max(generation);
         if change {
+            self.last_change = self.last_change.max(generation);
             self.changes.insert(generation, seq);
             if self.changes.len() > REMEMBERED_CHANGES {
                 self.changes.pop_first();
             }
         }
+    }
+
+    /// Whether a checkpoint is due now that the group is durable.
+    fn checkpoint_due(&self) -> bool {
+        let unsigned = self.head.seq.saturating_sub(self.last_checkpoint);
+        let soon = self.checkpoint_wanted || self.closing || unsigned >= CHECKPOINT_RECORDS;
+        self.signer.is_some() && unsigned > 0 && (soon || self.checkpointed.elapsed() >= CHECKPOINT_EVERY)
+    }
+
+    /// How long the flusher may sleep while there is nothing to make durable.
+    fn rest(&self) -> Option<Duration> {
+        let unsigned = self.signer.is_some() && self.head.seq > self.last_checkpoint;
+        unsigned.then(|| CHECKPOINT_EVERY.saturating_sub(self.checkpointed.elapsed()))
+    }
+
+    fn file_is_full(&self, files: &Files) -> bool {
+        let full = self.written_len >= files.max_bytes || self.file_begun.elapsed() >= files.max_age;
+        let holds_records = self.head.seq > self.file_first;
+        full && holds_records && self.close_failed.is_none_or(|when| when.elapsed() >= RETRY)
     }
 
     /// How far the wall clock jumped since the last look, if it did.
@@ -167,13 +243,16 @@ impl Journal {
         let file = JournalFile::open(&options.path)?;
         let noted = remembered_head(&options.path);
         let mut pen = Pen::empty();
-        let torn = load(&file, &options, noted, &mut pen)?;
+        let (torn, begin_another) = load(&file, &options, noted, &mut pen)?;
         let now = clock.now_unix_nanos();
         let behind = pen.last_time.saturating_sub(now);
         pen.offset = i128::from(now);
         let mut boot = [0; 8];
         rng::fill(&mut boot).map_err(|_| Error::new(Kind::Device, "no random bytes from the system"))?;
         let journal = Journal::start(Box::new(file), clock, HEXLOWER.encode(&boot), options, pen);
+        if begin_another {
+            journal.shared.continue_file(&mut journal.shared.pen.lock())?;
+        }
         let generation = journal.last_generation();
         if let Some(torn) = torn {
             let entry = Entry::new(Category::Journal, "tail_repaired", Client::Daemon)
@@ -204,6 +283,8 @@ impl Journal {
             clock,
             boot,
             level: options.level,
+            files: options.files,
+            path: options.path.clone(),
             pen: Mutex::new(pen),
             settled: Condvar::new(),
             dirty: Condvar::new(),
@@ -212,6 +293,28 @@ impl Journal {
         let flusher = std::thread::Builder::new().name("audit-flush".to_owned()).spawn(move || worker.flush_loop());
         // Without a flusher thread a record would never become durable by itself: then every append waits.
         Journal { shared, path: options.path, flusher: flusher.ok() }
+    }
+
+    /// From now on checkpoints are signed. The key is the one that the journal names last, if `keys` has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Device`] when a key or its record cannot be written.
+    pub(crate) fn sign_with(&self, keys: SigningKeys) -> Result<()> {
+        let mut pen = self.shared.pen.lock();
+        let (signer, announced) = Signer::attach(keys, pen.key)?;
+        if announced == Announced::Broken {
+            tracing::warn!("the journal's signing key is gone; a new one begins that the old one did not sign for");
+        }
+        if announced != Announced::Yes {
+            self.shared.write_entry(&mut pen, &checkpoint::key_entry(signer.public()))?;
+        }
+        pen.key = Some(*signer.public());
+        pen.signer = Some(signer);
+        pen.checkpoint_wanted = true;
+        drop(pen);
+        self.shared.dirty.notify_one();
+        self.sync()
     }
 
     /// Writes the record of an operation that changed nothing in the store, which is at `generation`.
@@ -223,7 +326,8 @@ impl Journal {
         if !keeps(self.shared.level, entry.category) {
             return Ok(Receipt { seq: None });
         }
-        let seq = self.shared.write(&Draft::new(&entry), generation, Change::Nothing)?;
+        let wanted = entry.category == Category::Admin;
+        let seq = self.shared.write(&Draft::new(&entry), generation, Change::Nothing, wanted)?;
         if durability == Durability::Durable || self.flusher.is_none() {
             self.shared.make_durable(seq)?;
         }
@@ -240,10 +344,14 @@ impl Journal {
         if body.is_empty() {
             return Ok(Receipt { seq: None });
         }
-        let known = self.shared.pen.lock().changes.get(&generation).copied();
+        let (known, settled) = {
+            let pen = self.shared.pen.lock();
+            (pen.changes.get(&generation).copied(), generation <= pen.settled_changes)
+        };
         let seq = match known {
             Some(seq) => seq,
-            None => self.shared.write(&Draft::from_bytes(body)?, generation, Change::Made)?,
+            None if settled => return Ok(Receipt { seq: None }),
+            None => self.shared.write(&Draft::from_bytes(body)?, generation, Change::Made, true)?,
         };
         Ok(Receipt { seq: Some(seq) })
     }
@@ -252,7 +360,7 @@ impl Journal {
     pub fn forget_generations(&self) {
         let mut pen = self.shared.pen.lock();
         pen.changes.clear();
-        pen.last_generation = 0;
+        (pen.last_generation, pen.last_change, pen.settled_changes) = (0, 0, 0);
     }
 
     /// Whether records of this category are kept.
@@ -260,10 +368,11 @@ impl Journal {
         keeps(self.shared.level, category)
     }
 
-    /// Whether the store change that made this generation has its record. Only the newest 65,536 changes are
-    /// known; older ones were settled long ago.
+    /// Whether the store change that made this generation has its record. Changes whose records are in closed files were
+    /// settled before these were closed; of the others the newest 65,536 are known.
     pub fn contains_generation(&self, generation: u64) -> bool {
-        self.shared.pen.lock().changes.contains_key(&generation)
+        let pen = self.shared.pen.lock();
+        generation <= pen.settled_changes || pen.changes.contains_key(&generation)
     }
 
     /// The highest store generation that a record names. A store below it was rolled back: also a restored store goes on
@@ -329,7 +438,7 @@ impl Drop for Journal {
 
 impl Shared {
     /// The short lock: stamp, write, remember. Returns the sequence number.
-    fn write(&self, draft: &Draft, generation: u64, change: Change) -> Result<u64> {
+    fn write(&self, draft: &Draft, generation: u64, change: Change, checkpoint_wanted: bool) -> Result<u64> {
         let now = self.clock.now_unix_nanos();
         let mut pen = self.pen.lock();
         self.recover(&mut pen)?;
@@ -341,7 +450,101 @@ impl Shared {
         self.write_line(&mut pen, draft, now, generation, change)?;
         let seq = pen.head.seq;
         pen.note(generation, change == Change::Made, seq);
+        pen.checkpoint_wanted |= checkpoint_wanted;
         Ok(seq)
+    }
+
+    /// A record of the journal about itself.
+    fn write_entry(&self, pen: &mut Pen, entry: &Entry) -> Result<()> {
+        let generation = pen.last_generation;
+        self.write_line(pen, &Draft::new(entry), self.clock.now_unix_nanos(), generation, Change::Nothing)
+    }
+
+    /// Signs for everything written so far. No fsync may be running: the tree and `pending` together are all lines.
+    fn write_checkpoint(&self, pen: &mut Pen) -> Result<()> {
+        let Some(signer) = &pen.signer else { return Ok(()) };
+        let mut tree = pen.tree.clone();
+        tree.push_lines(&pen.pending);
+        if tree.size() != pen.head.seq {
+            return Err(Error::new(Kind::Internal, "the journal's tree has lost count of its records"));
+        }
+        let checkpoint = Checkpoint {
+            origin: signer.origin().to_owned(),
+            size: tree.size(),
+            root: tree.root(),
+            generation: pen.last_generation,
+        };
+        let entry = signer.sign(&checkpoint)?;
+        self.write_entry(pen, &entry)?;
+        if let Some(signer) = &mut pen.signer {
+            signer.signed();
+            pen.key = Some(*signer.public());
+        }
+        pen.last_checkpoint = pen.head.seq;
+        pen.checkpointed = Instant::now();
+        pen.checkpoint_wanted = false;
+        Ok(())
+    }
+
+    /// Closes the file and begins another: the next key is announced under the old one's last checkpoint, everything is made
+    /// durable, the file gets its closed name, and the old key is erased.
+    fn close_file(&self, pen: &mut Pen) -> Result<()> {
+        if let Some(prepared) = pen.signer.as_ref().map(Signer::prepare).transpose()?.flatten() {
+            self.write_entry(pen, &checkpoint::key_entry(prepared.public()))?;
+            if let Some(signer) = &mut pen.signer {
+                signer.announced(prepared);
+            }
+        }
+        self.write_checkpoint(pen)?;
+        self.sync_alone(pen)?;
+        if let Some(signer) = &mut pen.signer {
+            signer.retire()?;
+        }
+        let cannot = |error| Error::new(Kind::Device, format!("the journal's file cannot be closed: {error}"));
+        self.medium.begin_another(pen.file_first).map_err(cannot)?;
+        (pen.written_len, pen.durable_len) = (0, 0);
+        pen.settled_changes = pen.last_change;
+        pen.changes.clear();
+        self.continue_file(pen)
+    }
+
+    /// The first record of a file that continues another: what a verifier must know of the files before.
+    fn continue_file(&self, pen: &mut Pen) -> Result<()> {
+        let peaks = pen.tree.peaks().concat();
+        let closed = closed_path(&self.path, pen.file_first);
+        let name = closed.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut entry = Entry::new(Category::Journal, SEGMENT_OPEN, Client::Daemon)
+            .with_fact("file", Fact::name(&name))
+            .with_fact("last_change", Fact::number(pen.settled_changes))
+            .with_fact("last_generation", Fact::number(pen.last_generation))
+            .with_fact("peaks", Fact::public(&peaks));
+        if let Some(key) = &pen.key {
+            entry = entry.with_fact("key", Fact::public(key));
+        }
+        self.write_entry(pen, &entry)?;
+        (pen.file_first, pen.file_begun) = (pen.head.seq, Instant::now());
+        Ok(())
+    }
+
+    /// One fsync under the lock, for the end of a file: nobody may write in between.
+    fn sync_alone(&self, pen: &mut Pen) -> Result<()> {
+        match self.medium.sync() {
+            Ok(()) => {
+                self.medium.remember(&pen.head);
+                pen.tree.push_lines(&pen.pending);
+                pen.pending.clear();
+                pen.durable_len = pen.written_len;
+                pen.durable = pen.head;
+                self.settled.notify_all();
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("the journal cannot be made durable: {error}");
+                pen.failed = Some(why.clone());
+                self.settled.notify_all();
+                Err(refused(&why))
+            }
+        }
     }
 
     fn write_line(&self, pen: &mut Pen, draft: &Draft, now: u64, generation: u64, change: Change) -> Result<()> {
@@ -385,6 +588,7 @@ impl Shared {
         match again {
             Ok(()) => {
                 pen.failed = None;
+                pen.tree.push_lines(&pen.pending);
                 pen.pending.clear();
                 pen.durable_len = pen.written_len;
                 pen.durable = pen.head;
@@ -420,23 +624,56 @@ impl Shared {
         let group = &mut **pen;
         core::mem::swap(&mut group.in_flight, &mut group.pending);
         let (head, len) = (pen.head, pen.written_len);
-        let outcome = MutexGuard::unlocked(pen, || self.medium.sync().inspect(|()| self.medium.remember(&head)));
+        // While `syncing` is set nobody else looks at these two.
+        let (mut tree, mut lines) = (core::mem::take(&mut pen.tree), core::mem::take(&mut pen.in_flight));
+        let outcome = MutexGuard::unlocked(pen, || {
+            self.medium.sync().inspect(|()| {
+                self.medium.remember(&head);
+                tree.push_lines(&lines);
+            })
+        });
         pen.syncing = false;
+        pen.tree = tree;
         match outcome {
             Ok(()) => {
                 pen.durable_len = len;
                 pen.durable = head;
-                pen.in_flight.clear();
+                lines.clear();
+                pen.in_flight = lines;
             }
             Err(error) => {
-                let later = core::mem::take(&mut pen.pending);
-                pen.pending = core::mem::take(&mut pen.in_flight);
+                let later = core::mem::replace(&mut pen.pending, lines);
                 pen.pending.extend_from_slice(&later);
                 pen.failed = Some(format!("the journal cannot be made durable: {error}"));
                 tracing::error!(%error, "the audit journal cannot be made durable; operations are refused");
             }
         }
         self.settled.notify_all();
+    }
+
+    /// What the flusher does between two groups: checkpoints, and another file. True when it wrote something.
+    fn keep_house(&self, pen: &mut Pen) -> bool {
+        if pen.syncing || pen.failed.is_some() || pen.tail_dirty {
+            return false;
+        }
+        if pen.file_is_full(&self.files) {
+            let outcome = self.close_file(pen);
+            pen.close_failed = outcome.as_ref().is_err().then(Instant::now);
+            if let Err(error) = outcome {
+                tracing::error!(error = error.detail(), "the journal goes on in its present file");
+            }
+            return true;
+        }
+        if !pen.checkpoint_due() {
+            return false;
+        }
+        if let Err(error) = self.write_checkpoint(pen) {
+            tracing::error!(error = error.detail(), "no checkpoint could be written");
+            pen.checkpointed = Instant::now();
+            pen.checkpoint_wanted = false;
+            return false;
+        }
+        true
     }
 
     fn flush_loop(&self) {
@@ -453,11 +690,14 @@ impl Shared {
                 }
                 continue;
             }
-            if pen.durable.seq == pen.head.seq {
+            if pen.durable.seq == pen.head.seq && !self.keep_house(&mut pen) {
                 if pen.closing {
                     return;
                 }
-                self.dirty.wait(&mut pen);
+                match pen.rest() {
+                    Some(rest) => drop(self.dirty.wait_for(&mut pen, rest.max(GROUP))),
+                    None => self.dirty.wait(&mut pen),
+                }
                 continue;
             }
             if !pen.closing {
@@ -467,32 +707,45 @@ impl Shared {
                 self.settled.wait(&mut pen);
             } else if pen.failed.is_none() && pen.durable.seq < pen.head.seq {
                 self.sync_group(&mut pen);
+                self.keep_house(&mut pen);
             }
         }
     }
 }
 
-/// Verifies the whole file into `pen`; sets an unfinished last line aside, if nobody remembers it as written.
-fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pen) -> Result<Option<TornTail>> {
+/// Verifies the file into `pen`; sets an unfinished last line aside, if nobody remembers it as written. Also says whether the file
+/// has just been begun.
+fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pen) -> Result<(Option<TornTail>, bool)> {
     let known: Vec<Head> = options.known.into_iter().chain(noted).collect();
     let outcome = file.visit(&known, |line| {
         let record = line.record;
+        if pen.head.seq == 0 || record.op == SEGMENT_OPEN {
+            (pen.file_first, pen.written_len) = (record.seq, 0);
+        }
+        if record.op == checkpoint::CHECKPOINT {
+            pen.last_checkpoint = record.seq;
+        }
         pen.note(record.generation, record.change == Some(true), record.seq);
         pen.last_time = record.time;
         pen.head = line.head;
         pen.written_len += line.text.len() as u64 + 1;
         Ok(())
     });
-    let torn = match outcome {
-        Ok(_) => None,
-        Err(Finding { wrong: Wrong::TornTail { offset }, .. }) if known.iter().all(|head| head.seq <= pen.head.seq) => {
-            Some(file.set_tail_aside(offset, pen.head.seq + 1)?)
-        }
-        Err(finding) => return Err(tampered(&options.path, &finding)),
-    };
+    let Opened { walk, torn, begin_another } = outcome.map_err(|opening| tampered(&opening))?;
+    let torn = torn.map(|offset| file.set_tail_aside(offset, pen.head.seq + 1)).transpose()?;
+    // What the records of closed files said, the file's first record says.
+    pen.settled_changes = walk.last_change_before();
+    pen.last_change = walk.last_change();
+    pen.last_generation = pen.last_generation.max(walk.summary().last_generation);
+    pen.key = walk.key();
+    pen.tree = walk.tree().clone();
+    if begin_another {
+        pen.written_len = 0;
+        pen.settled_changes = pen.last_change;
+    }
     pen.durable_len = pen.written_len;
     pen.durable = pen.head;
-    Ok(torn)
+    Ok((torn, begin_another))
 }
 
 fn jump_entry(clock: u64, jumped: i128) -> Entry {
@@ -507,7 +760,8 @@ fn refused(why: &str) -> Error {
     Error::new(Kind::Device, format!("{why}; without a record the operation is refused"))
 }
 
-fn tampered(path: &Path, finding: &Finding) -> Error {
+fn tampered(opening: &Opening) -> Error {
+    let Opening { path, finding } = opening;
     Error::new(
         Kind::Device,
         format!(

@@ -5,17 +5,26 @@
 //! done, never with which bytes.
 
 mod chain;
+mod checkpoint;
 mod crc;
 pub mod export;
 mod file;
 mod journal;
 mod ledger;
+mod merkle;
+mod proof;
 mod record;
+#[cfg(test)]
+mod signed_tests;
+mod signer;
 #[cfg(test)]
 mod tests;
 
 pub use crate::config::LogLevel as Level;
-pub use chain::{Finding, Head, Line, Summary, Wrong, verify, visit};
-pub use file::{head_path, remembered_head, visit_file};
-pub use journal::{Durability, Journal, Options, Receipt};
+pub use chain::{Finding, Head, Line, Signatures, Summary, Trust, Wrong, verify, visit};
+pub use checkpoint::{Checkpoint, PublicKey, SignedCheckpoint, verifier_key};
+pub use file::{closed_files, closed_path, head_path, remembered_head, visit_file, visit_trusting};
+pub use journal::{Durability, Files, Journal, Options, Receipt};
+pub use proof::{Proof, newest_checkpoint, prove};
 pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};
+pub(crate) use signer::SigningKeys;

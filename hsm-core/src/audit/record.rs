@@ -98,6 +98,11 @@ impl Fact {
         Fact::Text(Cow::Owned(HEXLOWER.encode(value)))
     }
 
+    /// A signature or a public key.
+    pub(super) fn public(value: &[u8]) -> Self {
+        Fact::Text(Cow::Owned(HEXLOWER.encode(value)))
+    }
+
     /// A 16-byte identifier.
     pub fn id(value: &[u8; 16]) -> Self {
         Fact::Text(Cow::Owned(HEXLOWER.encode(value)))

@@ -14,7 +14,7 @@ use super::file::Medium;
 use super::journal::{Pen, keeps};
 use super::record::{Change, Draft, Stamp};
 use super::{
-    Category, Client, Durability, Entry, Fact, Journal, Level, Options, Record, Subject, head_path, visit_file,
+    Category, Client, Durability, Entry, Fact, Files, Journal, Level, Options, Record, Subject, head_path, visit_file,
 };
 use crate::{Clock, Kind, ObjectId, TokenId};
 
@@ -22,10 +22,10 @@ const START: u64 = 1_790_000_000_000_000_000;
 const DAY: u64 = 86_400_000_000_000;
 
 /// A clock that a test sets.
-struct TestClock(AtomicU64);
+pub(super) struct TestClock(AtomicU64);
 
 impl TestClock {
-    fn at(nanos: u64) -> Arc<Self> {
+    pub(super) fn at(nanos: u64) -> Arc<Self> {
         Arc::new(TestClock(AtomicU64::new(nanos)))
     }
 
@@ -40,7 +40,7 @@ impl Clock for TestClock {
     }
 }
 
-fn entry(number: u64) -> Entry {
+pub(super) fn entry(number: u64) -> Entry {
     let clients = [
         Client::Unix { uid: 1000, gid: 1000, pid: 4711 },
         Client::Certificate { key_sha256: [7; 32], subject: "CN=\"x\\y\"\u{1}\u{7f}\n\u{2028},O=Ünï €".to_owned() },
@@ -94,7 +94,7 @@ fn check(lines: &[Vec<u8>], known: &[Head]) -> Result<u64, Finding> {
 }
 
 fn options(path: &Path) -> Options {
-    Options { path: path.to_owned(), level: Level::All, known: None }
+    Options { path: path.to_owned(), level: Level::All, known: None, files: Files::default() }
 }
 
 fn open(path: &Path) -> Journal {
@@ -346,7 +346,7 @@ fn level_keeps_its_category_and_the_journals_own() {
     ];
     for (level, kept) in rows {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { path: folder.path().join("a"), level, known: None };
+        let options = Options { path: folder.path().join("a"), level, known: None, files: Files::default() };
         let journal = Journal::open(options, TestClock::at(START)).unwrap();
         for category in [Crypto, Auth, Admin] {
             let entry = Entry::new(category, "x", Client::Daemon);
@@ -475,11 +475,11 @@ fn moved_journal_refuses_records_until_it_is_back() {
 
 /// A file in memory that forgets what was not synced when a sync fails, as a page cache may.
 #[derive(Default)]
-struct Faulty {
+pub(super) struct Faulty {
     bytes: Mutex<Vec<u8>>,
-    durable: Mutex<Vec<u8>>,
+    pub(super) durable: Mutex<Vec<u8>>,
     no_space: AtomicBool,
-    no_sync: AtomicBool,
+    pub(super) no_sync: AtomicBool,
     no_truncate: AtomicBool,
 }
 
@@ -514,17 +514,20 @@ impl Medium for Arc<Faulty> {
     }
 
     fn remember(&self, _: &Head) {}
+
+    fn begin_another(&self, _: u64) -> io::Result<()> {
+        Err(io::Error::other("one file only"))
+    }
 }
 
 fn faulty() -> (Arc<Faulty>, Journal) {
+    faulty_with(options(Path::new("")))
+}
+
+pub(super) fn faulty_with(options: Options) -> (Arc<Faulty>, Journal) {
     let medium = Arc::new(Faulty::default());
-    let journal = Journal::start(
-        Box::new(Arc::clone(&medium)),
-        TestClock::at(0),
-        "00".to_owned(),
-        options(Path::new("")),
-        Pen::empty(),
-    );
+    let journal =
+        Journal::start(Box::new(Arc::clone(&medium)), TestClock::at(0), "00".to_owned(), options, Pen::empty());
     (medium, journal)
 }
 

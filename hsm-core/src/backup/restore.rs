@@ -98,7 +98,7 @@ fn build(archive: &mut Archive, config: &Config, floor: &RestoreFloor) -> Result
 
 fn open_journal(request: &Restore<'_>) -> Result<Journal> {
     let audit = &request.config.audit;
-    let options = Options { path: audit.log_path.clone(), level: audit.log_level, known: None };
+    let options = Options { path: audit.log_path.clone(), level: audit.log_level, known: None, files: audit.files };
     Journal::open(options, Arc::clone(&request.clock))
 }
 

@@ -30,7 +30,8 @@ fn body() -> Vec<u8> {
 }
 
 fn journal(path: &Path) -> Arc<Journal> {
-    let options = Options { path: path.to_owned(), level: Level::All, known: None };
+    let options =
+        Options { path: path.to_owned(), level: Level::All, known: None, files: crate::audit::Files::default() };
     Arc::new(Journal::open(options, Arc::new(SystemClock)).unwrap())
 }
 

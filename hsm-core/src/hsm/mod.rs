@@ -94,8 +94,9 @@ impl Hsm {
     /// # Errors
     /// [`StartError`] with a sentence for the operator.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Hsm>, StartError> {
+        let audit = &config.audit;
         let options =
-            audit::Options { path: config.audit.log_path.clone(), level: config.audit.log_level, known: None };
+            audit::Options { path: audit.log_path.clone(), level: audit.log_level, known: None, files: audit.files };
         let journal = Arc::new(Journal::open(options, Arc::clone(&clock)).map_err(StartError::Journal)?);
         let opened = if config.token.persist_objects {
             Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock))
@@ -109,6 +110,11 @@ impl Hsm {
             Err(error) if error.is_sealed() => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
+        if let (Some(vault), true) = (&vault, config.token.persist_objects) {
+            let origin = format!("craton-hsm/{}", data_encoding::HEXLOWER.encode(&vault.store_id()));
+            let keys = audit::SigningKeys::new(&audit.log_path, vault.journal_key(), origin);
+            journal.sign_with(keys).map_err(StartError::Journal)?;
+        }
         let (mut boot, mut base) = ([0; 16], [0; 3]);
         rng::fill(&mut boot).and_then(|()| rng::fill(&mut base)).map_err(|error| StartError::Token(error.into()))?;
         let [a, b, c] = base;

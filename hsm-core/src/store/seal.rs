@@ -106,6 +106,11 @@ impl StoreKeys {
         self.store_key.0.duplicate()
     }
 
+    /// Seals the journal's signing key, which lies beside the journal.
+    pub(crate) fn journal_key(&self) -> SecretBytes {
+        self.store_key.derive(&self.store_id, &[b"craton-hsm store v1 audit"]).0
+    }
+
     fn pepper(&self, token: TokenId) -> Key {
         self.store_key.derive(&self.store_id, &[b"craton-hsm store v1 pepper", &token.0])
     }

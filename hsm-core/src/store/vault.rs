@@ -153,6 +153,11 @@ impl<L: Ledger> Vault<L> {
         self.keys.store_id()
     }
 
+    /// The key that seals the journal's signing key.
+    pub(crate) fn journal_key(&self) -> SecretBytes {
+        self.keys.journal_key()
+    }
+
     /// The number of the newest change.
     pub(crate) fn generation(&self) -> u64 {
         self.state.manifest.read().generation

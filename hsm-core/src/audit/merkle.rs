@@ -1,0 +1,185 @@
+//! The Merkle tree over the journal's lines (RFC 6962, section 2.1): leaf hash of a line, root, and proofs that a line is in the tree.
+//!
+//! [`Tree`] is a compact range: of any number of leaves it keeps the roots of the perfect subtrees, one per bit of the count,
+//! which is all that the next leaf and the root need. A tree of all leaves is built nowhere; a proof reads the lines again.
+
+use sha2::{Digest, Sha256};
+
+/// A hash of the tree.
+pub(super) type Hash = [u8; 32];
+
+/// The hash of a leaf: a line without its line feed.
+pub(super) fn leaf(line: &[u8]) -> Hash {
+    Sha256::new().chain_update([0]).chain_update(line).finalize().into()
+}
+
+fn node(left: &Hash, right: &Hash) -> Hash {
+    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+}
+
+/// The tree of the lines so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tree {
+    size: u64,
+    /// Roots of the perfect subtrees from left to right: one for each bit that is set in `size`, the highest first.
+    peaks: Vec<Hash>,
+}
+
+impl Tree {
+    /// How many leaves there are.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The subtree roots, as a segment's first record carries them.
+    pub(super) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
+    /// A tree from its size and subtree roots; `None` if their number does not fit the size.
+    pub(super) fn from_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (usize::try_from(size.count_ones()).ok() == Some(peaks.len())).then_some(Tree { size, peaks })
+    }
+
+    /// Adds a leaf's hash.
+    pub(super) fn push(&mut self, leaf: Hash) {
+        let mut joined = leaf;
+        // A set bit at the low end is a subtree as large as the one that is being added: the two become one.
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.peaks.pop() {
+                joined = node(&left, &joined);
+            }
+        }
+        self.peaks.push(joined);
+        self.size += 1;
+    }
+
+    /// Adds the lines of a text in which each line ends with a line feed.
+    pub(super) fn push_lines(&mut self, text: &[u8]) {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            self.push(leaf(line.strip_suffix(b"\n").unwrap_or(line)));
+        }
+    }
+
+    /// The root; of a tree without leaves, the hash of nothing.
+    pub(super) fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev();
+        let Some(last) = peaks.next() else { return Sha256::digest([]).into() };
+        peaks.fold(*last, |right, left| node(left, &right))
+    }
+}
+
+/// The proof that the leaf at `index` (from 0) is in the tree of these leaves, from the leaf upward (RFC 6962, section 2.1.1);
+/// `None` when there is no such leaf.
+pub(super) fn inclusion(index: usize, leaves: &[Hash]) -> Option<Vec<Hash>> {
+    leaves.get(index)?;
+    let mut path = Vec::new();
+    let (mut index, mut part) = (index, leaves);
+    // From the root downward: the half without the leaf belongs to the proof.
+    while part.len() > 1 {
+        let (left, right) = part.split_at(part.len().next_power_of_two() / 2);
+        if index < left.len() {
+            path.push(root_of(right));
+            part = left;
+        } else {
+            path.push(root_of(left));
+            index -= left.len();
+            part = right;
+        }
+    }
+    path.reverse();
+    Some(path)
+}
+
+fn root_of(leaves: &[Hash]) -> Hash {
+    let mut tree = Tree::default();
+    leaves.iter().for_each(|leaf| tree.push(*leaf));
+    tree.root()
+}
+
+/// The root that a leaf and its proof lead to; `None` for a proof of the wrong length (RFC 9162, section 2.1.3.2).
+pub(super) fn root_by(path: &[Hash], index: u64, size: u64, leaf: Hash) -> Option<Hash> {
+    if index >= size {
+        return None;
+    }
+    let (mut at, mut last, mut hash) = (index, size - 1, leaf);
+    for sibling in path {
+        if last == 0 {
+            return None;
+        }
+        if at % 2 == 1 || at == last {
+            hash = node(sibling, &hash);
+            while at % 2 == 0 && at != 0 {
+                (at, last) = (at / 2, last / 2);
+            }
+        } else {
+            hash = node(&hash, sibling);
+        }
+        (at, last) = (at / 2, last / 2);
+    }
+    (last == 0).then_some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|number| leaf(&number.to_be_bytes())).collect()
+    }
+
+    /// RFC 6962 section 2.1, as it is written there.
+    fn defined(leaves: &[Hash]) -> Hash {
+        match leaves {
+            [] => Sha256::digest([]).into(),
+            [only] => *only,
+            many => {
+                let (left, right) = many.split_at(many.len().next_power_of_two() / 2);
+                node(&defined(left), &defined(right))
+            }
+        }
+    }
+
+    #[test]
+    fn the_root_is_the_one_that_is_defined() {
+        let all = leaves(130);
+        let mut tree = Tree::default();
+        for count in 0..all.len() {
+            assert_eq!(tree.root(), defined(&all[..count]), "{count} leaves");
+            assert_eq!(Tree::from_peaks(tree.size(), tree.peaks().to_vec()), Some(tree.clone()));
+            tree.push(all[count]);
+        }
+        assert_eq!(Tree::from_peaks(3, vec![[0; 32]]), None);
+    }
+
+    #[test]
+    fn a_proof_leads_from_its_leaf_to_the_root_and_from_no_other() {
+        for size in 1..=33 {
+            let all = leaves(size);
+            let root = defined(&all);
+            for index in 0..size {
+                let path = inclusion(index as usize, &all).unwrap();
+                assert_eq!(root_by(&path, index, size, all[index as usize]), Some(root), "{index} of {size}");
+                assert_ne!(root_by(&path, index, size, leaf(b"another")), Some(root));
+                if let Some((_, shorter)) = path.split_first() {
+                    assert_ne!(root_by(shorter, index, size, all[index as usize]), Some(root));
+                }
+                let other = (index + 1) % size;
+                if size > 1 {
+                    assert_ne!(root_by(&path, other, size, all[index as usize]), Some(root));
+                }
+            }
+            assert_eq!(inclusion(size as usize, &all), None);
+        }
+    }
+
+    #[test]
+    fn lines_are_leaves_without_their_line_feed() {
+        let mut tree = Tree::default();
+        tree.push_lines(b"one\ntwo\n");
+        let mut other = Tree::default();
+        other.push(leaf(b"one"));
+        other.push(leaf(b"two"));
+        assert_eq!(tree, other);
+    }
+}
