@@ -236,6 +236,8 @@ impl World {
             .env("PIN", PIN)
             .env("SO_PIN", SO_PIN)
             .env("CRATON_HSM_CONFIG", self.config())
+            // For the tests that try the same on SoftHSM2.
+            .env("SOFTHSM2_CONF", self.dir.join("softhsm2.conf"))
             .current_dir(&self.dir);
         match self.carrier {
             Carrier::Express => command.env("CRATON_HSM_SOCKET", self.socket()),

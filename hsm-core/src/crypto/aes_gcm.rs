@@ -1,5 +1,5 @@
-//! AES-GCM (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 256 bytes and tags of 96 to 128 bits, in one piece:
-//! no plaintext is given before its tag is checked.
+//! AES-GCM (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 256 bytes and tags of 32 to 128 bits, in one piece:
+//! no plaintext is given before its tag is checked. How short a tag may be is, like the IV, decided above this room.
 //!
 //! Which IV may be used, and how often, is decided above this room.
 
@@ -19,12 +19,12 @@ pub(crate) struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Checks the IV's length (1 to 256 bytes) and the tag's (96 to 128 bits, a multiple of 8).
+    /// Checks the IV's length (1 to 256 bytes) and the tag's (32 to 128 bits, a multiple of 8).
     ///
     /// # Errors
     /// [`Error::InvalidParameter`].
     pub(crate) fn new(iv: &'a [u8], aad: &'a [u8], tag_bits: u32) -> Result<Self> {
-        let tag_fits = (96..=128).contains(&tag_bits) && tag_bits.is_multiple_of(8);
+        let tag_fits = (32..=128).contains(&tag_bits) && tag_bits.is_multiple_of(8);
         if !tag_fits || iv.is_empty() || iv.len() > IV_MAX {
             return Err(Error::InvalidParameter);
         }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn parameters_out_of_range_are_refused() {
-        for tag_bits in [0, 32, 64, 88, 95, 100, 129, 136, u32::MAX] {
+        for tag_bits in [0, 8, 24, 95, 100, 129, 136, u32::MAX] {
             assert_eq!(Params::new(&[1; 12], &[], tag_bits).err(), Some(Error::InvalidParameter), "{tag_bits}");
         }
         for iv_len in [0, 257, 4096] {

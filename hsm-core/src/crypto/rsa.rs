@@ -28,7 +28,7 @@ pub(crate) const PKCS1_OVERHEAD: usize = 11;
 pub(crate) enum ExponentRule {
     /// 65537 or more (FIPS 186-5, section 5.1).
     Modern,
-    /// 3 or more: for old public keys that only verify.
+    /// 3 or more: for old keys; which of them come in is decided above this room.
     Legacy,
 }
 
@@ -116,7 +116,11 @@ fn check_modulus_len(n: &[u8]) -> Result<()> {
     if significant(n).len() > *MODULUS_BITS.end() as usize / 8 { Err(Error::KeySize) } else { Ok(()) }
 }
 
-fn check_exponent(e: &[u8], rule: ExponentRule) -> Result<()> {
+/// Whether a public exponent, big-endian, keeps a rule.
+///
+/// # Errors
+/// [`Error::InvalidKey`].
+pub(crate) fn check_exponent(e: &[u8], rule: ExponentRule) -> Result<()> {
     let e = significant(e);
     if e.len() > 5 {
         return Err(Error::InvalidKey);
@@ -159,7 +163,7 @@ pub(crate) struct PrivateKey {
 
 impl PrivateKey {
     fn checked(key: RsaKey) -> Result<Self> {
-        check_public_parts(&key, ExponentRule::Modern)?;
+        check_public_parts(&key, ExponentRule::Legacy)?;
         // The library takes keys without factors; those are not offered: they have no complete stored form.
         if key.part(RsaPart::P)?.is_empty() || key.part(RsaPart::Qinv)?.is_empty() {
             return Err(Error::InvalidKey);
@@ -171,13 +175,13 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`Error::KeySize`] if the length is not a multiple of 128 bits in [`MODULUS_BITS`] (the library makes no others),
-    /// [`Error::InvalidParameter`] if the exponent is even, below 65537 or longer than 32 bits.
+    /// [`Error::InvalidParameter`] if the exponent is even, below 3 or longer than 32 bits.
     pub(crate) fn generate(modulus_bits: u32, public_exponent: &[u8]) -> Result<Self> {
         check_size(modulus_bits)?;
         if !modulus_bits.is_multiple_of(128) {
             return Err(Error::KeySize);
         }
-        if significant(public_exponent).len() > 4 || check_exponent(public_exponent, ExponentRule::Modern).is_err() {
+        if significant(public_exponent).len() > 4 || check_exponent(public_exponent, ExponentRule::Legacy).is_err() {
             return Err(Error::InvalidParameter);
         }
         PrivateKey::checked(RsaKey::generate(modulus_bits, public_exponent)?)
@@ -189,7 +193,7 @@ impl PrivateKey {
     /// [`Error::InvalidKey`] if the parts contradict each other or are weak, [`Error::KeySize`] if the modulus is too
     /// short or too long.
     pub(crate) fn from_components(parts: &Components) -> Result<Self> {
-        check_exponent(&parts.e, ExponentRule::Modern)?;
+        check_exponent(&parts.e, ExponentRule::Legacy)?;
         check_modulus_len(&parts.n)?;
         let (n, d) = (significant(&parts.n), significant(parts.d.expose()));
         let (p, q) = (significant(parts.p.expose()), significant(parts.q.expose()));
@@ -620,7 +624,7 @@ mod tests {
         for bits in [0, 512, 1016, 2040, 2056, 8200, u32::MAX] {
             assert_eq!(PrivateKey::generate(bits, F4).err(), Some(Error::KeySize), "{bits}");
         }
-        for exponent in [&[][..], &[1], &[3], &[1, 0, 0], &[1, 0, 0, 0, 1]] {
+        for exponent in [&[][..], &[1], &[2], &[1, 0, 0], &[1, 0, 0, 0, 1]] {
             assert_eq!(PrivateKey::generate(2048, exponent).err(), Some(Error::InvalidParameter), "{exponent:?}");
         }
     }

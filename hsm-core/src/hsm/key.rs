@@ -98,6 +98,7 @@ impl Hsm {
                     ));
                 }
                 let bits = u32::try_from(bits).map_err(|_| Kind::KeySize)?;
+                self.key_rules().check_exponent(public.bytes(CKA_PUBLIC_EXPONENT))?;
                 PrivateKey::Rsa(rsa::PrivateKey::generate(bits, public.bytes(CKA_PUBLIC_EXPONENT))?)
             }
             Scheme::EcPair => {

@@ -46,7 +46,8 @@ pub(crate) struct NewObject {
 
 impl Hsm {
     pub(crate) fn key_rules(&self) -> KeyRules {
-        KeyRules { allow_weak_rsa: self.config().algorithms.allow_weak_rsa || self.config().policy.allow_legacy_rsa }
+        let legacy = self.config().policy.allow_legacy_rsa;
+        KeyRules { allow_weak_rsa: self.config().algorithms.allow_weak_rsa || legacy, allow_small_exponent: legacy }
     }
 
     /// Makes objects: writes the token ones in one transaction with the operation's record, hands the others to the application.

@@ -96,6 +96,9 @@ impl Hsm {
                 None => unwrap(row, &call.parameter, &unwrapping, wrapped, &Expected::of(&attributes))?,
             };
             let material = unwrapped_material(&mut attributes, class, key_type, &value)?;
+            if class == CKO_PRIVATE_KEY && key_type == CKK_RSA {
+                self.key_rules().check_exponent(attributes.bytes(CKA_PUBLIC_EXPONENT))?;
+            }
             template::record_heritage(&mut attributes, &Heritage::Imported);
             self.put_one(work, NewObject { attributes, material: Some(material) })
         })

@@ -126,8 +126,23 @@ pub(crate) fn material(attributes: &mut Attributes, key_rules: KeyRules) -> Resu
 /// Which RSA keys may come in.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyRules {
-    /// Whether keys under 2048 bits may be imported for signing.
+    /// Whether RSA keys under 2048 bits may come in.
     pub(crate) allow_weak_rsa: bool,
+    /// Whether RSA private keys with a public exponent under 65537 may come in.
+    pub(crate) allow_small_exponent: bool,
+}
+
+impl KeyRules {
+    /// Whether a private key may have this public exponent.
+    ///
+    /// # Errors
+    /// [`Kind::AttributeValue`] naming the switch.
+    pub(crate) fn check_exponent(self, exponent: &[u8]) -> Result<()> {
+        let rule = if self.allow_small_exponent { rsa::ExponentRule::Legacy } else { rsa::ExponentRule::Modern };
+        let refused =
+            |_| Error::closed(Kind::AttributeValue, "policy.allow_legacy_rsa", "the public exponent is too small");
+        rsa::check_exponent(exponent, rule).map_err(refused)
+    }
 }
 
 /// The canonical stored form of a private key.
@@ -182,6 +197,7 @@ fn rsa_private(attributes: &mut Attributes, rules: KeyRules) -> Result<rsa::Priv
     if parts.e.is_empty() {
         return Err(Error::new(Kind::TemplateIncomplete, "CKA_PUBLIC_EXPONENT is missing"));
     }
+    rules.check_exponent(&parts.e)?;
     let bits = significant_bits(&parts.n);
     if bits < 2048 && !rules.allow_weak_rsa {
         let what = format!("an RSA key of {bits} bits is too weak");
