@@ -2,10 +2,10 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo test bench fmt lint clean
+.PHONY: help demo test bench fuzz fuzz-replay fmt lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: ## build in release mode and walk through the whole system in ./var/demo (KEEP=1 leaves it running)
 	@KEEP="$(KEEP)" scripts/demo
@@ -15,6 +15,12 @@ test: ## install the test tools (as root), build, and run every test of the work
 
 bench: ## our module beside SoftHSM2: C_Sign P-256, RSA-2048, Ed25519 at 1, 2 and 8 threads
 	@scripts/bench
+
+fuzz: ## fuzz every target with coverage guidance for FUZZ_SECONDS each (600); FUZZ_TARGETS names some of them
+	@scripts/fuzz
+
+fuzz-replay: ## play one input again: FILE=fuzz/findings/TARGET/NAME
+	@RUST_BACKTRACE=1 $(CARGO) run --quiet --package hsm-fuzz --bin craton-fuzz -- replay "$(FILE)"
 
 fmt: ## format the code
 	$(CARGO) fmt --all

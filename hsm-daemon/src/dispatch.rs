@@ -36,6 +36,11 @@ pub(crate) struct Seat {
 }
 
 impl Desk {
+    /// A desk before which nobody has stood yet.
+    pub(crate) fn new(hsm: Arc<Hsm>, max_random_bytes: u64) -> Self {
+        Desk { hsm, max_random_bytes, outcomes: Outcomes::default() }
+    }
+
     /// Answers one request.
     pub(crate) fn dispatch(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {
         let numbered = seat.caller.as_deref().filter(|_| outcomes::is_kept(&request));

@@ -28,7 +28,6 @@ use hsm_core::{Hsm, SystemClock};
 use crate::config::{Refused, Settings};
 use crate::dispatch::Desk;
 use crate::lifecycle::{Signals, Wish};
-use crate::outcomes::Outcomes;
 use crate::server::{Doors, House};
 use crate::service::SelfTest;
 use crate::tls::Tls;
@@ -116,11 +115,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
         tracing::warn!(health = status.health, "the store is sealed: no token can be used");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
-    let desk = Arc::new(Desk {
-        hsm: Arc::clone(&hsm),
-        max_random_bytes: settings.daemon.max_random_bytes,
-        outcomes: Outcomes::default(),
-    });
+    let desk = Arc::new(Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes));
     let (socket, tcp) = (settings.daemon.socket.clone(), settings.daemon.tcp.as_ref().map(|tcp| tcp.address));
     let self_test = SelfTest(format!("passed ({} tests)", tests.len()));
     // Before the listeners, so that no signal finds the socket file without somebody to remove it.

@@ -1,0 +1,43 @@
+//! Every target for a bounded time: what `make test` runs. FUZZ_SECONDS sets the time of the long ones, FUZZ_SEED the mutations.
+#![allow(clippy::print_stdout, reason = "a run says how far it came")]
+
+use std::time::Duration;
+
+use hsm_fuzz::drive::{self, Plan};
+
+/// Half a minute each, two at a time on two processors.
+const SECONDS: u64 = 30;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+fn bounded(name: &str, seconds: u64) {
+    let target = hsm_fuzz::target(name).expect("a target");
+    assert!(drive::corpus(target).is_ok_and(|files| !files.is_empty()), "{name} has no corpus");
+    let plan = Plan { time: Duration::from_secs(seconds), seed: number("FUZZ_SEED", 20_261_122), keep: None };
+    match drive::run(target, &plan) {
+        Ok(report) => println!("{name}: {report:?} from seed {}", plan.seed),
+        Err(finding) => panic!("{finding}"),
+    }
+}
+
+#[test]
+fn no_template_breaks_a_rule() {
+    bounded("template", number("FUZZ_SECONDS", SECONDS));
+}
+
+#[test]
+fn no_mechanism_parameter_breaks_an_operation() {
+    bounded("parameter", number("FUZZ_SECONDS", SECONDS));
+}
+
+#[test]
+fn no_request_breaks_the_dispatcher() {
+    bounded("request", number("FUZZ_SECONDS", SECONDS));
+}
+
+#[test]
+fn no_sequence_of_calls_leaves_the_model() {
+    bounded("sequence", number("FUZZ_SECONDS", SECONDS));
+}
