@@ -237,8 +237,8 @@ impl Stage {
     /// Whatever was asked, the journal's chain is whole.
     fn verify_journal(&self) {
         self.desk.hsm.close();
-        let file = std::fs::File::open(self.folder.path().join("audit.jsonl")).expect("the journal");
-        let summary = hsm_core::audit::verify(std::io::BufReader::new(file), &[]).expect("the journal is whole");
+        let journal = self.folder.path().join("audit.jsonl");
+        let summary = hsm_core::audit::visit_file(&journal, |_| Ok(())).expect("the journal is whole");
         assert!(summary.records > u64::from(self.played), "only {} records", summary.records);
     }
 }
