@@ -2,13 +2,16 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo test bench fuzz fuzz-replay fmt lint clean
+.PHONY: help demo drill test bench fuzz fuzz-replay fmt lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: ## build in release mode and walk through the whole system in ./var/demo (KEEP=1 leaves it running)
 	@KEEP="$(KEEP)" scripts/demo
+
+drill: ## rehearse a restore on a fresh token: backup, scratch copy, signatures, report
+	@scripts/drill
 
 test: ## install the test tools (as root), build, and run every test of the workspace
 	@scripts/test

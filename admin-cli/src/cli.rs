@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Restores a backup into an empty store; the daemon must not run.
     Restore(Restore),
+    /// Rehearses a restore: into a scratch directory, with a daemon of its own, up to signatures that verify.
+    Drill(Drill),
     /// The audit journal: verify, export, show. Needs no daemon.
     #[command(subcommand)]
     Audit(Audit),
@@ -182,6 +184,38 @@ pub(crate) struct Restore {
     /// Verifies the archive and shows what is in it; restores nothing.
     #[arg(long)]
     pub(crate) verify_only: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing of the running token is changed. The drill sets a random user PIN in its scratch copy, signs with the \
+keys there, has the signatures verified by the running daemon if there is one, and wipes the scratch directory.\n\nExit status: 0 the \
+backup restores, 1 it does not (the report says at which step)."
+)]
+pub(crate) struct Drill {
+    /// The SO PIN that the token had when the backup was taken.
+    #[arg(long, value_name = "SO_PIN")]
+    pub(crate) pin: Option<String>,
+    /// The archive; fetch it from where it would be fetched after a fire.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Writes the report here as JSON, and beside it as a page for people (`.md`). Existing files are replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Signs the report with this key of the running token, by label; the signature goes beside it (`.sig`).
+    #[arg(long, value_name = "LABEL", requires = "report", requires = "user_pin")]
+    pub(crate) sign_with: Option<String>,
+    /// The user PIN of the running token, for --sign-with.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) user_pin: Option<String>,
+    /// Where the scratch directory is made; else the system's directory for temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// The daemon's program; else the one beside this tool.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) daemon: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 #[derive(Debug, Subcommand)]
@@ -341,6 +375,8 @@ mod tests {
             "key list",
             "backup --pin 12345678 --output F",
             "restore --pin 12345678 --input F",
+            "drill --pin - --input F",
+            "drill --pin - --input F --report R --sign-with L --user-pin env:P --scratch D --daemon E --token T",
             "audit verify --file F",
             "audit verify-chain",
             "audit verify --key abab --key cdcd --later-start",

@@ -30,18 +30,32 @@ where
     F: FnOnce(Client) -> A,
     A: Future<Output = Result<T, Failure>>,
 {
+    converse(async { talk(AdminClient::new(channel(&settings.socket).await?)).await })
+}
+
+/// Runs a conversation to its end.
+///
+/// # Errors
+///
+/// Whatever the conversation answers.
+pub(crate) fn converse<T>(conversation: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("the tool cannot start: {error}")))?;
-    runtime.block_on(async { talk(connect(&settings.socket).await?).await })
+    runtime.block_on(conversation)
 }
 
-async fn connect(socket: &Path) -> Result<Client, Failure> {
+/// Connects to the daemon on a socket.
+///
+/// # Errors
+///
+/// When nobody listens there.
+pub(crate) async fn channel(socket: &Path) -> Result<Channel, Failure> {
     // Tried first by itself: the reason is clearer here than wrapped in a transport error.
     drop(open(socket.to_owned()).await.map_err(|error| no_daemon(socket, &error))?);
     let path = socket.to_owned();
-    let channel = Endpoint::from_static("http://craton-hsm.invalid") // a Unix socket has no host name; HTTP/2 wants one
+    Endpoint::from_static("http://craton-hsm.invalid") // a Unix socket has no host name; HTTP/2 wants one
         .timeout(ANSWER)
         .connect_timeout(CONNECT)
         .connect_with_connector(service_fn(move |_: Uri| {
@@ -49,8 +63,7 @@ async fn connect(socket: &Path) -> Result<Client, Failure> {
             async move { open(path).await.map(TokioIo::new) }
         }))
         .await
-        .map_err(|error| Failure::new(format!("the daemon at {} does not speak gRPC: {error}", socket.display())))?;
-    Ok(AdminClient::new(channel))
+        .map_err(|error| Failure::new(format!("the daemon at {} does not speak gRPC: {error}", socket.display())))
 }
 
 async fn open(path: std::path::PathBuf) -> std::io::Result<UnixStream> {

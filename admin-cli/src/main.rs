@@ -43,6 +43,7 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Key(Key::List(given)) => command::key::list(&settings()?, given, output),
         Command::Backup(given) => command::backup::run(&settings()?, given, output),
         Command::Restore(given) => command::restore::run(&settings()?, given, output),
+        Command::Drill(given) => command::drill::run(&settings()?, given, output),
         Command::Audit(audit) => {
             let journal = || match audit.file() {
                 Some(file) => Ok(file.to_owned()),

@@ -134,8 +134,18 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
         tracing::warn!(seconds = PATIENCE.as_secs(), "some connections did not finish in time");
     }
     hsm.close();
+    let_go(hsm);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Whoever holds the token last closes store and journal. A connection's thread may be about to end: a moment's patience lets the
+/// next start find a store that needs no repair and a journal signed to its end.
+fn let_go(hsm: Arc<Hsm>) {
+    let begun = std::time::Instant::now();
+    while Arc::strong_count(&hsm) > 1 && begun.elapsed() < PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 /// Until then, the TLS files are read again when their time has come or SIGHUP asks for it.

@@ -92,3 +92,55 @@ fn a_backup_is_one_snapshot_although_keys_are_being_made() {
         assert!(restored.contains(format!("busy-{turn}").as_str()), "key {turn} of {} is missing", restored.len());
     }
 }
+
+#[test]
+fn a_drill_rehearses_the_restore_and_reports_it() {
+    if !available("drill::a_drill_rehearses_the_restore_and_reports_it", "pkcs11-tool") {
+        return;
+    }
+    let (mut world, file) = backed_up();
+    world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--id", "02", "--label", "later"]).ok();
+    let (scratch, report) = (world.dir().join("scratch"), world.dir().join("report.json"));
+    fs::create_dir(&scratch).expect("our own directory");
+    let line = ["drill", "--pin", "env:SO_PIN", "--input", text(&file), "--scratch", text(&scratch)];
+    let signed = ["--report", text(&report), "--sign-with", "kept", "--user-pin", "env:PIN"];
+    world.admin(line.into_iter().chain(signed)).ok().says("passed");
+    let told: serde_json::Value =
+        serde_json::from_slice(&fs::read(&report).expect("a report")).expect("the report is JSON");
+    assert_eq!(told["passed"], true, "{told}");
+    assert_eq!(told["steps"].as_array().map(Vec::len), Some(9), "{told}");
+    assert_eq!((&told["keys"][0]["label"], &told["keys"][0]["verified_by"]), (&"kept".into(), &"running".into()));
+    assert!(told["rto_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{told}");
+    assert!(told["changes_since"].as_u64().is_some_and(|changes| changes >= 1), "{told}");
+    assert!(fs::read_to_string(report.with_extension("md")).expect("a page").contains("**Passed**"));
+    // The report's signature is the token's, over the report's bytes.
+    let (data, signature) = (report.clone(), report.with_extension("sig"));
+    let verify = ["--verify", "--mechanism", "SHA256-RSA-PKCS", "--id", "01"];
+    let files = ["--input-file", text(&data), "--signature-file", text(&signature)];
+    world.pkcs11_tool_login(verify.into_iter().chain(files)).ok().says("Signature is valid");
+    assert_eq!(fs::read_dir(&scratch).expect("our own directory").count(), 0, "the copy was not destroyed");
+    // After a fire there is no daemon to verify: the copy's own public keys do.
+    world.stop_daemon();
+    world.admin(line.into_iter().chain(["--json"])).ok().says("\"restored\"");
+}
+
+#[test]
+fn a_drill_with_a_damaged_archive_or_a_wrong_pin_fails_at_its_step_and_leaves_nothing() {
+    if !available("drill::a_drill_with_a_damaged_archive_or_a_wrong_pin_fails", "pkcs11-tool") {
+        return;
+    }
+    let (world, file) = backed_up();
+    let (scratch, report) = (world.dir().join("scratch"), world.dir().join("report.json"));
+    fs::create_dir(&scratch).expect("our own directory");
+    let line = ["drill", "--input", text(&file), "--scratch", text(&scratch), "--report", text(&report)];
+    world.admin(line.into_iter().chain(["--pin", "env:PIN"])).refused();
+    let mut bytes = fs::read(&file).expect("the archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).expect("our own file");
+    world.admin(line.into_iter().chain(["--pin", "env:SO_PIN"])).refused();
+    let told: serde_json::Value =
+        serde_json::from_slice(&fs::read(&report).expect("a report")).expect("the report is JSON");
+    assert_eq!((told["passed"].as_bool(), told["steps"][1]["passed"].as_bool()), (Some(false), Some(false)), "{told}");
+    assert_eq!(fs::read_dir(&scratch).expect("our own directory").count(), 0);
+}

@@ -98,7 +98,9 @@ fn damaged(how: &str, damage: impl FnOnce(&Path, u64)) {
     damage(&file, fs::metadata(&file).expect("our own file").len());
     let before = fs::read(&file).expect("our own file");
     world.refused_start().says("store");
-    assert_eq!(fs::read(&file).expect("still there"), before, "the {how} store was written to");
+    let after = fs::read(&file).expect("still there");
+    // Not assert_eq: a store of some megabytes is nothing to print.
+    assert!(after == before, "the {how} store was written to");
 }
 
 /// The database: the largest file of the store.

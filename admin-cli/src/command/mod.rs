@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod drill;
 pub(crate) mod health;
 pub(crate) mod key;
 pub(crate) mod pin;

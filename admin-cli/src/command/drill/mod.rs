@@ -1,0 +1,322 @@
+//! `drill`: the restore that nobody should try for the first time after a fire. Nine steps: the archive is at hand, verifies, an
+//! empty place is made, the store is restored and opened by a daemon, its keys sign and the signatures verify, the journal goes on
+//! from where the archive was taken, times are measured, the copy is destroyed, the report is written.
+
+mod report;
+mod scratch;
+mod sign;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hsm_core::backup::{Manifest, Restore as Request, TokenLine, restore, verify};
+use hsm_core::{Clock, SecretBytes, SystemClock};
+use hsm_proto::v1::{AdminResetPinRequest, StatusRequest, TokenName};
+
+use crate::cli::{Drill, Which};
+use crate::config::Settings;
+use crate::connect::{converse, talk};
+use crate::failure::Failure;
+use crate::output::{Output, Table};
+use crate::prompt;
+use report::{Report, Step};
+use scratch::Scratch;
+use sign::{Signed, Talk};
+
+/// Runs the drill; the report is written whatever comes of it.
+pub(crate) fn run(settings: &Settings, given: &Drill, output: &Output) -> Result<(), Failure> {
+    let so_pin = prompt::pin("--pin", "SO PIN", given.pin.as_deref())?;
+    let mut drill = Rehearsal::begin(settings, given);
+    let outcome = drill.run(&so_pin);
+    drill.report.passed = outcome.is_ok() && drill.report.steps.iter().all(|step| step.passed);
+    if let Some(path) = &given.report {
+        save(&drill.report, path)?;
+        if let Some(label) = &given.sign_with {
+            sign_report(settings, given, &drill.report, path, label)?;
+        }
+    }
+    output.answer(&drill.report, || table(&drill.report))?;
+    match (outcome, drill.report.passed) {
+        (Err(failure), _) => Err(Failure::new(format!("the drill failed: {}", failure.sentence()))),
+        (Ok(()), false) => Err(Failure::new("the drill failed: see the steps that did not pass")),
+        (Ok(()), true) => Ok(()),
+    }
+}
+
+struct Rehearsal<'a> {
+    settings: &'a Settings,
+    given: &'a Drill,
+    report: Report,
+    running: bool,
+}
+
+impl<'a> Rehearsal<'a> {
+    fn begin(settings: &'a Settings, given: &'a Drill) -> Self {
+        let report = Report {
+            passed: false,
+            started: SystemClock.now_unix_nanos(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            uid: rustix::process::geteuid().as_raw(),
+            program: env!("CARGO_PKG_VERSION"),
+            archive_file: given.input.display().to_string(),
+            archive: None,
+            steps: Vec::new(),
+            keys: Vec::new(),
+            rto_seconds: None,
+            rpo_seconds: None,
+            changes_since: None,
+        };
+        Rehearsal { settings, given, report, running: false }
+    }
+
+    /// Does a step and notes what came of it.
+    fn step<T>(
+        &mut self,
+        name: &'static str,
+        body: impl FnOnce(&mut Self) -> Result<(T, String), Failure>,
+    ) -> Result<T, Failure> {
+        let begun = Instant::now();
+        let outcome = body(self);
+        let number = u32::try_from(self.report.steps.len() + 1).unwrap_or(u32::MAX);
+        let (passed, finding) = match &outcome {
+            Ok((_, finding)) => (true, finding.clone()),
+            Err(failure) => (false, failure.sentence().to_owned()),
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        self.report.steps.push(Step { step: number, name, passed, seconds, finding });
+        outcome.map(|(value, _)| value)
+    }
+
+    fn run(&mut self, so_pin: &SecretBytes) -> Result<(), Failure> {
+        let program = self.step("prepare", |drill| drill.prepare())?;
+        let archive = self.step("verify the archive without restoring it", |drill| drill.verify(so_pin))?;
+        let token = token_of(&archive, &self.given.which)?;
+        let begun = Instant::now();
+        let mut scratch = self.step("make an empty place", |drill| drill.empty_place(&archive))?;
+        let outcome = self.in_scratch(&mut scratch, &token, &program, so_pin, begun);
+        let journal = self.step("find the archive's last record in the journal", |drill| drill.journal(&archive));
+        let destroyed = self.step("destroy the copy", |_| {
+            scratch.destroy().map(|()| ((), "daemon ended, files overwritten and removed".to_owned()))
+        });
+        outcome.and(journal).and(destroyed)
+    }
+
+    fn in_scratch(
+        &mut self,
+        scratch: &mut Scratch,
+        token: &TokenLine,
+        program: &Path,
+        so_pin: &SecretBytes,
+        begun: Instant,
+    ) -> Result<(), Failure> {
+        self.step("restore", |drill| drill.restore(scratch, so_pin))?;
+        self.step("start a daemon on it", |_| {
+            scratch.start(program).map(|()| ((), "self-test passed, the store opened".to_owned()))
+        })?;
+        let keys = self.step("sign with the restored keys", |drill| drill.sign(scratch, token, so_pin, begun))?;
+        self.report.keys = keys.into_iter().map(|signed| signed.result).collect();
+        self.step("count", |drill| drill.judge(token))
+    }
+
+    /// The archive and the programs are there; notes how far behind the archive is.
+    fn prepare(&mut self) -> Result<(PathBuf, String), Failure> {
+        let program = match &self.given.daemon {
+            Some(program) => program.clone(),
+            None => beside_this("craton-hsm-daemon")?,
+        };
+        if !program.is_file() {
+            return Err(Failure::new(format!(
+                "{} is not there; name the daemon's program with --daemon",
+                program.display()
+            )));
+        }
+        let bytes = self
+            .given
+            .input
+            .metadata()
+            .map_err(|error| Failure::new(format!("{} cannot be read: {error}", self.given.input.display())))?;
+        Ok((program, format!("{} bytes at hand", bytes.len())))
+    }
+
+    fn verify(&mut self, so_pin: &SecretBytes) -> Result<(Manifest, String), Failure> {
+        let archive = verify(&self.given.input, so_pin)?;
+        self.report.rpo_seconds = Some(self.report.started.saturating_sub(archive.created) / 1_000_000_000);
+        let running =
+            talk(self.settings, |mut daemon| async move { Ok(daemon.status(StatusRequest {}).await?.into_inner()) });
+        if let Ok(status) = running {
+            self.running = true;
+            self.report.changes_since = status.store_generation.checked_sub(archive.generation);
+        }
+        self.report.archive = Some(archive.clone());
+        let finding = format!("{} records of generation {}, every one authentic", archive.records, archive.generation);
+        Ok((archive, finding))
+    }
+
+    fn empty_place(&mut self, archive: &Manifest) -> Result<(Scratch, String), Failure> {
+        let base = self.given.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let slots = archive.tokens.iter().map(|token| token.slot + 1).max().unwrap_or(1);
+        Ok((Scratch::create(&base, slots)?, format!("below {}", base.display())))
+    }
+
+    fn restore(&mut self, scratch: &Scratch, so_pin: &SecretBytes) -> Result<((), String), Failure> {
+        let clock = Arc::new(SystemClock);
+        let request =
+            Request { input: &self.given.input, so_pin, config: &scratch.settings.core, uid: self.report.uid, clock };
+        let restored = restore(&request)?;
+        Ok(((), format!("{} records at generation {}", restored.records, restored.generation)))
+    }
+
+    /// The SO sets a PIN that nobody knows, the copy signs, and the running token's public keys verify; without a running daemon, the
+    /// copy's own.
+    fn sign(
+        &mut self,
+        scratch: &Scratch,
+        token: &TokenLine,
+        so_pin: &SecretBytes,
+        begun: Instant,
+    ) -> Result<(Vec<Signed>, String), Failure> {
+        let pin = random_pin()?;
+        let name = Some(TokenName { label: String::new(), slot: Some(token.slot) });
+        let reset =
+            AdminResetPinRequest { token: name, so_pin: so_pin.expose().to_vec(), new_user_pin: pin.expose().to_vec() };
+        talk(&scratch.settings, |mut daemon| async move { Ok(daemon.reset_pin(reset).await.map(drop)?) })?;
+        let (restored, running) = (&scratch.settings.socket, self.running.then_some(&self.settings.socket));
+        let (signed, first) = converse(async {
+            let mut copy = Talk::open(restored, &token.serial).await?;
+            copy.login(pin.expose()).await?;
+            let mut signed = copy.sign_with_all().await?;
+            let mut original = match running {
+                Some(socket) => Talk::open(socket, &token.serial).await.ok(),
+                None => None,
+            };
+            let mut first = None;
+            for one in &mut signed {
+                if let Some(original) = &mut original {
+                    original.verify(one, "running").await?;
+                }
+                copy.verify(one, "restored").await?;
+                if one.result.verified_by.is_some() && first.is_none() {
+                    first = Some(begun.elapsed().as_secs_f64());
+                }
+            }
+            Ok((signed, first))
+        })?;
+        self.report.rto_seconds = first;
+        let finding = format!("{} private keys that sign", signed.len());
+        Ok((signed, finding))
+    }
+
+    /// Every key that signed must have verified; a token with objects and no such key must have been opened at least.
+    fn judge(&mut self, token: &TokenLine) -> Result<((), String), Failure> {
+        let keys = &self.report.keys;
+        let verified = keys.iter().filter(|key| key.verified_by.is_some()).count();
+        if let Some(bad) = keys.iter().find(|key| key.why_not.as_ref().is_some_and(|why| why.contains("refuses"))) {
+            return Err(Failure::new(format!("key {:?} (id {}) is not the same key", bad.label, bad.id)));
+        }
+        if verified == 0 && keys.iter().any(|key| key.why_not.is_none()) {
+            return Err(Failure::new("no signature could be verified: no key has a public key object with its id"));
+        }
+        Ok(((), format!("{verified} of {} signatures verified; the token had {} objects", keys.len(), token.objects)))
+    }
+
+    /// The journal of this configuration must still hold the record that the archive names.
+    fn journal(&mut self, archive: &Manifest) -> Result<((), String), Failure> {
+        let path = &self.settings.core.audit.log_path;
+        if !path.exists() {
+            return Ok(((), format!("{} is not on this machine: not compared", path.display())));
+        }
+        let mut found = None;
+        let visited = hsm_core::audit::visit_file(path, |line| {
+            if line.head.seq == archive.audit_seq {
+                found = Some(line.head.hash);
+            }
+            Ok(())
+        });
+        visited
+            .map_err(|finding| Failure::new(format!("the journal {} does not verify: {finding}", path.display())))?;
+        let head = found.map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        match head {
+            Some(head) if head == archive.audit_head => Ok((
+                (),
+                format!("record {} is the one that the archive names; the journal goes on from it", archive.audit_seq),
+            )),
+            Some(_) => Err(Failure::new(format!(
+                "record {} of the journal is not the one that the archive names",
+                archive.audit_seq
+            ))),
+            None => {
+                Err(Failure::new(format!("the journal has no record {}, which the archive names", archive.audit_seq)))
+            }
+        }
+    }
+}
+
+/// Which token's keys sign: the named one, else the only initialised one.
+fn token_of(archive: &Manifest, which: &Which) -> Result<TokenLine, Failure> {
+    let fits = |token: &&TokenLine| match (&which.token, which.slot) {
+        (Some(label), _) => token.label == *label,
+        (None, Some(slot)) => token.slot == slot,
+        (None, None) => true,
+    };
+    let mut found = archive.tokens.iter().filter(|token| token.initialized).filter(fits);
+    match (found.next(), found.next()) {
+        (Some(token), None) => Ok(token.clone()),
+        (None, _) => Err(Failure::new("the archive has no such initialised token")),
+        (Some(_), Some(_)) => Err(Failure::new("the archive has several tokens: name one with --token or --slot")),
+    }
+}
+
+fn beside_this(name: &str) -> Result<PathBuf, Failure> {
+    let this =
+        std::env::current_exe().map_err(|error| Failure::new(format!("this program's place is unknown: {error}")))?;
+    Ok(this.with_file_name(name))
+}
+
+/// 32 hexadecimal digits that nobody sees.
+fn random_pin() -> Result<SecretBytes, Failure> {
+    let mut bytes = zeroize::Zeroizing::new([0_u8; 16]);
+    let filled = rustix::rand::getrandom(bytes.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(16) => Ok(SecretBytes::new(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())),
+        _ => Err(Failure::new("no random bytes from the system")),
+    }
+}
+
+fn save(report: &Report, path: &Path) -> Result<(), Failure> {
+    let failed = |error: String| Failure::new(format!("{} cannot be written: {error}", path.display()));
+    let json = serde_json::to_string_pretty(report).map_err(|error| failed(error.to_string()))?;
+    std::fs::write(path, json + "\n").map_err(|error| failed(error.to_string()))?;
+    std::fs::write(path.with_extension("md"), report.page()).map_err(|error| failed(error.to_string()))
+}
+
+fn sign_report(settings: &Settings, given: &Drill, report: &Report, path: &Path, label: &str) -> Result<(), Failure> {
+    let pin = prompt::pin("--user-pin", "user PIN", given.user_pin.as_deref())?;
+    let archive = report.archive.as_ref().ok_or_else(|| Failure::new("without an archive no token signs"))?;
+    let serial = token_of(archive, &given.which)?.serial;
+    let failed = |error: std::io::Error| Failure::new(format!("{} cannot be signed: {error}", path.display()));
+    let data = std::fs::read(path).map_err(failed)?;
+    let (signature, _) = converse(async {
+        let mut token = Talk::open(&settings.socket, &serial).await?;
+        token.login(pin.expose()).await?;
+        token.sign_by_label(label, &data).await
+    })?;
+    std::fs::write(path.with_extension("sig"), signature).map_err(failed)
+}
+
+fn table(report: &Report) -> Table {
+    let mut table = Table::default();
+    for step in &report.steps {
+        let mark = if step.passed { "ok" } else { "FAILED" };
+        table.fact(&format!("{} {}", step.step, step.name), format!("{mark}, {:.2} s: {}", step.seconds, step.finding));
+    }
+    if let Some(rto) = report.rto_seconds {
+        table.fact("RTO", format!("{rto:.1} s from the empty directory to the first verified signature"));
+    }
+    if let Some(rpo) = report.rpo_seconds {
+        let behind = report.changes_since.map(|count| format!(", {count} changes behind the running store"));
+        table.fact("RPO", format!("{rpo} s old{}", behind.unwrap_or_default()));
+    }
+    table.fact("drill", if report.passed { "passed" } else { "FAILED" });
+    table
+}
