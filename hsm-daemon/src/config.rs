@@ -51,6 +51,8 @@ pub(crate) struct Settings {
 pub(crate) struct Daemon {
     /// The Unix socket, absolute or relative to the working directory.
     pub(crate) socket: PathBuf,
+    /// The group whose members may connect to it, beside the daemon's own user.
+    pub(crate) socket_group: Option<u32>,
     /// The TCP listener, if there is one.
     pub(crate) tcp: Option<Tcp>,
     /// The most bytes one request for random bytes gets.
@@ -105,6 +107,7 @@ struct Written {
 struct WrittenDaemon {
     bind: Option<String>,
     bind_unix: Option<PathBuf>,
+    socket_group: Option<String>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
@@ -124,6 +127,7 @@ impl Default for WrittenDaemon {
         WrittenDaemon {
             bind: None,
             bind_unix: None,
+            socket_group: None,
             tls_cert: None,
             tls_key: None,
             tls_client_ca: None,
@@ -151,9 +155,6 @@ struct WrittenShim {
     spin: Option<IgnoredAny>,
     connect_timeout_ms: Option<IgnoredAny>,
     request_timeout_secs: Option<IgnoredAny>,
-    session_resume: Option<IgnoredAny>,
-    resume_wait_secs: Option<IgnoredAny>,
-    pin_cache: Option<IgnoredAny>,
 }
 
 /// Finds, reads and judges the configuration: `given` (the command line's) first, then the environment's, then the usual
@@ -244,8 +245,16 @@ fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> 
     if socket.file_name().is_none() || socket.as_os_str().as_bytes().len() > LONGEST_SOCKET_PATH {
         return refuse(format!("daemon.bind_unix: {} is not a path of at most 107 bytes", socket.display()));
     }
+    let socket_group = match &written.socket_group {
+        None => None,
+        Some(name) => match crate::socket::group(name) {
+            None => return refuse(format!("daemon.socket_group: this machine has no group {name:?}")),
+            known => known,
+        },
+    };
     Ok(Daemon {
         socket,
+        socket_group,
         max_random_bytes: within("daemon.max_random_length", written.max_random_length, 1, 4_194_304)?,
         max_connections: narrow(within("daemon.max_connections", written.max_connections, 1, 100_000)?),
         request_timeout: seconds("daemon.request_timeout_secs", written.request_timeout_secs, 3_600)?,
@@ -371,6 +380,13 @@ mod tests {
         let settings = judged("[daemon]\nbind_unix = \"run/hsm.sock\"\n[shim]\nspin = false").expect("valid");
         assert_eq!(settings.daemon.socket, Path::new("/base/run/hsm.sock"));
         assert!(settings.daemon.tcp.is_none());
+    }
+
+    #[test]
+    fn a_group_that_does_not_exist_is_refused() {
+        assert_eq!(judged("[daemon]\nsocket_group = \"4711\"").expect("valid").daemon.socket_group, Some(4711));
+        let refused = judged("[daemon]\nsocket_group = \"no such group\"").err().expect("refused").to_string();
+        assert!(refused.contains("daemon.socket_group"), "{refused}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Doors {
     pub(crate) fn open(house: House) -> Result<Self, NoListener> {
         let remote = house.settings.tcp.as_ref().map(|tcp| listen_remotely(tcp.address)).transpose()?;
         // Last: who finds the Unix socket finds every listener.
-        let (local, socket_file) = listen_locally(&house.settings.socket)?;
+        let (local, socket_file) = listen_locally(&house.settings.socket, house.settings.socket_group)?;
         let guests = Guests::new(house.settings.max_connections);
         let (stop, stopped) = watch::channel(false);
         let health = HealthReporter::new();
