@@ -16,10 +16,8 @@
 
 mod carrier;
 mod config;
-mod events;
 mod ffi;
 mod fns;
-mod keepsake;
 mod library;
 mod mirror;
 mod operation;

@@ -8,8 +8,9 @@
 //! All blocks of a page make one `bash -eu` script in an empty directory. At its end it ends its background jobs and the servers that
 //! left their process id in a `*.pid` file.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -130,7 +131,15 @@ pub(crate) fn all_available(test: &str, programs: &[&str]) -> bool {
 /// # Panics
 /// With what the page printed, when it did not do what it says.
 pub(crate) fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
-    let blocks = blocks(&text(name));
+    run_text(world, &format!("{name}.md"), &text(name), variables);
+}
+
+/// Runs the text of a page, which a message calls `title`.
+///
+/// # Panics
+/// As [`run_in`].
+pub(crate) fn run_text(world: &World, title: &str, text: &str, variables: &[(&str, &Path)]) {
+    let blocks = blocks(text);
     let (script, expected) = script(&blocks);
     let dir = world.dir().join("page");
     fs::create_dir(&dir).expect("the world's directory is writable");
@@ -140,14 +149,29 @@ pub(crate) fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
             fs::write(dir.join(file), content).expect("a file");
         }
     }
-    let said = shell(world, &dir, &script, variables).unwrap_or_else(|said| panic!("{name}.md:\n{said}"));
+    let said = shell(world, &dir, &script, variables).unwrap_or_else(|said| panic!("{title}:\n{said}"));
     for (number, lines) in expected {
         let mark = format!("{MARK}{number}\n");
         let printed = said.split_once(&mark).map_or("", |(_, rest)| rest.split(MARK).next().unwrap_or_default());
         for line in lines {
-            assert!(printed.contains(&line), "{name}.md: block {number} should have printed {line:?}:\n{printed}");
+            assert!(printed.contains(&line), "{title}: block {number} should have printed {line:?}:\n{printed}");
         }
     }
+}
+
+/// A world for servers that begin as root and serve as `www-data`: that group may connect to the daemon, pass the directory and read
+/// the configuration. Without root's power such a server keeps the user of the test, and nothing is opened.
+pub(crate) fn world_for_servers() -> World {
+    let mut world = World::unstarted();
+    if rustix::process::geteuid().is_root() {
+        world.configure("socket_group = \"www-data\"");
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("our own file");
+        set(world.dir(), 0o711);
+        set(&world.config(), 0o644);
+    }
+    world.start_daemon();
+    world.init_token();
+    world
 }
 
 /// Runs a script in a directory; what it printed, as an error when it failed. Its output is a file and not a pipe, because a server

@@ -14,7 +14,6 @@ mod key;
 mod object;
 mod random;
 mod remote;
-mod restart;
 mod session;
 mod sign;
 mod slot;

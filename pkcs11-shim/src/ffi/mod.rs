@@ -2,7 +2,6 @@
 
 pub(crate) mod claim;
 pub(crate) mod guard;
-pub(crate) mod locked;
 pub(crate) mod parameter;
 pub(crate) mod process;
 #[cfg(test)]

@@ -1,0 +1,10 @@
+//! curl: a client certificate whose key is in the token.
+
+use super::page;
+
+#[test]
+fn page() {
+    if page::engine("curl::page") {
+        page::run("curl", &["curl", "openssl", "pkcs11-tool"]);
+    }
+}

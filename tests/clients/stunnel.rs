@@ -1,0 +1,10 @@
+//! stunnel with the engine of libp11.
+
+use super::page;
+
+#[test]
+fn page() {
+    if page::engine("stunnel::page") {
+        page::run("stunnel", &["stunnel", "openssl", "pkcs11-tool"]);
+    }
+}
