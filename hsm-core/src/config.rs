@@ -338,6 +338,8 @@ pub struct AlgorithmsConfig {
     pub allow_sha1_signing: bool,
     /// ML-DSA and its kin.
     pub enable_pqc: bool,
+    /// Only approved mechanisms and key sizes.
+    pub fips_approved_only: bool,
     /// Whether a derived key is extractable when its template does not say.
     pub derived_keys_extractable_by_default: bool,
 }
@@ -505,16 +507,22 @@ fn algorithms_config(table: &AlgorithmsTable) -> Result<AlgorithmsConfig, Config
             instead: "the only implementation is \"aws-lc\"; remove the line",
         });
     }
-    if table.fips_approved_only {
-        return Err(ConfigError::NotOffered {
-            key: "algorithms.fips_approved_only = true".into(),
-            instead: "this version does not tell approved mechanisms from others; remove the line",
-        });
+    for (key, open) in [
+        ("algorithms.allow_weak_rsa", table.allow_weak_rsa),
+        ("algorithms.allow_sha1_signing", table.allow_sha1_signing),
+    ] {
+        if table.fips_approved_only && open {
+            return Err(ConfigError::NotOffered {
+                key: format!("{key} = true together with algorithms.fips_approved_only"),
+                instead: "one of the two must go",
+            });
+        }
     }
     Ok(AlgorithmsConfig {
         allow_weak_rsa: table.allow_weak_rsa,
         allow_sha1_signing: table.allow_sha1_signing,
         enable_pqc: table.enable_pqc,
+        fips_approved_only: table.fips_approved_only,
         derived_keys_extractable_by_default: table.derived_keys_extractable_by_default,
     })
 }
@@ -590,7 +598,7 @@ mod tests {
             ("[audit]\nlog_level = \"none\"", "audit.log_path"),
             ("[audit]\nlog_level = \"some\"", "unknown variant"),
             ("[algorithms]\ncrypto_backend = \"rustcrypto\"", "aws-lc"),
-            ("[algorithms]\nfips_approved_only = true", "algorithms.fips_approved_only"),
+            ("[algorithms]\nfips_approved_only = true\nallow_weak_rsa = true", "algorithms.fips_approved_only"),
             ("[policy]\nprofile = \"compat\"\ngcm_caller_iv = true", "policy.gcm_caller_iv"),
             ("[policy]\nprofile = \"loose\"", "unknown variant"),
             ("[policy]\nraw_rsa = true", "profile = \"compat\""),

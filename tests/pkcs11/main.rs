@@ -1,6 +1,7 @@
 //! The PKCS#11 door, as applications meet it: one file per chapter of the standard (the names of pkcs11-shim/src/fns), and then
 //! the stories that cross chapters: other programs (interop), other processes (isolation), fork, and a daemon that is away.
 
+mod approved;
 mod daemon_away;
 mod digest;
 mod encrypt;

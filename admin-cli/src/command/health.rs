@@ -14,6 +14,7 @@ struct Status {
     sealed: bool,
     version: String,
     self_test: String,
+    approved_only: bool,
     started_unix_seconds: u64,
     store_path: String,
     store_generation: u64,
@@ -32,6 +33,7 @@ pub(crate) fn status(settings: &Settings, output: &Output) -> Result<(), Failure
         sealed: reply.sealed,
         version: reply.version,
         self_test: reply.self_test,
+        approved_only: reply.approved_only,
         started_unix_seconds: reply.started_unix_seconds,
         store_path: reply.store_path,
         store_generation: reply.store_generation,
@@ -47,6 +49,7 @@ pub(crate) fn status(settings: &Settings, output: &Output) -> Result<(), Failure
         table.fact("sealed", super::yes_no(status.sealed));
         table.fact("version", &status.version);
         table.fact("self-test", &status.self_test);
+        table.fact("approved only", super::yes_no(status.approved_only));
         let started = status.started_unix_seconds.saturating_mul(1_000_000_000);
         table.fact("started", hsm_core::audit::export::timestamp(started));
         table.fact("store", format!("{} at generation {}", status.store_path, status.store_generation));

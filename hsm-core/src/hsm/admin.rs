@@ -32,6 +32,7 @@ pub struct Status {
     pub sessions: u64,
     pub tokens: u64,
     pub started_unix_seconds: u64,
+    pub approved_only: bool,
 }
 
 /// One token for the operator.
@@ -100,6 +101,7 @@ impl Hsm {
             sessions: sessions as u64,
             tokens: self.all_slots().iter().filter(|slot| slot.token().initialized).count() as u64,
             started_unix_seconds: self.started_ns / 1_000_000_000,
+            approved_only: self.mechanisms.are_approved_only(),
         }
     }
 

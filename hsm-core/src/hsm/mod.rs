@@ -144,6 +144,12 @@ impl Hsm {
 
     /// Every opened policy switch leaves a warning in the log and a record in the journal, at each start.
     fn note_policy(&self) -> Result<()> {
+        if self.mechanisms.are_approved_only() {
+            tracing::info!("only approved mechanisms and key sizes are offered");
+            let entry = Entry::new(Category::Admin, "policy", audit::Client::Daemon);
+            let entry = entry.with_fact("approved_only", Fact::word("on"));
+            let _receipt = self.journal.append(entry, self.vault()?.generation(), Durability::Durable)?;
+        }
         for switch in self.config.policy.opened() {
             tracing::warn!(switch, "a policy switch is open");
             let entry = Entry::new(Category::Admin, "policy", audit::Client::Daemon);

@@ -11,6 +11,7 @@ use crate::act;
 use crate::caller::{Caller, SessionObject};
 use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
+use crate::mechanism::approved;
 use crate::object::import::{self, KeyRules};
 use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, check_value, codec, query};
@@ -60,6 +61,9 @@ impl Hsm {
             let id = Hsm::new_object_id()?;
             attributes.put(CKA_UNIQUE_ID, Value::bytes(id.to_string().into_bytes()));
             let object = Object::new(id, self.next_handle()?, attributes, material);
+            if object.is_key() && self.mechanisms.are_approved_only() {
+                approved::check_key(&object)?;
+            }
             if object.is_token() {
                 let (private, plaintext) = (object.is_private(), codec::encode(&object));
                 change.puts.push(ObjectPut { token, id, private, plaintext });

@@ -93,7 +93,10 @@ impl Hsm {
         let config = &self.config().token;
         Ok(SlotView {
             slot: at.number,
-            description: format!("Craton HSM slot {}", at.number),
+            description: match self.mechanisms.are_approved_only() {
+                true => format!("Craton HSM slot {}, approved mechanisms only", at.number),
+                false => format!("Craton HSM slot {}", at.number),
+            },
             flags: slot::CKF_TOKEN_PRESENT,
             token: TokenView {
                 label: record.label.clone(),

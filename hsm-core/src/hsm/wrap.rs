@@ -47,8 +47,9 @@ impl Hsm {
             if let Some(Value::Template(wanted)) = wrapping.attributes.get(CKA_WRAP_TEMPLATE)
                 && !query::matches(&target, wanted)
             {
+                // PKCS#11 v3.0 §5.18.3 names this value.
                 return Err(Error::new(
-                    Kind::KeyNotWrappable,
+                    Kind::NoSuchKey,
                     "the key does not match CKA_WRAP_TEMPLATE of the wrapping key",
                 ));
             }

@@ -2,12 +2,13 @@
 //! believed, every operation passes here.
 
 use ck::attribute::*;
+use ck::mechanism::CKM_SHA_1;
 use ck::object::*;
 use ck::{Attribute, Mechanism, flags};
 
 use super::params::{MechanismCall, Parameter};
 use super::table::{Row, Scheme};
-use super::{Mechanisms, WEAK_RSA_BITS, period};
+use super::{Mechanisms, WEAK_RSA_BITS, approved, period};
 use crate::clock::Clock;
 use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
@@ -78,6 +79,12 @@ pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: 
         });
     }
     row.parameter.check(&call.parameter)?;
+    if let (Use::Sign, Parameter::RsaPss { hash, .. }) = (purpose, &call.parameter)
+        && mechanisms.are_approved_only()
+        && Mechanism(*hash) == CKM_SHA_1
+    {
+        return Err(Error::closed(Kind::MechanismParam, approved::SWITCH, "nothing is signed over SHA-1"));
+    }
     Ok(row)
 }
 
@@ -129,6 +136,9 @@ pub(crate) fn key(mechanisms: &Mechanisms, row: &Row, object: &Object, purpose: 
     }
     check_allowed(attributes, row.number)?;
     period::check(attributes, purpose, clock)?;
+    if mechanisms.are_approved_only() {
+        approved::check_key(object)?;
+    }
     check_size(mechanisms.sizes(row), object)
 }
 

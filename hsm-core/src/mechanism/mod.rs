@@ -1,6 +1,7 @@
 //! Mechanisms: the table, its parameters, and who may use which key with them.
 
 pub(crate) mod admit;
+pub(crate) mod approved;
 pub(crate) mod params;
 pub(crate) mod period;
 pub(crate) mod secret_target;
@@ -90,6 +91,7 @@ pub(crate) struct Mechanisms {
     shut_doors: Vec<&'static Door>,
     shut_gates: Vec<&'static Gate>,
     allow_weak_rsa: bool,
+    approved_only: bool,
 }
 
 impl Mechanisms {
@@ -97,21 +99,41 @@ impl Mechanisms {
     pub(crate) fn new(algorithms: &AlgorithmsConfig, policy: &PolicyConfig) -> Self {
         let shut_doors: Vec<&'static Door> = DOORS.iter().filter(|door| !(door.is_open)(algorithms, policy)).collect();
         let shut_gates = GATES.iter().filter(|gate| !(gate.is_open)(algorithms, policy)).collect();
-        let offered = |row: &&Row| !shut_doors.iter().any(|door| door.class == row.class);
+        let approved_only = algorithms.fips_approved_only;
+        let offered = |row: &&Row| {
+            let approved = !approved_only || approved::limits(row.number).is_some();
+            approved && !shut_doors.iter().any(|door| door.class == row.class)
+        };
         let mut rows: Vec<&'static Row> = TABLE.iter().filter(offered).collect();
         rows.sort_unstable_by_key(|row| row.number);
         let allow_weak_rsa = algorithms.allow_weak_rsa || policy.allow_legacy_rsa;
-        Mechanisms { rows, shut_doors, shut_gates, allow_weak_rsa }
+        Mechanisms { rows, shut_doors, shut_gates, allow_weak_rsa, approved_only }
     }
 
     /// What a row may be used for here, CKF_*: policy can take functions away.
     pub(crate) fn flags(&self, row: &Row) -> u64 {
         let shut = self.shut_gates.iter().filter(|gate| (gate.applies)(row));
-        shut.fold(row.flags, |flags, gate| flags & !gate.flags)
+        shut.fold(row.flags & self.approved(row).0, |flags, gate| flags & !gate.flags)
+    }
+
+    /// The functions and the smallest key that the approved operation leaves of a row.
+    fn approved(&self, row: &Row) -> (u64, u64) {
+        match self.approved_only {
+            true => approved::limits(row.number).unwrap_or((0, u64::MAX)),
+            false => (u64::MAX, 0),
+        }
+    }
+
+    /// Whether only approved mechanisms and keys are used.
+    pub(crate) fn are_approved_only(&self) -> bool {
+        self.approved_only
     }
 
     /// The switch that would open a function of a row.
     pub(crate) fn switch_for(&self, row: &Row, flag: u64) -> Option<&'static str> {
+        if row.flags & flag != 0 && self.approved(row).0 & flag == 0 {
+            return Some(approved::SWITCH);
+        }
         let shut = self.shut_gates.iter().find(|gate| (gate.applies)(row) && gate.flags & flag & row.flags != 0);
         shut.map(|gate| gate.switch)
     }
@@ -119,7 +141,8 @@ impl Mechanisms {
     /// The smallest and largest key of a row here: policy can admit shorter RSA keys.
     pub(crate) fn sizes(&self, row: &Row) -> (u64, u64) {
         let (min, max) = row.sizes;
-        if self.allow_weak_rsa && row.key_types == [CKK_RSA] { (min.min(WEAK_RSA_BITS), max) } else { (min, max) }
+        let min = if self.allow_weak_rsa && row.key_types == [CKK_RSA] { min.min(WEAK_RSA_BITS) } else { min };
+        (min.max(self.approved(row).1), max)
     }
 
     /// The row of a mechanism.
@@ -136,6 +159,7 @@ impl Mechanisms {
         let row = TABLE.iter().find(|row| row.number == number);
         match row.and_then(|row| self.shut_doors.iter().find(|door| door.class == row.class)) {
             Some(door) => Error::closed(Kind::MechanismInvalid, door.switch, what),
+            None if row.is_some() => Error::closed(Kind::MechanismInvalid, approved::SWITCH, what),
             None => Error::new(Kind::MechanismInvalid, what),
         }
     }

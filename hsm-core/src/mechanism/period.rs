@@ -69,7 +69,7 @@ const fn month_len(year: u64, month: u64) -> u64 {
 
 /// Uses that undo what was done while the key was in force.
 fn is_for_the_past(purpose: Use) -> bool {
-    matches!(purpose, Use::Verify | Use::Decrypt | Use::Unwrap)
+    matches!(purpose, Use::Verify | Use::Decrypt | Use::Unwrap | Use::Decapsulate)
 }
 
 /// Whether the key may be used in this way today.
@@ -145,8 +145,8 @@ mod tests {
     fn a_key_lives_from_its_first_day_to_its_last() {
         // 4 October 2024.
         let clock = On(20_000);
-        let past = [Use::Verify, Use::Decrypt, Use::Unwrap];
-        let new = [Use::Sign, Use::Encrypt, Use::Wrap, Use::Derive];
+        let past = [Use::Verify, Use::Decrypt, Use::Unwrap, Use::Decapsulate];
+        let new = [Use::Sign, Use::Encrypt, Use::Wrap, Use::Derive, Use::Encapsulate];
         for (start, end, past_fine, new_fine) in [
             ("", "", true, true),
             ("20241004", "20241004", true, true),

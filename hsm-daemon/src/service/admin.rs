@@ -130,6 +130,7 @@ impl Admin for AdminService {
                 sessions: status.sessions,
                 tokens: status.tokens,
                 self_test,
+                approved_only: status.approved_only,
             })
         })
         .await
