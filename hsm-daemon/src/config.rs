@@ -155,6 +155,9 @@ struct WrittenShim {
     spin: Option<IgnoredAny>,
     connect_timeout_ms: Option<IgnoredAny>,
     request_timeout_secs: Option<IgnoredAny>,
+    session_resume: Option<IgnoredAny>,
+    resume_wait_secs: Option<IgnoredAny>,
+    pin_cache: Option<IgnoredAny>,
 }
 
 /// Finds, reads and judges the configuration: `given` (the command line's) first, then the environment's, then the usual

@@ -52,6 +52,9 @@ struct WrittenShim {
     connect_timeout_ms: Option<u64>,
     /// Instead of the daemon's, which another machine's file does not say.
     request_timeout_secs: Option<u64>,
+    session_resume: Option<bool>,
+    resume_wait_secs: Option<u64>,
+    pin_cache: Option<bool>,
 }
 
 /// Where the daemon is.
@@ -74,6 +77,17 @@ pub(crate) struct Config {
     pub(crate) connect_timeout: Duration,
     /// Whether a thread may briefly spin for its reply while that keeps succeeding.
     pub(crate) spin: bool,
+    /// Whether sessions go on after the daemon was away.
+    pub(crate) resume: Option<Resume>,
+}
+
+/// How sessions go on.
+#[derive(Clone)]
+pub(crate) struct Resume {
+    /// How long a call waits for a daemon that went away.
+    pub(crate) wait: Duration,
+    /// Whether the user's PIN is kept, to log in again.
+    pub(crate) pin_cache: bool,
 }
 
 impl Config {
@@ -108,7 +122,23 @@ impl Config {
             request_timeout: Duration::from_secs(seconds.unwrap_or(30).clamp(1, 3600)),
             connect_timeout: Duration::from_millis(written.shim.connect_timeout_ms.unwrap_or(5000).clamp(10, 600_000)),
             spin: written.shim.spin.unwrap_or(true),
+            resume: written.shim.resume()?,
         })
+    }
+}
+
+impl WrittenShim {
+    /// The other keys mean nothing without the first.
+    fn resume(&self) -> Result<Option<Resume>, Rv> {
+        let pin_cache = self.pin_cache.unwrap_or(false);
+        match self.session_resume.unwrap_or(false) {
+            true => {
+                let wait = Duration::from_secs(self.resume_wait_secs.unwrap_or(10).clamp(1, 600));
+                Ok(Some(Resume { wait, pin_cache }))
+            }
+            false if pin_cache => Err(CKR_GENERAL_ERROR),
+            false => Ok(None),
+        }
     }
 }
 
@@ -183,6 +213,7 @@ mod tests {
         assert_eq!((socket(&config), config.spin), (Path::new("/b"), false));
         let bad = [
             "[shim]\nspinn = true",
+            "[shim]\npin_cache = true",
             "[shim]\nendpoint = \"ftp://x\"",
             "[daemon]\nbind_unix = 3",
             "[daemon",
@@ -193,6 +224,14 @@ mod tests {
         for bad in bad {
             assert_eq!(parse(bad).err(), Some(CKR_GENERAL_ERROR), "{bad}");
         }
+    }
+
+    #[test]
+    fn sessions_go_on_only_where_that_is_written() {
+        let resume = |text| parse(text).expect("valid").resume.map(|resume| (resume.wait.as_secs(), resume.pin_cache));
+        assert_eq!(resume("[shim]\nresume_wait_secs = 3"), None);
+        assert_eq!(resume("[shim]\nsession_resume = true"), Some((10, false)));
+        assert_eq!(resume("[shim]\nsession_resume = true\nresume_wait_secs = 3\npin_cache = true"), Some((3, true)));
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(crate) fn config(path: &Path) -> Config {
         request_timeout: Duration::from_millis(400),
         connect_timeout: Duration::from_millis(400),
         spin: true,
+        resume: None,
     }
 }
 

@@ -16,8 +16,10 @@
 
 mod carrier;
 mod config;
+mod events;
 mod ffi;
 mod fns;
+mod keepsake;
 mod library;
 mod mirror;
 mod operation;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use ck::Rv;
 use ck::rv::{
@@ -11,9 +12,11 @@ use ck::rv::{
 };
 use hsm_proto::v1::{self, reply::Result as Answer, request::Op};
 
-use crate::carrier::{Failure, Link, lock};
+use crate::carrier::{Carrier, Failure, Link, Resident, lock};
 use crate::config::Config;
+use crate::events::Events;
 use crate::ffi::{guard, process};
+use crate::keepsake::Keepsake;
 use crate::mirror::Mirror;
 use crate::session::Session;
 
@@ -39,6 +42,9 @@ pub(crate) struct Run {
     pub(crate) mirror: Mirror,
     /// The slots as C_GetSlotList last gave them.
     pub(crate) slots: Mutex<Vec<v1::SlotInfo>>,
+    pub(crate) events: Mutex<Events>,
+    /// What it takes to go on after the daemon was away, if that is configured.
+    pub(crate) keepsake: Option<Keepsake>,
     sessions: RwLock<HashMap<u64, Arc<Session>>>,
     last_handle: AtomicU64,
     finalized: Mutex<bool>,
@@ -109,6 +115,8 @@ impl Run {
             link: Link::new(config),
             mirror: Mirror::default(),
             slots: Mutex::new(Vec::new()),
+            events: Mutex::default(),
+            keepsake: config.resume.as_ref().map(|resume| Keepsake::new(resume.pin_cache)),
             sessions: RwLock::new(HashMap::new()),
             last_handle: AtomicU64::new(0),
             finalized: Mutex::new(false),
@@ -122,12 +130,15 @@ impl Run {
         self.link.close();
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.mirror.forget_all();
+        if let Some(keepsake) = &self.keepsake {
+            keepsake.forget_all();
+        }
     }
 
-    /// Sleeps until C_Finalize.
-    pub(crate) fn wait_for_finalize(&self) {
-        let guard = lock(&self.finalized);
-        drop(self.finalizing.wait_while(guard, |finalized| !*finalized).unwrap_or_else(PoisonError::into_inner));
+    /// Sleeps until C_Finalize, or for so long; whether the library is finalised.
+    pub(crate) fn wait_for_finalize(&self, longest: Duration) -> bool {
+        let outcome = self.finalizing.wait_timeout_while(lock(&self.finalized), longest, |finalized| !*finalized);
+        *outcome.unwrap_or_else(PoisonError::into_inner).0
     }
 
     // --- messages ----------------------------------------------------------------------------------------------------
@@ -145,8 +156,17 @@ impl Run {
     /// # Errors
     /// As [`Run::ask_daemon`].
     pub(crate) fn ask_in_epoch(&self, op: Op) -> Result<(Answer, u64), Result<Refusal, Failure>> {
-        let (reply, epoch) = self.exchange(op, None).map_err(Err)?;
+        let (reply, epoch) = self.observed(self.link.exchange(op, None, self)).map_err(Err)?;
         judged(reply).map(|answer| (answer, epoch)).map_err(Ok)
+    }
+
+    /// As [`Run::ask_daemon`], but never waits for a daemon that is away.
+    ///
+    /// # Errors
+    /// As [`Run::ask_daemon`].
+    pub(crate) fn look(&self, op: Op) -> Result<Answer, Result<Refusal, Failure>> {
+        let (reply, _) = self.observed(self.link.look(op, self)).map_err(Err)?;
+        judged(reply).map_err(Ok)
     }
 
     /// Asks the daemon something that is about a session.
@@ -154,7 +174,7 @@ impl Run {
     /// # Errors
     /// The daemon's refusal, or what the failure to reach it means for a session.
     pub(crate) fn ask(&self, session: &Session, op: Op) -> Result<Answer, Refusal> {
-        let outcome = self.exchange(op, Some(session.epoch)).map_err(Failure::of_session);
+        let outcome = self.observed(self.link.exchange(op, Some(&session.epoch), self)).map_err(Failure::of_session);
         let answer = outcome.map_err(Refusal::from).and_then(|(reply, _)| judged(reply));
         if answer.as_ref().is_err_and(|refusal| refusal.rv == CKR_SESSION_HANDLE_INVALID) {
             self.remove_session(session.handle);
@@ -171,8 +191,8 @@ impl Run {
         Ok(())
     }
 
-    fn exchange(&self, op: Op, epoch: Option<u64>) -> Result<(v1::Reply, u64), Failure> {
-        let outcome = self.link.exchange(op, epoch);
+    /// Every exchange tells of the generation.
+    fn observed(&self, outcome: Result<(v1::Reply, u64), Failure>) -> Result<(v1::Reply, u64), Failure> {
         let now = self.link.epoch();
         match &outcome {
             Ok((reply, answered_in)) if *answered_in == now => self.mirror.observe(now, reply.generation),
@@ -185,11 +205,11 @@ impl Run {
 
     /// Keeps a session that the daemon opened, under a handle of ours: the daemon's numbers begin anew when it restarts,
     /// and an old handle must never mean a new session.
-    pub(crate) fn add_session(&self, slot: u64, daemon_handle: u64, epoch: u64) -> u64 {
+    pub(crate) fn add_session(&self, slot: u64, flags: u64, daemon_handle: u64, epoch: u64) -> u64 {
         let handle = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
-        let session = Arc::new(Session::new(handle, daemon_handle, slot, epoch));
+        let session = Arc::new(Session::new(handle, daemon_handle, slot, flags, epoch));
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.epoch == epoch);
+        sessions.retain(|_, session| session.epoch() >= epoch);
         sessions.insert(handle, session);
         handle
     }
@@ -200,7 +220,8 @@ impl Run {
     /// `CKR_SESSION_HANDLE_INVALID`.
     pub(crate) fn session(&self, handle: u64) -> Result<Arc<Session>, Rv> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        let live = |session: &&Arc<Session>| session.epoch == self.link.epoch();
+        // A session that is being resumed is ahead of the link for a moment.
+        let live = |session: &&Arc<Session>| session.epoch() >= self.link.epoch();
         sessions.get(&handle).filter(live).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
     }
 
@@ -210,12 +231,36 @@ impl Run {
         sessions.values().filter(|session| session.slot == slot).for_each(|session| session.clear());
     }
 
+    /// The last session with a token takes the login along.
     pub(crate) fn remove_session(&self, handle: u64) {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(gone) = sessions.remove(&handle) else { return };
+        if !sessions.values().any(|session| session.slot == gone.slot) {
+            self.forget_pin(gone.slot);
+        }
     }
 
     pub(crate) fn remove_sessions_of(&self, slot: u64) {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).retain(|_, session| session.slot != slot);
+        self.forget_pin(slot);
+    }
+
+    /// Nobody is logged in at this token any more.
+    pub(crate) fn forget_pin(&self, slot: u64) {
+        if let Some(keepsake) = &self.keepsake {
+            keepsake.forget(slot);
+        }
+    }
+}
+
+impl Resident for Run {
+    fn return_home(&self, carrier: &dyn Carrier, epoch: u64, deadline: Instant) -> Result<(), Failure> {
+        let Some(keepsake) = &self.keepsake else { return Ok(()) };
+        let present = self.link.epoch();
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let live: Vec<Arc<Session>> = sessions.values().filter(|session| session.epoch() >= present).cloned().collect();
+        drop(sessions);
+        keepsake.return_home(&live, carrier, epoch, deadline)
     }
 }
 

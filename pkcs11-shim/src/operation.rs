@@ -76,6 +76,11 @@ impl Operation {
         Operation { kind, begin, rule, multi_part, updated: false, opened: false, taken: 0, given: 0 }
     }
 
+    /// Whether the daemon has it.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.opened
+    }
+
     /// The length of everything that comes out after `more` bytes.
     fn total(&self, more: u64) -> Length {
         let input = self.taken.saturating_add(more);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ck::Rv;
 use ck::rv::{CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED};
@@ -17,8 +18,10 @@ pub(crate) struct Session {
     /// The handle that the daemon has.
     pub(crate) daemon_handle: u64,
     pub(crate) slot: u64,
-    /// The epoch of the link in which it was opened.
-    pub(crate) epoch: u64,
+    /// As C_OpenSession had them.
+    pub(crate) flags: u64,
+    /// The epoch of the link in which it was opened, or last resumed.
+    pub(crate) epoch: AtomicU64,
     active: Mutex<Active>,
 }
 
@@ -31,8 +34,18 @@ struct Active {
 }
 
 impl Session {
-    pub(crate) fn new(handle: u64, daemon_handle: u64, slot: u64, epoch: u64) -> Self {
-        Session { handle, daemon_handle, slot, epoch, active: Mutex::new(Active::default()) }
+    pub(crate) fn new(handle: u64, daemon_handle: u64, slot: u64, flags: u64, epoch: u64) -> Self {
+        Session { handle, daemon_handle, slot, flags, epoch: AtomicU64::new(epoch), active: Mutex::default() }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The daemon has taken the session up again: the operations that it had of it are gone.
+    pub(crate) fn resume(&self, epoch: u64) {
+        lock(&self.active).operations.retain(|operation| !operation.is_opened());
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// Takes the active operation out: who does not put it back has ended it.

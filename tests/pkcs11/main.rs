@@ -15,6 +15,7 @@ mod key;
 mod object;
 mod random;
 mod remote;
+mod restart;
 mod session;
 mod sign;
 mod slot;

@@ -410,6 +410,23 @@ impl Raw {
         Ok(made)
     }
 
+    /// C_FindObjectsInit for every object.
+    pub fn find_init(&self, session: CK_SESSION_HANDLE) -> CK_RV {
+        // SAFETY: no template has no rows.
+        unsafe { self.module.C_FindObjectsInit(session, ptr::null_mut(), 0) }
+    }
+
+    /// C_FindObjects for one object: its handle, or none when there is no further one.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn find_next(&self, session: CK_SESSION_HANDLE) -> Result<Option<CK_OBJECT_HANDLE>, CK_RV> {
+        let (mut handle, mut count) = (0, 0);
+        // SAFETY: there is room for one handle.
+        done(unsafe { self.module.C_FindObjects(session, &mut handle, 1, &mut count) })?;
+        Ok((count == 1).then_some(handle))
+    }
+
     /// C_DestroyObject.
     pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> CK_RV {
         // SAFETY: handles are numbers.

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::world::World;
 
@@ -20,11 +20,28 @@ impl Worker {
     /// # Panics
     /// When the process cannot be started.
     pub fn start(world: &World) -> Worker {
-        let mut command = world.command(program());
+        Worker::start_with(&mut world.command(Worker::program()))
+    }
+
+    /// Starts a worker by a command that somebody has changed.
+    ///
+    /// # Panics
+    /// When the process cannot be started.
+    pub fn start_with(command: &mut Command) -> Worker {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the worker starts");
         let input = child.stdin.take().expect("stdin is piped");
         let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         Worker { child, input, output }
+    }
+
+    /// The worker's binary: built together with the tests, into the directory above theirs (`deps`).
+    ///
+    /// # Panics
+    /// When the test binary lies elsewhere.
+    pub fn program() -> PathBuf {
+        let test = std::env::current_exe().expect("the test binary is running");
+        let dir = test.parent().and_then(|deps| deps.parent()).expect("test binaries lie in target/<profile>/deps");
+        dir.join("acceptance-worker")
     }
 
     /// Says a line without waiting for the answer.
@@ -75,11 +92,4 @@ impl Drop for Worker {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-// Built together with the tests, into the directory above theirs (`deps`).
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("the test binary is running");
-    let dir = test.parent().and_then(|deps| deps.parent()).expect("test binaries lie in target/<profile>/deps");
-    dir.join("acceptance-worker")
 }

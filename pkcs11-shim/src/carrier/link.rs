@@ -1,21 +1,29 @@
 //! The application's link to the daemon: attached once, over a few connections, and again after the daemon was away.
 //!
-//! A thread uses the lane that its number points at; there are as many lanes as processors, at least two, each opened
-//! when it is first needed. The daemon ends an application when its last connection closes, so a lane that turned out
-//! dead is replaced before it is dropped. Each time the daemon does not know the application any more, a new *epoch*
-//! begins: sessions of an earlier one are dead.
+//! A thread uses the lane that its number points at. As many lanes as there are processors, at least two, serve what is quick; on
+//! the same machine a few more serve what waits for a disk or a generator, so that no signature waits behind it. Each is opened when
+//! it is first needed. The daemon ends an application when its last connection closes, so a lane that turned out dead is replaced
+//! before it is dropped. Each time the daemon does not know the application any more, a new *epoch* begins: sessions of an earlier
+//! one are dead, unless they are resumed (`[shim] session_resume`).
+//!
+//! Nothing that changes something is ever sent twice. When its connection breaks, the daemon is asked what became of it; another run
+//! of the daemon cannot know.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hsm_proto::frame::{MAX_BODY, PROTOCOL};
-use hsm_proto::v1::{self, reply::Result as Answer, request::Op};
+use hsm_proto::v1::{self, OutcomeState, reply::Result as Answer, request::Op};
+use prost::Message;
 
 use super::express::Express;
 use super::grpc::Grpc;
-use super::{Carrier, Failure, is_long, is_repeatable, is_secret, lock, wipe};
+use super::{
+    Carrier, Failure, Resident, changes_the_token, is_kept, is_long, is_repeatable, is_secret, is_slow, lock, wipe,
+};
 use crate::config::{Config, Endpoint};
 
 /// The least time that a key generation gets.
@@ -24,19 +32,30 @@ const LONG: Duration = Duration::from_secs(120);
 const OVERHEAD: u64 = 4096;
 /// Bytes in one C_GenerateRandom message where the daemon names no limit.
 const DEFAULT_RANDOM: u64 = 1024;
+/// Lanes for what is slow.
+const SLOW_LANES: usize = 8;
+/// Between two looks for a daemon that is away, or for an outcome that is not there yet.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// A lane and the epoch in which it was opened.
+/// A lane, the epoch in which it was opened, and as whom.
 #[derive(Clone)]
 struct Strand {
     carrier: Arc<dyn Carrier>,
     epoch: u64,
+    home: Arc<Home>,
+}
+
+/// The names of an application and of the daemon's run that knows it.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Home {
+    application: Vec<u8>,
+    boot: Vec<u8>,
 }
 
 /// What an Attach said.
 #[derive(Default)]
 struct Attached {
-    application: Vec<u8>,
-    boot: Vec<u8>,
+    home: Arc<Home>,
     /// When connecting last failed.
     failed: Option<Instant>,
 }
@@ -49,6 +68,11 @@ pub(crate) struct Link {
     spin: bool,
     program: String,
     lanes: Box<[RwLock<Option<Strand>>]>,
+    /// So many of the lanes are for what is quick.
+    quick: usize,
+    /// How long a daemon that went away is waited for.
+    wait: Duration,
+    numbers: AtomicU64,
     attached: Mutex<Attached>,
     epoch: AtomicU64,
     max_data: AtomicU64,
@@ -59,7 +83,9 @@ pub(crate) struct Link {
 impl Link {
     /// A link that connects when it is first used.
     pub(crate) fn new(config: &Config) -> Self {
-        let lanes = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 64);
+        let quick = thread::available_parallelism().map_or(2, usize::from).clamp(2, 64);
+        // HTTP/2 carries many requests at once.
+        let lanes = quick + if matches!(config.endpoint, Endpoint::Local(_)) { SLOW_LANES } else { 0 };
         Link {
             endpoint: config.endpoint.clone(),
             request_timeout: config.request_timeout,
@@ -67,6 +93,9 @@ impl Link {
             spin: config.spin,
             program: program(),
             lanes: (0..lanes).map(|_| RwLock::new(None)).collect(),
+            quick,
+            wait: config.resume.as_ref().map_or(Duration::ZERO, |resume| resume.wait),
+            numbers: AtomicU64::new(0),
             attached: Mutex::new(Attached::default()),
             epoch: AtomicU64::new(0),
             max_data: AtomicU64::new(MAX_BODY as u64 - OVERHEAD),
@@ -90,39 +119,135 @@ impl Link {
         self.max_random.load(Ordering::Relaxed)
     }
 
-    /// One request, one reply. `epoch`: the one in which the session was opened that the request is about.
+    /// One request, one reply. `epoch`: the one in which the session was opened that the request is about, which `resident` may
+    /// move on. A daemon that went away is waited for if that is configured.
     ///
     /// # Errors
     /// A [`Failure`]; a fault that the daemon answers is a reply.
-    pub(crate) fn exchange(&self, op: Op, epoch: Option<u64>) -> Result<(v1::Reply, u64), Failure> {
-        let mut request = v1::Request { op: Some(op), number: 0 };
-        let outcome = self.exchange_request(&request, epoch);
+    pub(crate) fn exchange(
+        &self,
+        op: Op,
+        epoch: Option<&AtomicU64>,
+        resident: &dyn Resident,
+    ) -> Result<(v1::Reply, u64), Failure> {
+        self.exchange_within(self.wait, op, epoch, resident)
+    }
+
+    /// As [`Link::exchange`], but a daemon that is away is not waited for.
+    ///
+    /// # Errors
+    /// As [`Link::exchange`].
+    pub(crate) fn look(&self, op: Op, resident: &dyn Resident) -> Result<(v1::Reply, u64), Failure> {
+        self.exchange_within(Duration::ZERO, op, None, resident)
+    }
+
+    fn exchange_within(
+        &self,
+        wait: Duration,
+        op: Op,
+        epoch: Option<&AtomicU64>,
+        resident: &dyn Resident,
+    ) -> Result<(v1::Reply, u64), Failure> {
+        let number = if is_kept(&op) { self.numbers.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        let mut request = v1::Request { op: Some(op), number };
+        let outcome = self.exchange_request(&request, epoch, resident, Instant::now() + wait);
         wipe(&mut request);
         if self.closed.load(Ordering::Relaxed) { outcome.map_err(|_| Failure::Closed) } else { outcome }
     }
 
-    fn exchange_request(&self, request: &v1::Request, epoch: Option<u64>) -> Result<(v1::Reply, u64), Failure> {
+    fn exchange_request(
+        &self,
+        request: &v1::Request,
+        epoch: Option<&AtomicU64>,
+        resident: &dyn Resident,
+        home_by: Instant,
+    ) -> Result<(v1::Reply, u64), Failure> {
         let patience = if is_long(request) { self.request_timeout.max(LONG) } else { self.request_timeout };
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         let secret = is_secret(request);
-        let mut broken = false;
+        let (mut broken, mut tries) = (false, 0);
         // Dead lanes are noticed by using them: each is tried once, and a request that broke on its way once more.
-        for _ in 0..=self.lanes.len() + 1 {
-            let strand = match self.strand() {
+        while tries <= self.lanes.len() + 1 {
+            let strand = match self.strand(is_slow(request), resident) {
                 Ok(strand) => strand,
+                Err(Failure::Away) if self.waits(home_by) => {
+                    (deadline, tries) = (Instant::now() + patience, 0);
+                    continue;
+                }
                 Err(_) if broken => return Err(Failure::Broken),
                 Err(failure) => return Err(failure),
             };
-            if epoch.is_some_and(|epoch| epoch != strand.epoch) {
-                return Err(if broken { Failure::Broken } else { Failure::Stale });
+            match epoch.map_or(strand.epoch, |epoch| epoch.load(Ordering::Acquire)) {
+                // Another thread has just attached anew and taken the session along.
+                session if session > strand.epoch => {
+                    thread::yield_now();
+                    continue;
+                }
+                session if session < strand.epoch => {
+                    return Err(if broken { Failure::Broken } else { Failure::Stale });
+                }
+                _ => tries += 1,
             }
             match strand.carrier.carry(request, secret, deadline) {
                 Err(Failure::NotSent) => {}
-                Err(Failure::Broken) if is_repeatable(request) && !broken => broken = true,
+                Err(Failure::Broken) if is_repeatable(request) && (!broken || Instant::now() < home_by) => {
+                    broken = true
+                }
+                Err(Failure::Broken) if request.number != 0 => {
+                    return self.what_became(request, &strand, resident, deadline);
+                }
                 outcome => return outcome.map(|reply| (reply, strand.epoch)),
             }
         }
         Err(if broken { Failure::Broken } else { Failure::Away })
+    }
+
+    /// Whether the daemon, which is away, may be waited for; sleeps a moment then.
+    fn waits(&self, home_by: Instant) -> bool {
+        let was_here = !lock(&self.attached).home.boot.is_empty();
+        let wait = was_here && Instant::now() < home_by && !self.closed.load(Ordering::Relaxed);
+        if wait {
+            thread::sleep(PAUSE);
+        }
+        wait
+    }
+
+    /// Asks the daemon over another connection what became of a request that broke on its way.
+    fn what_became(
+        &self,
+        request: &v1::Request,
+        sent: &Strand,
+        resident: &dyn Resident,
+        deadline: Instant,
+    ) -> Result<(v1::Reply, u64), Failure> {
+        let lasts = request.op.as_ref().is_some_and(changes_the_token);
+        let asked = v1::OutcomeRequest { application: sent.home.application.clone(), number: request.number };
+        let asked = v1::Request { op: Some(Op::Outcome(asked)), number: 0 };
+        let mut tries = 0;
+        while tries <= self.lanes.len() && Instant::now() < deadline {
+            let strand = self.strand(false, resident).map_err(|_| Failure::Broken)?;
+            // What another run of the daemon did it cannot know, and what belonged to the application has ended with it.
+            if strand.home.boot != sent.home.boot || (strand.epoch != sent.epoch && !lasts) {
+                return Err(Failure::Broken);
+            }
+            let told = match strand.carrier.carry(&asked, true, deadline) {
+                Ok(v1::Reply { result: Some(Answer::Outcome(told)), .. }) => told,
+                Err(Failure::NotSent | Failure::Broken) => {
+                    tries += 1;
+                    continue;
+                }
+                _ => return Err(Failure::Broken),
+            };
+            match told.state() {
+                OutcomeState::OutcomeUnknown => return Err(Failure::Broken),
+                OutcomeState::OutcomePending => thread::sleep(PAUSE),
+                OutcomeState::OutcomeKnown => {
+                    let reply = v1::Reply::decode(told.reply.as_slice()).map_err(|_| Failure::Broken)?;
+                    return Ok((reply, sent.epoch));
+                }
+            }
+        }
+        Err(Failure::Broken)
     }
 
     /// Closes every lane; whoever waits fails with [`Failure::Closed`].
@@ -136,19 +261,24 @@ impl Link {
         }
     }
 
-    /// A lane to use: the thread's own; while that is busy, one that is not.
-    fn strand(&self) -> Result<Strand, Failure> {
-        let own = thread_number() % self.lanes.len();
-        match self.sound(own) {
-            Some(strand) if strand.carrier.is_idle() => Ok(strand),
-            Some(strand) => {
-                let idle = (1..self.lanes.len()).map(|step| (own + step) % self.lanes.len()).find_map(|other| {
-                    let lane = self.sound(other)?;
-                    lane.carrier.is_idle().then_some(lane)
-                });
-                Ok(idle.unwrap_or(strand))
-            }
-            None => self.open(own),
+    /// A lane to use: the thread's own; while that is busy, one that is not. A program of one thread needs no lane for what is slow.
+    fn strand(&self, slow: bool, resident: &dyn Resident) -> Result<Strand, Failure> {
+        let number = thread_number();
+        let slow = slow && self.lanes.len() > self.quick && THREADS.load(Ordering::Relaxed) > 1;
+        let (first, count) = if slow { (self.quick, self.lanes.len() - self.quick) } else { (0, self.quick) };
+        let place = |step: usize| first + (number + step) % count;
+        let Some(own) = self.sound(place(0)) else { return self.open(place(0), resident) };
+        if own.carrier.is_idle() {
+            return Ok(own);
+        }
+        let idle = (1..count).find_map(|step| self.sound(place(step)).filter(|lane| lane.carrier.is_idle()));
+        match idle {
+            Some(idle) => Ok(idle),
+            None if slow => match (1..count).map(place).find(|&place| self.sound(place).is_none()) {
+                Some(unopened) => self.open(unopened, resident),
+                None => Ok(own),
+            },
+            None => Ok(own),
         }
     }
 
@@ -159,7 +289,7 @@ impl Link {
     }
 
     /// Opens the lane, attaching anew; others who want the same wait for the outcome.
-    fn open(&self, index: usize) -> Result<Strand, Failure> {
+    fn open(&self, index: usize, resident: &dyn Resident) -> Result<Strand, Failure> {
         let asked = Instant::now();
         let mut attached = lock(&self.attached);
         if let Some(strand) = self.sound(index) {
@@ -171,7 +301,7 @@ impl Link {
         if attached.failed.is_some_and(|failed| failed > asked) {
             return Err(Failure::Away);
         }
-        match self.attach(&mut attached) {
+        match self.attach(&mut attached, resident) {
             Ok(strand) => {
                 if let Some(lane) = self.lanes.get(index) {
                     *lane.write().unwrap_or_else(PoisonError::into_inner) = Some(strand.clone());
@@ -186,29 +316,27 @@ impl Link {
     }
 
     /// Connects and attaches: as the application that we are, else as a new one.
-    fn attach(&self, attached: &mut Attached) -> Result<Strand, Failure> {
+    fn attach(&self, attached: &mut Attached, resident: &dyn Resident) -> Result<Strand, Failure> {
         let deadline = Instant::now() + self.connect_timeout;
         let carrier = self.connect()?;
-        let known = std::mem::take(&mut attached.application);
-        let reply = match self.say_attach(&*carrier, known.clone(), deadline) {
-            Ok(Some(reply)) => reply,
-            Ok(None) if !known.is_empty() => self.say_attach(&*carrier, Vec::new(), deadline)?.ok_or(Failure::Away)?,
-            Ok(None) => return Err(Failure::Away),
-            Err(failure) => {
-                attached.application = known;
-                return Err(failure);
-            }
+        let known = Arc::clone(&attached.home);
+        let reply = match self.say_attach(&*carrier, known.application.clone(), deadline)? {
+            Some(reply) => reply,
+            None if known.application.is_empty() => return Err(Failure::Away),
+            None => self.say_attach(&*carrier, Vec::new(), deadline)?.ok_or(Failure::Away)?,
         };
-        if known.is_empty() || reply.application != known || reply.boot != attached.boot {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
+        let home = Home { application: reply.application, boot: reply.boot };
+        if home != *known {
+            let next = self.epoch() + 1;
+            resident.return_home(&*carrier, next, Instant::now() + self.request_timeout).map_err(|_| Failure::Away)?;
+            attached.home = Arc::new(home);
+            self.epoch.store(next, Ordering::Release);
         }
-        attached.application = reply.application;
-        attached.boot = reply.boot;
         let announced = Some(reply.max_message_bytes).filter(|&max| max > 2 * OVERHEAD).unwrap_or(MAX_BODY as u64);
         self.max_data.store(announced.min(MAX_BODY as u64) - OVERHEAD, Ordering::Relaxed);
         self.max_random
             .store(Some(reply.max_random_bytes).filter(|&max| max > 0).unwrap_or(DEFAULT_RANDOM), Ordering::Relaxed);
-        Ok(Strand { carrier, epoch: self.epoch() })
+        Ok(Strand { carrier, epoch: self.epoch(), home: Arc::clone(&attached.home) })
     }
 
     /// A new connection of the kind that the configuration names.
@@ -241,15 +369,17 @@ fn program() -> String {
     name.trim_end().chars().take(64).collect()
 }
 
+/// How many threads have come.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
 /// Threads are numbered as they come.
 fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     // A plain cell without a destructor: nothing to run when a thread ends.
     thread_local! {
         static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
     }
     NUMBER.get().unwrap_or_else(|| {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = THREADS.fetch_add(1, Ordering::Relaxed);
         NUMBER.set(Some(number));
         number
     })

@@ -2,6 +2,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod guard;
+pub(crate) mod locked;
 pub(crate) mod parameter;
 pub(crate) mod process;
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub(crate) fn attributes(run: &Run, handle: u64, object: u64, template: Template
     let session = run.session(handle)?;
     let types = template.types()?;
     if let Some((snapshot, true)) = run.mirror.snapshot(object)
-        && session.epoch == run.link.epoch()
+        && session.epoch() >= run.link.epoch()
         && types.iter().all(|&t| is_certain(&snapshot, Attribute(t)))
     {
         let value = |t: &u64| match snapshot.value(Attribute(*t)) {

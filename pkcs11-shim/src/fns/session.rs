@@ -3,7 +3,7 @@
 use ck::Rv;
 use ck::flags::mechanism::{CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS, CKF_SIGN, CKF_VERIFY};
 use ck::flags::session::CKF_SERIAL_SESSION;
-use ck::flags::user::CKU_CONTEXT_SPECIFIC;
+use ck::flags::user::{CKU_CONTEXT_SPECIFIC, CKU_USER};
 use ck::rv::{
     CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_PARALLEL_NOT_SUPPORTED,
     CKR_TOKEN_NOT_PRESENT,
@@ -31,7 +31,7 @@ pub(crate) fn open(run: &Run, slot: u64, flags: u64, place: Out<'_, u64>) -> Res
             Err(failure) => failure.of_session(),
         })?;
     let opened = expect_answer!(answer, OpenSession)?;
-    place.put(run.add_session(slot, opened.session, epoch));
+    place.put(run.add_session(slot, flags, opened.session, epoch));
     Ok(())
 }
 
@@ -72,9 +72,14 @@ pub(crate) fn login(run: &Run, handle: u64, user: u64, given: InBytes<'_>) -> Re
         return Err(CKR_OPERATION_NOT_INITIALIZED);
     }
     let request = v1::LoginRequest { session: session.daemon_handle, user, pin: pin(given)? };
+    let keepsake = run.keepsake.as_ref().filter(|_| user == CKU_USER);
+    let copy = keepsake.and_then(|keepsake| keepsake.copy(&request.pin));
     let outcome = run.command(&session, Op::Login(request));
     if user != CKU_CONTEXT_SPECIFIC {
         run.mirror.forget_objects();
+    }
+    if let (Some(keepsake), Ok(())) = (keepsake, outcome) {
+        keepsake.remember(session.slot, copy);
     }
     outcome
 }
@@ -94,6 +99,7 @@ pub(crate) fn logout(run: &Run, handle: u64) -> Result<(), Rv> {
     let outcome = run.command(&session, Op::Logout(v1::SessionRequest { session: session.daemon_handle }));
     if outcome.is_ok() {
         run.clear_sessions_of(session.slot);
+        run.forget_pin(session.slot);
     }
     run.mirror.forget_objects();
     outcome

@@ -2,6 +2,8 @@
 //!
 //! While the daemon is away the slots that were seen last are still there, without a token; before any was seen, slot 0.
 
+use std::time::Duration;
+
 use ck::Rv;
 use ck::flags::slot::CKF_TOKEN_PRESENT;
 use ck::rv::{
@@ -10,6 +12,7 @@ use ck::rv::{
 };
 use cryptoki_sys::{CK_MECHANISM_INFO, CK_SLOT_INFO, CK_TOKEN_INFO, CK_UNAVAILABLE_INFORMATION, CKF_DONT_BLOCK};
 use hsm_proto::v1;
+use hsm_proto::v1::reply::Result as Answer;
 use hsm_proto::v1::request::Op;
 
 use super::general::{MANUFACTURER, VERSION};
@@ -30,7 +33,12 @@ fn away(trouble: Result<Refusal, Failure>) -> Rv {
 
 /// The slots as they are now; while the daemon is away the last known ones without tokens.
 fn fetch(run: &Run) -> Result<Vec<v1::SlotInfo>, Rv> {
-    match run.ask_daemon(Op::ListSlots(v1::ListSlotsRequest {})) {
+    seen(run, run.ask_daemon(Op::ListSlots(v1::ListSlotsRequest {})))
+}
+
+/// What an answer, or its absence, tells of the slots.
+fn seen(run: &Run, answer: Result<Answer, Result<Refusal, Failure>>) -> Result<Vec<v1::SlotInfo>, Rv> {
+    let slots = match answer {
         Ok(answer) => Ok(expect_answer!(answer, ListSlots)?.slots),
         Err(Err(Failure::Away | Failure::Broken | Failure::Expired)) => {
             let mut slots = lock(&run.slots).clone();
@@ -44,7 +52,11 @@ fn fetch(run: &Run) -> Result<Vec<v1::SlotInfo>, Rv> {
             Ok(slots)
         }
         Err(trouble) => Err(away(trouble)),
-    }
+    }?;
+    // Sessions that go on are no reason to look at the token anew.
+    let epoch = if run.keepsake.is_some() { 0 } else { run.link.epoch() };
+    lock(&run.events).note(&slots, epoch);
+    Ok(slots)
 }
 
 /// C_GetSlotList: asked for the length it looks afresh, asked for the list it gives what that look saw.
@@ -167,18 +179,35 @@ pub(crate) fn init_pin(run: &Run, handle: u64, new: InBytes<'_>) -> Result<(), R
 pub(crate) fn set_pin(run: &Run, handle: u64, old: InBytes<'_>, new: InBytes<'_>) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let request = v1::SetPinRequest { session: session.daemon_handle, old_pin: pin(old)?, new_pin: pin(new)? };
-    run.command(&session, Op::SetPin(request))
+    let keepsake = run.keepsake.as_ref().filter(|keepsake| keepsake.holds(session.slot));
+    let copy = keepsake.and_then(|keepsake| keepsake.copy(&request.new_pin));
+    run.command(&session, Op::SetPin(request))?;
+    if let Some(keepsake) = keepsake {
+        keepsake.remember(session.slot, copy);
+    }
+    Ok(())
 }
 
-/// C_WaitForSlotEvent: none is ever reported; who waits for one waits until C_Finalize.
+/// How often a blocked C_WaitForSlotEvent looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// C_WaitForSlotEvent: the daemon's going and coming. Who waits looks now and then, until C_Finalize.
 pub(crate) fn wait_for_event(run: &Run, flags: u64, slot: Out<'_, u64>, reserved: InitArgs<'_>) -> Result<(), Rv> {
-    slot.there()?;
+    let place = slot.there()?;
     if !reserved.is_null() {
         return Err(CKR_ARGUMENTS_BAD);
     }
-    if flags & CKF_DONT_BLOCK != 0 {
-        return Err(CKR_NO_EVENT);
+    loop {
+        seen(run, run.look(Op::ListSlots(v1::ListSlotsRequest {})))?;
+        if let Some(slot) = lock(&run.events).next() {
+            place.put(slot);
+            return Ok(());
+        }
+        if flags & CKF_DONT_BLOCK != 0 {
+            return Err(CKR_NO_EVENT);
+        }
+        if run.wait_for_finalize(LOOK) {
+            return Err(CKR_CRYPTOKI_NOT_INITIALIZED);
+        }
     }
-    run.wait_for_finalize();
-    Err(CKR_CRYPTOKI_NOT_INITIALIZED)
 }

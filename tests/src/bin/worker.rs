@@ -2,19 +2,24 @@
 //! One line in, one line out (`create` says one line for every key): `ok ...` or `error NAME`.
 
 use std::io::{BufRead, Write};
+use std::path::Path;
 
 use acceptance::module::{self, Token};
 use acceptance::world::{LABEL, PIN};
 use cryptoki::context::Pkcs11;
-use cryptoki::error::Error;
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 
 fn main() {
-    let mut worker =
-        Worker { pkcs11: module::load(), raw: acceptance::raw::Raw::load(&module::path()), sessions: Vec::new() };
+    let mut worker = Worker {
+        pkcs11: module::load(),
+        raw: acceptance::raw::Raw::load(&module::path()),
+        sessions: Vec::new(),
+        across: Vec::new(),
+    };
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -38,6 +43,8 @@ struct Worker {
     pkcs11: Pkcs11,
     raw: acceptance::raw::Raw,
     sessions: Vec<Session>,
+    // Of `begin-across`: the sessions that search, update and have begun to sign.
+    across: Vec<Session>,
 }
 
 impl Worker {
@@ -74,6 +81,13 @@ impl Worker {
                 Ok(format!("rv {:#x}", if rv == 0 { self.raw.sign(session, &[7; 32], ROOM).rv } else { rv }))
             }
             ["sign", label, threads, count] => self.sign(label, number(threads), number(count)),
+            // As `sign`, for as long as a file is there: the number of signatures.
+            ["sign-while", file, label, threads] => self.sign_while(Path::new(file), label, number(threads)),
+            // Creates so many keys; the labels of those that the module has acknowledged.
+            ["create-some", prefix, count] => self.create_some(prefix, number(count)),
+            // Begins a search, a signature in parts and a signature at once, and later ends them.
+            ["begin-across", label] => self.begin_across(label),
+            ["end-across"] => Ok(self.end_across()),
             // Creates keys until it cannot; says every label after the module has acknowledged it.
             ["create", prefix] => self.create(prefix),
             // The labels of all private keys of the token.
@@ -123,6 +137,80 @@ impl Worker {
                 .sum::<Result<u64, Error>>()
         });
         verified.map(|count| count.to_string())
+    }
+
+    fn sign_while(&self, file: &Path, label: &str, threads: u64) -> Result<String, Error> {
+        let private = self.key(label)?;
+        let token = Token { pkcs11: self.pkcs11.clone(), slot: self.slot()? };
+        let one = || -> Result<u64, Error> {
+            let session = token.pkcs11.open_rw_session(token.slot)?;
+            let mut count = 0;
+            while file.exists() {
+                session.sign(&Mechanism::EcdsaSha256, private, b"on and on")?;
+                count += 1;
+            }
+            Ok(count)
+        };
+        let signed: Result<u64, Error> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+            running.into_iter().map(|thread| thread.join().expect("a signing thread does not panic")).sum()
+        });
+        signed.map(|count| count.to_string())
+    }
+
+    fn key(&self, label: &str) -> Result<ObjectHandle, Error> {
+        let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.as_bytes().into())];
+        self.session()?.find_objects(&template)?.first().copied().ok_or(Error::InvalidValue)
+    }
+
+    fn create_some(&self, prefix: &str, count: u64) -> Result<String, Error> {
+        let session = self.session()?;
+        let mut made = Vec::new();
+        for turn in 0..count {
+            let label = format!("{prefix}-{turn}");
+            match module::ec(session, module::P256, module::token_object(&label)) {
+                Ok(_) => made.push(label),
+                // Nobody knows whether it was made.
+                Err(Error::Pkcs11(RvError::DeviceError, _)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(made.join(" "))
+    }
+
+    fn begin_across(&mut self, label: &str) -> Result<String, Error> {
+        let key = self.key(label)?.handle();
+        let slot = self.slot()?;
+        self.across = (0..3).map(|_| self.pkcs11.open_rw_session(slot)).collect::<Result<_, _>>()?;
+        let [search, update, sign] = self.across_handles();
+        let begun = [
+            self.raw.find_init(search),
+            self.raw.sign_init(update, cryptoki_sys::CKM_ECDSA_SHA256, key),
+            self.raw.sign_update(update, b"first part"),
+            self.raw.sign_init(sign, cryptoki_sys::CKM_ECDSA, key),
+        ];
+        Ok(format!("{begun:x?}"))
+    }
+
+    fn end_across(&self) -> String {
+        let [search, update, sign] = self.across_handles();
+        let mut found = 0;
+        while self.raw.find_next(search).is_ok_and(|handle| handle.is_some()) {
+            found += 1;
+        }
+        let update = match self.raw.sign_update(update, b"second part") {
+            cryptoki_sys::CKR_OPERATION_NOT_INITIALIZED => "CKR_OPERATION_NOT_INITIALIZED".to_owned(),
+            rv => format!("{rv:#x}"),
+        };
+        let sign = match self.raw.sign(sign, &[7; 32], ROOM).rv {
+            0 => "ok".to_owned(),
+            rv => format!("{rv:#x}"),
+        };
+        format!("found {found} update {update} sign {sign}")
+    }
+
+    fn across_handles(&self) -> [u64; 3] {
+        [0, 1, 2].map(|index| self.across.get(index).map_or(0, Session::handle))
     }
 
     fn create(&self, prefix: &str) -> Result<String, Error> {
