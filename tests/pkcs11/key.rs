@@ -69,13 +69,15 @@ module_test! {
     fn sizes_and_curves_outside_the_table_are_refused(_world) {
         let token = Token::open();
         let session = token.user();
-        // secp256k1, 1.3.132.0.10, and something that is no curve at all.
-        let k1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
+        // secp192k1, 1.3.132.0.31, P-224, on which nothing new is made, Ed25519 and something that is no curve at all.
+        let k1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x1f];
         for (what, result) in [
             ("RSA 1024", module::rsa(&session, 1024, SESSION).map(drop)),
             ("RSA 2047", module::rsa(&session, 2047, SESSION).map(drop)),
             ("RSA 16384", module::rsa(&session, 16384, SESSION).map(drop)),
-            ("secp256k1", module::ec(&session, k1, SESSION).map(drop)),
+            ("secp192k1", module::ec(&session, k1, SESSION).map(drop)),
+            ("P-224", module::ec(&session, module::P224, SESSION).map(drop)),
+            ("Ed25519", module::ec(&session, module::ED25519, SESSION).map(drop)),
             ("no curve", module::ec(&session, b"curve", SESSION).map(drop)),
             ("AES 15", aes(&session, 15, &[]).map(drop)),
             ("AES 0", aes(&session, 0, &[]).map(drop)),
@@ -205,7 +207,8 @@ module_test! {
             Attribute::Sign(true),
             Attribute::Verify(true),
         ];
-        for (curve, len_bytes) in [(P256, 32u64), (P384, 48), (P521, 66)] {
+        let more = [(module::SECP256K1, 32), (module::BRAINPOOL_P256, 32), (module::BRAINPOOL_P512, 64)];
+        for (curve, len_bytes) in [(P256, 32u64), (P384, 48), (P521, 66)].into_iter().chain(more) {
             let (alice_public, alice) = module::ec(&session, curve, SESSION).expect("Alice");
             let (bob_public, bob) = module::ec(&session, curve, SESSION).expect("Bob");
             let derive = |private, public| {
@@ -218,6 +221,55 @@ module_test! {
             // Secrets of sensitive keys stay sensitive, so the two are compared by what they do.
             let mac = session.sign(&Mechanism::Sha256Hmac, one, b"shared").expect("MAC");
             session.verify(&Mechanism::Sha256Hmac, two, b"shared", &mac).expect("the same secret");
+        }
+    }
+}
+
+/// A Montgomery pair on the curve that these parameters name.
+fn x25519(session: &Session, params: &[u8]) -> module::Pair {
+    let public = [Attribute::Token(false), Attribute::EcParams(params.into())];
+    let private = [Attribute::Token(false), Attribute::Derive(true)];
+    session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private).expect("a key")
+}
+
+module_test! {
+    fn x25519_agrees_as_rfc_7748_says_and_refuses_zeros(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let template = [Attribute::Token(false), Attribute::ValueLen(32.into()), EXPOSED[0].clone(), EXPOSED[1].clone()];
+        let derive = |key, peer: &[u8]| {
+            session.derive_key(&Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), peer)), key, &template)
+        };
+        // By object identifier, by the curve's name and by the function's name: one kind of key.
+        let (one_public, one) = x25519(&session, module::X25519);
+        for params in [&b"\x13\x0acurve25519"[..], b"\x13\x06X25519"] {
+            let (other_public, other) = x25519(&session, params);
+            let shown = attribute(&session, other_public, AttributeType::EcParams);
+            assert_eq!(shown, Attribute::EcParams(module::X25519.into()));
+            let first = derive(one, &module::ec_point(&session, other_public)).expect("derives");
+            let second = derive(other, &module::ec_point(&session, one_public)).expect("derives");
+            assert_eq!(value(&session, first), value(&session, second));
+        }
+        // Section 6.1: Bob's key, imported, and Alice's public value, bare and as an OCTET STRING.
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hexadecimal digits");
+        let bob = session
+            .create_object(&[
+                Attribute::Class(ObjectClass::PRIVATE_KEY),
+                Attribute::KeyType(KeyType::EC_MONTGOMERY),
+                Attribute::Token(false),
+                Attribute::Derive(true),
+                Attribute::EcParams(module::X25519.into()),
+                Attribute::Value(hex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")),
+            ])
+            .expect("imports");
+        let alice = hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+        let answer = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        for peer in [alice.clone(), [&[4, 32][..], &alice].concat()] {
+            assert_eq!(value(&session, derive(bob, &peer).expect("derives")), answer);
+        }
+        for bad in [&[0; 32][..], &alice[1..], &[]] {
+            let rv = refused(derive(bob, bad));
+            assert!(matches!(rv, RvError::PublicKeyInvalid | RvError::MechanismParamInvalid), "{rv:?}");
         }
     }
 }

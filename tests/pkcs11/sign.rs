@@ -65,7 +65,7 @@ const ROWS: &[(CK_MECHANISM_TYPE, Key, Parts, &[CK_ULONG])] = &[
     (CKM_ECDSA_SHA256, Key::Ec, Parts::Many, NONE),
     (CKM_ECDSA_SHA384, Key::Ec, Parts::Many, NONE),
     (CKM_ECDSA_SHA512, Key::Ec, Parts::Many, NONE),
-    (CKM_EDDSA, Key::Ed25519, Parts::One, NONE),
+    (CKM_EDDSA, Key::Ed25519, Parts::Many, NONE),
     (CKM_SHA_1_HMAC, Key::Secret, Parts::Many, NONE),
     (CKM_SHA_1_HMAC_GENERAL, Key::Secret, Parts::Many, MAC_12),
     (CKM_SHA224_HMAC, Key::Secret, Parts::Many, NONE),
@@ -180,7 +180,18 @@ module_test! {
     fn curves_and_sizes_of_the_issue_sign(_world) {
         let token = Token::open();
         let session = token.user();
-        for (curve, len) in [(module::P256, 64), (module::P384, 96), (module::P521, 132)] {
+        let rows: [(&[u8], usize); 8] = [
+            (module::P256, 64),
+            (module::P384, 96),
+            (module::P521, 132),
+            (module::SECP256K1, 64),
+            (module::BRAINPOOL_P256, 64),
+            (module::BRAINPOOL_P512, 128),
+            // The same curves by their names.
+            (b"\x13\x09secp384r1", 96),
+            (b"\x13\x09secp256k1", 64),
+        ];
+        for (curve, len) in rows {
             let (public, private) = module::ec(&session, curve, SESSION).expect("a key");
             let signature = session.sign(&Mechanism::EcdsaSha384, private, b"curve").expect("signs");
             assert_eq!(signature.len(), len);
@@ -190,6 +201,64 @@ module_test! {
         let signature = session.sign(&Mechanism::Sha256RsaPkcs, private, b"size").expect("signs");
         assert_eq!(signature.len(), 384);
         session.verify(&Mechanism::Sha256RsaPkcs, public, b"size", &signature).expect("verifies");
+    }
+}
+
+module_test! {
+    fn p_224_signatures_of_others_verify(_world) {
+        // Wycheproof, ecdsa_secp224r1_sha224_p1363, test 1.
+        let token = Token::open();
+        let session = token.user();
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hexadecimal digits");
+        let key = session
+            .create_object(&[
+                Attribute::Class(cryptoki::object::ObjectClass::PUBLIC_KEY),
+                Attribute::KeyType(cryptoki::object::KeyType::EC),
+                Attribute::Token(false),
+                Attribute::EcParams(module::P224.into()),
+                Attribute::EcPoint(hex("04eada93be10b2449e1e8bb58305d52008013c57107c1a20a317a6cba7eca672340c03d1d2e09663286691df55069fa25490c9dd9f9c0bb2b5")),
+            ])
+            .expect("imports");
+        let signature = hex("70049af31f8348673d56cece2b27e587a402f2a48f0b21a7911a480a2840bf24f6f66be287066b7cbf38788e1b7770b18fd1aa6a26d7c6dc");
+        let message = hex("313233343030");
+        session.verify(&Mechanism::EcdsaSha224, key, &message, &signature).expect("verifies");
+        let rv = refused(session.verify(&Mechanism::EcdsaSha224, key, b"another message", &signature));
+        assert!(matches!(rv, RvError::SignatureInvalid), "{rv:?}");
+    }
+}
+
+module_test! {
+    fn ed25519_variants_are_told_apart_by_the_parameter(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let (public, private) = module::ed25519(&session, SESSION).expect("a key");
+        let schemes = || {
+            [
+                EddsaSignatureScheme::Pure,
+                EddsaSignatureScheme::Ed25519ctx(b"one"),
+                EddsaSignatureScheme::Ed25519ctx(b"two"),
+                EddsaSignatureScheme::Ed25519ph(b""),
+                EddsaSignatureScheme::Ed25519ph(b"one"),
+            ]
+        };
+        for (index, scheme) in schemes().into_iter().enumerate() {
+            let mechanism = Mechanism::Eddsa(EddsaParams::new(scheme));
+            let signature = session.sign(&mechanism, private, b"message").expect("signs");
+            for (other_index, other) in schemes().into_iter().enumerate() {
+                let verified = session.verify(&Mechanism::Eddsa(EddsaParams::new(other)), public, b"message", &signature);
+                if index == other_index {
+                    verified.expect("verifies");
+                } else {
+                    assert!(matches!(refused(verified), RvError::SignatureInvalid), "{index} under {other_index}");
+                }
+            }
+        }
+        let empty = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519ctx(b"")));
+        let rv = refused(session.sign(&empty, private, b""));
+        assert!(matches!(rv, RvError::MechanismParamInvalid), "neither pure nor a context: {rv:?}");
+        let long = [7; 256];
+        let rv = refused(session.sign(&Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519ctx(&long))), private, b""));
+        assert!(matches!(rv, RvError::MechanismParamInvalid), "{rv:?}");
     }
 }
 

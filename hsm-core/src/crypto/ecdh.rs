@@ -1,4 +1,4 @@
-//! ECDH over P-256, P-384 and P-521 (SP 800-56A Revision 3, section 5.7.1.2) and the key derivation of ANSI X9.63
+//! ECDH over Weierstrass curves (SP 800-56A Revision 3, section 5.7.1.2) and the key derivation of ANSI X9.63
 //! (SEC 1 version 2.0, section 3.6.1). The cofactor of these curves is one, so plain and cofactor agreement are the same.
 
 use zeroize::Zeroize;

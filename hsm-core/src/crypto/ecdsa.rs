@@ -1,4 +1,4 @@
-//! Keys over P-256, P-384 and P-521, and ECDSA (FIPS 186-5, section 6) over a digest that the caller made.
+//! Keys over the NIST, SEC and Brainpool curves of the table, and ECDSA (FIPS 186-5, section 6) over a digest that the caller made.
 //!
 //! A signature is r‖s, each half of the curve's width. A digest longer than the order is cut to its leftmost bits, a
 //! shorter one is taken as it is (FIPS 186-5, section 6.4.1), so every length signs.
@@ -14,12 +14,24 @@ use crate::SecretBytes;
 /// The curves that the token offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Curve {
+    /// NIST P-224, secp224r1: old signatures are verified, nothing new is made.
+    P224,
     /// NIST P-256, secp256r1, prime256v1.
     P256,
     /// NIST P-384, secp384r1.
     P384,
     /// NIST P-521, secp521r1.
     P521,
+    /// secp256k1.
+    Secp256k1,
+    /// brainpoolP256r1.
+    BrainpoolP256r1,
+    /// brainpoolP320r1.
+    BrainpoolP320r1,
+    /// brainpoolP384r1.
+    BrainpoolP384r1,
+    /// brainpoolP512r1.
+    BrainpoolP512r1,
 }
 
 struct CurveRow {
@@ -28,16 +40,28 @@ struct CurveRow {
     oid: ObjectIdentifier,
     order_bits: u32,
     names: &'static [&'static str],
+    /// Whether private keys are taken.
+    signs: bool,
 }
 
-/// The curves: identifiers and names as in SEC 2 version 2.0, RFC 5480 section 2.1.1.1 and FIPS 186-5.
-static CURVES: [CurveRow; 3] = [
+/// The curves in the order of their variants: identifiers and names as in SEC 2 version 2.0, RFC 5480 section 2.1.1.1, FIPS 186-5
+/// and RFC 5639 section 4.1.
+static CURVES: [CurveRow; 9] = [
+    CurveRow {
+        curve: Curve::P224,
+        group: EcGroup::P224,
+        oid: ObjectIdentifier::new_unwrap("1.3.132.0.33"),
+        order_bits: 224,
+        names: &["secp224r1", "P-224"],
+        signs: false,
+    },
     CurveRow {
         curve: Curve::P256,
         group: EcGroup::P256,
         oid: ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
         order_bits: 256,
         names: &["secp256r1", "prime256v1", "P-256"],
+        signs: true,
     },
     CurveRow {
         curve: Curve::P384,
@@ -45,6 +69,7 @@ static CURVES: [CurveRow; 3] = [
         oid: ObjectIdentifier::new_unwrap("1.3.132.0.34"),
         order_bits: 384,
         names: &["secp384r1", "P-384"],
+        signs: true,
     },
     CurveRow {
         curve: Curve::P521,
@@ -52,20 +77,70 @@ static CURVES: [CurveRow; 3] = [
         oid: ObjectIdentifier::new_unwrap("1.3.132.0.35"),
         order_bits: 521,
         names: &["secp521r1", "P-521"],
+        signs: true,
+    },
+    CurveRow {
+        curve: Curve::Secp256k1,
+        group: EcGroup::Secp256k1,
+        oid: ObjectIdentifier::new_unwrap("1.3.132.0.10"),
+        order_bits: 256,
+        names: &["secp256k1"],
+        signs: true,
+    },
+    CurveRow {
+        curve: Curve::BrainpoolP256r1,
+        group: EcGroup::BrainpoolP256r1,
+        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.7"),
+        order_bits: 256,
+        names: &["brainpoolP256r1"],
+        signs: true,
+    },
+    CurveRow {
+        curve: Curve::BrainpoolP320r1,
+        group: EcGroup::BrainpoolP320r1,
+        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.9"),
+        order_bits: 320,
+        names: &["brainpoolP320r1"],
+        signs: true,
+    },
+    CurveRow {
+        curve: Curve::BrainpoolP384r1,
+        group: EcGroup::BrainpoolP384r1,
+        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.11"),
+        order_bits: 384,
+        names: &["brainpoolP384r1"],
+        signs: true,
+    },
+    CurveRow {
+        curve: Curve::BrainpoolP512r1,
+        group: EcGroup::BrainpoolP512r1,
+        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.13"),
+        order_bits: 512,
+        names: &["brainpoolP512r1"],
+        signs: true,
     },
 ];
 
 impl Curve {
-    /// Every curve.
+    /// Every curve that signs.
     #[cfg(test)]
-    pub(crate) const ALL: &'static [Curve] = &[Curve::P256, Curve::P384, Curve::P521];
+    pub(crate) const ALL: &'static [Curve] = &[
+        Curve::P256,
+        Curve::P384,
+        Curve::P521,
+        Curve::Secp256k1,
+        Curve::BrainpoolP256r1,
+        Curve::BrainpoolP320r1,
+        Curve::BrainpoolP384r1,
+        Curve::BrainpoolP512r1,
+    ];
 
     fn row(self) -> &'static CurveRow {
-        match self {
-            Curve::P256 => &CURVES[0],
-            Curve::P384 => &CURVES[1],
-            Curve::P521 => &CURVES[2],
-        }
+        CURVES.iter().find(|row| row.curve == self).expect("every variant has its row: a test walks them")
+    }
+
+    fn check_signs(self) -> Result<()> {
+        if self.row().signs { Ok(()) } else { Err(Error::UnsupportedCurve) }
     }
 
     /// The curve's object identifier.
@@ -129,7 +204,11 @@ pub(crate) struct PrivateKey {
 
 impl PrivateKey {
     /// A new key.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedCurve`] for a curve that only verifies.
     pub(crate) fn generate(curve: Curve) -> Result<Self> {
+        curve.check_signs()?;
         Ok(PrivateKey { key: EcKey::generate(curve.group())?, curve })
     }
 
@@ -137,8 +216,10 @@ impl PrivateKey {
     /// which must be the one of the scalar.
     ///
     /// # Errors
-    /// [`Error::InvalidKey`] if the scalar is zero or not below the order, or the point is another.
+    /// [`Error::InvalidKey`] if the scalar is zero or not below the order, or the point is another;
+    /// [`Error::UnsupportedCurve`] for a curve that only verifies.
     pub(crate) fn from_scalar(curve: Curve, scalar: &[u8], point: Option<&[u8]>) -> Result<Self> {
+        curve.check_signs()?;
         if scalar.len() > curve.field_len() {
             let (excess, _) = scalar.split_at(scalar.len() - curve.field_len());
             if excess.iter().any(|&byte| byte != 0) {
@@ -229,18 +310,22 @@ mod tests {
         for &curve in Curve::ALL {
             assert_eq!(Curve::from_params(&curve.params_der()), Ok(curve));
         }
-        for (name, curve) in [("secp256r1", Curve::P256), ("prime256v1", Curve::P256), ("P-521", Curve::P521)] {
-            let der = PrintableStringRef::new(name).expect("printable").to_der().expect("der");
-            assert_eq!(Curve::from_params(&der), Ok(curve), "{name}");
+        for row in &CURVES {
+            assert_eq!(Curve::from_params(&row.curve.params_der()), Ok(row.curve));
+            assert_eq!(u32::try_from(row.group.len()), Ok(row.order_bits.div_ceil(8)));
+            for name in row.names {
+                let der = PrintableStringRef::new(name).expect("printable").to_der().expect("der");
+                assert_eq!(Curve::from_params(&der), Ok(row.curve), "{name}");
+            }
         }
         assert_eq!(hex("06082a8648ce3d030107"), Curve::P256.params_der());
     }
 
     #[test]
     fn other_parameters_are_refused() {
-        let name = PrintableStringRef::new("secp256k1").expect("printable").to_der().expect("der");
+        let name = PrintableStringRef::new("secp192k1").expect("printable").to_der().expect("der");
         let trailing = [Curve::P256.params_der(), vec![0]].concat();
-        for wrong in [&[][..], &[5, 0], &hex("06052b8104000a"), &hex("30030201 01"), &name, &trailing, &[0xff; 40]] {
+        for wrong in [&[][..], &[5, 0], &hex("06052b8104001f"), &hex("30030201 01"), &name, &trailing, &[0xff; 40]] {
             assert_eq!(Curve::from_params(wrong), Err(Error::UnsupportedCurve), "{wrong:x?}");
         }
     }
@@ -279,6 +364,17 @@ mod tests {
         assert_eq!(public.verify(&[1; 48], &[0; 96]), Err(Error::SignatureInvalid));
         assert_eq!(public.verify(&[1; 48], &[0xff; 96]), Err(Error::SignatureInvalid));
         assert_eq!(public.verify(&[1; 48], &[]), Err(Error::SignatureLength));
+    }
+
+    #[test]
+    fn p_224_verifies_and_signs_nothing() {
+        assert_eq!(PrivateKey::generate(Curve::P224).err(), Some(Error::UnsupportedCurve));
+        assert_eq!(PrivateKey::from_scalar(Curve::P224, &[1; 28], None).err(), Some(Error::UnsupportedCurve));
+        // The generator (SP 800-186, section 3.2.1.2) is the public key of the scalar one.
+        let point = hex("04b70e0cbd6bb4bf7f321390b94a03c1d356c21122343280d6115c1d21\
+                         bd376388b5f723fb4c22dfe6cd4375a05a07476444d5819985007e34");
+        let key = PublicKey::from_point(Curve::P224, &point).expect("a point");
+        assert_eq!(key.verify(&[1; 28], &[1; 56]), Err(Error::SignatureInvalid));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The calls to AWS-LC that `aws-lc-rs` does not offer: SHA-3 and the MACs over it, CMAC, raw RSA, free PSS and OAEP
-//! parameters, ECDSA over a digest of any length, contexts in ML-DSA, ML-KEM from a seed, AES modes with state. It holds no
+//! parameters, ECDSA over a digest of any length, contexts in ML-DSA, ML-KEM from a seed, Ed25519ph,
+//! Ed25519ctx and X25519, AES modes with state. It holds no
 //! policy: sizes and exponents are judged by the callers.
 //!
 //! Each C object has one owner type here; every pointer that leaves a block is freed by that owner. After construction
@@ -14,8 +15,12 @@ use aws_lc_sys as c;
 use super::{Error, Hash, Result};
 use crate::SecretBytes;
 
+mod curve25519;
 mod ml_kem;
 
+pub(crate) use curve25519::Variant;
+pub(super) use curve25519::{sign as ed25519_sign, verify as ed25519_verify};
+pub(super) use curve25519::{x25519, x25519_public};
 pub(super) use ml_kem::{MlKemKey, MlKemSet};
 
 /// Empties the thread's queue of library errors, so that it neither grows nor confuses a later reader.
@@ -662,25 +667,40 @@ impl Drop for PkeyContext {
 /// The curves, by the library's number.
 #[derive(Clone, Copy)]
 pub(super) enum EcGroup {
+    P224,
     P256,
     P384,
     P521,
+    Secp256k1,
+    BrainpoolP256r1,
+    BrainpoolP320r1,
+    BrainpoolP384r1,
+    BrainpoolP512r1,
 }
 
 impl EcGroup {
     fn nid(self) -> c_int {
         match self {
+            EcGroup::P224 => c::NID_secp224r1,
             EcGroup::P256 => c::NID_X9_62_prime256v1,
             EcGroup::P384 => c::NID_secp384r1,
             EcGroup::P521 => c::NID_secp521r1,
+            EcGroup::Secp256k1 => c::NID_secp256k1,
+            EcGroup::BrainpoolP256r1 => c::NID_brainpoolP256r1,
+            EcGroup::BrainpoolP320r1 => c::NID_brainpoolP320r1,
+            EcGroup::BrainpoolP384r1 => c::NID_brainpoolP384r1,
+            EcGroup::BrainpoolP512r1 => c::NID_brainpoolP512r1,
         }
     }
 
     /// Bytes of a field element and, for these curves, of a scalar.
     pub(super) fn len(self) -> usize {
         match self {
-            EcGroup::P256 => 32,
-            EcGroup::P384 => 48,
+            EcGroup::P224 => 28,
+            EcGroup::P256 | EcGroup::Secp256k1 | EcGroup::BrainpoolP256r1 => 32,
+            EcGroup::BrainpoolP320r1 => 40,
+            EcGroup::P384 | EcGroup::BrainpoolP384r1 => 48,
+            EcGroup::BrainpoolP512r1 => 64,
             EcGroup::P521 => 66,
         }
     }

@@ -12,7 +12,7 @@ use pkcs8::PrivateKeyInfoRef;
 use sec1::EcPrivateKey;
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, rsa};
+use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, rsa, x25519};
 use crate::SecretBytes;
 
 /// rsaEncryption (RFC 8017, appendix C).
@@ -24,10 +24,12 @@ const EC_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1
 pub(crate) enum PrivateKey {
     /// RSA.
     Rsa(rsa::PrivateKey),
-    /// A NIST curve: ECDSA and ECDH.
+    /// A Weierstrass curve: ECDSA and ECDH.
     Ec(ecdsa::PrivateKey),
     /// Ed25519.
     Edwards(eddsa::PrivateKey),
+    /// X25519.
+    Montgomery(x25519::PrivateKey),
     /// ML-DSA.
     MlDsa(ml_dsa::PrivateKey),
     /// ML-KEM.
@@ -38,10 +40,12 @@ pub(crate) enum PrivateKey {
 pub(crate) enum PublicKey {
     /// RSA.
     Rsa(rsa::PublicKey),
-    /// A NIST curve: ECDSA and ECDH.
+    /// A Weierstrass curve: ECDSA and ECDH.
     Ec(ecdsa::PublicKey),
     /// Ed25519.
     Edwards(eddsa::PublicKey),
+    /// X25519.
+    Montgomery(x25519::PublicKey),
     /// ML-DSA.
     MlDsa(ml_dsa::PublicKey),
     /// ML-KEM.
@@ -103,6 +107,11 @@ impl PrivateKey {
                 let seed = <&OctetStringRef>::from_der(inner).map_err(|_| Error::InvalidKey)?;
                 PrivateKey::Edwards(eddsa::PrivateKey::from_seed(seed.as_bytes())?)
             }
+            x25519::OID => {
+                no_parameters(&info.algorithm)?;
+                let scalar = <&OctetStringRef>::from_der(inner).map_err(|_| Error::InvalidKey)?;
+                PrivateKey::Montgomery(x25519::PrivateKey::from_scalar(scalar.as_bytes())?)
+            }
             _ => match parameter_set(&info.algorithm)? {
                 Set::MlDsa(set) => PrivateKey::MlDsa(read_ml_dsa(set, inner)?),
                 Set::MlKem(set) => PrivateKey::MlKem(read_ml_kem(set, inner)?),
@@ -129,11 +138,8 @@ impl PrivateKey {
                 let oid = key.curve().oid();
                 write_pkcs8(EC_OID, Some(AnyRef::from(&oid)), inner.expose())
             }
-            PrivateKey::Edwards(key) => {
-                let inner = OctetStringRef::new(key.seed().expose()).map_err(|_| Error::Internal)?;
-                let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
-                write_pkcs8(eddsa::OID, None, inner.expose())
-            }
+            PrivateKey::Edwards(key) => write_octets(eddsa::OID, key.seed().expose()),
+            PrivateKey::Montgomery(key) => write_octets(x25519::OID, key.scalar().expose()),
             PrivateKey::MlDsa(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
             PrivateKey::MlKem(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
         }
@@ -145,6 +151,7 @@ impl PrivateKey {
             PrivateKey::Rsa(key) => PublicKey::Rsa(key.public()?),
             PrivateKey::Ec(key) => PublicKey::Ec(key.public()?),
             PrivateKey::Edwards(key) => PublicKey::Edwards(key.public()?),
+            PrivateKey::Montgomery(key) => PublicKey::Montgomery(key.public()),
             PrivateKey::MlDsa(key) => PublicKey::MlDsa(key.public()?),
             PrivateKey::MlKem(key) => PublicKey::MlKem(key.public()?),
         })
@@ -178,13 +185,15 @@ fn write_seeded(
 ) -> Result<SecretBytes> {
     match seed {
         Some(seed) => seed_pkcs8(oid, seed.expose()),
-        None => {
-            let expanded = expanded()?;
-            let inner = OctetStringRef::new(expanded.expose()).map_err(|_| Error::Internal)?;
-            let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
-            write_pkcs8(oid, None, inner.expose())
-        }
+        None => write_octets(oid, expanded()?.expose()),
     }
+}
+
+/// A PKCS#8 key that is an OCTET STRING within the OCTET STRING.
+fn write_octets(oid: ObjectIdentifier, bytes: &[u8]) -> Result<SecretBytes> {
+    let inner = OctetStringRef::new(bytes).map_err(|_| Error::Internal)?;
+    let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
+    write_pkcs8(oid, None, inner.expose())
 }
 
 /// The PKCS#8 key that consists of a seed.
@@ -264,6 +273,10 @@ impl PublicKey {
                 no_parameters(&info.algorithm)?;
                 PublicKey::Edwards(eddsa::PublicKey::from_bytes(bytes)?)
             }
+            x25519::OID => {
+                no_parameters(&info.algorithm)?;
+                PublicKey::Montgomery(x25519::PublicKey::from_bytes(bytes)?)
+            }
             _ => match parameter_set(&info.algorithm)? {
                 Set::MlDsa(set) => PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, bytes)?),
                 Set::MlKem(set) => PublicKey::MlKem(ml_kem::PublicKey::from_bytes(set, bytes)?),
@@ -277,6 +290,7 @@ impl PublicKey {
             PublicKey::Rsa(key) => write_spki(RSA_OID, Some(AnyRef::NULL), &key.to_pkcs1_der()?),
             PublicKey::Ec(key) => write_spki(EC_OID, Some(AnyRef::from(&key.curve().oid())), &key.point()?),
             PublicKey::Edwards(key) => write_spki(eddsa::OID, None, key.as_bytes()),
+            PublicKey::Montgomery(key) => write_spki(x25519::OID, None, key.as_bytes()),
             PublicKey::MlDsa(key) => write_spki(key.set().oid(), None, &key.to_bytes()?),
             PublicKey::MlKem(key) => write_spki(key.set().oid(), None, &key.to_bytes()?),
         }
@@ -307,6 +321,7 @@ mod tests {
             keys.push((format!("{curve:?}"), PrivateKey::Ec(key)));
         }
         keys.push(("Ed25519".to_owned(), PrivateKey::Edwards(eddsa::PrivateKey::generate().expect("a key"))));
+        keys.push(("X25519".to_owned(), PrivateKey::Montgomery(x25519::PrivateKey::generate().expect("a key"))));
         for &set in ParameterSet::ALL {
             let key = ml_dsa::PrivateKey::generate(set).expect("a key");
             keys.push((format!("{set:?}"), PrivateKey::MlDsa(key)));
@@ -383,7 +398,7 @@ mod tests {
     #[test]
     fn curves_that_are_not_offered_are_named_as_such() {
         let key = ecdsa::PrivateKey::generate(Curve::P384).expect("a key");
-        let (oid, other) = (hex("06052b81040022"), hex("06052b8104000a"));
+        let (oid, other) = (hex("06052b81040022"), hex("06052b8104001f"));
         let swap = |der: &[u8]| {
             let at = der.windows(oid.len()).position(|window| window == oid).expect("the identifier is there");
             [&der[..at], &other, &der[at + oid.len()..]].concat()
@@ -472,10 +487,10 @@ mod tests {
 
     #[test]
     fn other_algorithms_and_parameters_are_refused() {
-        // X25519, id-RSASSA-PSS without parameters, and an RSA key whose NULL is missing.
-        let x25519 =
-            hex("302e020100300506032b656e04220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842");
-        assert_eq!(PrivateKey::from_pkcs8(&x25519).err(), Some(Error::InvalidKey));
+        // X448, id-RSASSA-PSS without parameters, and an RSA key whose NULL is missing.
+        let x448 =
+            hex("302e020100300506032b656f04220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842");
+        assert_eq!(PrivateKey::from_pkcs8(&x448).err(), Some(Error::InvalidKey));
         let PrivateKey::Rsa(key) = PrivateKey::from_pkcs8(include_bytes!("../../testdata/selftest_rsa_2048.pk8"))
             .expect("the test key is valid")
         else {
@@ -508,12 +523,16 @@ mod tests {
         if !has_openssl("keys_and_signatures_of_openssl_are_read") {
             return;
         }
-        let rows: [(&[&str], bool); 5] = [
+        let rows: [(&[&str], bool); 9] = [
             (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], true),
             (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], true),
             (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], true),
             (&["-algorithm", "ED25519"], true),
-            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"], false),
+            (&["-algorithm", "X25519"], true),
+            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"], true),
+            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP384r1"], true),
+            (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp224r1"], false),
+            (&["-algorithm", "X448"], false),
         ];
         for (arguments, offered) in rows {
             let der = openssl(&[&["genpkey", "-outform", "DER"], arguments].concat(), &[]).expect("a key");

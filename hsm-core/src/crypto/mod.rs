@@ -24,9 +24,10 @@ pub(crate) mod rsa;
 pub(crate) mod selftest;
 #[cfg(test)]
 mod vectors;
+pub(crate) mod x25519;
 
 pub(crate) use digest::Hash;
-pub(crate) use ffi::{Direction, Shake};
+pub(crate) use ffi::{Direction, Shake, Variant};
 pub(crate) use key::{PrivateKey, PublicKey};
 pub(crate) use ml_dsa::Hedge;
 pub(crate) use prehash::PreHash;

@@ -11,7 +11,7 @@ use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::{
     CipherStream, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, aes_gcm, cmac, digest, ecdh, ecdsa,
-    eddsa, hmac, ml_dsa, ml_kem, rng, rsa,
+    eddsa, hmac, ml_dsa, ml_kem, rng, rsa, x25519,
 };
 
 /// The test that failed; the token must not start.
@@ -38,6 +38,8 @@ const TESTS: &[(&str, Test)] = &[
     ("ECDSA", ecdsa_signatures),
     ("ECDH and X9.63 KDF", agreement),
     ("Ed25519", ed25519),
+    ("Ed25519ph, Ed25519ctx", ed25519_variants),
+    ("X25519", x25519_agreement),
     ("ML-DSA", ml_dsa_signatures),
     ("HashML-DSA", hash_ml_dsa_signatures),
     ("ML-KEM", ml_kem_encapsulation),
@@ -323,6 +325,33 @@ fn ed25519() -> Result<bool> {
         && key.sign(&[0x72])? == signature
         && public.verify(&[0x72], &signature).is_ok()
         && refused(public.verify(&[0x73], &signature), Error::SignatureInvalid))
+}
+
+/// RFC 8032, section 7.3, and section 7.2 (the test "foo").
+fn ed25519_variants() -> Result<bool> {
+    let hashed =
+        eddsa::PrivateKey::from_seed(&hex("833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42"))?;
+    let hashed_answer = hex("98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41\
+                             31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406");
+    let bound = eddsa::PrivateKey::from_seed(&hex("0305334e381af78f141cb666f6199f57bc3495335a256a95bd2a55bf546663f6"))?;
+    let message = hex("f726936d19c800494e3fdaff20b276a8");
+    let bound_answer = hex("55a4cc2f70a54e04288c5f4cd1e45a7bb520b36292911876cada7323198dd87a\
+                            8b36950b95130022907a7fb7c4e9b2d5f6cca685a587b4b21f4b888e4e7edb0d");
+    let (one, other) = (eddsa::Variant::PreHash, eddsa::Variant::Context);
+    Ok(hashed.sign_variant(one, b"abc", b"")? == hashed_answer
+        && hashed.public()?.verify_variant(one, b"abc", b"", &hashed_answer).is_ok()
+        && bound.sign_variant(other, &message, b"foo")? == bound_answer
+        && bound.public()?.verify_variant(other, &message, b"foo", &bound_answer).is_ok()
+        && refused(bound.public()?.verify_variant(other, &message, b"bar", &bound_answer), Error::SignatureInvalid))
+}
+
+/// RFC 7748, section 6.1: Bob's side; checked.
+fn x25519_agreement() -> Result<bool> {
+    let bob = hex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb");
+    let alice = hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+    let secret = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+    let key = x25519::PrivateKey::from_scalar(&bob)?;
+    Ok(key.agree(&alice)?.expose() == secret && refused(key.agree(&[0; 32]), Error::InvalidKey))
 }
 
 /// Wycheproof's first test of each parameter set (seed of 32 bytes 0x2a, no context): SHA-256 of the public key and of the

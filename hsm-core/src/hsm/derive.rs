@@ -9,7 +9,7 @@ use super::key::{enforced, material};
 use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
-use crate::crypto::{PrivateKey, ecdh};
+use crate::crypto::{PrivateKey, ecdh, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::Use;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
@@ -61,10 +61,13 @@ impl Hsm {
 /// ECDH (PKCS#11 v3.0 Current Mechanisms, ECDH1_DERIVE): without a KDF the leading bytes of the secret are cut off.
 fn agree(parameter: &Parameter, base: &Object, asked: Option<u64>) -> Result<SecretBytes> {
     let Parameter::Ecdh1 { kdf, shared_data, public_data } = parameter else { return Err(Kind::MechanismParam.into()) };
-    let PrivateKey::Ec(key) = base.private_key()? else { return Err(Kind::KeyType.into()) };
-    let point = import::point(public_data, key.curve().point_len());
-    let invalid = |_| Error::new(Kind::PublicKeyInvalid, "the public data is no point of the key's curve");
-    let secret = ecdh::agree(key, point).map_err(invalid)?;
+    let secret = match base.private_key()? {
+        PrivateKey::Ec(key) => ecdh::agree(key, import::point(public_data, key.curve().point_len())),
+        PrivateKey::Montgomery(key) => key.agree(import::point(public_data, x25519::PUBLIC_LEN)),
+        _ => return Err(Kind::KeyType.into()),
+    };
+    let invalid = |_| Error::new(Kind::PublicKeyInvalid, "the public data is no point that the key agrees with");
+    let secret = secret.map_err(invalid)?;
     let asked = asked.map(usize::try_from).transpose().map_err(|_| Kind::KeySize)?;
     let len = asked.unwrap_or(secret.len());
     match params::x963(*kdf)? {

@@ -9,7 +9,7 @@ use super::Hsm;
 use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
-use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, rng, rsa};
+use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, rng, rsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::{self, Use};
 use crate::mechanism::params::MechanismCall;
@@ -108,6 +108,10 @@ impl Hsm {
             Scheme::EdwardsPair => {
                 eddsa::check_params(public.bytes(CKA_EC_PARAMS))?;
                 PrivateKey::Edwards(eddsa::PrivateKey::generate()?)
+            }
+            Scheme::MontgomeryPair => {
+                x25519::check_params(public.bytes(CKA_EC_PARAMS))?;
+                PrivateKey::Montgomery(x25519::PrivateKey::generate()?)
             }
             Scheme::MlDsaPair => {
                 let set = import::ml_dsa_set(public.number(CKA_PARAMETER_SET))?;

@@ -93,6 +93,8 @@ pub(crate) enum Scheme {
     EcPair,
     /// Ed25519 key pair generation.
     EdwardsPair,
+    /// X25519 key pair generation.
+    MontgomeryPair,
     /// ML-DSA key pair generation.
     MlDsaPair,
     /// ML-KEM key pair generation.
@@ -148,10 +150,12 @@ const SIGN: u64 = CKF_SIGN | CKF_VERIFY;
 const CIPHER: u64 = CKF_ENCRYPT | CKF_DECRYPT;
 const WRAP: u64 = CKF_WRAP | CKF_UNWRAP;
 const KEM: u64 = CKF_ENCAPSULATE | CKF_DECAPSULATE;
-const EC_KIND: u64 = CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS;
+const EC_KIND: u64 = CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS | CKF_EC_CURVENAME;
 const RSA_BITS: (u64, u64) = (2048, 8192);
 const EC_BITS: (u64, u64) = (256, 521);
 const ED_BITS: (u64, u64) = (255, 255);
+/// EC and X25519.
+const AGREE_BITS: (u64, u64) = (255, 521);
 const AES_BYTES: (u64, u64) = (16, 32);
 const SECRET_BYTES: (u64, u64) = (1, 512);
 const ML_DSA_BYTES: (u64, u64) = (1312, 2592);
@@ -159,6 +163,8 @@ const ML_KEM_BYTES: (u64, u64) = (800, 1568);
 const RSA: &[KeyType] = &[CKK_RSA];
 const EC: &[KeyType] = &[CKK_EC];
 const EDWARDS: &[KeyType] = &[CKK_EC_EDWARDS];
+const MONTGOMERY: &[KeyType] = &[CKK_EC_MONTGOMERY];
+const AGREES: &[KeyType] = &[CKK_EC, CKK_EC_MONTGOMERY];
 const ML_DSA: &[KeyType] = &[CKK_ML_DSA];
 const ML_KEM: &[KeyType] = &[CKK_ML_KEM];
 const AES: &[KeyType] = &[CKK_AES];
@@ -245,13 +251,14 @@ const SHA3_512_KEYS: &[KeyType] = &[CKK_SHA3_512_HMAC, CKK_GENERIC_SECRET];
 use Class::{Approved, PostQuantum, RawRsa, Unapproved, VerifyOnly};
 use Scheme::{
     AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, HashMlDsa, Hmac,
-    MlDsa, MlDsaPair, MlKem, MlKemPair,
+    MlDsa, MlDsaPair, MlKem, MlKemPair, MontgomeryPair,
 };
 use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss, RsaRaw};
 
 /// Every mechanism, ascending by number.
 pub(crate) static TABLE: &[Row] = &[
     row(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
+    row(CKM_RSA_X9_31_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
     row(CKM_RSA_PKCS, SIGN | CIPHER | WRAP, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
     row(CKM_RSA_X_509, SIGN | CIPHER, RsaRaw, rsa(ParameterKind::None, false, RawRsa)),
     row(CKM_SHA1_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha1)), rsa(ParameterKind::None, true, VerifyOnly)),
@@ -407,7 +414,7 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_ECDSA_SHA3_256, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_256)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA3_384, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_384)), ecdsa(true, Approved)),
     row(CKM_ECDSA_SHA3_512, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_512)), ecdsa(true, Approved)),
-    row(CKM_ECDH1_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
+    row(CKM_ECDH1_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, Plan { sizes: AGREE_BITS, key_types: AGREES, ..ECDH }),
     row(CKM_ECDH1_COFACTOR_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
     row(
         CKM_ECDH_AES_KEY_WRAP,
@@ -436,9 +443,15 @@ pub(crate) static TABLE: &[Row] = &[
             key_types: EDWARDS,
             parameter: ParameterKind::OptionalEdDsa,
             output: OutputRule::Fixed(64),
-            multi_part: false,
+            multi_part: true,
             class: Approved,
         },
+    ),
+    row(
+        CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
+        CKF_GENERATE_KEY_PAIR | CKF_EC_OID | CKF_EC_CURVENAME,
+        MontgomeryPair,
+        makes(ED_BITS, MONTGOMERY, Unapproved),
     ),
     row(CKM_AES_KEY_GEN, CKF_GENERATE, RandomSecret, makes(AES_BYTES, AES, Approved)),
     row(CKM_AES_ECB, CIPHER, AesEcb, aes(ParameterKind::None, OutputRule::Input, true)),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::schema::HMAC_KEY_TYPES;
 use super::{Attributes, Material, Object, Value};
-use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, ml_kem, rsa};
+use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, ml_kem, rsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 
@@ -107,6 +107,7 @@ pub(crate) fn material(attributes: &mut Attributes, key_rules: KeyRules) -> Resu
                 CKK_RSA => PrivateKey::Rsa(rsa_private(attributes, key_rules)?),
                 CKK_EC => PrivateKey::Ec(ec_private(attributes)?),
                 CKK_EC_EDWARDS => PrivateKey::Edwards(edwards_private(attributes)?),
+                CKK_EC_MONTGOMERY => PrivateKey::Montgomery(montgomery_private(attributes)?),
                 CKK_ML_DSA => PrivateKey::MlDsa(ml_dsa_private(attributes)?),
                 CKK_ML_KEM => PrivateKey::MlKem(ml_kem_private(attributes)?),
                 _ => return Err(Kind::AttributeValue.into()),
@@ -225,6 +226,17 @@ fn edwards_private(attributes: &mut Attributes) -> Result<eddsa::PrivateKey> {
     Ok(key)
 }
 
+fn montgomery_private(attributes: &mut Attributes) -> Result<x25519::PrivateKey> {
+    x25519::check_params(attributes.bytes(CKA_EC_PARAMS))?;
+    let value = take_secret(attributes, CKA_VALUE);
+    let key = x25519::PrivateKey::from_scalar(point(value.expose(), x25519::SCALAR_LEN))?;
+    let given = point(attributes.bytes(CKA_EC_POINT), x25519::PUBLIC_LEN);
+    if !given.is_empty() && given != key.public().as_bytes() {
+        return Err(Error::new(Kind::AttributeValue, "CKA_EC_POINT is not the public half of CKA_VALUE"));
+    }
+    Ok(key)
+}
+
 /// CKA_SEED and CKA_VALUE of a post-quantum key: one of them, or both (PKCS#11 3.2, private key objects of ML-DSA and ML-KEM).
 fn seed_and_expanded(attributes: &mut Attributes) -> Result<(SecretBytes, SecretBytes)> {
     let (seed, expanded) = (take_secret(attributes, CKA_SEED), take_secret(attributes, CKA_VALUE));
@@ -285,6 +297,11 @@ fn public_from(attributes: &Attributes, kind: KeyType, rules: KeyRules) -> Resul
             eddsa::check_params(attributes.bytes(CKA_EC_PARAMS))?;
             PublicKey::Edwards(eddsa::PublicKey::from_bytes(point(attributes.bytes(CKA_EC_POINT), eddsa::PUBLIC_LEN))?)
         }
+        CKK_EC_MONTGOMERY => {
+            x25519::check_params(attributes.bytes(CKA_EC_PARAMS))?;
+            let bytes = point(attributes.bytes(CKA_EC_POINT), x25519::PUBLIC_LEN);
+            PublicKey::Montgomery(x25519::PublicKey::from_bytes(bytes)?)
+        }
         CKK_ML_DSA => {
             let set = ml_dsa_set(attributes.number(CKA_PARAMETER_SET))?;
             PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, attributes.bytes(CKA_VALUE))?)
@@ -315,6 +332,10 @@ pub(crate) fn describe_public(attributes: &mut Attributes, key: &PublicKey) -> R
         }
         PublicKey::Edwards(key) => {
             attributes.put(CKA_EC_PARAMS, Value::bytes(eddsa::PARAMS_DER));
+            attributes.put(CKA_EC_POINT, Value::bytes(wrapped_point(key.as_bytes())?));
+        }
+        PublicKey::Montgomery(key) => {
+            attributes.put(CKA_EC_PARAMS, Value::bytes(x25519::PARAMS_DER));
             attributes.put(CKA_EC_POINT, Value::bytes(wrapped_point(key.as_bytes())?));
         }
         PublicKey::MlDsa(key) => {
@@ -349,6 +370,10 @@ pub(crate) fn describe_private(attributes: &mut Attributes, key: &PrivateKey) ->
             attributes.put(CKA_EC_PARAMS, Value::bytes(eddsa::PARAMS_DER));
             attributes.put(CKA_EC_POINT, Value::bytes(wrapped_point(public.as_bytes())?));
         }
+        (PublicKey::Montgomery(public), _) => {
+            attributes.put(CKA_EC_PARAMS, Value::bytes(x25519::PARAMS_DER));
+            attributes.put(CKA_EC_POINT, Value::bytes(wrapped_point(public.as_bytes())?));
+        }
         (PublicKey::MlDsa(public), _) => {
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_dsa_number(public.set())));
         }
@@ -366,6 +391,7 @@ pub(crate) fn key_type_of(key: &PrivateKey) -> KeyType {
         PrivateKey::Rsa(_) => CKK_RSA,
         PrivateKey::Ec(_) => CKK_EC,
         PrivateKey::Edwards(_) => CKK_EC_EDWARDS,
+        PrivateKey::Montgomery(_) => CKK_EC_MONTGOMERY,
         PrivateKey::MlDsa(_) => CKK_ML_DSA,
         PrivateKey::MlKem(_) => CKK_ML_KEM,
     }
@@ -403,6 +429,7 @@ pub(crate) fn reveal(object: &Object, kind: Attribute) -> Result<Value> {
         }
         PrivateKey::Ec(key) => key.scalar()?,
         PrivateKey::Edwards(key) => key.seed().duplicate(),
+        PrivateKey::Montgomery(key) => key.scalar(),
         // A key that came without its seed has an empty one.
         PrivateKey::MlDsa(key) if kind == CKA_SEED => key.seed().unwrap_or_else(|| SecretBytes::zeroed(0)),
         PrivateKey::MlDsa(key) => key.expanded()?,

@@ -198,7 +198,7 @@ const RSA_PRIVATE: &[Row] = &[
     row(CKA_COEFFICIENT, Default::Absent, OPTIONAL_SECRET),
 ];
 
-/// Weierstrass and Edwards curves.
+/// Weierstrass, Edwards and Montgomery curves.
 const EC_PUBLIC: &[Row] = &[
     row(CKA_EC_PARAMS, Default::Absent, F1_ON_CREATE.and(F3_ON_GENERATE)),
     row(CKA_EC_POINT, Default::Absent, MATERIAL),
@@ -308,6 +308,7 @@ fn public(kind: KeyType) -> Option<(&'static [Row], On)> {
         CKK_RSA => Some((RSA_PUBLIC, &[CKA_ENCRYPT, CKA_VERIFY, CKA_WRAP])),
         CKK_EC => Some((EC_PUBLIC, &[CKA_VERIFY, CKA_DERIVE])),
         CKK_EC_EDWARDS => Some((EC_PUBLIC, &[CKA_VERIFY])),
+        CKK_EC_MONTGOMERY => Some((EC_PUBLIC, &[CKA_DERIVE])),
         CKK_ML_DSA => Some((SEEDED_PUBLIC, &[CKA_VERIFY])),
         CKK_ML_KEM => Some((SEEDED_PUBLIC, &[CKA_ENCAPSULATE])),
         _ => None,
@@ -319,6 +320,7 @@ fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
         CKK_RSA => Some((RSA_PRIVATE, &[CKA_DECRYPT, CKA_SIGN, CKA_UNWRAP])),
         CKK_EC => Some((EC_PRIVATE, &[CKA_SIGN, CKA_DERIVE])),
         CKK_EC_EDWARDS => Some((EC_PRIVATE, &[CKA_SIGN])),
+        CKK_EC_MONTGOMERY => Some((EC_PRIVATE, &[CKA_DERIVE])),
         CKK_ML_DSA => Some((SEEDED_PRIVATE, &[CKA_SIGN])),
         CKK_ML_KEM => Some((SEEDED_PRIVATE, &[CKA_DECAPSULATE])),
         _ => None,
@@ -371,13 +373,22 @@ mod tests {
 
     #[test]
     fn no_attribute_has_two_rows_in_one_kind_of_object() {
-        let key_types =
-            [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA, CKK_ML_KEM, CKK_AES, CKK_GENERIC_SECRET, CKK_SHA256_HMAC];
+        let key_types = [
+            CKK_RSA,
+            CKK_EC,
+            CKK_EC_EDWARDS,
+            CKK_EC_MONTGOMERY,
+            CKK_ML_DSA,
+            CKK_ML_KEM,
+            CKK_AES,
+            CKK_GENERIC_SECRET,
+            CKK_SHA256_HMAC,
+        ];
         let classes = [CKO_DATA, CKO_CERTIFICATE, CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY];
         let offered = classes.iter().flat_map(|&class| key_types.map(|kind| (class, kind)));
         let offered: Vec<_> =
             offered.filter_map(|(class, kind)| Some((class, kind, rows(class, Some(kind))?))).collect();
-        assert_eq!(offered.len(), 8 + 8 + 5 + 5 + 3);
+        assert_eq!(offered.len(), 9 + 9 + 6 + 6 + 3);
         for (class, key_type, schema) in offered {
             let mut seen: Vec<_> = schema.iter().map(|row| row.kind).collect();
             let count = seen.len();
@@ -391,7 +402,7 @@ mod tests {
     fn every_secret_part_of_a_key_is_hidden() {
         let secrets =
             [CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_PRIME_2, CKA_EXPONENT_1, CKA_EXPONENT_2, CKA_COEFFICIENT, CKA_SEED];
-        for key_type in [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_ML_DSA, CKK_ML_KEM] {
+        for key_type in [CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_EC_MONTGOMERY, CKK_ML_DSA, CKK_ML_KEM] {
             let schema = rows(CKO_PRIVATE_KEY, Some(key_type)).expect("offered");
             for row in schema.iter().filter(|row| secrets.contains(&row.kind) || row.kind == CKA_VALUE) {
                 assert!(row.notes.has(F7_HIDDEN), "{key_type} {}", row.kind);

@@ -10,7 +10,7 @@ use ck::attribute::CKA_ALWAYS_AUTHENTICATE;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    self, CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_gcm, cmac, digest, hmac,
+    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_gcm, cmac, digest, eddsa, hmac,
     prehash, rsa,
 };
 use crate::error::{Error, Kind, Result};
@@ -173,7 +173,7 @@ impl Operation {
             Scheme::RsaPss(hash) => pss(hash, &self.parameter).map(drop),
             Scheme::RsaOaep => oaep(&self.parameter).map(drop),
             Scheme::AesGcm => gcm(&self.parameter).map(drop),
-            Scheme::EdDsa => eddsa_pure(&self.parameter),
+            Scheme::EdDsa => eddsa_variant(&self.parameter).map(drop),
             Scheme::MlDsa => check_context(kind, &self.parameter),
             Scheme::HashMlDsa(hash) => {
                 params::pre_hash(hash, &self.parameter)?;
@@ -382,13 +382,20 @@ fn gcm(parameter: &Parameter) -> Result<aes_gcm::Params<'_>> {
     Ok(aes_gcm::Params::new(iv, aad, tag_bits)?)
 }
 
-fn eddsa_pure(parameter: &Parameter) -> Result<()> {
-    match parameter {
-        Parameter::EdDsa { prehash, context } if *prehash || !context.is_empty() => {
-            Err(Error::new(Kind::MechanismParam, "Ed25519ph and Ed25519ctx are not offered"))
-        }
-        _ => Ok(()),
+/// The variant of EdDSA that the parameter asks for, with its context; none at all is the pure one (PKCS#11 3.2, EdDSA: "Mapping to
+/// RFC 8032 Signature Schemes").
+fn eddsa_variant(parameter: &Parameter) -> Result<Option<(eddsa::Variant, &[u8])>> {
+    let Parameter::EdDsa { prehash, context } = parameter else { return Ok(None) };
+    let longest = eddsa::CONTEXT_MAX;
+    if context.len() > longest {
+        return Err(Error::new(Kind::MechanismParam, format!("the context has at most {longest} bytes")));
     }
+    if !prehash && context.is_empty() {
+        // Neither the pure form, which has no parameter, nor a context: RFC 8032, section 5.1, wants one that is not empty.
+        return Err(Error::new(Kind::MechanismParam, "Ed25519ctx wants a context; the pure form has no parameter"));
+    }
+    let variant = if *prehash { eddsa::Variant::PreHash } else { eddsa::Variant::Context };
+    Ok(Some((variant, context)))
 }
 
 /// What the parameter of a post-quantum signature says; a verifier's hedge is ignored, as the standard has it.
@@ -403,9 +410,9 @@ fn signature_len(key: &PrivateKey) -> Option<usize> {
     Some(match key {
         PrivateKey::Rsa(key) => key.modulus_len(),
         PrivateKey::Ec(key) => key.curve().signature_len(),
-        PrivateKey::Edwards(_) => crypto::eddsa::SIGNATURE_LEN,
+        PrivateKey::Edwards(_) => eddsa::SIGNATURE_LEN,
         PrivateKey::MlDsa(key) => key.set().signature_len(),
-        PrivateKey::MlKem(_) => return None,
+        PrivateKey::MlKem(_) | PrivateKey::Montgomery(_) => return None,
     })
 }
 
@@ -417,7 +424,10 @@ fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<V
         (Scheme::RsaPkcs1(Some(hash)), PrivateKey::Rsa(key)) => key.sign_pkcs1(hash, data)?,
         (Scheme::RsaPss(hash), PrivateKey::Rsa(key)) => key.sign_pss(&pss(hash, parameter)?, data)?,
         (Scheme::Ecdsa(_), PrivateKey::Ec(key)) => key.sign(data)?,
-        (Scheme::EdDsa, PrivateKey::Edwards(key)) => key.sign(data)?,
+        (Scheme::EdDsa, PrivateKey::Edwards(key)) => match eddsa_variant(parameter)? {
+            None => key.sign(data)?,
+            Some((variant, context)) => key.sign_variant(variant, data, context)?,
+        },
         (Scheme::MlDsa, PrivateKey::MlDsa(key)) => {
             key.sign(data, params::context(parameter)?, params::hedge(parameter)?)?
         }
@@ -437,7 +447,10 @@ fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature
         (Scheme::RsaPkcs1(Some(hash)), PublicKey::Rsa(key)) => key.verify_pkcs1(hash, data, signature)?,
         (Scheme::RsaPss(hash), PublicKey::Rsa(key)) => key.verify_pss(&pss(hash, parameter)?, data, signature)?,
         (Scheme::Ecdsa(_), PublicKey::Ec(key)) => key.verify(data, signature)?,
-        (Scheme::EdDsa, PublicKey::Edwards(key)) => key.verify(data, signature)?,
+        (Scheme::EdDsa, PublicKey::Edwards(key)) => match eddsa_variant(parameter)? {
+            None => key.verify(data, signature)?,
+            Some((variant, context)) => key.verify_variant(variant, data, context, signature)?,
+        },
         (Scheme::MlDsa, PublicKey::MlDsa(key)) => key.verify(data, params::context(parameter)?, signature)?,
         (Scheme::HashMlDsa(hash), PublicKey::MlDsa(key)) => {
             let hash = params::pre_hash(hash, parameter)?;
