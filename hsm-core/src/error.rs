@@ -89,6 +89,8 @@ errors! {
     TemplateInconsistent => CKR_TEMPLATE_INCONSISTENT;
     /// The curve is not offered.
     CurveNotSupported => CKR_CURVE_NOT_SUPPORTED;
+    /// What should name a curve is malformed.
+    DomainParams => CKR_DOMAIN_PARAMS_INVALID;
     /// The post-quantum parameter set is not offered.
     ParameterSetNotSupported => CKR_PARAMETER_SET_NOT_SUPPORTED;
     /// The public key is not a valid one.

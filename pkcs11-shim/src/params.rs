@@ -200,6 +200,9 @@ fn gcm(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
 
 fn ctr(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
     let raw = parameter.ctr()?;
+    if !(1..=128).contains(&raw.counter_bits) {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
     Ok(Wire::Ctr(v1::AesCtr { counter_bits: raw.counter_bits, block: raw.block.to_vec() }))
 }
 

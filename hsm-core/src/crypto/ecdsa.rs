@@ -4,8 +4,8 @@
 //! shorter one is taken as it is (FIPS 186-5, section 6.4.1), so every length signs.
 
 use const_oid::ObjectIdentifier;
-use der::asn1::PrintableStringRef;
-use der::{Decode, Encode};
+use der::asn1::{AnyRef, PrintableStringRef};
+use der::{Decode, Encode, Tag, Tagged};
 
 use super::ffi::{EcGroup, EcKey};
 use super::{Error, Result};
@@ -161,12 +161,16 @@ impl Curve {
     /// Reads ECParameters: a named curve by identifier, or by name in a PrintableString.
     ///
     /// # Errors
-    /// [`Error::UnsupportedCurve`] for another curve, for explicit parameters and for anything malformed.
+    /// [`Error::UnsupportedCurve`] for another curve and for explicit parameters, [`Error::MalformedCurve`] for
+    /// anything that is not DER.
     pub(crate) fn from_params(der: &[u8]) -> Result<Self> {
         if let Ok(oid) = ObjectIdentifier::from_der(der) {
             return Curve::from_oid(oid);
         }
-        let name = PrintableStringRef::from_der(der).map_err(|_| Error::UnsupportedCurve)?;
+        if AnyRef::from_der(der).is_ok_and(|explicit| explicit.tag() == Tag::Sequence) {
+            return Err(Error::UnsupportedCurve);
+        }
+        let name = PrintableStringRef::from_der(der).map_err(|_| Error::MalformedCurve)?;
         let known = |row: &&CurveRow| row.names.contains(&name.as_str());
         CURVES.iter().find(known).map(|row| row.curve).ok_or(Error::UnsupportedCurve)
     }

@@ -43,6 +43,9 @@ pub(crate) enum Error {
     /// The curve is not offered, or is given by explicit parameters.
     #[error("the curve is not offered")]
     UnsupportedCurve,
+    /// The bytes that should name a curve are neither an object identifier nor a name.
+    #[error("the curve's parameters are malformed")]
+    MalformedCurve,
     /// The parameter set is not offered.
     #[error("the parameter set is not offered")]
     UnsupportedParameterSet,

@@ -1,8 +1,8 @@
 //! Key management (PKCS#11 v3.0 §5.18): generation; `wrap.rs` and `derive.rs` hold the rest.
 
-use ck::KeyType;
 use ck::attribute::*;
 use ck::object::*;
+use ck::{Attribute, KeyType};
 use zeroize::Zeroizing;
 
 use super::Hsm;
@@ -19,6 +19,9 @@ use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Snapshot, Value};
 use crate::perform::Work;
 use crate::secret::SecretBytes;
+
+/// What the two halves of a pair share and the public template says.
+const DOMAIN: [Attribute; 2] = [CKA_EC_PARAMS, CKA_PARAMETER_SET];
 
 impl Hsm {
     pub(super) fn admit(&self, work: &mut Work<'_>, call: &MechanismCall, purpose: Use) -> Result<&'static Row> {
@@ -54,19 +57,21 @@ impl Hsm {
     /// C_GenerateKeyPair: the public key first. Blocks for as long as the generation takes.
     ///
     /// # Errors
-    /// As [`Hsm::generate_key`]; [`Kind::KeySize`], [`Kind::CurveNotSupported`], [`Kind::ParameterSetNotSupported`].
+    /// As [`Hsm::generate_key`]; [`Kind::AttributeValue`], [`Kind::CurveNotSupported`], [`Kind::ParameterSetNotSupported`].
     pub fn generate_key_pair(
         &self,
         caller: &Caller,
         session: u64,
         call: MechanismCall,
         public: Vec<Attr>,
-        private: Vec<Attr>,
+        mut private: Vec<Attr>,
     ) -> Result<(Snapshot, Snapshot)> {
         self.perform(caller, &act::GENERATE_KEY_PAIR, session, |work| {
             let row = self.admit(work, &call, Use::GeneratePair)?;
             let key_type = Some(made_type(row)?);
             let mut public = template::build(Origin::Generate, CKO_PUBLIC_KEY, key_type, public, work.authority())?;
+            // The domain belongs into the public template alone; applications that say the same twice mean no harm.
+            private.retain(|attr| !(DOMAIN.contains(&attr.kind) && public.get(attr.kind) == Some(&attr.value)));
             let mut private = template::build(Origin::Generate, CKO_PRIVATE_KEY, key_type, private, work.authority())?;
             work.check_write(&public)?;
             work.check_write(&private)?;
@@ -93,7 +98,7 @@ impl Hsm {
                 let (min, max) = self.mechanisms.sizes(row);
                 if !(min..=max).contains(&bits) {
                     return Err(Error::new(
-                        Kind::KeySize,
+                        Kind::AttributeValue,
                         format!("CKA_MODULUS_BITS is {min} to {max} here, not {bits}"),
                     ));
                 }

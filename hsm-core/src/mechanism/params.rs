@@ -165,10 +165,10 @@ impl ParameterKind {
                 | ParameterKind::OptionalSignContext,
                 Parameter::None,
             ) => true,
+            (ParameterKind::Ctr, Parameter::Ctr { counter_bits, .. }) => (1..=128).contains(counter_bits),
             (ParameterKind::RsaPss, Parameter::RsaPss { .. })
             | (ParameterKind::RsaOaep, Parameter::RsaOaep { .. })
             | (ParameterKind::Gcm, Parameter::Gcm { .. })
-            | (ParameterKind::Ctr, Parameter::Ctr { .. })
             | (ParameterKind::Ecdh1, Parameter::Ecdh1 { .. })
             | (ParameterKind::OptionalEdDsa, Parameter::EdDsa { .. })
             | (ParameterKind::OptionalSignContext, Parameter::SignContext { .. })

@@ -22,6 +22,7 @@ impl From<crypto::Error> for Error {
         let kind = match error {
             crypto::Error::InvalidKey => Kind::AttributeValue,
             crypto::Error::UnsupportedCurve => Kind::CurveNotSupported,
+            crypto::Error::MalformedCurve => Kind::DomainParams,
             crypto::Error::UnsupportedParameterSet => Kind::ParameterSetNotSupported,
             crypto::Error::InvalidParameter => Kind::MechanismParam,
             crypto::Error::DataLength => Kind::DataLength,
