@@ -3,6 +3,7 @@
 //! with any values, because every pointer they pass is made from a live Rust value.
 #![expect(unsafe_code, reason = "calling a PKCS#11 module is calling C")]
 
+pub mod call;
 pub mod key;
 
 use std::path::Path;

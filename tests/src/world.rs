@@ -303,7 +303,8 @@ pub fn in_own_process(test: &str, body: impl FnOnce(&mut World)) {
     let daemon = quoted(&String::from_utf8_lossy(&fs::read(world.log()).unwrap_or_default()));
     let passed = status == "exit status: 0" && said.contains("1 passed");
     assert!(passed, "in its own process, {status}:\n{}\nthe daemon's log:\n{daemon}", quoted(&said));
-    for line in said.lines().filter(|line| line.starts_with("SKIPPED ")) {
+    // What the closing summary collects, and rows of tables.
+    for line in said.lines().filter(|line| line.starts_with("SKIPPED ") || line.starts_with("TABLE ")) {
         println!("{line}");
     }
 }

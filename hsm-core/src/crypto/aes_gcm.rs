@@ -1,5 +1,5 @@
-//! AES-GCM (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 256 bytes and tags of 32 to 128 bits, in one piece:
-//! no plaintext is given before its tag is checked. How short a tag may be is, like the IV, decided above this room.
+//! AES-GCM (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 4096 bytes and tags of 32 to 128 bits, in one
+//! piece: no plaintext is given before its tag is checked. How short a tag may be is, like the IV, decided above this room.
 //!
 //! Which IV may be used, and how often, is decided above this room.
 
@@ -8,7 +8,7 @@ use super::{Error, Result};
 use crate::SecretBytes;
 
 /// The longest IV in bytes.
-pub(crate) const IV_MAX: usize = 256;
+pub(crate) const IV_MAX: usize = 4096;
 
 /// The parameters of one message.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Checks the IV's length (1 to 256 bytes) and the tag's (32 to 128 bits, a multiple of 8).
+    /// Checks the IV's length (1 to 4096 bytes) and the tag's (32 to 128 bits, a multiple of 8).
     ///
     /// # Errors
     /// [`Error::InvalidParameter`].
@@ -83,7 +83,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use aes_gcm::aead::{AeadInOut, KeyInit, consts::U256};
+    use aes_gcm::aead::{AeadInOut, KeyInit, consts::U4096};
 
     use super::*;
 
@@ -104,9 +104,9 @@ mod tests {
     fn every_key_iv_and_tag_length_opens_what_it_sealed() {
         for key_len in [16, 24, 32] {
             let key = Key::new(&vec![7; key_len]).expect("a key");
-            for iv_len in [1, 8, 12, 13, 16, 17, 60, 256] {
+            for iv_len in [1, 8, 12, 13, 16, 17, 60, 257, IV_MAX] {
                 let iv = vec![9; iv_len];
-                for tag_bits in [96, 104, 112, 120, 128] {
+                for tag_bits in [32, 64, 96, 104, 112, 120, 128] {
                     let params = Params::new(&iv, b"aad", tag_bits).expect("in range");
                     let sealed = key.encrypt(&params, b"plaintext").expect("sealed");
                     assert_eq!(sealed.len(), 9 + params.tag_len());
@@ -118,9 +118,9 @@ mod tests {
 
     #[test]
     fn the_longest_iv_agrees_with_another_implementation() {
-        let (key, iv) = ([3; 32], [5; 256]);
+        let (key, iv) = ([3; 32], [5; IV_MAX]);
         let mine = Key::new(&key).expect("a key").encrypt(&Params::new(&iv, b"aad", 128).expect("in range"), b"text");
-        let theirs = ::aes_gcm::AesGcm::<::aes::Aes256, U256>::new(&key.into());
+        let theirs = ::aes_gcm::AesGcm::<::aes::Aes256, U4096>::new(&key.into());
         let mut buffer = b"text".to_vec();
         let tag = theirs.encrypt_inout_detached(&iv.into(), b"aad", buffer.as_mut_slice().into()).expect("sealed");
         buffer.extend_from_slice(&tag);

@@ -87,10 +87,6 @@ fn aes_gcm_follows_the_vectors() {
         let (iv, aad, message) = (vector.bytes("iv"), vector.bytes("aad"), vector.bytes("msg"));
         let sealed = [vector.bytes("ct"), vector.bytes("tag")].concat();
         let tag_bits = u32::try_from(vector.number("tagSize")).expect("a tag is short");
-        if iv.len() > aes_gcm::IV_MAX {
-            assert_eq!(aes_gcm::Params::new(&iv, &aad, tag_bits).err(), Some(Error::InvalidParameter));
-            continue;
-        }
         let opened = aes_gcm::Params::new(&iv, &aad, tag_bits).and_then(|params| {
             let key = aes_gcm::Key::new(&vector.bytes("key"))?;
             if vector.text("result") == "valid" {
