@@ -16,6 +16,7 @@ mod object;
 mod random;
 mod remote;
 mod restart;
+mod scale;
 mod session;
 mod sign;
 mod slot;

@@ -243,16 +243,17 @@ fn an_answer_that_was_lost_is_asked_for_and_nothing_is_done_twice() {
     witness.ok("open");
     witness.ok("login");
     for round in 0..3 {
+        // The only connection of the application was cut. Its sessions went with it, unless the next one came before that was noticed.
         worker.ok("open");
-        worker.ok("login");
+        if worker.ok("state") == "RwPublic" {
+            worker.ok("login");
+        }
         let label = format!("once-{round}");
         between.armed.store(true, Ordering::SeqCst);
         let key = worker.ok(&format!("token-key {label}"));
         assert!(!between.armed.load(Ordering::SeqCst), "the answer was lost");
         assert_eq!(witness.ok(&format!("count {label}")), "2", "a pair, made once");
         assert!(witness.ok(&format!("sign-with-handle {key}")).starts_with("rv 0x0"), "the handle that was told");
-        // The only connection of the application was cut: its sessions went with it.
-        assert!(worker.ask("state").starts_with("error"), "{round}");
     }
 }
 

@@ -428,6 +428,12 @@ impl Raw {
         Ok((count == 1).then_some(handle))
     }
 
+    /// C_FindObjectsFinal.
+    pub fn find_final(&self, session: CK_SESSION_HANDLE) -> CK_RV {
+        // SAFETY: a handle is a number.
+        unsafe { self.module.C_FindObjectsFinal(session) }
+    }
+
     /// C_DestroyObject.
     pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> CK_RV {
         // SAFETY: handles are numbers.

@@ -13,7 +13,7 @@ mod tests;
 mod wrap;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +77,8 @@ pub struct Hsm {
     sessions_open: Arc<AtomicU32>,
     handles: Mutex<std::ops::Range<u64>>,
     started_ns: u64,
+    /// A token's objects could not be read after the start.
+    unreadable: AtomicBool,
 }
 
 impl Hsm {
@@ -135,6 +137,7 @@ impl Hsm {
             next_session: AtomicU64::new(u64::from(u32::from_be_bytes([0, a, b, c])) << 8 | 1),
             sessions_open: Arc::default(),
             handles: Mutex::new(0..0),
+            unreadable: AtomicBool::new(false),
         });
         if hsm.vault.is_some() {
             hsm.fill_slots().and_then(|()| hsm.note_policy()).map_err(StartError::Token)?;
@@ -188,6 +191,9 @@ impl Hsm {
 
     /// The store; refused while sealed.
     pub(crate) fn vault(&self) -> Result<&Vault<Journal>> {
+        if self.unreadable.load(Ordering::Acquire) {
+            return Err(Error::new(Kind::Device, "a token's objects cannot be read: see the log"));
+        }
         let why = || Error::new(Kind::Sealed, self.sealed.clone().unwrap_or_default());
         self.vault.as_ref().ok_or_else(why)
     }
@@ -225,8 +231,7 @@ impl Hsm {
 
     /// Reads a token's objects from the store: the public ones, or with the key the private ones.
     pub(crate) fn load(&self, token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<Vec<Object>> {
-        let stored = self.vault()?.load_objects(token, tmk)?;
-        stored.iter().map(|object| codec::decode(object.id, &object.plaintext)).collect()
+        self.vault()?.read_objects(token, tmk, |object| codec::decode(object.id, &object.plaintext))
     }
 
     /// Reads a slot's objects again after a write whose outcome is not known.

@@ -1,6 +1,7 @@
 //! Slots and tokens (PKCS#11 v3.0 §5.5).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ck::flags::{slot, token};
 
@@ -46,6 +47,9 @@ pub struct TokenView {
 /// The most slots there are.
 const SLOTS_MAX: u64 = 256;
 
+/// Tokens with more objects than this are opened beside the start.
+const AT_ONCE: u64 = 1000;
+
 impl Hsm {
     /// Makes the configured slots, those that the store has, and one spare.
     pub(crate) fn fill_slots(&self) -> Result<()> {
@@ -57,11 +61,40 @@ impl Hsm {
             };
             vault.ensure_slot(number, &label, serial.as_deref())?;
         }
+        let mut large = Vec::new();
         for token in vault.tokens() {
-            let objects = self.load(token.id, None)?;
-            self.slots.write().push(Arc::new(Slot::new(token, objects)));
+            let slot = if vault.object_count(token.id) > AT_ONCE {
+                let slot = Arc::new(Slot::unfilled(token));
+                large.push(Arc::clone(&slot));
+                slot
+            } else {
+                let objects = self.load(token.id, None)?;
+                Arc::new(Slot::new(token, objects))
+            };
+            self.slots.write().push(slot);
         }
+        self.fill_beside(large)?;
         self.ensure_spare()
+    }
+
+    /// Opens the public objects of large tokens beside the start. Every record has been verified by then.
+    fn fill_beside(&self, slots: Vec<Arc<Slot>>) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let me = self.me.upgrade().ok_or(Kind::Internal)?;
+        let fill = move || {
+            for slot in slots {
+                let objects = me.load(slot.token_id(), None).unwrap_or_else(|error| {
+                    tracing::error!(%error, slot = slot.number, "a token's objects cannot be read: everything is refused");
+                    me.unreadable.store(true, Ordering::Release);
+                    Vec::new()
+                });
+                slot.fill(objects);
+            }
+        };
+        let started = std::thread::Builder::new().name("objects".into()).spawn(fill);
+        started.map(drop).map_err(|error| Error::new(Kind::Internal, format!("no thread to open objects: {error}")))
     }
 
     /// There is always a slot whose token can be initialised.

@@ -72,16 +72,18 @@ impl Objects {
 
     /// The objects that match the template, ascending by handle.
     pub(crate) fn find<'a>(&'a self, template: &'a [Attr]) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
-        let wanted = |object: &&Arc<Object>| matches(object, template);
+        Box::new(self.candidates(template).filter(|object| matches(object, template)))
+    }
+
+    /// The objects that must be looked at to answer: those of the template's rarest indexed value.
+    fn candidates<'a>(&'a self, template: &'a [Attr]) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
         let known = template.iter().filter_map(|attr| term(attr.kind, &attr.value));
         let narrowest =
             known.map(|term| self.by_term.get(&term)).min_by_key(|handles| handles.map_or(0, BTreeSet::len));
         match narrowest {
-            Some(Some(handles)) => {
-                Box::new(handles.iter().filter_map(|handle| self.by_handle.get(handle)).filter(wanted))
-            }
+            Some(Some(handles)) => Box::new(handles.iter().filter_map(|handle| self.by_handle.get(handle))),
             Some(None) => Box::new(std::iter::empty()),
-            None => Box::new(self.by_handle.values().filter(wanted)),
+            None => Box::new(self.by_handle.values()),
         }
     }
 }
@@ -141,6 +143,32 @@ mod tests {
         }
         assert_eq!(found(&objects, &[Attr::bytes(CKA_LABEL, "nowhere")]), Vec::<u64>::new());
         assert_eq!(found(&objects, &[Attr::number(CKA_KEY_TYPE, 0)]), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_search_by_label_or_id_looks_at_its_matches_however_many_objects_there_are() {
+        for count in [1_000_u64, 20_000] {
+            let mut objects = Objects::default();
+            for handle in 0..count {
+                let mut attributes = Attributes::default();
+                attributes.put(CKA_CLASS, Value::Ulong(CKO_DATA.0));
+                attributes.put(CKA_LABEL, Value::bytes(format!("label {}", handle / 2).into_bytes()));
+                attributes.put(CKA_ID, Value::bytes(handle.to_be_bytes().to_vec()));
+                objects.insert(Arc::new(Object::new(ObjectId([0; 16]), handle, attributes, None)));
+            }
+            let class = Attr::number(CKA_CLASS, CKO_DATA.0);
+            let (label, id) = (Attr::bytes(CKA_LABEL, "label 7"), Attr::bytes(CKA_ID, 7_u64.to_be_bytes().to_vec()));
+            let rows = [
+                (vec![label.clone()], 2),
+                (vec![id.clone()], 1),
+                (vec![class.clone(), label.clone()], 2),
+                (vec![class.clone(), label, id], 1),
+                (vec![class.clone(), Attr::bytes(CKA_LABEL, "nowhere")], 0),
+            ];
+            for (template, looked_at) in rows {
+                assert_eq!(objects.candidates(&template).count(), looked_at, "{template:?} among {count}");
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod memory;
 mod open_error;
 mod redb;
 mod seal;
+mod spread;
 mod store_key;
 #[cfg(test)]
 mod tamper_tests;

@@ -8,6 +8,7 @@ use super::create::{self, Fresh, Opened};
 use super::layout::{self, Reserved, Role, Table, TokenRecord};
 use super::memory::MemoryStore;
 use super::seal::{self, Place, SealError, StoreKeys, TokenMasterKey};
+use super::spread::over_rows;
 use super::verify::{NO_OBJECT, NO_TOKEN};
 use super::{OpenError, Snapshot, Store, StoreError, verify};
 use crate::clock::Clock;
@@ -89,6 +90,18 @@ pub(crate) struct Vault<L: Ledger> {
     _lock: Option<Lock>,
 }
 
+/// Why objects could not be read.
+enum Unread {
+    Object(Error),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unread {
+    fn from(error: StoreError) -> Self {
+        Unread::Store(error)
+    }
+}
+
 /// Handle 0 is CK_INVALID_HANDLE.
 const FIRST_HANDLE: u64 = 1;
 
@@ -168,28 +181,33 @@ impl<L: Ledger> Vault<L> {
         self.state.poisoned.load(Ordering::Acquire)
     }
 
-    /// The token's objects: those with CKA_PRIVATE false, or, with the token's key, those with CKA_PRIVATE true.
-    pub(crate) fn load_objects(&self, token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<Vec<StoredObject>> {
+    /// The token's objects: those with CKA_PRIVATE false, or, with the token's key, those with CKA_PRIVATE true; each as `read` makes
+    /// it out of what was stored, in no particular order.
+    pub(crate) fn read_objects<T: Send>(
+        &self,
+        token: TokenId,
+        tmk: Option<&TokenMasterKey>,
+        read: impl Fn(StoredObject) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let table = object_table(tmk.is_some());
         let key = self.object_key_of(token, tmk)?;
-        let mut objects = Vec::new();
-        let mut broken = None;
-        let mut visit = |row_key: &[u8], row: &[u8]| match self.open_object(table, key, row_key, row) {
-            Ok(object) => {
-                objects.push(object);
-                Ok(())
-            }
-            Err(error) => {
-                broken = Some(error);
-                Err(StoreError::Corrupt("an object does not verify".into()))
-            }
+        let snapshot = self.snapshot()?;
+        let open = |objects: &mut Vec<T>, row_key: &[u8], row: &[u8]| {
+            let object = self.open_object(table, key, row_key, row).and_then(&read);
+            objects.push(object.map_err(Unread::Object)?);
+            Ok(())
         };
-        let scanned = self.snapshot()?.scan(table, &token.0, &mut visit);
-        match (broken, scanned) {
-            (Some(error), _) => Err(error),
-            (None, Err(error)) => Err(device(&error)),
-            (None, Ok(())) => Ok(objects),
-        }
+        let lists = over_rows(|visit| snapshot.scan(table, &token.0, visit), Vec::new, open);
+        lists.map(|lists| lists.into_iter().flatten().collect()).map_err(|unread| match unread {
+            Unread::Object(error) => error,
+            Unread::Store(error) => device(&error),
+        })
+    }
+
+    /// The token's objects as they were stored.
+    #[cfg(test)]
+    pub(crate) fn load_objects(&self, token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<Vec<StoredObject>> {
+        self.read_objects(token, tmk, Ok)
     }
 
     fn open_object(&self, table: Table, key: Option<&seal::Key>, row_key: &[u8], row: &[u8]) -> Result<StoredObject> {

@@ -3,6 +3,7 @@
 use super::layout::{self, FORMAT, FormatRow, Table, TokenRecord};
 use super::manifest::Manifest;
 use super::seal::{Label, Place, SealError, StoreKeys};
+use super::spread::over_rows;
 use super::{OpenError, Snapshot, StoreError};
 use crate::id::{ObjectId, TokenId};
 use std::collections::HashMap;
@@ -35,25 +36,44 @@ pub(crate) fn verify(snapshot: &dyn Snapshot, keys: &StoreKeys, path: &Path) -> 
     if (format.format, format.min_reader) != (manifest.format, manifest.min_reader) {
         return Err(OpenError::ManifestBroken("format row"));
     }
-    let mut tally = Tally { manifest: Manifest::empty(), tokens: vec![], objects: HashMap::new(), outbox: vec![] };
+    let mut tally = Tally::new();
     for table in Table::SEALED {
-        let mut broken = None;
-        let mut visit = |key: &[u8], row: &[u8]| {
+        let add = |tally: &mut Tally, key: &[u8], row: &[u8]| {
             tally.add(keys, Place { table, key }, row).map_err(|error| {
-                broken = Some(OpenError::RecordBroken { record: name(table, key), reason: error.to_string() });
-                StoreError::Corrupt("a record does not verify".into())
+                Trouble::Record(OpenError::RecordBroken { record: name(table, key), reason: error.to_string() })
             })
         };
-        let scanned = snapshot.scan(table, &[], &mut visit);
-        if let Some(broken) = broken {
-            return Err(broken);
+        let sums = over_rows(|visit| snapshot.scan(table, &[], visit), Tally::new, add);
+        for sum in sums.map_err(|trouble| trouble.at(path))? {
+            tally.merge(sum);
         }
-        scanned.map_err(|error| OpenError::store(path, error))?;
     }
+    tally.outbox.sort_unstable_by_key(|(generation, _)| *generation);
     if tally.manifest.set != manifest.set || tally.manifest.records != manifest.records {
         return Err(OpenError::SetMismatch { found: tally.manifest.records, expected: manifest.records });
     }
     Ok(Verified { manifest, tokens: tally.tokens, objects: tally.objects, outbox: tally.outbox })
+}
+
+/// Why a table does not verify.
+enum Trouble {
+    Record(OpenError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Trouble::Store(error)
+    }
+}
+
+impl Trouble {
+    fn at(self, path: &Path) -> OpenError {
+        match self {
+            Trouble::Record(broken) => broken,
+            Trouble::Store(error) => OpenError::store(path, error),
+        }
+    }
 }
 
 struct Tally {
@@ -64,6 +84,21 @@ struct Tally {
 }
 
 impl Tally {
+    fn new() -> Self {
+        Tally { manifest: Manifest::empty(), tokens: vec![], objects: HashMap::new(), outbox: vec![] }
+    }
+
+    /// Takes over what another one has counted; the set's sum does not depend on the order.
+    fn merge(&mut self, other: Tally) {
+        self.manifest.toggle(&other.manifest.set);
+        self.manifest.records += other.manifest.records;
+        self.tokens.extend(other.tokens);
+        self.outbox.extend(other.outbox);
+        for (token, count) in other.objects {
+            *self.objects.entry(token).or_default() += count;
+        }
+    }
+
     fn add(&mut self, keys: &StoreKeys, place: Place<'_>, row: &[u8]) -> Result<(), SealError> {
         let (label, element) = keys.verify_row(place, row)?;
         check_place(&label, place)?;

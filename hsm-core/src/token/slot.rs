@@ -1,10 +1,11 @@
 //! Slots and the token in each: its record, its objects in memory, and the token master key while a user is logged in.
 //!
-//! Public objects are here from the start. Private ones are opened at the first user login and dropped, with the key, at the last logout.
+//! Public objects are here from the start, or soon after where they are many: whoever needs them waits. Private ones are opened at the first user login and dropped, with the key, at the last logout.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::error::Result;
 use crate::id::TokenId;
@@ -20,6 +21,10 @@ pub(crate) struct Slot {
     /// Held while an existing object is changed or destroyed, and while users come and go.
     pub(crate) turn: Mutex<()>,
     state: RwLock<State>,
+    /// The token's public objects are here.
+    filled: AtomicBool,
+    filling: Mutex<()>,
+    fill_ended: Condvar,
 }
 
 struct State {
@@ -32,10 +37,40 @@ struct State {
 impl Slot {
     /// A slot with its token and the token's public objects.
     pub(crate) fn new(token: TokenRecord, objects: Vec<Object>) -> Self {
-        let mut table = Objects::default();
-        objects.into_iter().for_each(|object| table.insert(Arc::new(object)));
-        let number = token.slot;
-        Slot { number, turn: Mutex::new(()), state: RwLock::new(State { token, objects: table, tmk: None, users: 0 }) }
+        let slot = Slot::unfilled(token);
+        slot.fill(objects);
+        slot
+    }
+
+    /// A slot with its token, to which [`Slot::fill`] brings the public objects; whoever asks for objects waits for them.
+    pub(crate) fn unfilled(token: TokenRecord) -> Self {
+        Slot {
+            number: token.slot,
+            turn: Mutex::new(()),
+            state: RwLock::new(State { token, objects: Objects::default(), tmk: None, users: 0 }),
+            filled: AtomicBool::new(false),
+            filling: Mutex::new(()),
+            fill_ended: Condvar::new(),
+        }
+    }
+
+    /// Brings the public objects.
+    pub(crate) fn fill(&self, objects: Vec<Object>) {
+        let mut state = self.state.write();
+        objects.into_iter().for_each(|object| state.objects.insert(Arc::new(object)));
+        drop(state);
+        let _turn = self.filling.lock();
+        self.filled.store(true, Ordering::Release);
+        self.fill_ended.notify_all();
+    }
+
+    /// The state, once the public objects are in it.
+    fn filled(&self) -> &RwLock<State> {
+        if !self.filled.load(Ordering::Acquire) {
+            let mut turn = self.filling.lock();
+            self.fill_ended.wait_while(&mut turn, |()| !self.filled.load(Ordering::Acquire));
+        }
+        &self.state
     }
 
     /// The token's record.
@@ -55,18 +90,18 @@ impl Slot {
 
     /// A token object, whoever may see it.
     pub(crate) fn object(&self, handle: u64) -> Option<Arc<Object>> {
-        self.state.read().objects.get(handle).cloned()
+        self.filled().read().objects.get(handle).cloned()
     }
 
     /// The token objects that match a template and that this right sees, ascending by handle.
     pub(crate) fn find(&self, right: Right, template: &[Attr]) -> Vec<Arc<Object>> {
-        let state = self.state.read();
+        let state = self.filled().read();
         state.objects.find(template).filter(|object| right.sees(&object.attributes)).cloned().collect()
     }
 
     /// Adds an object, or puts a changed one in the place of its older self.
     pub(crate) fn insert(&self, object: Arc<Object>) {
-        let mut state = self.state.write();
+        let mut state = self.filled().write();
         // A private object that was made while the last user left stays in the store only.
         if !object.is_private() || state.tmk.is_some() {
             state.objects.insert(object);
@@ -75,13 +110,13 @@ impl Slot {
 
     /// Forgets a destroyed object.
     pub(crate) fn remove(&self, handle: u64) {
-        self.state.write().objects.remove(handle);
+        self.filled().write().objects.remove(handle);
     }
 
     /// A user has come. The first one brings the private objects, which `open` reads.
     pub(crate) fn enter(&self, tmk: Arc<TokenMasterKey>, open: impl FnOnce() -> Result<Vec<Object>>) -> Result<()> {
         let _turn = self.turn.lock();
-        let first = self.state.read().users == 0;
+        let first = self.filled().read().users == 0;
         let objects = if first { open()? } else { Vec::new() };
         let mut state = self.state.write();
         state.users += 1;
@@ -105,7 +140,7 @@ impl Slot {
 
     /// Takes the token's objects as they were just read.
     pub(crate) fn refill(&self, objects: Vec<Object>) {
-        let mut state = self.state.write();
+        let mut state = self.filled().write();
         let keep = state.tmk.is_some();
         let kept = objects.into_iter().filter(|object| keep || !object.is_private());
         state.objects = Objects::default();
@@ -114,7 +149,7 @@ impl Slot {
 
     /// The slot's token was initialised: nothing of the old one remains.
     pub(crate) fn replace(&self, token: TokenRecord) {
-        let mut state = self.state.write();
+        let mut state = self.filled().write();
         *state = State { token, objects: Objects::default(), tmk: None, users: 0 };
     }
 }
