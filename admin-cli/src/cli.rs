@@ -160,16 +160,61 @@ pub(crate) struct KeyList {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = PIN_HELP)]
+#[command(after_help = PIN_HELP, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Backup {
+    /// Archives that exist already.
+    #[command(subcommand)]
+    pub(crate) archives: Option<Archives>,
     /// The SO PIN; the archive opens with it.
     #[arg(long, value_name = "SO_PIN")]
     pub(crate) pin: Option<String>,
     /// The archive to make; an existing file is never replaced.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) which: Which,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Archives {
+    /// Lists the archives in a directory. Needs no PIN.
+    List {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Shows what an archive says of itself, after its check sum was found right. Needs no PIN.
+    Inspect {
+        /// The archive.
+        file: PathBuf,
+    },
+    /// Verifies all of an archive with the SO PIN that opens it.
+    #[command(after_help = PIN_HELP)]
+    Verify {
+        /// The archive.
+        file: PathBuf,
+        /// The SO PIN.
+        #[arg(long, value_name = "SO_PIN")]
+        pin: Option<String>,
+    },
+    /// Removes archives that are no longer needed: per store the newest are kept, and the first of the current quarter.
+    Prune {
+        /// The directory.
+        directory: PathBuf,
+        /// How many of the newest are kept.
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+        keep: u32,
+        /// Only says what would go.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// For monitors: exit status 0 while the newest archive is young enough, 1 up to twice that age, else 2.
+    Status {
+        /// The directory.
+        directory: PathBuf,
+        /// Age in hours.
+        #[arg(long, value_name = "HOURS", default_value_t = 26)]
+        max_age: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +229,15 @@ pub(crate) struct Restore {
     /// Verifies the archive and shows what is in it; restores nothing.
     #[arg(long)]
     pub(crate) verify_only: bool,
+    /// Replaces a store that is there. It is kept beside the new one, as STORE.pre-restore-GENERATION.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Also replaces a store that is newer than the backup. DANGER: what changed since is gone from the token.
+    #[arg(long, requires = "force", requires = "reason")]
+    pub(crate) accept_rollback: bool,
+    /// Why that is right; the journal notes it.
+    #[arg(long, value_name = "TEXT", requires = "accept_rollback")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -374,7 +428,14 @@ mod tests {
             "pin reset",
             "key list",
             "backup --pin 12345678 --output F",
+            "backup list D",
+            "backup inspect F",
+            "backup verify F --pin -",
+            "backup prune D --keep 3 --dry-run",
+            "backup status D --max-age 2",
             "restore --pin 12345678 --input F",
+            "restore --pin - --input F --force",
+            "restore --pin - --input F --force --accept-rollback --reason fire",
             "drill --pin - --input F",
             "drill --pin - --input F --report R --sign-with L --user-pin env:P --scratch D --daemon E --token T",
             "audit verify --file F",

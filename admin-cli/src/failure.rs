@@ -1,6 +1,6 @@
 //! Why a command did not do what was asked, and the exit status that says so.
 //!
-//! 0 done; 1 refused or failed; 2 wrong usage (clap's own); 78 the configuration cannot be used (`EX_CONFIG` of
+//! 0 done; 1 refused or failed (of `backup status`: a warning); 2 wrong usage (clap's own; of `backup status`: critical); 78 the configuration cannot be used (`EX_CONFIG` of
 //! sysexits.h).
 
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ pub(crate) struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Refused,
+    Critical,
     Config,
 }
 
@@ -26,6 +27,11 @@ impl Failure {
     /// The command was refused or failed.
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
         Failure { kind: Kind::Refused, sentence: sentence.into(), rv: None }
+    }
+
+    /// What a monitor watches is not as it must be.
+    pub(crate) fn critical(sentence: impl Into<String>) -> Self {
+        Failure { kind: Kind::Critical, sentence: sentence.into(), rv: None }
     }
 
     /// The configuration cannot be used.
@@ -47,6 +53,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             Kind::Refused => ExitCode::from(1),
+            Kind::Critical => ExitCode::from(2),
             Kind::Config => ExitCode::from(78),
         }
     }

@@ -144,3 +144,50 @@ fn a_drill_with_a_damaged_archive_or_a_wrong_pin_fails_at_its_step_and_leaves_no
     assert_eq!((told["passed"].as_bool(), told["steps"][1]["passed"].as_bool()), (Some(false), Some(false)), "{told}");
     assert_eq!(fs::read_dir(&scratch).expect("our own directory").count(), 0);
 }
+
+#[test]
+fn archives_are_listed_inspected_verified_watched_and_pruned() {
+    if !available("drill::archives_are_listed_inspected_verified_watched_and_pruned", "pkcs11-tool") {
+        return;
+    }
+    let (world, file) = backed_up();
+    let shelf = world.dir().join("shelf");
+    fs::create_dir(&shelf).expect("our own directory");
+    assert_eq!(world.admin(["backup", "status", text(&shelf)]).refused().status.code(), Some(2));
+    for name in ["a", "b", "c"] {
+        let output = shelf.join(name);
+        world.admin(["backup", "--pin", "env:SO_PIN", "--output", text(&output)]).ok();
+    }
+    fs::write(shelf.join("notes.txt"), "no archive").expect("our own directory");
+    world.admin(["backup", "status", text(&shelf), "--max-age", "1"]).ok().says("ok");
+    let listed = world.admin_json(["backup", "list", text(&shelf)]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
+    world.admin(["backup", "inspect", text(&file)]).ok().says("SO PIN of");
+    world.admin(["backup", "verify", text(&file), "--pin", "env:SO_PIN"]).ok();
+    world.admin(["backup", "verify", text(&file), "--pin", "env:PIN"]).refused();
+    world.admin(["backup", "prune", text(&shelf), "--keep", "1", "--dry-run"]).ok().says("would go");
+    assert_eq!(fs::read_dir(&shelf).expect("our own directory").count(), 4);
+    // The newest, the first of the quarter, and what is no archive.
+    world.admin(["backup", "prune", text(&shelf), "--keep", "1"]).ok();
+    assert_eq!(fs::read_dir(&shelf).expect("our own directory").count(), 3);
+}
+
+#[test]
+fn a_restore_over_a_newer_store_needs_a_reason_and_keeps_what_it_replaces() {
+    if !available("drill::a_restore_over_a_newer_store_needs_a_reason", "pkcs11-tool") {
+        return;
+    }
+    let (mut world, file) = backed_up();
+    world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--id", "02", "--label", "later"]).ok();
+    world.stop_daemon();
+    let line = ["restore", "--pin", "env:SO_PIN", "--input", text(&file)];
+    world.admin(line).refused();
+    world.admin(line.into_iter().chain(["--force"])).refused().says("--accept-rollback");
+    world.admin(line.into_iter().chain(["--force", "--accept-rollback", "--reason", "rehearsal"])).ok();
+    world.start_daemon();
+    let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]).to_string();
+    assert!(keys.contains("kept") && !keys.contains("later"), "{keys}");
+    world.admin(["audit", "export"]).ok().says("\"reason\":\"rehearsal\"");
+    let kept = fs::read_dir(world.dir()).expect("our own directory").filter_map(Result::ok);
+    assert!(kept.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().contains(".pre-restore-")));
+}

@@ -26,15 +26,19 @@ struct Answer {
 
 /// Takes the backup.
 pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Result<(), Failure> {
-    refuse_existing(&given.output)?;
+    if let Some(archives) = &given.archives {
+        return super::archives::run(archives, output);
+    }
+    let file = given.output.as_deref().ok_or_else(|| Failure::new("--output is missing"))?;
+    refuse_existing(file)?;
     let pin = prompt::pin("--pin", "SO PIN", given.pin.as_deref())?;
     let request = BackupRequest { token: Some((&given.which).into()), so_pin: pin.expose().to_vec() };
-    let part = Part::create(&given.output)?;
+    let part = Part::create(file)?;
     talk(settings, |daemon| receive(daemon, request, &part))?;
     part.file.sync_all().map_err(|error| part.failed(&error))?;
     let archive = verify(&part.path, &pin)?;
-    part.keep(&given.output)?;
-    let answer = Answer { file: given.output.clone(), archive };
+    part.keep(file)?;
+    let answer = Answer { file: file.to_owned(), archive };
     output.answer(&answer, || {
         let mut table = Table::default();
         table.fact("backup", answer.file.display());

@@ -1,5 +1,6 @@
 //! One file per branch of the command tree.
 
+pub(crate) mod archives;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod drill;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hsm_core::SystemClock;
 use hsm_core::audit::head_path;
-use hsm_core::backup::{Manifest, Restore as Request, Restored, restore, verify};
+use hsm_core::backup::{Manifest, Replace, Restore as Request, Restored, restore, verify};
 use serde::Serialize;
 
 use super::archive_table;
@@ -31,7 +31,13 @@ pub(crate) fn run(settings: &Settings, given: &Restore, output: &Output) -> Resu
     refuse_running(&settings.socket)?;
     let uid = rustix::process::geteuid().as_raw();
     let clock = Arc::new(SystemClock);
-    let restored = restore(&Request { input: &given.input, so_pin: &so_pin, config: &settings.core, uid, clock })?;
+    let replace = match (&given.reason, given.force) {
+        (Some(reason), _) => Replace::NewerStore(reason.clone()),
+        (None, true) => Replace::Store,
+        (None, false) => Replace::Never,
+    };
+    let request = Request { input: &given.input, so_pin: &so_pin, config: &settings.core, uid, clock, replace };
+    let restored = restore(&request)?;
     if uid == 0 {
         hand_over(settings, &restored)?;
     }
@@ -39,6 +45,9 @@ pub(crate) fn run(settings: &Settings, given: &Restore, output: &Output) -> Resu
         let mut table = Table::default();
         table.fact("restored", restored.store_path.display());
         table.fact("now at", format!("generation {}, {} records", restored.generation, restored.records));
+        if let Some(kept) = &restored.kept {
+            table.fact("old store", format!("{}: keep it until the restored one has proved itself", kept.display()));
+        }
         table.fact("recorded in", restored.journal.display());
         table.append(archive_table(&restored.archive));
         table

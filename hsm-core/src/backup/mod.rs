@@ -14,7 +14,7 @@ mod write;
 
 pub use header::TokenLine;
 pub use read::{Manifest, inspect, verify};
-pub use restore::{Restore, Restored, restore};
+pub use restore::{Replace, Restore, Restored, restore};
 pub(crate) use write::{Request, Written, write};
 
 /// The archive format that this program writes, and the newest that it reads.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::read::{Archive, Manifest};
 use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options};
 use crate::config::Config;
-use crate::store::{OpenError, RestoreFloor, restore_into};
+use crate::store::{OpenError, Previous, RestoreFloor, previous, replace_with, restore_into};
 use crate::{Clock, Error, Kind, Result, SecretBytes};
 
 /// What to restore, where, and who does it.
@@ -23,6 +23,20 @@ pub struct Restore<'a> {
     pub uid: u32,
     /// For the journal.
     pub clock: Arc<dyn Clock>,
+    /// What may happen to a store that is there already.
+    pub replace: Replace,
+}
+
+/// What may happen to a store that is there already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    /// The restore is refused.
+    #[default]
+    Never,
+    /// It is kept under another name, if the archive is not older.
+    Store,
+    /// It is kept under another name also if the archive is older, for this reason, which the journal notes.
+    NewerStore(String),
 }
 
 /// What was restored.
@@ -38,6 +52,8 @@ pub struct Restored {
     pub records: u64,
     /// The journal that tells of it.
     pub journal: PathBuf,
+    /// Where the store that was replaced is kept.
+    pub kept: Option<PathBuf>,
 }
 
 /// Verifies the whole archive, then builds the store from it. The daemon must not run; the store's directory must be
@@ -50,6 +66,7 @@ pub struct Restored {
 pub fn restore(request: &Restore<'_>) -> Result<Restored> {
     let mut archive = Archive::open(request.input, request.so_pin)?;
     let manifest = archive.verify()?;
+    let replaced = to_replace(request, &manifest)?;
     let journal = open_journal(request)?;
     let tell = |op: &'static str, outcome: Option<u64>| {
         let mut entry = entry(op, request, &manifest);
@@ -66,9 +83,8 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
     };
     let before = journal.last_generation();
     journal.append(tell(BEGIN, None), before, Durability::Durable).map(drop)?;
-    let floor = RestoreFloor { generation: before, attempts: Vec::new() };
-    match build(&mut archive, request.config, &floor) {
-        Ok(restored) => {
+    match build(&mut archive, request.config, before, replaced.as_ref()) {
+        Ok((restored, kept)) => {
             journal
                 .append(tell(RESTORE, Some(restored.records)), restored.generation, Durability::Durable)
                 .map(drop)?;
@@ -78,6 +94,7 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
                 generation: restored.generation,
                 records: restored.records,
                 journal: request.config.audit.log_path.clone(),
+                kept,
             })
         }
         Err(error) => {
@@ -90,10 +107,47 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
 const BEGIN: &str = "restore_begin";
 const RESTORE: &str = "restore";
 
-fn build(archive: &mut Archive, config: &Config, floor: &RestoreFloor) -> Result<crate::store::Restored, OpenError> {
+/// The store that is there, if it may be replaced.
+fn to_replace(request: &Restore<'_>, archive: &Manifest) -> Result<Option<Previous>> {
+    if request.replace == Replace::Never {
+        return Ok(None);
+    }
+    let found = previous(&request.config.store).map_err(|error| Error::new(Kind::Device, error.to_string()))?;
+    if let (Replace::Store, Some(Previous { generation: Some(now), .. })) = (&request.replace, &found)
+        && *now > archive.generation
+    {
+        let sentence = format!(
+            "the store is at generation {now} and the backup at {}: what changed since would be gone; accept that with \
+             --accept-rollback and a --reason",
+            archive.generation
+        );
+        return Err(Error::new(Kind::Device, sentence));
+    }
+    Ok(found)
+}
+
+fn build(
+    archive: &mut Archive,
+    config: &Config,
+    journal: u64,
+    replaced: Option<&Previous>,
+) -> Result<(crate::store::Restored, Option<PathBuf>), OpenError> {
     let store_id = archive.store_id()?;
     let contents = archive.contents()?;
-    restore_into(&config.store, contents.records, &contents.manifest, store_id, &contents.store_key, floor)
+    let (manifest, key) = (&contents.manifest, &contents.store_key);
+    match replaced {
+        None => {
+            let floor = RestoreFloor { generation: journal, attempts: Vec::new() };
+            restore_into(&config.store, contents.records, manifest, store_id, key, &floor)
+                .map(|restored| (restored, None))
+        }
+        Some(previous) => {
+            let generation = journal.max(previous.generation.unwrap_or_default());
+            let floor = RestoreFloor { generation, attempts: previous.attempts.clone() };
+            replace_with(&config.store, contents.records, manifest, store_id, key, &floor)
+                .map(|(restored, kept)| (restored, Some(kept)))
+        }
+    }
 }
 
 fn open_journal(request: &Restore<'_>) -> Result<Journal> {
@@ -105,7 +159,12 @@ fn open_journal(request: &Restore<'_>) -> Result<Journal> {
 /// Kept at every level of the journal: a journal that goes on with another state must say so.
 fn entry(op: &'static str, request: &Restore<'_>, archive: &Manifest) -> Entry {
     let file = request.input.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Entry::new(Category::Journal, op, Client::Operator { uid: request.uid })
+    let entry = Entry::new(Category::Journal, op, Client::Operator { uid: request.uid });
+    let entry = match &request.replace {
+        Replace::NewerStore(reason) => entry.with_fact("reason", Fact::name(reason)),
+        Replace::Never | Replace::Store => entry,
+    };
+    entry
         .with_fact("archive_file", Fact::name(&file))
         .with_fact("archive_sha256", Fact::name(&archive.sha256))
         .with_fact("backup_audit_head", Fact::name(&archive.audit_head))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::body::{CHUNK_LEN, TAG_LEN};
-use super::{MAC_LEN, PREFIX_LEN, Request, Restore, TRAILER_LEN, inspect, restore, verify, write};
+use super::{MAC_LEN, PREFIX_LEN, Replace, Request, Restore, Restored, TRAILER_LEN, inspect, restore, verify, write};
 use crate::audit::{Category, Client, Entry, Journal, Level, Options, visit_file};
 use crate::config::{Config, PinConfig, Written};
 use crate::store::{Change, ObjectPut, Role, Vault};
@@ -75,10 +75,14 @@ fn config(folder: &Path) -> Config {
     written.resolve().unwrap()
 }
 
-fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<super::Restored> {
+fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<Restored> {
     let config = config(folder);
     let so_pin = secret(pin);
-    restore(&Restore { input, so_pin: &so_pin, config: &config, uid: 1000, clock: Arc::new(SystemClock) })
+    restore_with(&config, input, &so_pin, Replace::Never)
+}
+
+fn restore_with(config: &Config, input: &Path, so_pin: &SecretBytes, replace: Replace) -> Result<Restored> {
+    restore(&Restore { input, so_pin, config, uid: 1000, clock: Arc::new(SystemClock), replace })
 }
 
 fn refusal(folder: &Path, bytes: &[u8]) -> crate::Error {
@@ -344,4 +348,35 @@ fn ten_thousand_objects() {
     let start = std::time::Instant::now();
     let restored = restore_to(&folder.path().join("host"), &input, SO_PIN).unwrap();
     eprintln!("restore: {:?} for {} records", start.elapsed(), restored.records);
+}
+
+#[test]
+fn a_replaced_store_is_kept_and_its_attempts_go_on_counting() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[32]);
+    let target = folder.path().join("host");
+    restore_to(&target, &input, SO_PIN).unwrap();
+    let config = config(&target);
+    {
+        let vault =
+            Vault::open(&config.store, &pins(), journal(&config.audit.log_path), Arc::new(SystemClock)).unwrap();
+        let token = vault.token_in_slot(0).unwrap();
+        for client in ["a", "b", "c"] {
+            assert!(vault.unlock(token.id, Role::User, &secret(b"wrong-pin"), client).is_err());
+        }
+    }
+    let so_pin = secret(SO_PIN);
+    let refused = restore_with(&config, &input, &so_pin, Replace::Store).unwrap_err();
+    assert!(refused.detail().unwrap().contains("--accept-rollback"), "{refused:?}");
+    let restored = restore_with(&config, &input, &so_pin, Replace::NewerStore("fire".into())).unwrap();
+    let kept = restored.kept.unwrap();
+    assert!(kept.join("vault.redb").exists() && kept.join("store.key").exists(), "{}", kept.display());
+    let vault = Vault::open(&config.store, &pins(), journal(&config.audit.log_path), Arc::new(SystemClock)).unwrap();
+    let token = vault.token_in_slot(0).unwrap();
+    assert_eq!(vault.pin_state(token.id, Role::User).unwrap().failed, 3);
+    drop(vault);
+    // A store that does not open is kept as it is.
+    std::fs::write(config.store.path.join("vault.redb"), b"rubbish").unwrap();
+    let restored = restore_with(&config, &input, &so_pin, Replace::Store).unwrap();
+    assert_eq!(std::fs::read(restored.kept.unwrap().join("vault.redb")).unwrap(), b"rubbish");
 }

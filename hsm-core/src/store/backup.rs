@@ -247,7 +247,7 @@ fn moved_on(
     Ok(rows)
 }
 
-fn stored<M: Message + Default>(
+pub(super) fn stored<M: Message + Default>(
     snapshot: &dyn Snapshot,
     keys: &StoreKeys,
     table: Table,

@@ -16,6 +16,7 @@ mod manifest;
 mod memory;
 mod open_error;
 mod redb;
+mod replace;
 mod seal;
 mod spread;
 mod store_key;
@@ -31,6 +32,7 @@ pub(crate) use backup::{BackupSnapshot, RawRecord, RestoreFloor, Restored, resto
 pub(crate) use commit::{Committed, Ledger, LedgerHead};
 pub(crate) use layout::{Role, TokenRecord};
 pub use open_error::OpenError;
+pub(crate) use replace::{Previous, previous, replace_with};
 pub(crate) use seal::TokenMasterKey;
 pub(crate) use vault::{Change, ObjectPut, Vault};
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hsm_core::backup::{Manifest, Restore as Request, TokenLine, restore, verify};
+use hsm_core::backup::{Manifest, Replace, Restore as Request, TokenLine, restore, verify};
 use hsm_core::{Clock, SecretBytes, SystemClock};
 use hsm_proto::v1::{AdminResetPinRequest, StatusRequest, TokenName};
 
@@ -161,8 +161,14 @@ impl<'a> Rehearsal<'a> {
 
     fn restore(&mut self, scratch: &Scratch, so_pin: &SecretBytes) -> Result<((), String), Failure> {
         let clock = Arc::new(SystemClock);
-        let request =
-            Request { input: &self.given.input, so_pin, config: &scratch.settings.core, uid: self.report.uid, clock };
+        let request = Request {
+            input: &self.given.input,
+            so_pin,
+            config: &scratch.settings.core,
+            uid: self.report.uid,
+            clock,
+            replace: Replace::Never,
+        };
         let restored = restore(&request)?;
         Ok(((), format!("{} records at generation {}", restored.records, restored.generation)))
     }

@@ -1,0 +1,231 @@
+//! `backup list`, `inspect`, `verify`, `prune` and `status`: archives as files, without the daemon.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hsm_core::audit::export::timestamp;
+use hsm_core::backup::{Manifest, inspect, verify};
+use hsm_core::{Clock, SystemClock};
+use serde::Serialize;
+
+use super::archive_table;
+use crate::cli::Archives;
+use crate::failure::Failure;
+use crate::output::{Output, Table, warn};
+use crate::prompt;
+
+const HOUR_NANOS: u64 = 3_600_000_000_000;
+
+#[derive(Clone, Serialize)]
+struct Found {
+    file: PathBuf,
+    #[serde(flatten)]
+    archive: Manifest,
+}
+
+/// Does what is asked of archives that exist.
+pub(crate) fn run(asked: &Archives, output: &Output) -> Result<(), Failure> {
+    match asked {
+        Archives::List { directory } => list(directory, output),
+        Archives::Inspect { file } => shown(file, inspect(file)?, output),
+        Archives::Verify { file, pin } => {
+            let pin = prompt::pin("--pin", "SO PIN", pin.as_deref())?;
+            shown(file, verify(file, &pin)?, output)
+        }
+        Archives::Prune { directory, keep, dry_run } => prune(directory, *keep, *dry_run, output),
+        Archives::Status { directory, max_age } => status(directory, *max_age, output),
+    }
+}
+
+fn shown(file: &Path, archive: Manifest, output: &Output) -> Result<(), Failure> {
+    let found = Found { file: file.to_owned(), archive };
+    output.answer(&found, || {
+        let mut table = Table::default();
+        table.fact("archive", found.file.display());
+        table.append(archive_table(&found.archive));
+        table
+    })
+}
+
+/// The archives of a directory, newest first. Other files are passed over; a damaged archive is warned about.
+fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
+    let unreadable = |error: std::io::Error| Failure::new(format!("{} cannot be read: {error}", directory.display()));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if !looks_like_one(&file) {
+            continue;
+        }
+        match inspect(&file) {
+            Ok(archive) => found.push(Found { file, archive }),
+            Err(error) => warn(&format!("{}: {}", file.display(), error.detail().unwrap_or("not readable"))),
+        }
+    }
+    found.sort_by_key(|found| std::cmp::Reverse(found.archive.created));
+    Ok(found)
+}
+
+fn looks_like_one(file: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(file).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
+    read.is_ok() && &magic == b"HSMB"
+}
+
+fn list(directory: &Path, output: &Output) -> Result<(), Failure> {
+    let found = archives_in(directory)?;
+    output.answer(&found, || {
+        let mut table = Table::new(&["FILE", "TAKEN", "GENERATION", "RECORDS", "BYTES", "STORE"]);
+        for Found { file, archive } in &found {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            table.row([
+                name,
+                timestamp(archive.created),
+                archive.generation.to_string(),
+                archive.records.to_string(),
+                archive.bytes.to_string(),
+                archive.store.clone(),
+            ]);
+        }
+        table
+    })
+}
+
+#[derive(Serialize)]
+struct Pruned {
+    kept: Vec<PathBuf>,
+    removed: Vec<PathBuf>,
+    dry_run: bool,
+}
+
+fn prune(directory: &Path, keep: u32, dry_run: bool, output: &Output) -> Result<(), Failure> {
+    let quarter = quarter_of(SystemClock.now_unix_nanos());
+    let mut stores: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    for found in archives_in(directory)? {
+        stores.entry(found.archive.store.clone()).or_default().push(found);
+    }
+    let mut pruned = Pruned { kept: Vec::new(), removed: Vec::new(), dry_run };
+    for archives in stores.into_values() {
+        let (kept, removed) = divided(&archives, keep, quarter);
+        pruned.kept.extend(kept);
+        pruned.removed.extend(removed);
+    }
+    if !dry_run {
+        for file in &pruned.removed {
+            std::fs::remove_file(file)
+                .map_err(|error| Failure::new(format!("{} cannot be removed: {error}", file.display())))?;
+        }
+    }
+    output.answer(&pruned, || {
+        let mut table = Table::default();
+        for file in &pruned.kept {
+            table.fact("kept", file.display());
+        }
+        for file in &pruned.removed {
+            table.fact(if dry_run { "would go" } else { "removed" }, file.display());
+        }
+        table
+    })
+}
+
+/// Of one store's archives, newest first: those to keep and those to remove.
+fn divided(archives: &[Found], keep: u32, quarter: (u64, u64)) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let first_of_quarter = archives.iter().rposition(|found| quarter_of(found.archive.created) == quarter);
+    let newest = usize::try_from(keep).unwrap_or(usize::MAX);
+    let is_kept = |at: usize| at < newest || Some(at) == first_of_quarter;
+    let of = |kept: bool| {
+        let chosen = archives.iter().enumerate().filter(|(at, _)| is_kept(*at) == kept);
+        chosen.map(|(_, found)| found.file.clone()).collect()
+    };
+    (of(true), of(false))
+}
+
+/// Year and quarter of a time in nanoseconds since the Unix epoch, from its RFC 3339 text.
+fn quarter_of(nanos: u64) -> (u64, u64) {
+    let text = timestamp(nanos);
+    let number = |from: usize, to: usize| text.get(from..to).and_then(|digits| digits.parse().ok()).unwrap_or(0_u64);
+    (number(0, 4), number(5, 7).saturating_sub(1) / 3)
+}
+
+#[derive(Serialize)]
+struct Freshness {
+    newest: Option<PathBuf>,
+    age_hours: Option<u64>,
+    max_age_hours: u64,
+    state: &'static str,
+}
+
+fn status(directory: &Path, max_age: u64, output: &Output) -> Result<(), Failure> {
+    let found = archives_in(directory)?;
+    let newest = found.first();
+    let age = newest.map(|found| SystemClock.now_unix_nanos().saturating_sub(found.archive.created) / HOUR_NANOS);
+    let state = match age {
+        Some(age) if age < max_age => "ok",
+        Some(age) if age < max_age.saturating_mul(2) => "warning",
+        _ => "critical",
+    };
+    let freshness =
+        Freshness { newest: newest.map(|found| found.file.clone()), age_hours: age, max_age_hours: max_age, state };
+    output.answer(&freshness, || {
+        let mut table = Table::default();
+        table.fact("backups", state);
+        if let (Some(file), Some(age)) = (&freshness.newest, age) {
+            table.fact("newest", format!("{}, {age} hours old", file.display()));
+        }
+        table
+    })?;
+    let told = match age {
+        Some(age) => format!("the newest backup in {} is {age} hours old, over {max_age}", directory.display()),
+        None => format!("there is no backup in {}", directory.display()),
+    };
+    match state {
+        "ok" => Ok(()),
+        "warning" => Err(Failure::new(told)),
+        _ => Err(Failure::critical(told)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 22 November 2026, in the fourth quarter.
+    const NOW: u64 = 1_795_305_600_000_000_000;
+    const DAY: u64 = 24 * HOUR_NANOS;
+
+    fn archives(ages_in_days: &[u64]) -> Vec<Found> {
+        let found = ages_in_days.iter().map(|age| Found {
+            file: PathBuf::from(format!("{age}")),
+            archive: Manifest {
+                bytes: 0,
+                sha256: String::new(),
+                format: 1,
+                program: String::new(),
+                created: NOW - age * DAY,
+                store: String::new(),
+                generation: 0,
+                records: 0,
+                audit_seq: 0,
+                audit_head: String::new(),
+                opened_by: Vec::new(),
+                tokens: Vec::new(),
+            },
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn the_newest_and_the_first_of_the_quarter_are_kept() {
+        let rows: [(&[u64], u32, &[&str]); 5] = [
+            (&[0, 1, 2, 30, 51, 53, 400], 2, &["0", "1", "51"]), // 51 days before is 2 October, 53 is 30 September
+            (&[0, 1, 2], 2, &["0", "1", "2"]),
+            (&[0], 2, &["0"]),
+            (&[100, 200, 300], 2, &["100", "200"]),
+            (&[0, 1, 2, 3], 1, &["0", "3"]),
+        ];
+        for (ages, keep, expected) in rows {
+            let (kept, removed) = divided(&archives(ages), keep, quarter_of(NOW));
+            assert_eq!(kept, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{ages:?}");
+            assert_eq!(kept.len() + removed.len(), ages.len());
+        }
+    }
+}
