@@ -6,6 +6,6 @@ use super::page;
 fn page() {
     let programs = ["apache2", "openssl", "pkcs11-tool", "curl"];
     if page::engine("apache::page") && page::all_available("apache::page", &programs) {
-        page::run_in(&page::world_for_servers(), "apache", &[]);
+        page::run_in(&page::world_for_servers(""), "apache", &[]);
     }
 }

@@ -4,5 +4,5 @@ use super::page;
 
 #[test]
 fn page() {
-    page::run("nss", &["certutil", "modutil", "pk12util", "cmsutil", "openssl"]);
+    page::run("nss", &["certutil", "modutil", "pk12util", "cmsutil", "selfserv", "openssl", "curl"]);
 }

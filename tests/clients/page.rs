@@ -160,11 +160,14 @@ pub(crate) fn run_text(world: &World, title: &str, text: &str, variables: &[(&st
 }
 
 /// A world for servers that begin as root and serve as `www-data`: that group may connect to the daemon, pass the directory and read
-/// the configuration. Without root's power such a server keeps the user of the test, and nothing is opened.
-pub(crate) fn world_for_servers() -> World {
+/// the configuration. Without root's power such a server keeps the user of the test, and nothing is opened. `shim` is keys of
+/// the module's own table.
+pub(crate) fn world_for_servers(shim: &str) -> World {
     let mut world = World::unstarted();
+    let standard = world.config_with_shim(shim);
+    world.write_config(&standard);
     if rustix::process::geteuid().is_root() {
-        world.configure("socket_group = \"www-data\"");
+        world.write_config(&format!("{standard}socket_group = \"www-data\"\n"));
         let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("our own file");
         set(world.dir(), 0o711);
         set(&world.config(), 0o644);
