@@ -15,7 +15,21 @@ const CACHE_BYTES: usize = 32 << 20;
 
 /// A redb file that this process holds exclusively.
 pub(crate) struct RedbStore {
-    database: Database,
+    /// Empty only while it is dropped.
+    database: Option<Database>,
+}
+
+impl Drop for RedbStore {
+    /// Closing writes what a quick repair needs, and may panic on a damaged file as any other call does.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if let Err(error) = guard(|| {
+            drop(database);
+            Ok(())
+        }) {
+            tracing::error!(%error, "the store could not be closed in good order");
+        }
+    }
 }
 
 impl RedbStore {
@@ -28,25 +42,31 @@ impl RedbStore {
     /// Opens what a disk holds, or makes a new store if it is empty.
     pub(super) fn over(disk: impl redb::StorageBackend) -> Result<RedbStore, StoreError> {
         let database = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk)?))?;
-        Ok(RedbStore { database })
+        Ok(RedbStore { database: Some(database) })
     }
 
     /// Opens a file that exists.
     pub(crate) fn open(path: &Path) -> Result<RedbStore, StoreError> {
         let database = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?))?;
-        Ok(RedbStore { database })
+        Ok(RedbStore { database: Some(database) })
+    }
+}
+
+impl RedbStore {
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::PreviousIo)
     }
 }
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let transaction = guard(|| Ok(self.database.begin_read()?))?;
+        let transaction = guard(|| Ok(self.database()?.begin_read()?))?;
         Ok(Box::new(RedbSnapshot(transaction)))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         guard(|| {
-            let mut transaction = self.database.begin_write()?;
+            let mut transaction = self.database()?.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             transaction.set_two_phase_commit(true);
             transaction.set_quick_repair(true);
