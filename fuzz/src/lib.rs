@@ -3,7 +3,7 @@
 //! Two drivers call them: [`drive`], which needs nothing but an ordinary build and runs for half a minute in `make test`, and libFuzzer
 //! (`fuzz/libfuzzer`), which `make fuzz` builds with coverage instrumentation. `fuzz/README.md` says what each target asserts.
 //!
-//! The daemon is a program, not a library: the files of its door are compiled into this crate as they stand.
+//! The dispatcher, the frames and the configuration are those of the daemon (`hsm_daemon::door`); only sockets are missing.
 
 pub mod drive;
 mod feedback;
@@ -15,16 +15,6 @@ mod oracle;
 mod presets;
 mod stage;
 mod target;
-
-#[path = "../../hsm-daemon/src/convert.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the daemon's file, of which a target uses a part")]
-mod convert;
-#[path = "../../hsm-daemon/src/dispatch.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the daemon's file, of which a target uses a part")]
-mod dispatch;
-#[path = "../../hsm-daemon/src/outcomes.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the daemon's file, of which a target uses a part")]
-mod outcomes;
 
 /// One target.
 pub struct Target {
@@ -40,6 +30,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "parameter", run: target::parameter::run },
     Target { name: "request", run: target::request::run },
     Target { name: "sequence", run: target::sequence::run },
+    Target { name: "import", run: target::import::run },
+    Target { name: "frames", run: target::frames::run },
+    Target { name: "config", run: target::config::run },
+    Target { name: "journal", run: target::archive::journal },
+    Target { name: "backup", run: target::archive::archive },
+    Target { name: "store", run: target::archive::store },
 ];
 
 /// The target of a name.

@@ -193,11 +193,11 @@ impl Watch {
 
     /// Looks at every object that the input made, when all is done.
     pub(crate) fn inspect(&self, stage: &Stage, actor: &Actor) {
-        let Some(caller) = &actor.seat.caller else { return };
+        let Some(caller) = actor.client.caller() else { return };
         let kinds: Vec<u64> = Attribute::ALL.iter().map(|kind| kind.0).collect();
         let mut names = HashSet::new();
         for (&object, (origin, at_birth)) in &self.made {
-            let Ok(read) = stage.desk.hsm.get_attributes(caller, actor.session, object, &kinds) else { continue };
+            let Ok(read) = stage.door.hsm().get_attributes(caller, actor.session, object, &kinds) else { continue };
             let (mut shown, mut hidden) = (BTreeMap::new(), HashSet::new());
             for read in read {
                 match read.rv {

@@ -6,6 +6,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,12 +21,12 @@ use hsm_core::config::{AuditTable, Config, PolicyTable, Profile, TokenTable, Wri
 use hsm_core::{
     Attr, Caller, Clock, Hsm, Identity, MechanismCall, MechanismView, Parameter, Peer, SecretBytes, Snapshot, Value,
 };
+use hsm_daemon::door::{Client, Door};
 use hsm_proto::v1;
 use hsm_proto::v1::reply::Result as Outcome;
 use hsm_proto::v1::request::Op;
 use tempfile::TempDir;
 
-use crate::dispatch::{Desk, Seat};
 use crate::generate::Known;
 use crate::messages::Messages;
 use crate::oracle::{CANARY, Note, Watch};
@@ -71,11 +74,26 @@ pub(crate) fn configuration(profile: Profile, folder: &TempDir) -> Config {
     config
 }
 
-/// A folder in memory where there is one: the journal is synchronised at every login.
+/// Where temporary files cost no disk, if there is such a place: the journal is synchronised at every login.
+pub(crate) fn memory_folder() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+/// A temporary folder there.
 pub(crate) fn folder() -> TempDir {
-    let memory = std::path::Path::new("/dev/shm");
-    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    made.expect("a temporary folder")
+    tempfile::tempdir_in(memory_folder()).expect("a temporary folder")
+}
+
+/// A folder that only its owner enters, as the store wants it.
+pub(crate) fn private_folder(path: &Path) {
+    std::fs::DirBuilder::new().mode(0o700).create(path).expect("a folder");
+}
+
+/// A file that only its owner reads.
+pub(crate) fn private_file(path: &Path, bytes: &[u8]) {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).expect("a file");
+    file.write_all(bytes).expect("written");
 }
 
 /// A new token and its clock.
@@ -102,7 +120,7 @@ pub(crate) struct Base {
 
 /// One token with its base keys.
 pub(crate) struct Stage {
-    pub(crate) desk: Desk,
+    pub(crate) door: Door,
     pub(crate) messages: Arc<Messages>,
     pub(crate) base: Vec<Base>,
     pub(crate) views: Vec<MechanismView>,
@@ -117,7 +135,7 @@ pub(crate) struct Stage {
 /// After so many inputs a token is replaced and its journal verified.
 const INPUTS_PER_TOKEN: u32 = 4_000;
 /// So many objects that cannot be destroyed are too many.
-const LEFTOVERS_MAX: usize = 200;
+const LEFTOVERS_MAX: usize = 32;
 
 thread_local! {
     static STAGES: RefCell<HashMap<bool, Stage>> = RefCell::default();
@@ -180,36 +198,36 @@ impl Stage {
         for view in &views {
             base.extend(generated(&hsm, &owner, handle, view));
         }
-        let desk = Desk::new(hsm, 1024);
-        let outsider = desk.hsm.attach(peer(4), "outsider").expect("attaches");
-        let outside = desk.hsm.open_session(&outsider, 0, session::CKF_SERIAL_SESSION).expect("opens");
+        let door = Door::new(hsm, 1024);
+        let outsider = door.hsm().attach(peer(4), "outsider").expect("attaches");
+        let outside = door.hsm().open_session(&outsider, 0, session::CKF_SERIAL_SESSION).expect("opens");
         let (owner, outsider) = ((owner, handle), (outsider, outside));
-        Stage { desk, messages: MESSAGES.with(Arc::clone), base, views, profile, owner, outsider, played: 0, folder }
+        Stage { door, messages: MESSAGES.with(Arc::clone), base, views, profile, owner, outsider, played: 0, folder }
     }
 
     /// A new application, logged in; `None` when the PIN is not what it was.
     fn actor(&self) -> Option<Actor> {
-        let mut seat = Seat { peer: peer(3), caller: None };
+        let mut client = Client::new(peer(3));
         let attach = v1::AttachRequest { protocol: 1, ..Default::default() };
-        self.desk.dispatch(&mut seat, v1::Request { op: Some(Op::Attach(attach)), ..Default::default() });
-        let caller = seat.caller.clone().expect("attached");
+        client.ask(&self.door, v1::Request { op: Some(Op::Attach(attach)), ..Default::default() });
+        let caller = Arc::clone(client.caller().expect("attached"));
         let flags = session::CKF_SERIAL_SESSION | session::CKF_RW_SESSION;
-        let handle = self.desk.hsm.open_session(&caller, 0, flags).ok()?;
-        let read_only = self.desk.hsm.open_session(&caller, 0, session::CKF_SERIAL_SESSION).ok()?;
-        self.desk.hsm.login(&caller, handle, user::CKU_USER, SecretBytes::copy_from(USER_PIN)).ok()?;
+        let handle = self.door.hsm().open_session(&caller, 0, flags).ok()?;
+        let read_only = self.door.hsm().open_session(&caller, 0, session::CKF_SERIAL_SESSION).ok()?;
+        self.door.hsm().login(&caller, handle, user::CKU_USER, SecretBytes::copy_from(USER_PIN)).ok()?;
         let known = Known {
             sessions: vec![handle, handle, handle, read_only],
             objects: self.base.iter().map(|base| base.handle).collect(),
             mechanisms: self.views.iter().map(|view| view.number).collect(),
             outputs: Vec::new(),
         };
-        Some(Actor { seat, session: handle, number: 0, known, watch: Watch::new(self.profile == Profile::Safe) })
+        Some(Actor { client, session: handle, number: 0, known, watch: Watch::new(self.profile == Profile::Safe) })
     }
 
     /// What somebody who has not logged in finds: nothing private, nothing of another application's sessions.
     pub(crate) fn look_from_outside(&self) {
         let (outsider, session) = &self.outsider;
-        let found = self.desk.hsm.find(outsider, *session, Vec::new(), usize::MAX).expect("searches");
+        let found = self.door.hsm().find(outsider, *session, Vec::new(), usize::MAX).expect("searches");
         for snapshot in found.snapshots {
             let flag =
                 |kind| snapshot.attributes.iter().any(|attr| attr.kind == kind && attr.value == Value::Bool(true));
@@ -222,7 +240,7 @@ impl Stage {
     fn sweep(&mut self) -> bool {
         self.played += 1;
         let (owner, handle) = &self.owner;
-        let hsm = &self.desk.hsm;
+        let hsm = self.door.hsm();
         let Ok(found) = hsm.find(owner, *handle, Vec::new(), 0) else { return false };
         let left: Vec<u64> =
             found.objects.into_iter().filter(|found| !self.base.iter().any(|base| base.handle == *found)).collect();
@@ -236,7 +254,7 @@ impl Stage {
 
     /// Whatever was asked, the journal's chain is whole.
     fn verify_journal(&self) {
-        self.desk.hsm.close();
+        self.door.hsm().close();
         let journal = self.folder.path().join("audit.jsonl");
         let summary = hsm_core::audit::visit_file(&journal, |_| Ok(())).expect("the journal is whole");
         assert!(summary.records > u64::from(self.played), "only {} records", summary.records);
@@ -289,7 +307,7 @@ fn generated(hsm: &Hsm, owner: &Caller, handle: u64, view: &MechanismView) -> Ve
 
 /// The application that an input plays.
 pub(crate) struct Actor {
-    pub(crate) seat: Seat,
+    pub(crate) client: Client,
     /// Its read/write session.
     pub(crate) session: u64,
     /// The number that the next request bears: none is 0.
@@ -302,7 +320,7 @@ impl Actor {
     /// Asks the daemon's dispatcher, and lets the watch judge the reply.
     pub(crate) fn ask(&mut self, stage: &Stage, op: Op) -> Outcome {
         let note = Note::of(stage, self, &op);
-        let reply = stage.desk.dispatch(&mut self.seat, v1::Request { op: Some(op), number: self.number });
+        let reply = self.client.ask(&stage.door, v1::Request { op: Some(op), number: self.number });
         self.watch.judge(&note, &reply);
         self.learn(&reply);
         reply.result.expect("every reply has a result")
@@ -327,6 +345,6 @@ impl Actor {
 
     /// What an object shows of itself, if the application sees it.
     pub(crate) fn snapshot(&self, stage: &Stage, object: u64) -> Option<Snapshot> {
-        stage.desk.hsm.snapshot(self.seat.caller.as_ref()?, self.session, object).ok()
+        stage.door.hsm().snapshot(self.client.caller()?, self.session, object).ok()
     }
 }

@@ -7,6 +7,8 @@ use hsm_fuzz::drive::{self, Plan};
 
 /// Half a minute each, two at a time on two processors.
 const SECONDS: u64 = 30;
+/// For what parses a file or a frame, which is soon done.
+const SHORT: u64 = 3;
 
 fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
@@ -40,4 +42,34 @@ fn no_request_breaks_the_dispatcher() {
 #[test]
 fn no_sequence_of_calls_leaves_the_model() {
     bounded("sequence", number("FUZZ_SECONDS", SECONDS));
+}
+
+#[test]
+fn no_import_makes_a_key_that_does_not_work() {
+    bounded("import", SHORT);
+}
+
+#[test]
+fn no_frame_breaks_the_conversation() {
+    bounded("frames", SHORT);
+}
+
+#[test]
+fn no_configuration_is_taken_that_is_not_safe() {
+    bounded("config", SHORT);
+}
+
+#[test]
+fn no_changed_journal_verifies() {
+    bounded("journal", SHORT);
+}
+
+#[test]
+fn no_changed_backup_opens() {
+    bounded("backup", SHORT);
+}
+
+#[test]
+fn no_changed_store_shows_what_was_not_in_it() {
+    bounded("store", SHORT);
 }

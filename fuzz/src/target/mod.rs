@@ -1,5 +1,9 @@
 //! The targets, one file each.
 
+pub(crate) mod archive;
+pub(crate) mod config;
+pub(crate) mod frames;
+pub(crate) mod import;
 pub(crate) mod parameter;
 pub(crate) mod request;
 pub(crate) mod sequence;

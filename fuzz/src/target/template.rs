@@ -1,5 +1,7 @@
 //! Attribute templates: decoded from the wire and applied by every function that takes one, nested ones included.
 
+use std::sync::Arc;
+
 use hsm_core::Kind as Refusal;
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
@@ -71,11 +73,11 @@ fn plain(stage: &Stage, actor: &mut Actor, input: &mut Input<'_>) {
     // Once made, an object is found by what its template says, unless that is secret.
     let Some(template) = same else { return };
     let made = hsm_core::Hsm::create_object;
-    let caller = actor.seat.caller.clone().expect("attached");
-    let attrs = || crate::convert::template(Some(template.clone()));
-    match made(&stage.desk.hsm, &caller, session, attrs()) {
+    let caller = Arc::clone(actor.client.caller().expect("attached"));
+    let attrs = || hsm_daemon::door::template(template.clone());
+    match made(stage.door.hsm(), &caller, session, attrs()) {
         Ok(snapshot) => {
-            let found = stage.desk.hsm.find(&caller, session, vec![], 0).expect("searches");
+            let found = stage.door.hsm().find(&caller, session, vec![], 0).expect("searches");
             assert!(found.objects.contains(&snapshot.object), "a new object is not found");
         }
         Err(error) => assert_ne!(error.kind(), Refusal::Internal, "{error}"),

@@ -1,0 +1,85 @@
+//! The door without its listeners: what a fuzz target calls in place of a client.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use hsm_core::config::Config;
+use hsm_core::{Attr, Caller, Hsm, Peer};
+use hsm_proto::v1;
+
+use crate::dispatch::{Desk, Seat};
+use crate::express::{self, Lookouts};
+use crate::{config, convert};
+
+/// The dispatcher before one token.
+pub struct Door {
+    desk: Desk,
+}
+
+impl Door {
+    /// A door to a token, which gives at most so many random bytes at once.
+    pub fn new(hsm: Arc<Hsm>, max_random_bytes: u64) -> Self {
+        Door { desk: Desk::new(hsm, max_random_bytes) }
+    }
+
+    /// The token behind it.
+    pub fn hsm(&self) -> &Arc<Hsm> {
+        &self.desk.hsm
+    }
+}
+
+/// A connection that has not attached yet.
+pub struct Client {
+    seat: Seat,
+}
+
+impl Client {
+    /// A connection of this peer.
+    pub fn new(peer: Peer) -> Self {
+        Client { seat: Seat { peer, caller: None } }
+    }
+
+    /// One request and its reply.
+    pub fn ask(&mut self, door: &Door, request: v1::Request) -> v1::Reply {
+        door.desk.dispatch(&mut self.seat, request)
+    }
+
+    /// The application, once attached.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.seat.caller.as_ref()
+    }
+}
+
+/// A conversation of frames on a socket, until the client ends it.
+///
+/// # Errors
+/// Why it was broken off.
+pub fn converse(stream: &UnixStream, answer: impl FnMut(v1::Request) -> v1::Reply) -> Result<(), String> {
+    express::converse(stream, &Lookouts::of_this_machine(), answer).map_err(|broken| broken.to_string())
+}
+
+/// What a configuration file means, as far as safety is concerned.
+pub struct Judged {
+    /// The TCP listener, and whether it asks for client certificates.
+    pub tcp: Option<(SocketAddr, bool)>,
+    /// The core's tables.
+    pub core: Config,
+}
+
+/// Reads and judges a configuration file.
+///
+/// # Errors
+/// The sentence of the refusal.
+pub fn judge(file: &Path) -> Result<Judged, String> {
+    let settings = config::load(Some(file)).map_err(|refused| refused.to_string())?;
+    let mutual = |tcp: &config::Tcp| tcp.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let tcp = settings.daemon.tcp.as_ref().map(|tcp| (tcp.address, mutual(tcp)));
+    Ok(Judged { tcp, core: settings.core })
+}
+
+/// A template as the core takes it.
+pub fn template(template: v1::Template) -> Vec<Attr> {
+    convert::template(Some(template))
+}

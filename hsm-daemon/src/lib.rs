@@ -1,0 +1,20 @@
+//! The gRPC door and the express lane of the token: the program `craton-hsm-daemon`, and [`door`] for the fuzz targets.
+//!
+//! What the token does is written in hsm-core; this crate carries it to clients.
+
+mod config;
+mod convert;
+mod dispatch;
+pub mod door;
+mod express;
+mod identify;
+mod lifecycle;
+mod log;
+mod outcomes;
+mod run;
+mod server;
+mod service;
+mod socket;
+mod tls;
+
+pub use run::main;

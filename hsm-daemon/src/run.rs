@@ -1,0 +1,151 @@
+//! The order of start and end.
+//!
+//! Start: configuration, hardening, logs, power-on self-test, store, listeners. End: no new connection, what runs is
+//! finished, the journal is flushed.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use hsm_core::{Hsm, SystemClock};
+
+use crate::config::{self, Refused, Settings};
+use crate::dispatch::Desk;
+use crate::lifecycle::{Signals, Wish};
+use crate::log;
+use crate::server::{Doors, House};
+use crate::service::SelfTest;
+use crate::tls::Tls;
+
+/// How long operations that run may take to finish when the daemon is told to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The Craton HSM daemon: keeps keys and uses them for its clients.
+#[derive(Parser)]
+#[command(name = "craton-hsm-daemon", version)]
+struct Arguments {
+    /// The configuration file [default: $CRATON_HSM_CONFIG, ./craton_hsm.toml, /etc/craton-hsm/craton_hsm.toml]
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Judge the configuration and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Configuration(String),
+    #[error("{0}")]
+    Start(String),
+}
+
+impl Failure {
+    fn start(why: impl core::fmt::Display) -> Self {
+        Failure::Start(why.to_string())
+    }
+
+    /// 78 is EX_CONFIG of sysexits.h: restarting does not help.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Configuration(_) => ExitCode::from(78),
+            Failure::Start(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(Refused(why): Refused) -> Self {
+        Failure::Configuration(why)
+    }
+}
+
+/// The whole program: reads its arguments, and runs until it is told to stop.
+pub fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // With standard error closed there is nobody left to tell.
+            writeln!(std::io::stderr(), "craton-hsm-daemon: {failure}").unwrap_or_default();
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    hsm_core::sys::harden_process().map_err(|e| Failure::Start(format!("the process cannot be hardened: {e}")))?;
+    let settings = config::load(arguments.config.as_deref())?;
+    let files = settings.daemon.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
+    let tls = files.map(Tls::open).transpose().map_err(|why| Failure::Configuration(why.to_string()))?;
+    if arguments.check_config {
+        let from = settings.source.as_ref().map_or("the defaults".into(), |path| path.display().to_string());
+        return writeln!(std::io::stdout(), "the configuration is valid: {from}").map_err(Failure::start);
+    }
+    log::start().map_err(Failure::Configuration)?;
+    serve(settings, tls)
+}
+
+fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = ?settings.source, "starting");
+    let tests = Hsm::self_test().map_err(|why| Failure::Start(format!("the power-on self-test failed: {why}")))?;
+    tracing::info!(tests = tests.len(), "power-on self-test passed");
+    let hsm = Hsm::open(&settings.core, Arc::new(SystemClock)).map_err(Failure::start)?;
+    let status = hsm.status();
+    if status.sealed {
+        tracing::warn!(health = status.health, "the store is sealed: no token can be used");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+    let desk = Arc::new(Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes));
+    let (socket, tcp) = (settings.daemon.socket.clone(), settings.daemon.tcp.as_ref().map(|tcp| tcp.address));
+    let self_test = SelfTest(format!("passed ({} tests)", tests.len()));
+    // Before the listeners, so that no signal finds the socket file without somebody to remove it.
+    let mut signals = runtime.block_on(async { Signals::listen() }).map_err(Failure::start)?;
+    let doors =
+        Doors::open(House { desk, self_test, settings: settings.daemon, tls: tls.clone() }).map_err(Failure::start)?;
+    let signal = runtime.block_on(async {
+        doors.report_health(!status.sealed).await;
+        tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), "ready");
+        let signal = until_told_to_stop(&mut signals, tls.as_deref()).await;
+        doors.report_health(false).await;
+        signal
+    });
+    tracing::info!(signal, "stopping");
+    if !doors.close(PATIENCE) {
+        tracing::warn!(seconds = PATIENCE.as_secs(), "some connections did not finish in time");
+    }
+    hsm.close();
+    let_go(hsm);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Whoever holds the token last closes store and journal. A connection's thread may be about to end: a moment's patience lets the
+/// next start find a store that needs no repair and a journal signed to its end.
+fn let_go(hsm: Arc<Hsm>) {
+    let begun = std::time::Instant::now();
+    while Arc::strong_count(&hsm) > 1 && begun.elapsed() < PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// Until then, the TLS files are read again when their time has come or SIGHUP asks for it.
+async fn until_told_to_stop(signals: &mut Signals, tls: Option<&Tls>) -> &'static str {
+    loop {
+        let wish = match tls {
+            None => signals.next().await,
+            Some(tls) => tokio::select! {
+                wish = signals.next() => wish,
+                () = tokio::time::sleep(tls.refresh()) => Wish::Reload,
+            },
+        };
+        match (wish, tls) {
+            (Wish::Stop(signal), _) => return signal,
+            (Wish::Reload, Some(tls)) => tls.reload(),
+            (Wish::Reload, None) => {}
+        }
+    }
+}
