@@ -14,7 +14,7 @@ use crate::error::{Kind, Result};
 use crate::hsm::Hsm;
 use crate::object::access::Right;
 use crate::object::template::Authority;
-use crate::object::{Attributes, Object};
+use crate::object::{Attributes, Object, built_in};
 use crate::session::Session;
 use crate::store::{Change, Committed};
 use crate::token::login::Login;
@@ -77,7 +77,13 @@ impl Work<'_> {
             let objects = self.app.objects.read();
             objects.get(&handle).filter(|held| held.slot == self.slot.number).map(|held| Arc::clone(&held.object))
         };
-        let found = self.slot.object(handle).or_else(own).filter(|object| self.right.sees(&object.attributes));
+        let built_in = || built_in::get(handle, &self.hsm.mechanisms, self.hsm.clock());
+        let found = self
+            .slot
+            .object(handle)
+            .or_else(own)
+            .or_else(built_in)
+            .filter(|object| self.right.sees(&object.attributes));
         found.ok_or_else(|| otherwise.into())
     }
 

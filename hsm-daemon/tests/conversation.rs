@@ -230,3 +230,75 @@ async fn a_request_that_was_sent_before_the_end_is_answered() {
     assert_eq!(world.stop().code(), Some(0), "{}", world.log());
     assert!(matches!(receive(&stream).result, Some(Outcome::Done(_))));
 }
+
+/// Row A24 of the attack table, without a module in between that might refuse first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a24_no_template_but_that_of_a_creation_brings_a_secret() {
+    use ck::attribute::*;
+    use v1::attribute::Value;
+    let (world, slot) = world_with_token().await;
+    let stream = express(&world);
+    attach(&stream, Vec::new()).unwrap();
+    let session = open_session(&stream, slot);
+    outcome(&stream, Op::Login(login(session)));
+    let number = |kind: ck::Attribute, value| v1::Attribute { r#type: kind.0, value: Some(Value::Number(value)) };
+    let plain = |mechanism: ck::Mechanism| Some(v1::Mechanism { r#type: mechanism.0, parameter: None });
+    let made = |op| match outcome(&stream, op) {
+        Outcome::Object(made) => made.object,
+        other => panic!("{other:?}"),
+    };
+    let generate = |more: Vec<v1::Attribute>| {
+        let attributes = [vec![number(CKA_VALUE_LEN, 32)], more].concat();
+        let template = Some(v1::Template { attributes });
+        Op::GenerateKey(v1::GenerateKeyRequest { session, mechanism: plain(ck::mechanism::CKM_AES_KEY_GEN), template })
+    };
+    let exposed = vec![flag(CKA_SENSITIVE, false), flag(CKA_EXTRACTABLE, true)];
+    let (wrapping_key, key) = (made(generate(vec![])), made(generate(exposed)));
+    let mechanism = plain(ck::mechanism::CKM_AES_KEY_WRAP);
+    let wrap = v1::WrapKeyRequest { session, mechanism: mechanism.clone(), wrapping_key, key, capacity: None };
+    let wrapped = match outcome(&stream, Op::WrapKey(wrap)) {
+        Outcome::Output(output) => output.output,
+        other => panic!("{other:?}"),
+    };
+    let pair = match outcome(&stream, Op::GenerateKeyPair(key_pair(session))) {
+        Outcome::KeyPair(pair) => pair,
+        other => panic!("{other:?}"),
+    };
+    let kind = || vec![number(CKA_CLASS, ck::object::CKO_SECRET_KEY.0), number(CKA_KEY_TYPE, ck::object::CKK_AES.0)];
+    let secrets = [
+        CKA_VALUE,
+        CKA_PRIVATE_EXPONENT,
+        CKA_PRIME_1,
+        CKA_PRIME_2,
+        CKA_EXPONENT_1,
+        CKA_EXPONENT_2,
+        CKA_COEFFICIENT,
+        CKA_SEED,
+    ];
+    for secret in secrets {
+        let planted = v1::Attribute { r#type: secret.0, value: Some(Value::Bytes(vec![0x42; 32])) };
+        let template =
+            |more: Vec<v1::Attribute>| Some(v1::Template { attributes: [more, vec![planted.clone()]].concat() });
+        let ops = [
+            generate(vec![planted.clone()]),
+            Op::CopyObject(v1::CopyObjectRequest { session, object: key, template: template(vec![]) }),
+            Op::UnwrapKey(v1::UnwrapKeyRequest {
+                session,
+                mechanism: mechanism.clone(),
+                unwrapping_key: wrapping_key,
+                wrapped: wrapped.clone(),
+                template: template(kind()),
+            }),
+            Op::DeriveKey(v1::DeriveKeyRequest {
+                session,
+                mechanism: plain(ck::mechanism::CKM_ECDH1_DERIVE),
+                base_key: pair.private_key.as_ref().unwrap().object,
+                template: template(kind()),
+            }),
+        ];
+        for op in ops {
+            let name = format!("{op:?}");
+            assert_ne!(rv(&stream, op), ck::rv::CKR_OK.0, "{secret} in {name}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! the stories that cross chapters: other programs (interop), other processes (isolation), fork, and a daemon that is away.
 
 mod approved;
+mod attribute;
 mod daemon_away;
 mod digest;
 mod encrypt;

@@ -122,13 +122,13 @@ pub(crate) trait MacStream: Send {
 }
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     //! Hexadecimal text for the tests of this room.
 
     use data_encoding::HEXLOWER_PERMISSIVE;
 
     /// The bytes of a hexadecimal text; white space is skipped.
-    pub(super) fn hex(text: &str) -> Vec<u8> {
+    pub(crate) fn hex(text: &str) -> Vec<u8> {
         let digits: String = text.chars().filter(|character| !character.is_whitespace()).collect();
         HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).expect("hexadecimal digits")
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mechanism::approved;
 use crate::object::import::{self, KeyRules};
 use crate::object::template::{self, Heritage, Origin};
-use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, check_value, codec, query};
+use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, built_in, check_value, codec, query};
 use crate::perform::Work;
 use crate::store::{Change, ObjectPut};
 
@@ -228,6 +228,7 @@ impl Hsm {
             let here = own.values().filter(|held| held.slot == work.slot.number);
             let seen = here.map(|held| &held.object).filter(|object| work.right.sees(&object.attributes));
             objects.extend(seen.filter(|object| query::matches(object, &template)).cloned());
+            objects.extend(built_in::find(&template, &self.mechanisms, self.clock()));
             objects.sort_unstable_by_key(|object| object.handle);
             let snapshots = objects.iter().take(snapshots).map(|object| object.snapshot()).collect();
             Ok(Found { objects: objects.iter().map(|object| object.handle).collect(), snapshots })

@@ -164,6 +164,11 @@ impl Mechanisms {
         }
     }
 
+    /// The numbers of the rows, ascending.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = Mechanism> {
+        self.rows.iter().map(|row| row.number)
+    }
+
     /// Every row, for clients.
     pub(crate) fn views(&self) -> Vec<MechanismView> {
         self.rows

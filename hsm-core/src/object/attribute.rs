@@ -107,7 +107,7 @@ impl Value {
             (ValueKind::Bool, Value::Bool(_)) | (ValueKind::Ulong, Value::Ulong(_)) => true,
             (ValueKind::Bytes | ValueKind::BigInteger, Value::Bytes(_) | Value::Empty) => true,
             (ValueKind::String, Value::Bytes(bytes)) => core::str::from_utf8(bytes).is_ok(),
-            (ValueKind::Date, Value::Bytes(bytes)) => is_date(bytes),
+            (ValueKind::Date, Value::Bytes(bytes)) => bytes.is_empty() || is_date(bytes),
             (ValueKind::String | ValueKind::Date, Value::Empty) => true,
             (ValueKind::Mechanisms, Value::Ulongs(_) | Value::Empty) => true,
             (ValueKind::Template, Value::Template(_) | Value::Empty) => true,

@@ -6,6 +6,8 @@
 pub(crate) mod access;
 pub(crate) mod aead_wrap;
 pub(crate) mod attribute;
+pub(crate) mod built_in;
+pub(crate) mod certificate;
 pub(crate) mod check_value;
 pub(crate) mod codec;
 pub(crate) mod import;
@@ -240,7 +242,10 @@ impl Object {
     pub(crate) fn snapshot(&self) -> Snapshot {
         const LONG: u64 = 1024;
         let whole = matches!(self.class(), CKO_PUBLIC_KEY | CKO_CERTIFICATE);
-        let shown = self.attributes.iter().filter(|(kind, _)| *kind != CKA_CHECK_VALUE);
+        // What time it is, is asked for, not remembered.
+        let is_clock = self.class() == CKO_HW_FEATURE;
+        let shown =
+            self.attributes.iter().filter(|(kind, _)| *kind != CKA_CHECK_VALUE && !(is_clock && *kind == CKA_VALUE));
         let (short, long): (Vec<_>, Vec<_>) = shown.partition(|(_, value)| whole || value.c_len() <= LONG);
         let attributes = short.into_iter().map(|(kind, value)| Attr { kind, value: value.clone() }).collect();
         Snapshot { object: self.handle, attributes, complete: long.is_empty() }

@@ -5,6 +5,7 @@
 //! What a footnote *does* is written once, in `template.rs`.
 
 use ck::attribute::*;
+use ck::mechanism::CKM_SHA_1;
 use ck::object::*;
 use ck::{Attribute, KeyType, ObjectClass};
 
@@ -115,10 +116,10 @@ const DATA: &[Row] = &[
 const CERTIFICATE: &[Row] = &[
     row(CKA_CERTIFICATE_TYPE, Default::Absent, F1_ON_CREATE),
     row(CKA_TRUSTED, FALSE, F8_MODIFIABLE.and(F10_SO_ONLY)),
-    row(CKA_CERTIFICATE_CATEGORY, Default::Ulong(0), F8_MODIFIABLE),
+    row(CKA_CERTIFICATE_CATEGORY, Default::Ulong(0), NONE),
     row(CKA_CHECK_VALUE, Default::Absent, NONE),
-    row(CKA_START_DATE, Default::Empty, F8_MODIFIABLE),
-    row(CKA_END_DATE, Default::Empty, F8_MODIFIABLE),
+    row(CKA_START_DATE, Default::Empty, NONE),
+    row(CKA_END_DATE, Default::Empty, NONE),
     row(CKA_PUBLIC_KEY_INFO, Default::Empty, NONE),
     row(CKA_SUBJECT, Default::Absent, F1_ON_CREATE),
     row(CKA_ID, Default::Empty, F8_MODIFIABLE),
@@ -129,8 +130,18 @@ const CERTIFICATE: &[Row] = &[
     row(CKA_HASH_OF_SUBJECT_PUBLIC_KEY, Default::Empty, NONE),
     row(CKA_HASH_OF_ISSUER_PUBLIC_KEY, Default::Empty, NONE),
     row(CKA_JAVA_MIDP_SECURITY_DOMAIN, Default::Ulong(0), NONE),
-    row(CKA_NAME_HASH_ALGORITHM, Default::Absent, NONE),
+    row(CKA_NAME_HASH_ALGORITHM, Default::Ulong(CKM_SHA_1.0), NONE),
 ];
+
+/// §4.3, §4.12 and §4.13: what the token itself has. Nothing of it can be set.
+const HARDWARE_FEATURE: &[Row] = &[
+    row(CKA_HW_FEATURE_TYPE, Default::Absent, NONE),
+    row(CKA_VALUE, Default::Absent, NONE),
+    row(CKA_RESET_ON_INIT, Default::Absent, NONE),
+    row(CKA_HAS_RESET, Default::Absent, NONE),
+];
+const MECHANISM: &[Row] = &[row(CKA_MECHANISM_TYPE, Default::Absent, NONE)];
+const PROFILE: &[Row] = &[row(CKA_PROFILE_ID, Default::Absent, NONE)];
 
 /// §4.7: every key.
 const KEY: &[Row] = &[
@@ -284,6 +295,9 @@ pub(crate) fn rows(class: ObjectClass, key_type: Option<KeyType>) -> Option<Sche
     let (parts, on) = match (class, key_type) {
         (CKO_DATA, _) => ([STORAGE, DATA, &[], &[], &[]], NOTHING),
         (CKO_CERTIFICATE, _) => ([STORAGE, CERTIFICATE, &[], &[], &[]], NOTHING),
+        (CKO_HW_FEATURE, None) => ([STORAGE, HARDWARE_FEATURE, &[], &[], &[]], NOTHING),
+        (CKO_MECHANISM, None) => ([STORAGE, MECHANISM, &[], &[], &[]], NOTHING),
+        (CKO_PROFILE, None) => ([STORAGE, PROFILE, &[], &[], &[]], NOTHING),
         (CKO_PUBLIC_KEY, Some(kind)) => {
             let (material, on) = public(kind)?;
             ([STORAGE, KEY, PUBLIC, material, PUBLIC_USAGE], on)

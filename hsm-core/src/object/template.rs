@@ -8,7 +8,7 @@ use ck::object::*;
 use ck::{Attribute, KeyType, Mechanism, ObjectClass};
 
 use super::schema::{self, *};
-use super::{Attr, Attributes, Object, Value};
+use super::{Attr, Attributes, Object, Value, built_in, certificate};
 use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::period;
@@ -87,7 +87,7 @@ pub(crate) fn build(
         }
         _ => Error::new(Kind::AttributeValue, format!("objects of class {class} cannot be made")),
     };
-    let schema = schema::rows(class, key_type).ok_or_else(unknown)?;
+    let schema = schema::rows(class, key_type).filter(|_| !built_in::has_class(class)).ok_or_else(unknown)?;
     let mut attributes = Attributes::default();
     for attr in template {
         admit(origin, &schema, &attr, authority)?;
@@ -104,9 +104,14 @@ pub(crate) fn build(
     attributes.put(CKA_CLASS, Value::Ulong(class.0));
     require(origin, &schema, &attributes)?;
     period::check_order(&attributes)?;
+    if class == CKO_CERTIFICATE {
+        certificate::complete(&mut attributes)?;
+    }
     fill_defaults(&schema, &mut attributes, authority);
+    check_authentication(&attributes)?;
     if authority.is_strict() {
         check_roles(&attributes)?;
+        check_purpose(&attributes)?;
     }
     Ok(attributes)
 }
@@ -187,6 +192,24 @@ fn check_roles(attributes: &Attributes) -> Result<()> {
         return Err(Error::new(Kind::TemplateInconsistent, what));
     }
     Ok(())
+}
+
+/// The strict profile: a key that holds a secret names its mechanisms, so that one secret serves one purpose.
+fn check_purpose(attributes: &Attributes) -> Result<()> {
+    let holds_a_secret = matches!(attributes.class(), CKO_PRIVATE_KEY | CKO_SECRET_KEY);
+    if holds_a_secret && attributes.get(CKA_ALLOWED_MECHANISMS).is_none() {
+        let what = "CKA_ALLOWED_MECHANISMS is missing";
+        return Err(Error::closed(Kind::TemplateIncomplete, "policy.profile = \"strict\"", what));
+    }
+    Ok(())
+}
+
+/// A key that wants an authentication for every use is private (PKCS#11 v3.0 §4.9, CKA_ALWAYS_AUTHENTICATE).
+fn check_authentication(attributes: &Attributes) -> Result<()> {
+    match attributes.flag(CKA_ALWAYS_AUTHENTICATE) && !attributes.flag(CKA_PRIVATE) {
+        true => Err(named(Kind::TemplateInconsistent, CKA_ALWAYS_AUTHENTICATE, "goes with CKA_PRIVATE only")),
+        false => Ok(()),
+    }
 }
 
 /// Computes the history attributes of a key that is complete otherwise.
@@ -404,7 +427,8 @@ mod tests {
     fn the_strict_profile_refuses_conflicting_roles() {
         let policy = PolicyConfig { profile: Profile::Strict, ..PolicyConfig::default() };
         let make = |extra: Vec<Attr>| {
-            let template = [vec![Attr::number(CKA_VALUE_LEN, 32)], extra].concat();
+            let allowed = Attr { kind: CKA_ALLOWED_MECHANISMS, value: Value::Ulongs(vec![0x1087]) };
+            let template = [vec![Attr::number(CKA_VALUE_LEN, 32), allowed], extra].concat();
             let authority = Authority { so: false, policy: &policy };
             build(Origin::Generate, CKO_SECRET_KEY, Some(CKK_AES), template, authority)
         };
@@ -412,6 +436,33 @@ mod tests {
         assert!(make(vec![Attr::flag(CKA_WRAP, true)]).is_err());
         let wraps = [Attr::flag(CKA_WRAP, true), Attr::flag(CKA_ENCRYPT, false), Attr::flag(CKA_DECRYPT, false)];
         assert!(make(wraps.to_vec()).is_ok());
+    }
+
+    #[test]
+    fn the_strict_profile_wants_every_secret_bound_to_mechanisms() {
+        let policy = PolicyConfig { profile: Profile::Strict, ..PolicyConfig::default() };
+        let authority = Authority { so: false, policy: &policy };
+        let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
+        let refused = build(Origin::Generate, CKO_SECRET_KEY, Some(CKK_AES), template, authority);
+        let refused = refused.err().map(|error| (error.kind(), error.switch()));
+        assert_eq!(refused, Some((Kind::TemplateIncomplete, Some("policy.profile = \"strict\""))));
+    }
+
+    #[test]
+    fn a_key_that_wants_authentication_is_private() {
+        let make = |private| {
+            let template = vec![Attr::flag(CKA_ALWAYS_AUTHENTICATE, true), Attr::flag(CKA_PRIVATE, private)];
+            build(Origin::Generate, CKO_PRIVATE_KEY, Some(CKK_RSA), template, anyone()).is_ok()
+        };
+        assert!(make(true) && !make(false));
+    }
+
+    #[test]
+    fn built_in_objects_cannot_be_made() {
+        for class in [CKO_PROFILE, CKO_MECHANISM, CKO_HW_FEATURE, CKO_VALIDATION] {
+            let refused = build(Origin::Create, class, None, vec![Attr::number(CKA_CLASS, class.0)], so());
+            assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::AttributeValue), "{class}");
+        }
     }
 
     #[test]

@@ -66,8 +66,20 @@ pub(crate) fn init(
         Some(usage) => Some(admitted_key(run, &session, key, row, usage)?),
         None => None,
     };
+    if snapshot.as_deref().is_some_and(has_a_period) {
+        let begin = Some(v1::Begin { mechanism: Some(mechanism.clone()), key });
+        run.command(
+            &session,
+            Op::Check(v1::CheckRequest { session: session.daemon_handle, kind: kind.into(), begin }),
+        )?;
+    }
     session.put(Operation::new(kind, mechanism, key, row, snapshot.as_deref()));
     Ok(())
+}
+
+/// Whether the key is in force for a time only: what day it is, the daemon knows.
+fn has_a_period(key: &Snapshot) -> bool {
+    [CKA_START_DATE, CKA_END_DATE].iter().any(|&date| key.bytes(date).is_some_and(|day| !day.is_empty()))
 }
 
 /// The key, if it may do this with this mechanism.

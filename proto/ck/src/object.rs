@@ -93,6 +93,25 @@ registry! {
 }
 
 registry! {
+    /// A profile, `CK_PROFILE_ID`.
+    ProfileId {
+        CKP_BASELINE_PROVIDER
+        CKP_EXTENDED_PROVIDER
+        CKP_AUTHENTICATION_TOKEN
+        CKP_PUBLIC_CERTIFICATES_TOKEN
+    }
+}
+
+registry! {
+    /// A hardware feature, `CK_HW_FEATURE_TYPE`.
+    HwFeature {
+        CKH_MONOTONIC_COUNTER
+        CKH_CLOCK
+        CKH_USER_INTERFACE
+    }
+}
+
+registry! {
     /// A certificate type, `CK_CERTIFICATE_TYPE`.
     CertificateType {
         CKC_X_509
