@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "craton.hsm.v1.ListKeysRequest",
             "craton.hsm.v1.BackupRequest",
             "craton.hsm.v1.Attribute",
+            "craton.hsm.v1.Pbkdf2",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -25,11 +25,14 @@ pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use hsm::{
-    AttributeRead, Found, Hsm, KeySummary, SelfTestFailure, SlotView, StartError, Status, TokenName, TokenSummary,
-    TokenView,
+    AttributeRead, Derived, Found, Hsm, KeySummary, SelfTestFailure, SlotView, StartError, Status, TokenName,
+    TokenSummary, TokenView,
 };
 pub use id::{ObjectId, TokenId};
-pub use mechanism::{MechanismCall, MechanismView, OutputRule, Parameter};
+pub use mechanism::{
+    HkdfParams, KbkdfCounter, KbkdfField, KbkdfParams, MechanismCall, MechanismView, OutputRule, Parameter, Password,
+    Pbkdf2Params, TlsKdfParams, TlsKeysParams, TlsMacParams, TlsMasterParams, TlsMasterSeed, TlsRandoms,
+};
 pub use object::{Attr, Snapshot, Value};
 pub use secret::SecretBytes;
 pub use session::SessionView;

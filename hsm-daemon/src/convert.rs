@@ -1,7 +1,11 @@
 //! Between the wire's messages and the core's types: nothing is decided here, and what may be secret is moved, never
 //! copied.
 
-use hsm_core::{Attr, AttributeRead, Begin, MechanismCall, MechanismView, OperationKind, OutputRule, Parameter};
+mod kdf;
+
+use hsm_core::{
+    Attr, AttributeRead, Begin, Derived, MechanismCall, MechanismView, OperationKind, OutputRule, Parameter,
+};
 use hsm_core::{SlotView, Snapshot, Value};
 use hsm_proto::v1;
 use zeroize::Zeroizing;
@@ -91,6 +95,7 @@ pub(crate) fn mechanism(mechanism: Option<v1::Mechanism>) -> Result<MechanismCal
         Some(Wire::EcdhAesWrap(wrap)) => {
             Parameter::EcdhAesWrap { aes_bits: wrap.aes_bits, kdf: wrap.kdf, shared_data: wrap.shared_data }
         }
+        Some(derivation) => kdf::parameter(derivation)?,
     };
     Ok(MechanismCall { kind: ck::Mechanism(mechanism.r#type), parameter })
 }
@@ -130,6 +135,16 @@ pub(crate) fn snapshot(snapshot: Snapshot) -> v1::ObjectSnapshot {
 /// A new object.
 pub(crate) fn object(made: Snapshot) -> v1::ObjectReply {
     v1::ObjectReply { object: made.object, snapshot: Some(snapshot(made)) }
+}
+
+/// Derived keys, and what comes with them.
+pub(crate) fn derived(made: Derived) -> v1::DeriveKeyReply {
+    v1::DeriveKeyReply {
+        keys: made.keys.into_iter().map(|key| key.map(object).unwrap_or_default()).collect(),
+        client_iv: made.client_iv,
+        server_iv: made.server_iv,
+        version: made.version.map(|version| u32::from(u16::from_be_bytes(version))),
+    }
 }
 
 /// One requested attribute.

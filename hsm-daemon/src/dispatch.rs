@@ -186,7 +186,7 @@ impl Desk {
             }
             Op::DeriveKey(r) => {
                 let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));
-                made(hsm.derive_key(c, r.session, mechanism, r.base_key, template)?)
+                Outcome::Derived(convert::derived(hsm.derive_key(c, r.session, mechanism, r.base_key, template)?))
             }
             Op::EncapsulateKey(r) => {
                 let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));

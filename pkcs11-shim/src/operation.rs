@@ -172,12 +172,20 @@ fn ml_dsa_len(key: &Snapshot) -> Option<u64> {
 fn tag_len(row: &v1::MechanismRow, mechanism: &v1::Mechanism) -> u64 {
     match &mechanism.parameter {
         Some(Parameter::Gcm(gcm)) => gcm.tag_bits.div_ceil(8),
+        Some(Parameter::Ccm(ccm)) => ccm.mac_len,
         _ => row.output_len,
     }
 }
 
 fn mac_len(mechanism: &v1::Mechanism) -> Option<u64> {
-    if let Some(Parameter::MacLen(len)) = mechanism.parameter { Some(len) } else { None }
+    match &mechanism.parameter {
+        Some(Parameter::MacLen(len)) => Some(*len),
+        Some(Parameter::TlsMac(mac)) => Some(mac.len),
+        Some(Parameter::Gcm(gcm)) => Some(gcm.tag_bits.div_ceil(8)),
+        // AES-GMAC with nothing but an IV gives its whole tag.
+        Some(Parameter::Iv(_)) => Some(BLOCK),
+        _ => None,
+    }
 }
 
 // --- the end of an operation -----------------------------------------------------------------------------------------

@@ -3,12 +3,17 @@
 //! Only shapes are judged here (PKCS#11 Current Mechanisms v3.0; ML-DSA from PKCS#11 3.2): whether a hash, a salt length or
 //! an IV suits the key is the daemon's to say.
 
+mod kdf;
+
 use ck::mechanism::*;
 use ck::rv::{CKR_ARGUMENTS_BAD, CKR_MECHANISM_PARAM_INVALID};
 use ck::{Mechanism, Rv};
 use hsm_proto::v1::{self, mechanism::Parameter as Wire};
 
-use crate::ffi::claim::{InBytes, InMechanism};
+use cryptoki_sys::CK_VERSION;
+
+use crate::ffi::claim::{InBytes, InMechanism, Out, Place};
+use crate::ffi::parameter::kdf::{DerivedKey, KeyMaterial};
 use crate::ffi::parameter::{Oaep, Parameter};
 
 /// The longest context, label, IV or shared data that is carried.
@@ -38,6 +43,25 @@ enum Shape {
     MacLen,
     RsaAesWrap,
     EcdhAesWrap,
+    Ccm,
+    /// An IV of 12 bytes, or CK_GCM_PARAMS.
+    Gmac,
+    StringData,
+    CbcData,
+    Key,
+    Number,
+    Hkdf,
+    Kbkdf,
+    KbkdfFeedback,
+    Pbkdf2,
+    TlsMaster,
+    TlsExtendedMaster,
+    /// The keys of a TLS connection, with IVs or without.
+    TlsKeys {
+        ivs: bool,
+    },
+    TlsKdf,
+    TlsMac,
 }
 
 /// The rows: a mechanism that is in none of them takes no parameter.
@@ -60,7 +84,31 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
     (Shape::Oaep, &[CKM_RSA_PKCS_OAEP]),
     (Shape::Gcm, &[CKM_AES_GCM]),
     (Shape::Ctr, &[CKM_AES_CTR]),
-    (Shape::Iv(16), &[CKM_AES_CBC, CKM_AES_CBC_PAD]),
+    (Shape::Ccm, &[CKM_AES_CCM]),
+    (Shape::Gmac, &[CKM_AES_GMAC]),
+    (Shape::Iv(16), &[CKM_AES_CBC, CKM_AES_CBC_PAD, CKM_AES_XTS]),
+    (
+        Shape::StringData,
+        &[
+            CKM_CONCATENATE_BASE_AND_DATA,
+            CKM_CONCATENATE_DATA_AND_BASE,
+            CKM_XOR_BASE_AND_DATA,
+            CKM_AES_ECB_ENCRYPT_DATA,
+        ],
+    ),
+    (Shape::CbcData, &[CKM_AES_CBC_ENCRYPT_DATA]),
+    (Shape::Key, &[CKM_CONCATENATE_BASE_AND_KEY]),
+    (Shape::Number, &[CKM_EXTRACT_KEY_FROM_KEY]),
+    (Shape::Hkdf, &[CKM_HKDF_DERIVE, CKM_HKDF_DATA]),
+    (Shape::Kbkdf, &[CKM_SP800_108_COUNTER_KDF, CKM_SP800_108_DOUBLE_PIPELINE_KDF]),
+    (Shape::KbkdfFeedback, &[CKM_SP800_108_FEEDBACK_KDF]),
+    (Shape::Pbkdf2, &[CKM_PKCS5_PBKD2]),
+    (Shape::TlsMaster, &[CKM_TLS12_MASTER_KEY_DERIVE, CKM_TLS12_MASTER_KEY_DERIVE_DH]),
+    (Shape::TlsExtendedMaster, &[CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE, CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE_DH]),
+    (Shape::TlsKeys { ivs: true }, &[CKM_TLS12_KEY_AND_MAC_DERIVE]),
+    (Shape::TlsKeys { ivs: false }, &[CKM_TLS12_KEY_SAFE_DERIVE]),
+    (Shape::TlsKdf, &[CKM_TLS_KDF, CKM_TLS12_KDF]),
+    (Shape::TlsMac, &[CKM_TLS_MAC, CKM_TLS12_MAC]),
     (Shape::OptionalIv(8), &[CKM_AES_KEY_WRAP]),
     (Shape::OptionalIv(4), &[CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP]),
     (Shape::Ecdh1, &[CKM_ECDH1_DERIVE, CKM_ECDH1_COFACTOR_DERIVE]),
@@ -148,8 +196,58 @@ pub(crate) fn message(number: u64, parameter: Parameter<'_>) -> Result<v1::Mecha
         Shape::MacLen => Some(Wire::MacLen(parameter.ulong()?)),
         Shape::RsaAesWrap => Some(rsa_aes_wrap(&parameter)?),
         Shape::EcdhAesWrap => Some(ecdh_aes_wrap(&parameter)?),
+        Shape::Ccm => Some(kdf::ccm(&parameter)?),
+        Shape::Gmac if parameter.len() == 12 => Some(Wire::Iv(iv(&parameter, 12)?)),
+        Shape::Gmac => Some(gcm(&parameter)?),
+        Shape::StringData => Some(kdf::string_data(&parameter)?),
+        Shape::CbcData => Some(kdf::cbc_data(&parameter)?),
+        Shape::Key => Some(Wire::Key(parameter.ulong()?)),
+        Shape::Number => Some(Wire::Number(parameter.ulong()?)),
+        Shape::Hkdf => Some(kdf::hkdf(&parameter)?),
+        Shape::Kbkdf => Some(kdf::kbkdf(parameter.kbkdf()?)?),
+        Shape::KbkdfFeedback => Some(kdf::kbkdf(parameter.kbkdf_feedback()?)?),
+        Shape::Pbkdf2 => Some(kdf::pbkdf2(&parameter)?),
+        Shape::TlsMaster => Some(kdf::tls_master(&parameter)?),
+        Shape::TlsExtendedMaster => Some(kdf::tls_extended_master(&parameter)?),
+        Shape::TlsKeys { .. } => Some(kdf::tls_keys(&parameter)?),
+        Shape::TlsKdf => Some(kdf::tls_kdf(&parameter)?),
+        Shape::TlsMac => Some(kdf::tls_mac(&parameter)?),
     };
     Ok(v1::Mechanism { r#type: number, parameter })
+}
+
+/// Where C_DeriveKey leaves its results besides the handle.
+pub(crate) enum Returns<'c> {
+    /// Nowhere.
+    Handle,
+    /// The protocol version of a TLS pre-master secret.
+    Version(Option<Place<'c, CK_VERSION>>),
+    /// The handles and IVs of a TLS connection; there is no other handle.
+    Connection(KeyMaterial<'c>),
+    /// The handles of additional keys.
+    Additional(Vec<Place<'c, u64>>),
+}
+
+/// The places for the results of a derivation, which must be there before anything is derived.
+///
+/// # Errors
+/// As [`required`].
+pub(crate) fn returns<'c>(mechanism: &InMechanism<'c>) -> Result<Returns<'c>, Rv> {
+    let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
+    let version = |place: Out<'c, CK_VERSION>| Returns::Version(place.there().ok());
+    Ok(match shape(Mechanism(number)) {
+        Shape::TlsMaster => version(parameter.tls_master()?.version),
+        Shape::TlsExtendedMaster => version(parameter.tls_extended_master()?.version),
+        Shape::TlsKeys { ivs } => Returns::Connection(parameter.tls_keys()?.material(ivs)?),
+        Shape::Kbkdf => additional(parameter.kbkdf()?.additional)?,
+        Shape::KbkdfFeedback => additional(parameter.kbkdf_feedback()?.additional)?,
+        _ => Returns::Handle,
+    })
+}
+
+fn additional(keys: Vec<DerivedKey<'_>>) -> Result<Returns<'_>, Rv> {
+    let places = keys.into_iter().map(|key| key.place.there().map_err(|_| CKR_MECHANISM_PARAM_INVALID));
+    Ok(Returns::Additional(places.collect::<Result<_, _>>()?))
 }
 
 fn carried(bytes: InBytes<'_>, max: u64) -> Result<Vec<u8>, Rv> {

@@ -16,7 +16,7 @@ macro_rules! redacted {
 
 redacted! {
     InitTokenRequest InitPinRequest SetPinRequest LoginRequest AdminInitTokenRequest AdminChangePinRequest
-    AdminResetPinRequest ListKeysRequest BackupRequest
+    AdminResetPinRequest ListKeysRequest BackupRequest Pbkdf2
 }
 
 impl core::fmt::Debug for v1::Attribute {

@@ -138,7 +138,7 @@ impl PolicyConfig {
                 instead: "only profile = \"compat\" opens single switches",
             });
         }
-        let not_built = [("legacy_derive", self.legacy_derive), ("gcm_caller_iv", self.gcm_caller_iv)];
+        let not_built = [("gcm_caller_iv", self.gcm_caller_iv)];
         if let Some((name, _)) = not_built.iter().find(|(_, open)| *open) {
             return Err(ConfigError::NotOffered {
                 key: format!("policy.{name} = true"),

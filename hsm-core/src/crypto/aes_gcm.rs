@@ -1,14 +1,16 @@
-//! AES-GCM (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 4096 bytes and tags of 32 to 128 bits, in one
+//! AES-GCM and GMAC (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 4096 bytes and tags of 32 to 128 bits; GCM in one
 //! piece: no plaintext is given before its tag is checked. How short a tag may be is, like the IV, decided above this room.
 //!
 //! Which IV may be used, and how often, is decided above this room.
 
 use super::ffi::{AesCipher, AesMode, Direction};
-use super::{Error, Result};
+use super::{Error, MacStream, Result};
 use crate::SecretBytes;
 
 /// The longest IV in bytes.
 pub(crate) const IV_MAX: usize = 4096;
+/// The longest tag in bytes.
+pub(crate) const TAG_MAX: usize = 16;
 
 /// The parameters of one message.
 #[derive(Clone, Copy)]
@@ -78,6 +80,33 @@ impl Key {
         cipher.process(ciphertext, plaintext.expose_mut())?;
         cipher.finish_checking_tag(tag)?;
         Ok(plaintext)
+    }
+}
+
+/// GMAC (SP 800-38D, section 3): the tag of a message that is authenticated only, fed piece by piece.
+pub(crate) struct Gmac(AesCipher);
+
+impl Gmac {
+    /// A MAC of the parameters' additional data.
+    ///
+    /// # Errors
+    /// [`Error::KeySize`].
+    pub(crate) fn new(key: &[u8], params: &Params<'_>) -> Result<Self> {
+        Ok(Gmac(Key::new(key)?.start(Direction::Encrypt, params)?))
+    }
+}
+
+impl MacStream for Gmac {
+    fn update(&mut self, data: &[u8]) {
+        for piece in data.chunks(1 << 30) {
+            self.0.authenticate(piece).expect("no message of this process is as long as the mode's limit");
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Vec<u8> {
+        let mut tag = vec![0; TAG_MAX];
+        self.0.finish_with_tag(&mut tag).expect("the mode gives a tag of its full length");
+        tag
     }
 }
 

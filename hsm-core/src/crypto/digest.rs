@@ -1,6 +1,7 @@
 //! SHA-1 and SHA-2 (FIPS 180-4) and SHA-3 (FIPS 202), in one piece or many.
 
-use super::ffi::{self, DigestState};
+use super::ffi::{self, DigestState, Shake, ShakeState};
+use crate::SecretBytes;
 
 /// The hash functions that the token offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,9 +98,30 @@ pub(crate) fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
     ffi::digest(hash, data)
 }
 
+/// `len` bytes of the SHAKE of one piece.
+pub(crate) fn shake(shake: Shake, data: &[u8], len: usize) -> SecretBytes {
+    let mut output = SecretBytes::zeroed(len);
+    let mut state = ShakeState::new(shake);
+    state.update(data);
+    state.finish(output.expose_mut());
+    output
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// FIPS 202 examples of the NIST: the message of no bits.
+    #[test]
+    fn shake_gives_the_known_answers() {
+        let rows = [
+            (Shake::Shake128, "7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26"),
+            (Shake::Shake256, "46b9dd2b0ba88d13233b3feb743eeb243fcd52ea62b81b82b50c27646ed5762f"),
+        ];
+        for (function, answer) in rows {
+            assert_eq!(shake(function, b"", 32).expose(), crate::crypto::testing::hex(answer), "{function:?}");
+        }
+    }
 
     #[test]
     fn pieces_give_the_digest_of_the_whole() {

@@ -1,5 +1,5 @@
-//! ECDH over Weierstrass curves (SP 800-56A Revision 3, section 5.7.1.2) and the key derivation of ANSI X9.63
-//! (SEC 1 version 2.0, section 3.6.1). The cofactor of these curves is one, so plain and cofactor agreement are the same.
+//! ECDH over Weierstrass curves (SP 800-56A Revision 3, section 5.7.1.2) and the key derivations of ANSI X9.63 (SEC 1 version
+//! 2.0, section 3.6.1) and SP 800-56C. The cofactor of these curves is one, so plain and cofactor agreement are the same.
 
 use zeroize::Zeroize;
 
@@ -19,18 +19,31 @@ pub(crate) fn agree(key: &ecdsa::PrivateKey, peer_point: &[u8]) -> Result<Secret
 /// # Errors
 /// [`Error::InvalidParameter`] if `len` is zero or more than the 32-bit counter gives.
 pub(crate) fn x963_kdf(hash: Hash, secret: &[u8], shared_info: &[u8], len: usize) -> Result<SecretBytes> {
+    hashed_blocks(hash, len, [Some(secret), None, Some(shared_info)])
+}
+
+/// Derives `len` bytes by the one-step function of SP 800-56C Revision 2 (section 4.1, option 1: a hash).
+///
+/// # Errors
+/// As [`x963_kdf`].
+pub(crate) fn one_step_kdf(hash: Hash, secret: &[u8], fixed_info: &[u8], len: usize) -> Result<SecretBytes> {
+    hashed_blocks(hash, len, [None, Some(secret), Some(fixed_info)])
+}
+
+/// Digests of three pieces, until there are `len` bytes; where a piece is missing, the counter stands.
+fn hashed_blocks(hash: Hash, len: usize, pieces: [Option<&[u8]>; 3]) -> Result<SecretBytes> {
     let blocks = u32::try_from(len.div_ceil(hash.output_len())).map_err(|_| Error::InvalidParameter)?;
     if len == 0 || blocks == u32::MAX {
         return Err(Error::InvalidParameter);
     }
     let mut output = SecretBytes::zeroed(len);
-    for (counter, piece) in (1_u32..=blocks).zip(output.expose_mut().chunks_mut(hash.output_len())) {
+    for (counter, place) in (1_u32..=blocks).zip(output.expose_mut().chunks_mut(hash.output_len())) {
         let mut stream = digest::Stream::new(hash);
-        stream.update(secret);
-        stream.update(&counter.to_be_bytes());
-        stream.update(shared_info);
+        for piece in pieces {
+            stream.update(piece.unwrap_or(&counter.to_be_bytes()));
+        }
         let mut block = stream.finish();
-        piece.copy_from_slice(&block[..piece.len()]);
+        place.copy_from_slice(&block[..place.len()]);
         block.zeroize();
     }
     Ok(output)
@@ -102,5 +115,38 @@ mod tests {
             assert_eq!(derived.expose(), answer, "{hash:?}");
         }
         assert_eq!(x963_kdf(Hash::Sha256, &secret, &shared, 0).err(), Some(Error::InvalidParameter));
+    }
+
+    /// Computed with pyca/cryptography 48.0.0 (ConcatKDFHash).
+    #[test]
+    fn the_one_step_function_gives_the_answers_of_another_implementation() {
+        let secret: Vec<u8> = (0..32).collect();
+        let rows = [
+            (
+                Hash::Sha1,
+                "27a12f679b93dea6003e87f5d5041ba6772ee87e859d503a4e969ed2ae5077418be8a586a29168c864631789462cc4f4\
+                 0fbf1e7ff6d025c262bfe5fafe952944a7f9c2b00adb",
+            ),
+            (
+                Hash::Sha256,
+                "e729b56d8e881f035efe5c370189c8b06248661a64fe9676dd776bc34f79c5cec2b2950b318aaa472a6cf12da550d9a1\
+                 a102507a03f7a6117eb065d8704cdcdba13254764d7a",
+            ),
+            (
+                Hash::Sha512,
+                "5c5c6627fcdd7accdd2e1e50ff66e3dabe2c13a8eae1b8ee5bd17454ab9c96c491ac34c9ccdfaf5783cda253bb516250\
+                 8410b77dbbc346baeace9db22294e90c2058490973c5",
+            ),
+            (
+                Hash::Sha3_384,
+                "e3e8c6e6d23011883b8e9ed9d516088c3de04ce600a32baa259955a722e234e16c306c150224dd6e0658fe8317c34d70\
+                 eb9660e779a1a3e86f24c689d95c0d1ac324f017e8f0",
+            ),
+        ];
+        for (hash, answer) in rows {
+            let answer = hex(answer);
+            let derived = one_step_kdf(hash, &secret, b"fixed info", answer.len()).expect("derives");
+            assert_eq!(derived.expose(), answer, "{hash:?}");
+        }
     }
 }

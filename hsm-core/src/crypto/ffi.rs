@@ -1159,6 +1159,18 @@ pub(super) fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Fills `out` by PBKDF2 over HMAC.
+pub(super) fn pbkdf2(hash: Hash, password: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) -> Result<()> {
+    // SAFETY: password, salt and output are slices with their true lengths; the algorithm is a constant.
+    let code = unsafe {
+        let (password_len, salt_len, out_len) = (password.len(), salt.len(), out.len());
+        let password = password.as_ptr().cast();
+        let to = out.as_mut_ptr();
+        c::PKCS5_PBKDF2_HMAC(password, password_len, salt.as_ptr(), salt_len, iterations, md(hash), out_len, to)
+    };
+    check(code, Error::Internal)
+}
+
 /// An HMAC in the making; wiped when dropped.
 pub(super) struct HmacState {
     context: *mut c::HMAC_CTX,

@@ -6,22 +6,28 @@
 //! library (RSA primes, ECDSA nonces, EC scalars, ML-DSA hedging, ML-KEM encapsulation).
 
 pub(crate) mod aes_cbc;
+pub(crate) mod aes_ccm;
 pub(crate) mod aes_gcm;
 pub(crate) mod aes_wrap;
+pub(crate) mod aes_xts;
 pub(crate) mod cmac;
 pub(crate) mod digest;
 pub(crate) mod ecdh;
 pub(crate) mod ecdsa;
 pub(crate) mod eddsa;
 mod ffi;
+pub(crate) mod hkdf;
 pub(crate) mod hmac;
+pub(crate) mod kbkdf;
 pub(crate) mod key;
 pub(crate) mod ml_dsa;
 pub(crate) mod ml_kem;
+pub(crate) mod pbkdf2;
 pub(crate) mod prehash;
 pub(crate) mod rng;
 pub(crate) mod rsa;
 pub(crate) mod selftest;
+pub(crate) mod tls_prf;
 #[cfg(test)]
 mod vectors;
 pub(crate) mod x25519;

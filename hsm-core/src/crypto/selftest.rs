@@ -10,8 +10,8 @@ use super::aes_wrap::{self, Form};
 use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::{
-    CipherStream, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, aes_gcm, cmac, digest, ecdh, ecdsa,
-    eddsa, hmac, ml_dsa, ml_kem, rng, rsa, x25519,
+    CipherStream, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, Shake, aes_ccm, aes_gcm, aes_xts,
+    cmac, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, tls_prf, x25519,
 };
 
 /// The test that failed; the token must not start.
@@ -32,11 +32,13 @@ const TESTS: &[(&str, Test)] = &[
     ("HMAC", macs),
     ("AES-GCM", gcm),
     ("AES-CBC, AES-ECB, AES-CTR", modes),
+    ("AES-CCM, AES-GMAC, AES-XTS", more_modes),
     ("AES key wrap", key_wrap),
     ("RSA signatures", rsa_signatures),
     ("RSA encryption", rsa_encryption),
     ("ECDSA", ecdsa_signatures),
     ("ECDH and X9.63 KDF", agreement),
+    ("HKDF, SP 800-108, PBKDF2, TLS PRF, SHAKE", derivations),
     ("Ed25519", ed25519),
     ("Ed25519ph, Ed25519ctx", ed25519_variants),
     ("X25519", x25519_agreement),
@@ -199,6 +201,48 @@ fn modes() -> Result<bool> {
         && through(aes_cbc::ecb(Direction::Encrypt, &key)?, &plaintext)? == ecb
         && through(aes_cbc::ecb(Direction::Decrypt, &key)?, &ecb)? == plaintext
         && through(aes_cbc::ctr(Direction::Encrypt, &key, &counter, 128)?, &plaintext)? == ctr)
+}
+
+/// SP 800-38C, appendix C, example 2; the GMAC of McGrew and Viega's test case 1, which is GCM of nothing; IEEE 1619-2007,
+/// appendix B, vector 2.
+fn more_modes() -> Result<bool> {
+    let (nonce, aad) = (hex("1011121314151617"), hex("000102030405060708090a0b0c0d0e0f"));
+    let ccm = aes_ccm::Params::new(&nonce, &aad, 6)?;
+    let key = hex("404142434445464748494a4b4c4d4e4f");
+    let (plaintext, sealed) =
+        (hex("202122232425262728292a2b2c2d2e2f"), hex("d2a1f0e051ea5f62081a7792073d593d1fc64fbfaccd"));
+    let ccm_is_right = aes_ccm::encrypt(&key, &ccm, &plaintext)? == sealed
+        && aes_ccm::decrypt(&key, &ccm, &sealed)?.expose() == plaintext
+        && refused(aes_ccm::decrypt(&key, &ccm, &damaged(&sealed)), Error::AuthenticationFailed);
+    let gmac = aes_gcm::Gmac::new(&[0; 16], &aes_gcm::Params::new(&[0; 12], &[], 128)?)?;
+    let gmac_is_right = Box::new(gmac).finish() == hex("58e2fccefa7e3061367f1d57a4e7455a");
+    let xts_key = hex("1111111111111111111111111111111122222222222222222222222222222222");
+    let unit: [u8; 16] = hex("33333333330000000000000000000000").try_into().map_err(|_| Error::Internal)?;
+    let (clear, hidden) = ([0x44; 32], hex("c454185e6a16936e39334038acef838bfb186fff7480adc4289382ecd6d394f0"));
+    Ok(ccm_is_right
+        && gmac_is_right
+        && aes_xts::process(Direction::Encrypt, &xts_key, &unit, &clear)?.expose() == hidden
+        && aes_xts::process(Direction::Decrypt, &xts_key, &unit, &hidden)?.expose() == clear)
+}
+
+/// RFC 5869, appendix A.1; NIST CAVS 14.4 for SP 800-108 (CMAC-AES128, counter of 8 bits before the input); RFC 6070, case 2; the
+/// TLS 1.2 vector of the working group's list (SHA-256, 16 bytes); FIPS 202's message of no bits.
+fn derivations() -> Result<bool> {
+    let prk = hkdf::extract(Hash::Sha256, &hex("000102030405060708090a0b0c"), &[0x0b; 22]);
+    let okm = hkdf::expand(Hash::Sha256, prk.expose(), &hex("f0f1f2f3f4f5f6f7f8f9"), 42)?;
+    let fixed = hex("c16e6e02c5a3dcc8d78b9ac1306877761310455b4e41469951d9e6c2245a064b33fd8c3b01203a7824485bf0a64060c4\
+                     648b707d2607935699316ea5");
+    let fields = [kbkdf::Field::Counter(kbkdf::Format::new(false, 8)?), kbkdf::Field::Bytes(&fixed)];
+    let key = hex("dff1e50ac0b69dc40f1051d46c2b069c");
+    let counted = kbkdf::derive(kbkdf::Prf::AesCmac, &key, kbkdf::Mode::Counter, &fields, 1)?;
+    let stretched = pbkdf2::derive(Hash::Sha1, b"password", b"salt", 2, 20)?;
+    let secret = hex("9bbe436ba940f017b17652849a71db35");
+    let tls = tls_prf::derive(Hash::Sha256, &secret, b"test label", &[&hex("a0ba9f936cda311827a6f796ffd5198c")], 16);
+    Ok(okm.expose() == hex("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865")
+        && counted.expose() == hex("8be8f0869b3c0ba97b71863d1b9f7813")
+        && stretched.expose() == hex("ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957")
+        && tls.expose() == hex("e3f229ba727be17b8d122620557cd453")
+        && digest::shake(Shake::Shake128, b"", 16).expose() == hex("7f9c2ba4e88f827d616045507605853e"))
 }
 
 /// RFC 3394 section 4.6 and RFC 5649 section 6; checked.

@@ -2,6 +2,7 @@
 
 use ck::attribute::*;
 use ck::object::*;
+use ck::parameter::{CKZ_SALT_SPECIFIED, SaltSource};
 use ck::{Attribute, KeyType};
 use zeroize::Zeroizing;
 
@@ -9,10 +10,11 @@ use super::Hsm;
 use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
-use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, rng, rsa, x25519};
+use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::{self, Use};
-use crate::mechanism::params::MechanismCall;
+use crate::mechanism::kdf_params::Pbkdf2Params;
+use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::table::{Row, Scheme};
 use crate::object::import;
 use crate::object::template::{self, Heritage, Origin};
@@ -42,14 +44,20 @@ impl Hsm {
     ) -> Result<Snapshot> {
         self.perform(caller, &act::GENERATE_KEY, session, |work| {
             let row = self.admit(work, &call, Use::Generate)?;
-            let key_type = made_type(row)?;
+            let key_type = match template::kind_of(&template).1 {
+                Some(key_type) if row.key_types.contains(&key_type) => key_type,
+                _ => made_type(row)?,
+            };
             let mut attributes =
                 template::build(Origin::Generate, CKO_SECRET_KEY, Some(key_type), template, work.authority())?;
             work.check_write(&attributes)?;
             let len = attributes.number(CKA_VALUE_LEN).and_then(|len| usize::try_from(len).ok()).unwrap_or_default();
             import::check_secret_len(key_type, len)?;
-            let value = rng::secret(len)?;
-            template::record_heritage(&mut attributes, &Heritage::Generated(call.kind));
+            let (value, heritage) = match &call.parameter {
+                Parameter::Pbkdf2(asked) => (of_password(asked, len)?, Heritage::Recreated(call.kind)),
+                _ => (rng::secret(len)?, Heritage::Generated(call.kind)),
+            };
+            template::record_heritage(&mut attributes, &heritage);
             self.put_one(work, NewObject { attributes, material: Some(material(&value)) })
         })
     }
@@ -135,6 +143,15 @@ impl Hsm {
 /// The key type that a generating mechanism makes.
 fn made_type(row: &Row) -> Result<KeyType> {
     row.key_types.first().copied().ok_or_else(|| Kind::Internal.into())
+}
+
+/// A key's value that is made of a password.
+fn of_password(asked: &Pbkdf2Params, len: usize) -> Result<SecretBytes> {
+    if SaltSource(asked.salt_source) != CKZ_SALT_SPECIFIED || !asked.prf_data.is_empty() {
+        return Err(Error::new(Kind::MechanismParam, "the salt is CKZ_SALT_SPECIFIED and the function has no data"));
+    }
+    let hash = params::pbkdf2_prf(asked.prf)?;
+    Ok(pbkdf2::derive(hash, &asked.password.0, &asked.salt, asked.iterations, len)?)
 }
 
 pub(super) fn material(value: &SecretBytes) -> Material {

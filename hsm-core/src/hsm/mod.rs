@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 
 pub use admin::{KeySummary, Status, TokenName, TokenSummary};
+pub use derive::Derived;
 pub use object::{AttributeRead, Found};
 pub use slot::{SlotView, TokenView};
 

@@ -73,7 +73,7 @@ impl Hsm {
         if let Some(first) = objects.first() {
             work.subject(first);
         }
-        if let Some(second) = objects.get(1) {
+        if let Some(second) = objects.get(1).filter(|_| work.entry.with.is_none()) {
             work.with(second);
         }
         if !change.puts.is_empty() {

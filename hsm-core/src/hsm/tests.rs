@@ -37,7 +37,12 @@ fn world() -> World {
 
 /// A world in which every row of the table is offered.
 fn wide_world() -> World {
-    world_with(PolicyTable { profile: Profile::Compat, raw_rsa: Some(true), ..PolicyTable::default() })
+    world_with(PolicyTable {
+        profile: Profile::Compat,
+        raw_rsa: Some(true),
+        legacy_derive: Some(true),
+        ..PolicyTable::default()
+    })
 }
 
 fn world_with(policy: PolicyTable) -> World {
@@ -85,6 +90,11 @@ fn plain(kind: Mechanism) -> MechanismCall {
     call(kind, Parameter::None)
 }
 
+/// The handle of the first derived key.
+fn first(derived: crate::Derived) -> u64 {
+    derived.keys[0].as_ref().expect("a key").object
+}
+
 /// A key pair or secret key for each key type, made once.
 struct Keys {
     rsa: (u64, u64),
@@ -93,7 +103,9 @@ struct Keys {
     ml_dsa: (u64, u64),
     aes: u64,
     aes_mac: u64,
+    xts: u64,
     secret: u64,
+    master: u64,
 }
 
 fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
@@ -115,7 +127,9 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
         ml_dsa: pair(CKM_ML_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_ML_DSA_44.0)]),
         aes: secret(CKM_AES_KEY_GEN, 32, &[]),
         aes_mac: secret(CKM_AES_KEY_GEN, 32, &[CKA_SIGN, CKA_VERIFY]),
+        xts: secret(CKM_AES_XTS_KEY_GEN, 64, &[]),
         secret: secret(CKM_GENERIC_SECRET_KEY_GEN, 32, &[]),
+        master: secret(CKM_GENERIC_SECRET_KEY_GEN, 48, &[]),
     }
 }
 
@@ -144,6 +158,20 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
             Parameter::HashSignContext { hedge: 0, context: b"context".to_vec(), hash: CKM_SHA256.0 }
         }
         Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
+        Scheme::AesCcm => Parameter::Ccm { data_len: 32, nonce: vec![5; 12], aad: b"aad".to_vec(), mac_len: 16 },
+        Scheme::AesGmac | Scheme::AesXts => {
+            let len = if row.scheme == Scheme::AesXts { 16 } else { 12 };
+            Parameter::Bytes(vec![3; len])
+        }
+        Scheme::TlsMac => Parameter::TlsMac(crate::TlsMacParams { hash: CKM_SHA256.0, len: 12, side: 2 }),
+        Scheme::Pbkdf2 => Parameter::Pbkdf2(crate::Pbkdf2Params {
+            salt_source: 1,
+            salt: b"salt".to_vec(),
+            iterations: 2,
+            prf: ck::parameter::CKP_PKCS5_PBKD2_HMAC_SHA256.0,
+            prf_data: vec![],
+            password: crate::Password(b"password".to_vec().into()),
+        }),
         Scheme::AesCtr => Parameter::Ctr { counter_bits: 32, block: vec![6; 16] },
         Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),
         Scheme::Hmac(_) | Scheme::AesCmac if row.parameter == crate::mechanism::params::ParameterKind::MacLen => {
@@ -159,6 +187,8 @@ fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
         Some(&CKK_EC) => keys.ec,
         Some(&CKK_EC_EDWARDS) => keys.edwards,
         Some(&CKK_ML_DSA) => keys.ml_dsa,
+        Some(&CKK_AES_XTS) => (keys.xts, keys.xts),
+        Some(_) if row.scheme == Scheme::TlsMac => (keys.master, keys.master),
         Some(&CKK_AES) if row.flags & ck::flags::mechanism::CKF_SIGN != 0 => (keys.aes_mac, keys.aes_mac),
         Some(&CKK_AES) => (keys.aes, keys.aes),
         _ => (keys.secret, keys.secret),
@@ -249,7 +279,8 @@ fn every_generating_row_makes_a_key_of_its_type() {
     for row in TABLE {
         let made = if row.flags & ck::flags::mechanism::CKF_GENERATE != 0 {
             let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
-            world.hsm.generate_key(&caller, session, plain(row.number), template).expect("generates").object
+            let mechanism = call(row.number, parameter_for(row));
+            world.hsm.generate_key(&caller, session, mechanism, template).expect("generates").object
         } else if matches!(row.scheme, Scheme::EcPair) {
             let curve = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::ecdsa::Curve::P256.params_der())];
             let pair = world.hsm.generate_key_pair(&caller, session, plain(row.number), curve, vec![]);
@@ -598,7 +629,7 @@ fn both_sides_of_an_ecdh_agree() {
             Attr::flag(CKA_EXTRACTABLE, true),
         ];
         let made = world.hsm.derive_key(&caller, session, call(mechanism, parameter), key, template);
-        let made = made.expect("derives").object;
+        let made = first(made.expect("derives"));
         let read = world.hsm.get_attributes(&caller, session, made, &[CKA_VALUE.0]).expect("reads");
         read[0].attribute.value.as_bytes().expect("readable").to_vec()
     };

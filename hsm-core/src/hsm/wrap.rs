@@ -15,6 +15,7 @@ use crate::crypto::aes_cbc::{self, Padding};
 use crate::crypto::{Direction, PrivateKey, PublicKey, aes_wrap, ecdh, ecdsa, rng, rsa};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::Use;
+use crate::mechanism::kdf;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::secret_target;
 use crate::mechanism::table::{Row, Scheme};
@@ -219,14 +220,9 @@ fn rsa_private(unwrapping: &Object) -> Result<&rsa::PrivateKey> {
     }
 }
 
-/// The AES key of an ECDH wrap; with CKD_NULL the leading bytes of the shared secret.
+/// The AES key of an ECDH wrap: derived as by ECDH1_DERIVE.
 fn agreed_key(shared: &SecretBytes, kdf: u64, shared_data: &[u8], aes_bits: u64) -> Result<SecretBytes> {
-    let len = aes_key_len(aes_bits)?;
-    match params::x963(kdf)? {
-        Some(hash) => Ok(ecdh::x963_kdf(hash, shared.expose(), shared_data, len)?),
-        None if !shared_data.is_empty() => Err(Error::new(Kind::MechanismParam, "CKD_NULL takes no shared data")),
-        None => shared.expose().get(..len).map(SecretBytes::copy_from).ok_or_else(|| Kind::MechanismParam.into()),
-    }
+    kdf::agreed(shared, params::ecdh_kdf(kdf)?, shared_data, aes_key_len(aes_bits)?)
 }
 
 /// AES-CBC over a key; without PKCS#7 the value is filled up with zeros to whole blocks (PKCS#11 v3.0 Current Mechanisms, AES-CBC).

@@ -6,8 +6,9 @@ use ck::mechanism::CKM_SHA_1;
 use ck::object::*;
 use ck::{Attribute, Mechanism, flags};
 
-use super::params::{MechanismCall, Parameter};
-use super::table::{Row, Scheme};
+use super::kdf::Ingredients;
+use super::params::{MechanismCall, Parameter, ParameterKind};
+use super::table::{Class, Row, Scheme, Secrecy};
 use super::{Mechanisms, WEAK_RSA_BITS, approved, period};
 use crate::clock::Clock;
 use crate::config::{PolicyConfig, Profile};
@@ -96,7 +97,7 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
     const PROFILE: &str = "policy.profile = \"strict\"";
     let strict = policy.profile == Profile::Strict;
     match parameter {
-        Parameter::Gcm { .. } if strict && purpose == Use::Encrypt => {
+        Parameter::Gcm { .. } | Parameter::Ccm { .. } if strict && matches!(purpose, Use::Encrypt | Use::Sign) => {
             Err(Error::closed(Kind::MechanismParam, PROFILE, "no IV of the caller's is taken"))
         }
         Parameter::None if strict && purpose == Use::Decrypt && row.scheme == Scheme::RsaPkcs1(None) => {
@@ -104,6 +105,13 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
         }
         Parameter::MacLen(len) if *len < u64::from(policy.mac_min_bytes) => {
             let what = format!("a MAC of {len} bytes is too short for {}", row.number);
+            Err(Error::closed(Kind::MechanismParam, "policy.mac_min_bytes", what))
+        }
+        Parameter::Bytes(_) if strict && purpose == Use::Sign && row.scheme == Scheme::AesGmac => {
+            Err(Error::closed(Kind::MechanismParam, PROFILE, "no IV of the caller's is taken"))
+        }
+        Parameter::Ccm { mac_len, .. } if *mac_len < u64::from(policy.mac_min_bytes) => {
+            let what = format!("a tag of {mac_len} bytes is too short");
             Err(Error::closed(Kind::MechanismParam, "policy.mac_min_bytes", what))
         }
         Parameter::Gcm { tag_bits, .. } if *tag_bits < u64::from(policy.gcm_min_tag_bits) => {
@@ -139,7 +147,7 @@ pub(crate) fn key(mechanisms: &Mechanisms, row: &Row, object: &Object, purpose: 
     if mechanisms.are_approved_only() {
         approved::check_key(object)?;
     }
-    check_size(mechanisms.sizes(row), object)
+    check_size(mechanisms.sizes(row), unit(row), object)
 }
 
 /// Public keys encrypt, verify, wrap and encapsulate; private keys do the rest; secret keys do either.
@@ -163,13 +171,67 @@ fn check_allowed(attributes: &Attributes, number: Mechanism) -> Result<()> {
     }
 }
 
-fn check_size((min, max): (u64, u64), object: &Object) -> Result<()> {
+fn check_size((min, max): (u64, u64), unit: u64, object: &Object) -> Result<()> {
     let size = match object.attributes.key_type() {
         Some(CKK_RSA) => significant_bits(object.attributes.bytes(CKA_MODULUS)),
         Some(CKK_EC | CKK_EC_EDWARDS | CKK_EC_MONTGOMERY | CKK_ML_DSA | CKK_ML_KEM) | None => return Ok(()),
-        Some(_) => object.secret().map_or(0, <[u8]>::len) as u64,
+        Some(_) => object.secret().map_or(0, <[u8]>::len) as u64 * unit,
     };
     // A public key of an older system may be shorter than what is generated here: it only verifies and encrypts.
     let floor = if object.class() == CKO_PUBLIC_KEY { min.min(WEAK_RSA_BITS) } else { min };
     if (floor..=max).contains(&size) { Ok(()) } else { Err(Kind::KeySize.into()) }
+}
+
+/// How many units of a row's sizes a byte of a secret key is: SP 800-108 counts bits (PKCS#11 3.2 §6.42).
+fn unit(row: &Row) -> u64 {
+    if row.parameter == ParameterKind::Kbkdf { 8 } else { 1 }
+}
+
+/// The shortest key that a guarded one may become, in bytes: 112 bits.
+const DERIVED_MIN: usize = 14;
+
+/// Whether a derivation may give a key of this length, and whether the child takes its secrecy from the keys it comes from.
+///
+/// A base key that whoever sees it could read anyway is derived from as the standard allows. A guarded one gives no child so short
+/// that it can be guessed, because guessing children of one, two, three bytes would read a longer one. The old derivations show
+/// their base key or what everybody can compute, so they also ask that the base key does nothing else and that nothing is cut off.
+///
+/// # Errors
+/// [`Kind::KeySize`], [`Kind::KeyFunction`].
+pub(crate) fn derive(
+    row: &Row,
+    ingredients: &Ingredients<'_>,
+    len: usize,
+    child_is_readable: bool,
+    policy: &PolicyConfig,
+) -> Result<Secrecy> {
+    let secrecy = match row.scheme {
+        Scheme::Derive(..) if policy.profile == Profile::Strict => Secrecy::Inherited,
+        Scheme::Derive(_, secrecy) => secrecy,
+        // An agreement: clients read its result, which tells no more of the private key than a decryption does.
+        _ => Secrecy::AsAsked,
+    };
+    let keys = || core::iter::once(ingredients.base).chain(ingredients.others.iter().map(|key| &**key));
+    if keys().all(Object::is_readable) {
+        return Ok(secrecy);
+    }
+    if len < DERIVED_MIN && (secrecy == Secrecy::Inherited || !child_is_readable) {
+        return Err(Error::new(
+            Kind::KeySize,
+            format!("a key of {len} bytes could be guessed: {DERIVED_MIN} at least"),
+        ));
+    }
+    if row.class == Class::LegacyDerive {
+        if keys().any(|key| key.attributes.flag(CKA_ENCRYPT) || key.attributes.flag(CKA_DECRYPT)) {
+            return Err(Error::new(
+                Kind::KeyFunction,
+                "a sensitive base key that encrypts or decrypts is not derived from",
+            ));
+        }
+        let whole = ingredients.whole_len()?;
+        if len < whole {
+            return Err(Error::new(Kind::KeySize, format!("{len} bytes would be a piece of a secret of {whole}")));
+        }
+    }
+    Ok(secrecy)
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod admit;
 pub(crate) mod approved;
+pub(crate) mod kdf;
+pub(crate) mod kdf_params;
 pub(crate) mod params;
 pub(crate) mod period;
 pub(crate) mod secret_target;
@@ -11,6 +13,10 @@ use ck::Mechanism;
 use ck::flags::mechanism::{CKF_SIGN, CKF_UNWRAP, CKF_WRAP};
 use ck::object::CKK_RSA;
 
+pub use kdf_params::{
+    HkdfParams, KbkdfCounter, KbkdfField, KbkdfParams, Password, Pbkdf2Params, TlsKdfParams, TlsKeysParams,
+    TlsMacParams, TlsMasterParams, TlsMasterSeed, TlsRandoms,
+};
 pub use params::{MechanismCall, Parameter};
 pub use table::OutputRule;
 
@@ -48,9 +54,10 @@ struct Door {
 }
 
 /// The classes that are not always offered.
-const DOORS: [Door; 2] = [
+const DOORS: [Door; 3] = [
     Door { class: Class::PostQuantum, switch: "algorithms.enable_pqc", is_open: |algorithms, _| algorithms.enable_pqc },
     Door { class: Class::RawRsa, switch: "policy.raw_rsa", is_open: |_, policy| policy.raw_rsa },
+    Door { class: Class::LegacyDerive, switch: "policy.legacy_derive", is_open: |_, policy| policy.legacy_derive },
 ];
 
 /// A switch that decides whether a row serves some of its functions.

@@ -4,6 +4,9 @@ use ck::Mechanism;
 use ck::mechanism::*;
 use ck::parameter::*;
 
+use super::kdf_params::{
+    HkdfParams, KbkdfParams, Pbkdf2Params, TlsKdfParams, TlsKeysParams, TlsMacParams, TlsMasterParams,
+};
 use crate::crypto::{Hash, Hedge, PreHash, Shake, prehash};
 use crate::error::{Error, Kind, Result};
 
@@ -115,6 +118,42 @@ pub enum Parameter {
         /// Shared info.
         shared_data: Vec<u8>,
     },
+    /// `CK_CCM_PARAMS`.
+    Ccm {
+        /// Length of the plaintext.
+        data_len: u64,
+        /// The nonce.
+        nonce: Vec<u8>,
+        /// Additional authenticated data.
+        aad: Vec<u8>,
+        /// Length of the tag.
+        mac_len: u64,
+    },
+    /// HKDF.
+    Hkdf(HkdfParams),
+    /// SP 800-108.
+    Kbkdf(KbkdfParams),
+    /// PBKDF2.
+    Pbkdf2(Pbkdf2Params),
+    /// A TLS master secret.
+    TlsMaster(TlsMasterParams),
+    /// The keys of a TLS connection.
+    TlsKeys(TlsKeysParams),
+    /// TLS key material exporters.
+    TlsKdf(TlsKdfParams),
+    /// The verify data of TLS "finished" messages.
+    TlsMac(TlsMacParams),
+    /// The handle of another key.
+    Key(u64),
+    /// A number: `CK_EXTRACT_PARAMS`.
+    Number(u64),
+    /// `CK_AES_CBC_ENCRYPT_DATA_PARAMS`.
+    CbcData {
+        /// The initialisation vector.
+        iv: Vec<u8>,
+        /// What is encrypted.
+        data: Vec<u8>,
+    },
 }
 
 /// What the parameter of a mechanism must be; a column of the mechanism table.
@@ -148,6 +187,32 @@ pub(crate) enum ParameterKind {
     RsaAesWrap,
     /// ECDH and the length of an AES key.
     EcdhAesWrap,
+    /// AES-CCM.
+    Ccm,
+    /// AES-GMAC: an IV of 12 bytes or the parameter of AES-GCM.
+    Gmac,
+    /// Bytes of any length.
+    Data,
+    /// An IV and bytes of any length.
+    CbcData,
+    /// A key's handle.
+    Key,
+    /// A number.
+    Number,
+    /// HKDF.
+    Hkdf,
+    /// SP 800-108.
+    Kbkdf,
+    /// PBKDF2.
+    Pbkdf2,
+    /// A TLS master secret.
+    TlsMaster,
+    /// The keys of a TLS connection.
+    TlsKeys,
+    /// TLS exporters.
+    TlsKdf,
+    /// TLS verify data.
+    TlsMac,
 }
 
 impl ParameterKind {
@@ -175,7 +240,21 @@ impl ParameterKind {
             | (ParameterKind::RsaAesWrap, Parameter::RsaAesWrap { .. })
             | (ParameterKind::EcdhAesWrap, Parameter::EcdhAesWrap { .. })
             | (ParameterKind::HashSignContext, Parameter::HashSignContext { .. })
-            | (ParameterKind::MacLen, Parameter::MacLen(_)) => true,
+            | (ParameterKind::MacLen, Parameter::MacLen(_))
+            | (ParameterKind::Ccm, Parameter::Ccm { .. })
+            | (ParameterKind::Gmac, Parameter::Gcm { .. })
+            | (ParameterKind::Data, Parameter::Bytes(_))
+            | (ParameterKind::CbcData, Parameter::CbcData { .. })
+            | (ParameterKind::Key, Parameter::Key(_))
+            | (ParameterKind::Number, Parameter::Number(_))
+            | (ParameterKind::Hkdf, Parameter::Hkdf(_))
+            | (ParameterKind::Kbkdf, Parameter::Kbkdf(_))
+            | (ParameterKind::Pbkdf2, Parameter::Pbkdf2(_))
+            | (ParameterKind::TlsMaster, Parameter::TlsMaster(_))
+            | (ParameterKind::TlsKeys, Parameter::TlsKeys(_))
+            | (ParameterKind::TlsKdf, Parameter::TlsKdf(_))
+            | (ParameterKind::TlsMac, Parameter::TlsMac(_)) => true,
+            (ParameterKind::Gmac, Parameter::Bytes(iv)) => iv.len() == 12,
             _ => false,
         };
         let refused = || Error::new(Kind::MechanismParam, format!("the mechanism takes {self:?}"));
@@ -270,18 +349,59 @@ pub(crate) fn mgf1(number: u64) -> Result<Hash> {
     }
 }
 
-/// The hash of an ECDH key derivation function (ANSI X9.63); none for CKD_NULL.
+/// What makes a key of the secret of an agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EcdhKdf {
+    /// The secret itself.
+    Null,
+    /// ANSI X9.63.
+    X963(Hash),
+    /// The one-step function of SP 800-56C.
+    OneStep(Hash),
+}
+
+/// The key derivation function of an agreement, CKD_*.
 ///
 /// # Errors
 /// [`Kind::MechanismParam`] for one that is not offered.
-pub(crate) fn x963(number: u64) -> Result<Option<Hash>> {
-    match EcKdf(number) {
-        CKD_NULL => Ok(None),
-        CKD_SHA1_KDF => Ok(Some(Hash::Sha1)),
-        CKD_SHA224_KDF => Ok(Some(Hash::Sha224)),
-        CKD_SHA256_KDF => Ok(Some(Hash::Sha256)),
-        CKD_SHA384_KDF => Ok(Some(Hash::Sha384)),
-        CKD_SHA512_KDF => Ok(Some(Hash::Sha512)),
-        other => Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
-    }
+pub(crate) fn ecdh_kdf(number: u64) -> Result<EcdhKdf> {
+    Ok(match EcKdf(number) {
+        CKD_NULL => EcdhKdf::Null,
+        CKD_SHA1_KDF => EcdhKdf::X963(Hash::Sha1),
+        CKD_SHA224_KDF => EcdhKdf::X963(Hash::Sha224),
+        CKD_SHA256_KDF => EcdhKdf::X963(Hash::Sha256),
+        CKD_SHA384_KDF => EcdhKdf::X963(Hash::Sha384),
+        CKD_SHA512_KDF => EcdhKdf::X963(Hash::Sha512),
+        CKD_SHA3_224_KDF => EcdhKdf::X963(Hash::Sha3_224),
+        CKD_SHA3_256_KDF => EcdhKdf::X963(Hash::Sha3_256),
+        CKD_SHA3_384_KDF => EcdhKdf::X963(Hash::Sha3_384),
+        CKD_SHA3_512_KDF => EcdhKdf::X963(Hash::Sha3_512),
+        CKD_SHA1_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha1),
+        CKD_SHA224_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha224),
+        CKD_SHA256_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha256),
+        CKD_SHA384_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha384),
+        CKD_SHA512_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha512),
+        CKD_SHA3_224_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha3_224),
+        CKD_SHA3_256_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha3_256),
+        CKD_SHA3_384_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha3_384),
+        CKD_SHA3_512_KDF_SP800 => EcdhKdf::OneStep(Hash::Sha3_512),
+        other => return Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
+    })
+}
+
+/// The hash of a PBKDF2 pseudorandom function, CKP_PKCS5_PBKD2_HMAC_*.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] for one that is not offered.
+pub(crate) fn pbkdf2_prf(number: u64) -> Result<Hash> {
+    Ok(match Pbkdf2Prf(number) {
+        CKP_PKCS5_PBKD2_HMAC_SHA1 => Hash::Sha1,
+        CKP_PKCS5_PBKD2_HMAC_SHA224 => Hash::Sha224,
+        CKP_PKCS5_PBKD2_HMAC_SHA256 => Hash::Sha256,
+        CKP_PKCS5_PBKD2_HMAC_SHA384 => Hash::Sha384,
+        CKP_PKCS5_PBKD2_HMAC_SHA512 => Hash::Sha512,
+        CKP_PKCS5_PBKD2_HMAC_SHA512_224 => Hash::Sha512_224,
+        CKP_PKCS5_PBKD2_HMAC_SHA512_256 => Hash::Sha512_256,
+        other => return Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
+    })
 }

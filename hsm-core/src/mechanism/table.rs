@@ -105,6 +105,76 @@ pub(crate) enum Scheme {
     RandomSecret,
     /// ECDH.
     Ecdh,
+    /// AES-CCM.
+    AesCcm,
+    /// AES-GMAC.
+    AesGmac,
+    /// AES-XTS.
+    AesXts,
+    /// Another derivation, and how secret its result is.
+    Derive(Kdf, Secrecy),
+    /// PBKDF2.
+    Pbkdf2,
+    /// The verify data of TLS 1.2.
+    TlsMac,
+}
+
+/// Which derivation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kdf {
+    /// An agreement on an elliptic curve.
+    Ecdh,
+    /// HKDF.
+    Hkdf,
+    /// HKDF into a data object.
+    HkdfData,
+    /// SP 800-108, counter mode.
+    Counter,
+    /// SP 800-108, feedback mode.
+    Feedback,
+    /// SP 800-108, double pipeline mode.
+    DoublePipeline,
+    /// The digest of the key.
+    Digest(Hash),
+    /// The SHAKE of the key.
+    Shake(Shake),
+    /// A TLS 1.2 master secret, plain or extended.
+    TlsMaster {
+        /// Whether the base key begins with a protocol version.
+        versioned: bool,
+    },
+    /// The keys of a TLS 1.2 connection.
+    TlsKeys {
+        /// Whether IVs are given out.
+        ivs: bool,
+    },
+    /// A TLS 1.2 exporter.
+    TlsExporter,
+    /// Base key, then another key.
+    ConcatenateKey,
+    /// Base key, then data.
+    ConcatenateData,
+    /// Data, then base key.
+    DataConcatenate,
+    /// Base key and data, bit by bit.
+    Xor,
+    /// Bits of the base key.
+    Extract,
+    /// Data encrypted under the base key in ECB.
+    AesEcbData,
+    /// Data encrypted under the base key in CBC.
+    AesCbcData,
+}
+
+/// How secret a derived key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrecy {
+    /// As its template says. The base key cannot be computed from it. In the profile "strict" only an agreement's is.
+    AsAsked,
+    /// As its template says, else as the base key is.
+    LikeBase,
+    /// At least as secret as every key that it comes from.
+    Inherited,
 }
 
 /// Whether policy lets a row be used.
@@ -119,6 +189,8 @@ pub(crate) enum Class {
     Unapproved,
     /// With `algorithms.enable_pqc`, which is on by default.
     PostQuantum,
+    /// With `policy.legacy_derive`, which is off by default: what is derived shows the base key, or is known to whoever encrypts.
+    LegacyDerive,
     /// With `policy.raw_rsa`, which is off by default: without padding, whoever may decrypt may sign and the other way round.
     RawRsa,
 }
@@ -169,6 +241,45 @@ const ML_DSA: &[KeyType] = &[CKK_ML_DSA];
 const ML_KEM: &[KeyType] = &[CKK_ML_KEM];
 const AES: &[KeyType] = &[CKK_AES];
 const NO_KEY: &[KeyType] = &[];
+const XTS: &[KeyType] = &[CKK_AES_XTS];
+const XTS_BYTES: (u64, u64) = (32, 64);
+/// PKCS#11 3.2 §6.42 gives the sizes of these mechanisms in bits.
+const SECRET_BITS: (u64, u64) = (8, 4096);
+/// What a TLS pre-master or master secret is.
+const TLS_SECRET: &[KeyType] = &[CKK_GENERIC_SECRET];
+const HKDF_KEYS: &[KeyType] = &[
+    CKK_HKDF,
+    CKK_GENERIC_SECRET,
+    CKK_SHA_1_HMAC,
+    CKK_SHA224_HMAC,
+    CKK_SHA256_HMAC,
+    CKK_SHA384_HMAC,
+    CKK_SHA512_HMAC,
+    CKK_SHA512_224_HMAC,
+    CKK_SHA512_256_HMAC,
+    CKK_SHA3_224_HMAC,
+    CKK_SHA3_256_HMAC,
+    CKK_SHA3_384_HMAC,
+    CKK_SHA3_512_HMAC,
+];
+const ANY_SECRET: &[KeyType] = &[
+    CKK_GENERIC_SECRET,
+    CKK_AES,
+    CKK_HKDF,
+    CKK_SHA_1_HMAC,
+    CKK_SHA224_HMAC,
+    CKK_SHA256_HMAC,
+    CKK_SHA384_HMAC,
+    CKK_SHA512_HMAC,
+    CKK_SHA512_224_HMAC,
+    CKK_SHA512_256_HMAC,
+    CKK_SHA3_224_HMAC,
+    CKK_SHA3_256_HMAC,
+    CKK_SHA3_384_HMAC,
+    CKK_SHA3_512_HMAC,
+];
+/// What PBKDF2 may make.
+const PASSWORD_KEYS: &[KeyType] = &[CKK_GENERIC_SECRET, CKK_AES];
 
 struct Plan {
     sizes: (u64, u64),
@@ -232,6 +343,44 @@ const fn aes(parameter: ParameterKind, output: OutputRule, multi_part: bool) -> 
     Plan { sizes: AES_BYTES, key_types: AES, parameter, output, multi_part, class: Class::Approved }
 }
 
+const fn derives(sizes: (u64, u64), key_types: &'static [KeyType], parameter: ParameterKind) -> Plan {
+    Plan { sizes, key_types, parameter, output: OutputRule::None, multi_part: false, class: Class::Approved }
+}
+
+/// A derivation that only `policy.legacy_derive` offers.
+const fn old(key_types: &'static [KeyType], parameter: ParameterKind) -> Plan {
+    Plan { class: Class::LegacyDerive, ..derives(SECRET_BYTES, key_types, parameter) }
+}
+
+const fn digests_key(hash: Hash) -> Scheme {
+    Scheme::Derive(Kdf::Digest(hash), Secrecy::Inherited)
+}
+
+const fn tls_master(versioned: bool) -> Scheme {
+    Scheme::Derive(Kdf::TlsMaster { versioned }, Secrecy::AsAsked)
+}
+
+const fn legacy(kdf: Kdf) -> Scheme {
+    Scheme::Derive(kdf, Secrecy::Inherited)
+}
+
+const HKDF: Plan = derives(SECRET_BYTES, HKDF_KEYS, ParameterKind::Hkdf);
+const DIGESTS_KEY: Plan = derives(SECRET_BYTES, ANY_SECRET, ParameterKind::None);
+const KBKDF: Plan = derives(SECRET_BITS, ANY_SECRET, ParameterKind::Kbkdf);
+const TLS_MASTER: Plan = derives((48, 48), TLS_SECRET, ParameterKind::TlsMaster);
+/// A pre-master secret of a Diffie-Hellman exchange has any length.
+const TLS_MASTER_DH: Plan = derives(SECRET_BYTES, TLS_SECRET, ParameterKind::TlsMaster);
+const TLS_KEYS: Plan = derives((48, 48), TLS_SECRET, ParameterKind::TlsKeys);
+const TLS_KDF: Plan = derives((48, 48), TLS_SECRET, ParameterKind::TlsKdf);
+const TLS_MAC: Plan = Plan {
+    sizes: (48, 48),
+    key_types: TLS_SECRET,
+    parameter: ParameterKind::TlsMac,
+    output: OutputRule::MacLen,
+    multi_part: true,
+    class: Class::Approved,
+};
+
 const fn makes(sizes: (u64, u64), key_types: &'static [KeyType], class: Class) -> Plan {
     Plan { sizes, key_types, parameter: ParameterKind::None, output: OutputRule::None, multi_part: false, class }
 }
@@ -253,6 +402,7 @@ use Scheme::{
     AesCbc, AesCmac, AesCtr, AesEcb, AesGcm, AesWrap, Digest, EcPair, Ecdh, Ecdsa, EdDsa, EdwardsPair, HashMlDsa, Hmac,
     MlDsa, MlDsaPair, MlKem, MlKemPair, MontgomeryPair,
 };
+use Scheme::{AesCcm, AesGmac, AesXts, Derive, Pbkdf2, TlsMac};
 use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss, RsaRaw};
 
 /// Every mechanism, ascending by number.
@@ -416,6 +566,48 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_ECDSA_SHA3_512, SIGN | EC_KIND, Ecdsa(Some(Hash::Sha3_512)), ecdsa(true, Approved)),
     row(CKM_ECDH1_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, Plan { sizes: AGREE_BITS, key_types: AGREES, ..ECDH }),
     row(CKM_ECDH1_COFACTOR_DERIVE, CKF_DERIVE | EC_KIND, Ecdh, ECDH),
+    row(CKM_HKDF_DERIVE, CKF_DERIVE, Derive(Kdf::Hkdf, Secrecy::AsAsked), HKDF),
+    row(CKM_HKDF_DATA, CKF_DERIVE, Derive(Kdf::HkdfData, Secrecy::AsAsked), HKDF),
+    row(CKM_HKDF_KEY_GEN, CKF_GENERATE, RandomSecret, makes(SECRET_BYTES, &[CKK_HKDF], Approved)),
+    row(CKM_SP800_108_COUNTER_KDF, CKF_DERIVE, Derive(Kdf::Counter, Secrecy::LikeBase), KBKDF),
+    row(CKM_SP800_108_FEEDBACK_KDF, CKF_DERIVE, Derive(Kdf::Feedback, Secrecy::LikeBase), KBKDF),
+    row(CKM_SP800_108_DOUBLE_PIPELINE_KDF, CKF_DERIVE, Derive(Kdf::DoublePipeline, Secrecy::LikeBase), KBKDF),
+    row(
+        CKM_PKCS5_PBKD2,
+        CKF_GENERATE,
+        Pbkdf2,
+        Plan { parameter: ParameterKind::Pbkdf2, ..makes(SECRET_BYTES, PASSWORD_KEYS, Approved) },
+    ),
+    row(CKM_SHA1_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha1), DIGESTS_KEY),
+    row(CKM_SHA224_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha224), DIGESTS_KEY),
+    row(CKM_SHA256_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha256), DIGESTS_KEY),
+    row(CKM_SHA384_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha384), DIGESTS_KEY),
+    row(CKM_SHA512_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha512), DIGESTS_KEY),
+    row(CKM_SHA512_224_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha512_224), DIGESTS_KEY),
+    row(CKM_SHA512_256_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha512_256), DIGESTS_KEY),
+    row(CKM_SHA3_224_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha3_224), DIGESTS_KEY),
+    row(CKM_SHA3_256_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha3_256), DIGESTS_KEY),
+    row(CKM_SHA3_384_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha3_384), DIGESTS_KEY),
+    row(CKM_SHA3_512_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha3_512), DIGESTS_KEY),
+    row(CKM_SHAKE_128_KEY_DERIVATION, CKF_DERIVE, Derive(Kdf::Shake(Shake::Shake128), Secrecy::Inherited), DIGESTS_KEY),
+    row(CKM_SHAKE_256_KEY_DERIVATION, CKF_DERIVE, Derive(Kdf::Shake(Shake::Shake256), Secrecy::Inherited), DIGESTS_KEY),
+    row(CKM_TLS12_MASTER_KEY_DERIVE, CKF_DERIVE, tls_master(true), TLS_MASTER),
+    row(CKM_TLS12_MASTER_KEY_DERIVE_DH, CKF_DERIVE, tls_master(false), TLS_MASTER_DH),
+    row(CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE, CKF_DERIVE, tls_master(true), TLS_MASTER),
+    row(CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE_DH, CKF_DERIVE, tls_master(false), TLS_MASTER_DH),
+    row(CKM_TLS12_KEY_AND_MAC_DERIVE, CKF_DERIVE, Derive(Kdf::TlsKeys { ivs: true }, Secrecy::Inherited), TLS_KEYS),
+    row(CKM_TLS12_KEY_SAFE_DERIVE, CKF_DERIVE, Derive(Kdf::TlsKeys { ivs: false }, Secrecy::Inherited), TLS_KEYS),
+    row(CKM_TLS_KDF, CKF_DERIVE, Derive(Kdf::TlsExporter, Secrecy::Inherited), TLS_KDF),
+    row(CKM_TLS12_KDF, CKF_DERIVE, Derive(Kdf::TlsExporter, Secrecy::Inherited), TLS_KDF),
+    row(CKM_TLS_MAC, SIGN, TlsMac, TLS_MAC),
+    row(CKM_TLS12_MAC, SIGN, TlsMac, TLS_MAC),
+    row(CKM_CONCATENATE_BASE_AND_KEY, CKF_DERIVE, legacy(Kdf::ConcatenateKey), old(ANY_SECRET, ParameterKind::Key)),
+    row(CKM_CONCATENATE_BASE_AND_DATA, CKF_DERIVE, legacy(Kdf::ConcatenateData), old(ANY_SECRET, ParameterKind::Data)),
+    row(CKM_CONCATENATE_DATA_AND_BASE, CKF_DERIVE, legacy(Kdf::DataConcatenate), old(ANY_SECRET, ParameterKind::Data)),
+    row(CKM_XOR_BASE_AND_DATA, CKF_DERIVE, legacy(Kdf::Xor), old(ANY_SECRET, ParameterKind::Data)),
+    row(CKM_EXTRACT_KEY_FROM_KEY, CKF_DERIVE, legacy(Kdf::Extract), old(ANY_SECRET, ParameterKind::Number)),
+    row(CKM_AES_ECB_ENCRYPT_DATA, CKF_DERIVE, legacy(Kdf::AesEcbData), old(AES, ParameterKind::Data)),
+    row(CKM_AES_CBC_ENCRYPT_DATA, CKF_DERIVE, legacy(Kdf::AesCbcData), old(AES, ParameterKind::CbcData)),
     row(
         CKM_ECDH_AES_KEY_WRAP,
         WRAP | EC_KIND,
@@ -464,8 +656,17 @@ pub(crate) static TABLE: &[Row] = &[
     ),
     row(CKM_AES_CTR, CIPHER, AesCtr, aes(ParameterKind::Ctr, OutputRule::Input, true)),
     row(CKM_AES_GCM, CIPHER, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
+    row(CKM_AES_CCM, CIPHER, AesCcm, aes(ParameterKind::Ccm, OutputRule::InputPlusTag, true)),
     row(CKM_AES_CMAC, SIGN, AesCmac, aes(ParameterKind::None, OutputRule::Fixed(16), true)),
     row(CKM_AES_CMAC_GENERAL, SIGN, AesCmac, aes(ParameterKind::MacLen, OutputRule::MacLen, true)),
+    row(CKM_AES_GMAC, SIGN, AesGmac, aes(ParameterKind::Gmac, OutputRule::MacLen, true)),
+    row(
+        CKM_AES_XTS,
+        CIPHER,
+        AesXts,
+        Plan { sizes: XTS_BYTES, key_types: XTS, ..aes(ParameterKind::Iv(16), OutputRule::Input, true) },
+    ),
+    row(CKM_AES_XTS_KEY_GEN, CKF_GENERATE, RandomSecret, makes(XTS_BYTES, XTS, Approved)),
     row(CKM_AES_KEY_WRAP, WRAP, AesWrap { pad: false }, aes(ParameterKind::OptionalIv(8), OutputRule::None, false)),
     row(CKM_AES_KEY_WRAP_PAD, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),
     row(CKM_AES_KEY_WRAP_KWP, WRAP, AesWrap { pad: true }, aes(ParameterKind::OptionalIv(4), OutputRule::None, false)),

@@ -177,7 +177,8 @@ fn secret_material(attributes: &mut Attributes, kind: KeyType) -> Result<Materia
 pub(crate) fn check_secret_len(kind: KeyType, len: usize) -> Result<()> {
     let fits = match kind {
         CKK_AES => matches!(len, 16 | 24 | 32),
-        CKK_GENERIC_SECRET => (1..=512).contains(&len),
+        CKK_AES_XTS => matches!(len, 32 | 64),
+        CKK_GENERIC_SECRET | CKK_HKDF => (1..=512).contains(&len),
         other if HMAC_KEY_TYPES.contains(&other) => (1..=512).contains(&len),
         _ => false,
     };

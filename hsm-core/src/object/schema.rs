@@ -344,7 +344,9 @@ fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
 fn secret(kind: KeyType) -> Option<On> {
     match kind {
         CKK_AES => Some(&[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP]),
+        CKK_AES_XTS => Some(&[CKA_ENCRYPT, CKA_DECRYPT]),
         CKK_GENERIC_SECRET => Some(&[CKA_SIGN, CKA_VERIFY, CKA_DERIVE]),
+        CKK_HKDF => Some(&[CKA_DERIVE]),
         kind if HMAC_KEY_TYPES.contains(&kind) => Some(&[CKA_SIGN, CKA_VERIFY, CKA_DERIVE]),
         _ => None,
     }

@@ -49,6 +49,8 @@ impl Authority<'_> {
 pub(crate) enum Heritage {
     /// Made in the token by this mechanism.
     Generated(Mechanism),
+    /// Made in the token by this mechanism, of something that is known outside: a password.
+    Recreated(Mechanism),
     /// Came from outside in the clear, or wrapped: its past is unknown.
     Imported,
     /// Computed from a key of the token.
@@ -215,17 +217,18 @@ fn check_authentication(attributes: &Attributes) -> Result<()> {
 /// Computes the history attributes of a key that is complete otherwise.
 pub(crate) fn record_heritage(attributes: &mut Attributes, heritage: &Heritage) {
     let mechanism = match heritage {
-        Heritage::Generated(mechanism) => mechanism.0,
+        Heritage::Generated(mechanism) | Heritage::Recreated(mechanism) => mechanism.0,
         Heritage::Imported | Heritage::Derived { .. } => UNAVAILABLE,
     };
-    attributes.put(CKA_LOCAL, Value::Bool(matches!(heritage, Heritage::Generated(_))));
+    let local = matches!(heritage, Heritage::Generated(_) | Heritage::Recreated(_));
+    attributes.put(CKA_LOCAL, Value::Bool(local));
     attributes.put(CKA_KEY_GEN_MECHANISM, Value::Ulong(mechanism));
     if !matches!(attributes.class(), CKO_PRIVATE_KEY | CKO_SECRET_KEY) {
         return;
     }
     let (sensitive_before, kept_before) = match heritage {
         Heritage::Generated(_) => (true, true),
-        Heritage::Imported => (false, false),
+        Heritage::Recreated(_) | Heritage::Imported => (false, false),
         Heritage::Derived { always_sensitive, never_extractable } => (*always_sensitive, *never_extractable),
     };
     let always_sensitive = sensitive_before && attributes.flag(CKA_SENSITIVE);

@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use ck::Mechanism;
 use ck::attribute::CKA_ALWAYS_AUTHENTICATE;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_gcm, cmac, digest, eddsa, hmac,
-    prehash, rsa,
+    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_ccm, aes_gcm, aes_xts, cmac, digest,
+    eddsa, hmac, prehash, rsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::Use;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::table::{Row, Scheme};
 use crate::object::Object;
+use crate::secret::SecretBytes;
 
 /// The kinds of operation that a session can have active, one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +150,10 @@ impl Operation {
                 let stream = hmac::Key::new(hash, key.secret()?).start();
                 State::Mac(Box::new(stream), mac_len(hash.output_len(), &call.parameter)?)
             }
+            (Scheme::AesGmac, Some(key)) => {
+                let (params, len) = gmac(&call.parameter)?;
+                State::Mac(Box::new(aes_gcm::Gmac::new(key.secret()?, &params)?), len)
+            }
             (Scheme::AesCmac, Some(key)) => {
                 let stream = cmac::Stream::new(key.secret()?)?;
                 State::Mac(Box::new(stream), mac_len(cmac::MAC_LEN, &call.parameter)?)
@@ -174,6 +180,9 @@ impl Operation {
             Scheme::RsaOaep => oaep(&self.parameter).map(drop),
             Scheme::AesGcm => gcm(&self.parameter).map(drop),
             Scheme::EdDsa => eddsa_variant(&self.parameter).map(drop),
+            Scheme::AesCcm => ccm(&self.parameter, None).map(drop),
+            Scheme::TlsMac => tls_mac(&self.parameter).map(drop),
+            Scheme::AesXts => aes_xts::split(self.secret()?).map(drop).map_err(Error::from),
             Scheme::MlDsa => check_context(kind, &self.parameter),
             Scheme::HashMlDsa(hash) => {
                 params::pre_hash(hash, &self.parameter)?;
@@ -181,6 +190,10 @@ impl Operation {
             }
             _ => Ok(()),
         }
+    }
+
+    fn secret(&self) -> Result<&[u8]> {
+        present(&self.key)?.secret()
     }
 
     /// An operation whose result waits to be fetched.
@@ -242,13 +255,30 @@ impl Operation {
             (_, OperationKind::Verify) => None,
             (State::Mac(_, len), _) => Some(*len),
             (State::Cipher(stream), OperationKind::Encrypt) => Some(stream.finish_len()),
-            (State::Whole(gathered), OperationKind::Encrypt) if self.row.scheme == Scheme::AesGcm => {
-                gcm(&self.parameter).ok().map(|params| gathered.len() + params.tag_len())
+            (State::Whole(gathered), OperationKind::Encrypt | OperationKind::Decrypt)
+                if self.row.scheme == Scheme::AesXts =>
+            {
+                Some(gathered.len())
             }
-            (State::Whole(gathered), OperationKind::Decrypt) if self.row.scheme == Scheme::AesGcm => {
-                gcm(&self.parameter).ok().map(|params| gathered.len().saturating_sub(params.tag_len()))
+            (State::Whole(gathered), OperationKind::Encrypt) if self.tag_len().is_some() => {
+                self.tag_len().map(|tag| gathered.len() + tag)
+            }
+            (State::Whole(gathered), OperationKind::Decrypt) if self.tag_len().is_some() => {
+                self.tag_len().map(|tag| gathered.len().saturating_sub(tag))
+            }
+            (State::Whole(_), OperationKind::Sign) if self.row.scheme == Scheme::TlsMac => {
+                tls_mac(&self.parameter).ok().map(|(_, params)| params.1)
             }
             _ => self.key_output_len(kind),
+        }
+    }
+
+    /// How much longer than its plaintext a ciphertext is, for the modes that authenticate.
+    fn tag_len(&self) -> Option<usize> {
+        match self.row.scheme {
+            Scheme::AesGcm => gcm(&self.parameter).ok().map(|params| params.tag_len()),
+            Scheme::AesCcm => ccm(&self.parameter, None).ok().map(|params| params.tag_len()),
+            _ => None,
         }
     }
 
@@ -281,6 +311,9 @@ impl Operation {
                 mac.truncate(len);
                 Ok(mac)
             }
+            (State::Whole(data), OperationKind::Sign) if row.scheme == Scheme::TlsMac => {
+                verify_data(&parameter, present(&key)?, &data)
+            }
             (State::Digest(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
             (State::PreHash(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
             (State::Whole(data), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &data),
@@ -299,6 +332,13 @@ impl Operation {
         let Operation { row, key, parameter, state } = self;
         match state {
             State::Mac(stream, len) => Ok(stream.verify(signature, len)?),
+            State::Whole(data) if row.scheme == Scheme::TlsMac => {
+                let expected = verify_data(&parameter, present(&key)?, &data)?;
+                if signature.len() != expected.len() {
+                    return Err(Kind::SignatureLength.into());
+                }
+                if expected.ct_eq(signature).into() { Ok(()) } else { Err(Kind::SignatureInvalid.into()) }
+            }
             State::Digest(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
             State::PreHash(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
             State::Whole(data) => verify(row, &parameter, present(&key)?, &data, signature),
@@ -320,6 +360,12 @@ fn append(gathered: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
 
 fn present(key: &Option<Arc<Object>>) -> Result<&Object> {
     key.as_deref().ok_or_else(|| Kind::Internal.into())
+}
+
+/// The verify data of a handshake whose messages have this digest: callers hash them themselves.
+fn verify_data(parameter: &Parameter, key: &Object, handshake: &[u8]) -> Result<Vec<u8>> {
+    let (hash, (label, len)) = tls_mac(parameter)?;
+    Ok(tls_prf::derive(hash, key.secret()?, label, &[handshake], len).expose().to_vec())
 }
 
 /// How many bytes of the MAC are kept.
@@ -380,6 +426,39 @@ fn gcm(parameter: &Parameter) -> Result<aes_gcm::Params<'_>> {
     let Parameter::Gcm { iv, aad, tag_bits } = parameter else { return Err(Kind::MechanismParam.into()) };
     let tag_bits = u32::try_from(*tag_bits).map_err(|_| Kind::MechanismParam)?;
     Ok(aes_gcm::Params::new(iv, aad, tag_bits)?)
+}
+
+/// The parameters of a GMAC, and how many bytes of it are kept.
+fn gmac(parameter: &Parameter) -> Result<(aes_gcm::Params<'_>, usize)> {
+    match parameter {
+        Parameter::Bytes(iv) => Ok((aes_gcm::Params::new(iv, &[], 128)?, aes_gcm::TAG_MAX)),
+        other => gcm(other).map(|params| (params, params.tag_len())),
+    }
+}
+
+/// The parameters of AES-CCM. The length that they announce must be that of the plaintext, where that is known already.
+fn ccm(parameter: &Parameter, plaintext_len: Option<usize>) -> Result<aes_ccm::Params<'_>> {
+    let Parameter::Ccm { data_len, nonce, aad, mac_len } = parameter else { return Err(Kind::MechanismParam.into()) };
+    if plaintext_len.is_some_and(|len| len as u64 != *data_len) {
+        return Err(Error::new(Kind::DataLength, format!("ulDataLen announces {data_len} bytes")));
+    }
+    let mac_len = usize::try_from(*mac_len).map_err(|_| Kind::MechanismParam)?;
+    Ok(aes_ccm::Params::new(nonce, aad, mac_len)?)
+}
+
+/// The label of a TLS "finished" message and the length of its verify data (RFC 5246, section 7.4.9).
+type Finished = (&'static [u8], usize);
+
+fn tls_mac(parameter: &Parameter) -> Result<(Hash, Finished)> {
+    let Parameter::TlsMac(asked) = parameter else { return Err(Kind::MechanismParam.into()) };
+    let label: &[u8] = match asked.side {
+        1 => b"server finished",
+        2 => b"client finished",
+        other => return Err(Error::new(Kind::MechanismParam, format!("{other} is neither server nor client"))),
+    };
+    let len = usize::try_from(asked.len).ok().filter(|len| (12..=64).contains(len));
+    let len = len.ok_or_else(|| Error::new(Kind::MechanismParam, "verify data has 12 to 64 bytes"))?;
+    Ok((params::hash(asked.hash)?, (label, len)))
 }
 
 /// The variant of EdDSA that the parameter asks for, with its context; none at all is the pure one (PKCS#11 3.2, EdDSA: "Mapping to
@@ -464,6 +543,8 @@ fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature
 fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
     match row.scheme {
         Scheme::AesGcm => Ok(aes_gcm::Key::new(key.secret()?)?.encrypt(&gcm(parameter)?, data)?),
+        Scheme::AesCcm => Ok(aes_ccm::encrypt(key.secret()?, &ccm(parameter, Some(data.len()))?, data)?),
+        Scheme::AesXts => Ok(xts(Direction::Encrypt, parameter, key, data)?.expose().to_vec()),
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {
             PublicKey::Rsa(key) if row.scheme == Scheme::RsaOaep => Ok(key.encrypt_oaep(&oaep(parameter)?, data)?),
             PublicKey::Rsa(key) if row.scheme == Scheme::RsaRaw => Ok(key.encrypt_raw(data)?),
@@ -474,9 +555,25 @@ fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Resul
     }
 }
 
+fn xts(direction: Direction, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<SecretBytes> {
+    let Parameter::Bytes(unit) = parameter else { return Err(Kind::MechanismParam.into()) };
+    let unit = unit.as_slice().try_into().map_err(|_| Kind::MechanismParam)?;
+    Ok(aes_xts::process(direction, key.secret()?, unit, data)?)
+}
+
 fn decrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
     let plaintext = match row.scheme {
         Scheme::AesGcm => aes_gcm::Key::new(key.secret()?)?.decrypt(&gcm(parameter)?, data)?,
+        Scheme::AesCcm => {
+            let tag_len = ccm(parameter, None)?.tag_len();
+            let len = data.len().checked_sub(tag_len).ok_or(Kind::EncryptedDataLength)?;
+            let params = ccm(parameter, Some(len)).map_err(|error| match error.kind() {
+                Kind::DataLength => Error::new(Kind::EncryptedDataLength, "ulDataLen announces another length"),
+                _ => error,
+            })?;
+            aes_ccm::decrypt(key.secret()?, &params, data)?
+        }
+        Scheme::AesXts => xts(Direction::Decrypt, parameter, key, data)?,
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.private_key()? {
             PrivateKey::Rsa(key) if row.scheme == Scheme::RsaOaep => key.decrypt_oaep(&oaep(parameter)?, data)?,
             PrivateKey::Rsa(key) if row.scheme == Scheme::RsaRaw => key.decrypt_raw(data)?,

@@ -114,7 +114,7 @@ rpcs! {
     generate_key_pair(GenerateKeyPairRequest) = GenerateKeyPair => KeyPair(KeyPairReply);
     wrap_key(WrapKeyRequest) = WrapKey => Output(OutputReply);
     unwrap_key(UnwrapKeyRequest) = UnwrapKey => Object(ObjectReply);
-    derive_key(DeriveKeyRequest) = DeriveKey => Object(ObjectReply);
+    derive_key(DeriveKeyRequest) = DeriveKey => Derived(DeriveKeyReply);
     encapsulate_key(EncapsulateKeyRequest) = EncapsulateKey => Encapsulated(EncapsulateKeyReply);
     decapsulate_key(DecapsulateKeyRequest) = DecapsulateKey => Object(ObjectReply);
     resume_session(ResumeSessionRequest) = ResumeSession => OpenSession(OpenSessionReply);

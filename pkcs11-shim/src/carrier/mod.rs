@@ -16,6 +16,7 @@ use ck::Rv;
 use ck::rv::{
     CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DATA_LEN_RANGE, CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_SESSION_HANDLE_INVALID,
 };
+use hsm_proto::v1::mechanism::Parameter::Pbkdf2 as Password;
 use hsm_proto::v1::{self, request::Op};
 use zeroize::Zeroize;
 
@@ -138,14 +139,15 @@ fn is_long(request: &v1::Request) -> bool {
     matches!(request.op, Some(Op::GenerateKey(_) | Op::GenerateKeyPair(_)))
 }
 
-/// Whether what the request says must not stay in memory: PINs, and key values on import.
+/// Whether what the request says must not stay in memory: PINs and passwords, and key values on import.
 fn is_secret(request: &v1::Request) -> bool {
-    matches!(
-        request.op,
+    match &request.op {
         Some(
-            Op::InitToken(_) | Op::InitPin(_) | Op::SetPin(_) | Op::Login(_) | Op::CreateObject(_) | Op::SeedRandom(_)
-        )
-    )
+            Op::InitToken(_) | Op::InitPin(_) | Op::SetPin(_) | Op::Login(_) | Op::CreateObject(_) | Op::SeedRandom(_),
+        ) => true,
+        Some(Op::GenerateKey(r)) => matches!(r.mechanism, Some(v1::Mechanism { parameter: Some(Password(_)), .. })),
+        _ => false,
+    }
 }
 
 /// Wipes what [`is_secret`] names.
@@ -159,6 +161,11 @@ fn wipe(request: &mut v1::Request) {
         }
         Some(Op::Login(r)) => r.pin.zeroize(),
         Some(Op::SeedRandom(r)) => r.seed.zeroize(),
+        Some(Op::GenerateKey(r)) => {
+            if let Some(v1::Mechanism { parameter: Some(Password(asked)), .. }) = &mut r.mechanism {
+                asked.password.zeroize();
+            }
+        }
         Some(Op::CreateObject(r)) => {
             for attribute in r.template.iter_mut().flat_map(|template| &mut template.attributes) {
                 if let Some(v1::attribute::Value::Bytes(bytes)) = &mut attribute.value {

@@ -2,6 +2,8 @@
 //! What they mean, and which mechanism takes which, is in `params`.
 #![expect(unsafe_code, reason = "C structures with pointers in them are read here")]
 
+pub(crate) mod kdf;
+
 use ck::Rv;
 use ck::rv::CKR_MECHANISM_PARAM_INVALID;
 use cryptoki_sys::{
@@ -112,6 +114,11 @@ impl<'c> Parameter<'c> {
     /// Whether there is no parameter; NULL with a length is not "no parameter".
     pub(crate) fn is_none(&self) -> bool {
         self.0.len() == 0
+    }
+
+    /// The length that the caller names.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len()
     }
 
     /// The plain bytes.

@@ -2,13 +2,14 @@
 
 use ck::Rv;
 use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR};
+use cryptoki_sys::CK_VERSION;
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
 use super::object::keep;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
 use crate::library::{Run, expect_answer};
-use crate::params;
+use crate::params::{self, Returns};
 
 /// C_GenerateKey.
 pub(crate) fn generate(
@@ -108,7 +109,7 @@ pub(crate) fn unwrap(
     Ok(())
 }
 
-/// C_DeriveKey.
+/// C_DeriveKey. The keys of a TLS connection have their handles in the parameter, and no other.
 pub(crate) fn derive(
     run: &Run,
     handle: u64,
@@ -118,10 +119,33 @@ pub(crate) fn derive(
     place: Out<'_, u64>,
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
-    let place = place.there()?;
+    let returns = params::returns(&mechanism)?;
+    let place = if let Returns::Connection(_) = returns { None } else { Some(place.there()?) };
     let (mechanism, template) = (Some(params::required(&mechanism)?), Some(template.read()?));
     let request = v1::DeriveKeyRequest { session: session.daemon_handle, mechanism, base_key, template };
-    let reply = expect_answer!(run.ask(&session, Op::DeriveKey(request))?, Object)?;
-    place.put(keep(run, reply));
+    let reply = expect_answer!(run.ask(&session, Op::DeriveKey(request))?, Derived)?;
+    let mut handles = reply.keys.into_iter().map(|key| keep(run, key));
+    if let Some(place) = place {
+        place.put(handles.next().ok_or(CKR_DEVICE_ERROR)?);
+    }
+    match returns {
+        Returns::Handle => {}
+        Returns::Version(to) => {
+            let version = reply.version.and_then(|version| u16::try_from(version).ok()).map(u16::to_be_bytes);
+            if let (Some(to), Some([major, minor])) = (to, version) {
+                to.put(CK_VERSION { major, minor });
+            }
+        }
+        Returns::Connection(to) => {
+            let handles: Vec<u64> = handles.collect();
+            let handles = handles.try_into().map_err(|_| CKR_DEVICE_ERROR)?;
+            to.put(handles, [&reply.client_iv, &reply.server_iv]).map_err(|_| CKR_DEVICE_ERROR)?;
+        }
+        Returns::Additional(places) => {
+            for to in places {
+                to.put(handles.next().ok_or(CKR_DEVICE_ERROR)?);
+            }
+        }
+    }
     Ok(())
 }

@@ -19,7 +19,7 @@ use ck::rv::{CKR_ARGUMENTS_BAD, CKR_HOST_MEMORY};
 use cryptoki_sys::{CK_BBOOL, CK_ULONG};
 
 pub(crate) use bytes::{InBytes, OutBuf, OutExact, Room, bytes, exact, label, out};
-pub(crate) use place::{Out, OutHandles, OutInterfaces, OutList, handles, interfaces, list, place};
+pub(crate) use place::{Out, OutHandles, OutInterfaces, OutList, Place, handles, interfaces, list, place};
 pub(crate) use structure::{InMechanism, InitArgs, Wanted, init_args, mechanism, wanted};
 pub(crate) use template::{Template, template};
 

@@ -27,6 +27,19 @@ pub(crate) unsafe fn place<T: Copy>(_call: &Call, place: *mut T) -> Out<'_, T> {
 }
 
 impl<'c, T: Copy> Out<'c, T> {
+    /// The same claim from within this room.
+    ///
+    /// # Safety
+    /// As for [`place`]; the lifetime is that of the call.
+    pub(in crate::ffi) unsafe fn at(place: *mut T) -> Self {
+        Out { place, call: PhantomData }
+    }
+
+    /// Whether there is no place.
+    pub(crate) fn is_null(&self) -> bool {
+        self.place.is_null()
+    }
+
     /// The place, if there is one: asked before anything is done whose result could not be handed over.
     ///
     /// # Errors

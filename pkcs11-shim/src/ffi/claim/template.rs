@@ -39,6 +39,14 @@ pub(crate) unsafe fn template(_call: &Call, start: *mut CK_ATTRIBUTE, count: CK_
 }
 
 impl Template<'_> {
+    /// The same claim from within this room.
+    ///
+    /// # Safety
+    /// As for [`template`]; the lifetime is that of the call.
+    pub(in crate::ffi) unsafe fn at(start: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Self {
+        Template { start, count, call: PhantomData }
+    }
+
     fn count(&self) -> Result<usize, Rv> {
         let count =
             usize::try_from(self.count).ok().filter(|&count| count <= MAX_ATTRIBUTES).ok_or(CKR_ARGUMENTS_BAD)?;
