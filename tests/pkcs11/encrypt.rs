@@ -1,14 +1,15 @@
 //! Encryption and decryption (PKCS#11 v3.0 §5.8 and §5.9).
 
 use acceptance::module::{SESSION, Token, aes, import_aes, refused};
-use acceptance::raw::{Raw, Room};
+use acceptance::raw::{Init, Raw, Room};
+use acceptance::structure::Structure;
 use acceptance::{module, module_test};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::Attribute;
-use cryptoki_sys::{CKM_AES_CBC_PAD, CKR_BUFFER_TOO_SMALL, CKR_OK, CKR_OPERATION_NOT_INITIALIZED};
+use cryptoki_sys::*;
 use data_encoding::HEXLOWER;
 
 const BOTH: [Attribute; 2] = [Attribute::Encrypt(true), Attribute::Decrypt(true)];
@@ -148,5 +149,117 @@ module_test! {
         let key = aes(&session, 16, &[Attribute::Encrypt(false), Attribute::Decrypt(true)]).expect("a key");
         let rv = refused(session.encrypt(&Mechanism::AesCbcPad([0; 16]), key, b"no"));
         assert!(matches!(rv, RvError::KeyFunctionNotPermitted), "{rv:?}");
+    }
+}
+
+module_test! {
+    fn aes_ccm_gives_the_published_answer_and_refuses_what_was_changed(_world) {
+        // SP 800-38C, appendix C, example 2.
+        let token = Token::open();
+        let session = token.user();
+        let (raw, handle) = (Raw::load(&module::path()), session.handle());
+        let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).expect("hex");
+        let key = import_aes(&session, &hex("404142434445464748494a4b4c4d4e4f"), &BOTH).expect("a key").handle();
+        let (nonce, aad, text) = (hex("1011121314151617"), hex("000102030405060708090a0b0c0d0e0f"), hex("202122232425262728292a2b2c2d2e2f"));
+        // The example's tag has six bytes, which policy finds too short; the ciphertext is the same with a longer one.
+        let short = raw.init(Init::Encrypt, handle, CKM_AES_CCM, Structure::Ccm(16, &nonce, &aad, 6), key);
+        assert_eq!((short, raw.encrypt(handle, &text, Room::Bytes(64)).rv), (CKR_OK, CKR_MECHANISM_PARAM_INVALID));
+        let init = |kind, len, aad| assert_eq!(raw.init(kind, handle, CKM_AES_CCM, Structure::Ccm(len, &nonce, aad, 8), key), CKR_OK);
+        init(Init::Encrypt, 16, &aad);
+        assert_eq!(raw.encrypt(handle, &text, Room::Query).len, 24);
+        let sealed = raw.encrypt(handle, &text, Room::Bytes(64)).bytes;
+        assert_eq!(HEXLOWER.encode(&sealed[..16]), "d2a1f0e051ea5f62081a7792073d593d");
+        init(Init::Decrypt, 16, &aad);
+        assert_eq!(raw.decrypt(handle, &sealed, Room::Bytes(64)).bytes, text);
+        for at in [0, 15, 16, 23] {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            init(Init::Decrypt, 16, &aad);
+            let opened = raw.decrypt(handle, &changed, Room::Bytes(64));
+            assert_eq!((opened.rv, opened.bytes.len()), (CKR_AEAD_DECRYPT_FAILED, 0), "byte {at}");
+        }
+        init(Init::Decrypt, 16, b"other");
+        assert_eq!(raw.decrypt(handle, &sealed, Room::Bytes(64)).rv, CKR_AEAD_DECRYPT_FAILED);
+        init(Init::Encrypt, 15, &aad);
+        assert_eq!(raw.encrypt(handle, &text, Room::Bytes(64)).rv, CKR_DATA_LEN_RANGE);
+        init(Init::Decrypt, 17, &aad);
+        assert_eq!(raw.decrypt(handle, &sealed, Room::Bytes(64)).rv, CKR_ENCRYPTED_DATA_LEN_RANGE);
+    }
+}
+
+module_test! {
+    fn aes_gcm_takes_ivs_of_any_length_and_tags_from_96_bits(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let (raw, handle) = (Raw::load(&module::path()), session.handle());
+        let key = aes(&session, 32, &BOTH).expect("a key").handle();
+        for (iv_len, tag_bits) in [(1, 128), (8, 96), (12, 104), (13, 112), (60, 120), (256, 128), (4096, 128)] {
+            let iv = vec![9; iv_len];
+            let gcm = || Structure::Gcm(&iv, b"aad", tag_bits);
+            assert_eq!(raw.init(Init::Encrypt, handle, CKM_AES_GCM, gcm(), key), CKR_OK);
+            let sealed = raw.encrypt(handle, b"text", Room::Bytes(64)).bytes;
+            assert_eq!(sealed.len() as u64, 4 + tag_bits / 8);
+            assert_eq!(raw.init(Init::Decrypt, handle, CKM_AES_GCM, gcm(), key), CKR_OK);
+            assert_eq!(raw.decrypt(handle, &sealed, Room::Bytes(64)).bytes, b"text", "{iv_len} {tag_bits}");
+        }
+        for (iv_len, tag_bits) in [(4097, 128), (12, 64), (12, 100), (12, 136)] {
+            let iv = vec![9; iv_len];
+            let begun = raw.init(Init::Encrypt, handle, CKM_AES_GCM, Structure::Gcm(&iv, b"", tag_bits), key);
+            let rv = if begun == CKR_OK { raw.encrypt(handle, b"text", Room::Bytes(64)).rv } else { begun };
+            assert_eq!(rv, CKR_MECHANISM_PARAM_INVALID, "{iv_len} {tag_bits}");
+        }
+    }
+}
+
+module_test! {
+    fn aes_gmac_gives_the_published_answer_with_either_parameter(_world) {
+        // Project Wycheproof, aes_gmac, test 4.
+        let token = Token::open();
+        let session = token.user();
+        let (raw, handle) = (Raw::load(&module::path()), session.handle());
+        let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).expect("hex");
+        let both = [Attribute::Sign(true), Attribute::Verify(true)];
+        let key = import_aes(&session, &hex("53107d29dc584d32d3ef321a85eec257"), &both).expect("a key").handle();
+        let (iv, message, tag) = (hex("dd91a33dce809e7bfe68d843"), hex("039e0f5b"), hex("8c99cbf28c43f90fc3609126bdf30f4b"));
+        for (parameter, len) in [(Structure::Bytes(&iv), 16), (Structure::Gcm(&iv, b"", 128), 16), (Structure::Gcm(&iv, b"", 96), 12)] {
+            assert_eq!(raw.init(Init::Sign, handle, CKM_AES_GMAC, parameter, key), CKR_OK);
+            assert_eq!(raw.sign(handle, &message, Room::Query).len, len);
+            assert_eq!(raw.sign(handle, &message, Room::Bytes(16)).bytes, tag[..len]);
+        }
+        for (message, expected) in [(&message[..], CKR_OK), (b"other", CKR_SIGNATURE_INVALID)] {
+            assert_eq!(raw.init(Init::Verify, handle, CKM_AES_GMAC, Structure::Bytes(&iv), key), CKR_OK);
+            assert_eq!(raw.verify(handle, message, &tag), expected);
+        }
+    }
+}
+
+module_test! {
+    fn aes_xts_gives_the_published_answer(_world) {
+        // IEEE 1619-2007, appendix B, vector 15: a data unit of 17 bytes.
+        let token = Token::open();
+        let session = token.user();
+        let (raw, handle) = (Raw::load(&module::path()), session.handle());
+        let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).expect("hex");
+        let import = |value: Vec<u8>| {
+            let number = |number: CK_ULONG| number.to_ne_bytes().to_vec();
+            let template = [
+                (CKA_CLASS, number(CKO_SECRET_KEY)),
+                (CKA_KEY_TYPE, number(CKK_AES_XTS)),
+                (CKA_TOKEN, vec![0]),
+                (CKA_VALUE, value),
+            ];
+            raw.create_from(handle, &template)
+        };
+        let key = import(hex("fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0bfbebdbcbbbab9b8b7b6b5b4b3b2b1b0")).expect("a key");
+        let unit = hex("9a785634120000000000000000000000");
+        let (clear, hidden) = (hex("000102030405060708090a0b0c0d0e0f10"), hex("6c1625db4671522d3d7599601de7ca09ed"));
+        assert_eq!(raw.init(Init::Encrypt, handle, CKM_AES_XTS, Structure::Bytes(&unit), key), CKR_OK);
+        assert_eq!(raw.encrypt(handle, &clear, Room::Bytes(17)).bytes, hidden);
+        assert_eq!(raw.init(Init::Decrypt, handle, CKM_AES_XTS, Structure::Bytes(&unit), key), CKR_OK);
+        assert_eq!(raw.decrypt(handle, &hidden, Room::Bytes(17)).bytes, clear);
+        let same = import(vec![7; 32]).expect("the value is only judged when it is used");
+        let begun = raw.init(Init::Encrypt, handle, CKM_AES_XTS, Structure::Bytes(&unit), same);
+        let rv = if begun == CKR_OK { raw.encrypt(handle, &clear, Room::Bytes(17)).rv } else { begun };
+        assert_ne!(rv, CKR_OK, "two equal keys");
     }
 }

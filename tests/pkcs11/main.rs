@@ -4,6 +4,7 @@
 mod approved;
 mod attribute;
 mod daemon_away;
+mod derive;
 mod digest;
 mod encrypt;
 mod fork;

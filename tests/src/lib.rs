@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod daemon;
 pub mod module;
 pub mod raw;
+pub mod structure;
 pub mod tools;
 pub mod worker;
 pub mod world;

@@ -9,6 +9,7 @@ pub mod key;
 use std::path::Path;
 use std::ptr;
 
+use crate::structure::Structure;
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_INTERFACE, CK_MECHANISM, CK_MECHANISM_INFO,
     CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_ULONG,
@@ -34,6 +35,19 @@ pub enum Room {
     Query,
     /// A buffer of so many bytes.
     Bytes(usize),
+}
+
+/// Which operation begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Init {
+    /// C_EncryptInit.
+    Encrypt,
+    /// C_DecryptInit.
+    Decrypt,
+    /// C_SignInit.
+    Sign,
+    /// C_VerifyInit.
+    Verify,
 }
 
 /// A loaded module.
@@ -311,6 +325,108 @@ impl Raw {
         })
     }
 
+    /// C_EncryptInit, C_DecryptInit, C_SignInit or C_VerifyInit with any parameter.
+    pub fn init(
+        &self,
+        kind: Init,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        mut parameter: Structure<'_>,
+        key: CK_OBJECT_HANDLE,
+    ) -> CK_RV {
+        parameter.with(mechanism, |mechanism| {
+            // SAFETY: the mechanism and all that its parameter points at live through the call.
+            unsafe {
+                match kind {
+                    Init::Encrypt => self.module.C_EncryptInit(session, mechanism, key),
+                    Init::Decrypt => self.module.C_DecryptInit(session, mechanism, key),
+                    Init::Sign => self.module.C_SignInit(session, mechanism, key),
+                    Init::Verify => self.module.C_VerifyInit(session, mechanism, key),
+                }
+            }
+        })
+    }
+
+    /// C_Decrypt.
+    pub fn decrypt(&self, session: CK_SESSION_HANDLE, data: &[u8], room: Room) -> Output {
+        let mut data = data.to_vec();
+        output(room, |out, out_len| {
+            // SAFETY: `data` has the stated length; `out` is NULL or has `*out_len` bytes.
+            unsafe { self.module.C_Decrypt(session, data.as_mut_ptr(), len(&data), out, out_len) }
+        })
+    }
+
+    /// C_DeriveKey with any parameter: the key's handle.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn derive_with(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        mut parameter: Structure<'_>,
+        base: CK_OBJECT_HANDLE,
+        template: &[(CK_ULONG, Vec<u8>)],
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let (mut key, mut rows) = (0, rows(template));
+        let rv = parameter.with(mechanism, |mechanism| {
+            // SAFETY: mechanism, parameter and template live through the call; `key` receives the handle.
+            unsafe { self.module.C_DeriveKey(session, mechanism, base, rows.as_mut_ptr(), count(&rows), &mut key) }
+        });
+        done(rv).map(|()| key)
+    }
+
+    /// C_DeriveKey with NULL for the handle, as for the keys of a TLS connection.
+    pub fn derive_without_handle(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        mut parameter: Structure<'_>,
+        base: CK_OBJECT_HANDLE,
+        template: &[(CK_ULONG, Vec<u8>)],
+    ) -> CK_RV {
+        let mut rows = rows(template);
+        parameter.with(mechanism, |mechanism| {
+            let rows_len = count(&rows);
+            // SAFETY: mechanism, parameter and template live through the call; NULL is what the standard asks for.
+            unsafe { self.module.C_DeriveKey(session, mechanism, base, rows.as_mut_ptr(), rows_len, ptr::null_mut()) }
+        })
+    }
+
+    /// C_GenerateKey with any parameter: the key's handle.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn generate_with(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        mut parameter: Structure<'_>,
+        template: &[(CK_ULONG, Vec<u8>)],
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let (mut key, mut rows) = (0, rows(template));
+        let rv = parameter.with(mechanism, |mechanism| {
+            // SAFETY: mechanism, parameter and template live through the call; `key` receives the handle.
+            unsafe { self.module.C_GenerateKey(session, mechanism, rows.as_mut_ptr(), count(&rows), &mut key) }
+        });
+        done(rv).map(|()| key)
+    }
+
+    /// C_CreateObject: the object's handle.
+    ///
+    /// # Errors
+    /// The CKR.
+    pub fn create_from(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &[(CK_ULONG, Vec<u8>)],
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let (mut object, mut rows) = (0, rows(template));
+        // SAFETY: the template lives through the call; `object` receives the handle.
+        done(unsafe { self.module.C_CreateObject(session, rows.as_mut_ptr(), count(&rows), &mut object) })?;
+        Ok(object)
+    }
+
     /// C_GetAttributeValue of one attribute.
     pub fn attribute(
         &self,
@@ -524,6 +640,19 @@ fn output(room: Room, call: impl FnOnce(*mut u8, *mut CK_ULONG) -> CK_RV) -> Out
         buffer.clear()
     }
     Output { rv, len: out_len, bytes: buffer }
+}
+
+fn rows(template: &[(CK_ULONG, Vec<u8>)]) -> Vec<CK_ATTRIBUTE> {
+    let row = |(kind, value): &(CK_ULONG, Vec<u8>)| CK_ATTRIBUTE {
+        type_: *kind,
+        pValue: value.as_ptr().cast_mut().cast(),
+        ulValueLen: len(value),
+    };
+    template.iter().map(row).collect()
+}
+
+fn count(rows: &[CK_ATTRIBUTE]) -> CK_ULONG {
+    CK_ULONG::try_from(rows.len()).expect("a template is short")
 }
 
 fn done(rv: CK_RV) -> Result<(), CK_RV> {
