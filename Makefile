@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo drill test bench fuzz fuzz-replay fmt lint clean scale
+.PHONY: help demo drill deb test bench fuzz fuzz-replay fmt lint clean scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -12,6 +12,9 @@ demo: ## build in release mode and walk through the whole system in ./var/demo (
 
 drill: ## rehearse a restore on a fresh token: backup, scratch copy, signatures, report
 	@scripts/drill
+
+deb: ## build the Debian package into target/deb (packaging/README.md)
+	@scripts/deb
 
 test: ## install the test tools (as root), build, and run every test of the workspace
 	@scripts/test

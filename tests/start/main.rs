@@ -2,4 +2,5 @@
 
 mod config;
 mod store;
+mod units;
 mod with_token;
