@@ -126,7 +126,7 @@ fn the_admin_tool_uses_only_audit_and_backup_of_the_core() {
                 "backup",
                 "config",
                 "SystemClock",
-                "{Clock, SystemClock",
+                "{Clock",
                 "SecretBytes",
                 "Error",
                 "Kind",
