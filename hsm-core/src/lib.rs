@@ -31,7 +31,7 @@ pub use hsm::{
 pub use id::{ObjectId, TokenId};
 pub use mechanism::{
     HkdfParams, KbkdfCounter, KbkdfField, KbkdfParams, MechanismCall, MechanismView, OutputRule, Parameter, Password,
-    Pbkdf2Params, TlsKdfParams, TlsKeysParams, TlsMacParams, TlsMasterParams, TlsMasterSeed, TlsRandoms,
+    Pbkdf2Params, TlsKdfParams, TlsKeysParams, TlsMacParams, TlsMasterParams, TlsMasterSeed, TlsRandoms, signs_slowly,
 };
 pub use object::{Attr, Snapshot, Value};
 pub use secret::SecretBytes;

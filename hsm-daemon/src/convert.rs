@@ -203,6 +203,7 @@ fn output_rule(rule: OutputRule) -> v1::OutputRule {
         OutputRule::Input => v1::OutputRule::OutputInput,
         OutputRule::AtMostInput => v1::OutputRule::OutputAtMostInput,
         OutputRule::MacLen => v1::OutputRule::OutputMacLen,
+        OutputRule::SlhDsa => v1::OutputRule::OutputSlhDsa,
         OutputRule::MlKem => v1::OutputRule::OutputMlKem,
     }
 }

@@ -207,8 +207,18 @@ impl Desk {
 }
 
 /// Whether an operation may take 5 ms and more (a PIN's derivation, an RSA generation, a durable write): an async
-/// carrier runs it on its pool. Signing is never among them: a hand-off costs more than it.
+/// carrier runs it on its pool. Signing is not among them, because a hand-off costs more than it, but by SLH-DSA.
 pub(crate) fn is_long(op: &Op) -> bool {
+    let slow = |begin: &Option<v1::Begin>| {
+        let mechanism = begin.as_ref().and_then(|begin| begin.mechanism.as_ref());
+        mechanism.is_some_and(|mechanism| hsm_core::signs_slowly(mechanism.r#type))
+    };
+    match op {
+        Op::OneShot(r) => return slow(&r.begin),
+        // What a Final without a begin ends is not said: signatures in parts are rare enough to be handed over.
+        Op::Final(r) => return slow(&r.begin) || (r.begin.is_none() && r.kind() == v1::OperationKind::OperationSign),
+        _ => {}
+    }
     matches!(
         op,
         Op::InitToken(_)

@@ -5,7 +5,7 @@
 //! and an Init with a NULL mechanism. An operation that is carried out in one message never exists at the daemon.
 
 use ck::attribute::{CKA_EC_PARAMS, CKA_MODULUS, CKA_MODULUS_BITS, CKA_PARAMETER_SET};
-use ck::object::{CKP_ML_DSA_44, CKP_ML_DSA_65, CKP_ML_DSA_87};
+use ck::object::*;
 use ck::rv::{CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_OPERATION_NOT_INITIALIZED};
 use ck::{Attribute, Rv};
 use hsm_proto::v1::mechanism::Parameter;
@@ -120,6 +120,7 @@ impl Rule {
             OutputRule::OutputModulus => key.and_then(modulus_len).map(Rule::Fixed),
             OutputRule::OutputTwiceField => key.and_then(order_len).map(|len| Rule::Fixed(2 * len)),
             OutputRule::OutputMlDsa => key.and_then(ml_dsa_len).map(Rule::Fixed),
+            OutputRule::OutputSlhDsa => key.and_then(slh_dsa_len).map(Rule::Fixed),
             OutputRule::OutputInputPlusTag => Some(Rule::InputPlus(tag_len(row, mechanism))),
             OutputRule::OutputPaddedBlock => Some(Rule::Padded),
             OutputRule::OutputInput => Some(Rule::Input),
@@ -167,6 +168,20 @@ fn ml_dsa_len(key: &Snapshot) -> Option<u64> {
     let rows = [(CKP_ML_DSA_44, 2420), (CKP_ML_DSA_65, 3309), (CKP_ML_DSA_87, 4627)];
     let set = key.number(CKA_PARAMETER_SET)?;
     rows.iter().find(|(known, _)| known.0 == set).map(|(_, len)| *len)
+}
+
+/// Signature lengths of FIPS 205, table 2.
+fn slh_dsa_len(key: &Snapshot) -> Option<u64> {
+    let rows = [
+        ([CKP_SLH_DSA_SHA2_128S, CKP_SLH_DSA_SHAKE_128S], 7856),
+        ([CKP_SLH_DSA_SHA2_128F, CKP_SLH_DSA_SHAKE_128F], 17088),
+        ([CKP_SLH_DSA_SHA2_192S, CKP_SLH_DSA_SHAKE_192S], 16224),
+        ([CKP_SLH_DSA_SHA2_192F, CKP_SLH_DSA_SHAKE_192F], 35664),
+        ([CKP_SLH_DSA_SHA2_256S, CKP_SLH_DSA_SHAKE_256S], 29792),
+        ([CKP_SLH_DSA_SHA2_256F, CKP_SLH_DSA_SHAKE_256F], 49856),
+    ];
+    let set = key.number(CKA_PARAMETER_SET)?;
+    rows.iter().find(|(known, _)| known.iter().any(|known| known.0 == set)).map(|(_, len)| *len)
 }
 
 fn tag_len(row: &v1::MechanismRow, mechanism: &v1::Mechanism) -> u64 {

@@ -8,7 +8,7 @@ use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::object::{Attribute, MlDsaParameterSetType};
+use cryptoki::object::{Attribute, MlDsaParameterSetType, SlhDsaParameterSetType};
 use cryptoki::session::Session;
 use cryptoki_sys::*;
 
@@ -22,6 +22,7 @@ enum Key {
     Aes,
     MlDsa,
     Master,
+    SlhDsa,
 }
 
 /// Whether a row's mechanism hashes (any length, many parts) or signs what it is given.
@@ -109,6 +110,18 @@ const ROWS: &[(CK_MECHANISM_TYPE, Key, Parts, &[CK_ULONG])] = &[
     (CKM_TLS12_MAC, Key::Master, Parts::Many, FINISHED),
     (CKM_ML_DSA, Key::MlDsa, Parts::Many, NONE),
     (CKM_HASH_ML_DSA, Key::MlDsa, Parts::One, DIGEST_256),
+    (CKM_SLH_DSA, Key::SlhDsa, Parts::Many, NONE),
+    (CKM_HASH_SLH_DSA, Key::SlhDsa, Parts::One, DIGEST_256),
+    (CKM_HASH_SLH_DSA_SHA224, Key::SlhDsa, Parts::Many, NONE),
+    (CKM_HASH_SLH_DSA_SHA256, Key::SlhDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_SLH_DSA_SHA384, Key::SlhDsa, Parts::Many, NONE),
+    (CKM_HASH_SLH_DSA_SHA512, Key::SlhDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_SLH_DSA_SHA3_224, Key::SlhDsa, Parts::Many, NONE),
+    (CKM_HASH_SLH_DSA_SHA3_256, Key::SlhDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_SLH_DSA_SHA3_384, Key::SlhDsa, Parts::Many, NONE),
+    (CKM_HASH_SLH_DSA_SHA3_512, Key::SlhDsa, Parts::Many, DETERMINISTIC),
+    (CKM_HASH_SLH_DSA_SHAKE128, Key::SlhDsa, Parts::Many, NONE),
+    (CKM_HASH_SLH_DSA_SHAKE256, Key::SlhDsa, Parts::Many, DETERMINISTIC),
     (CKM_HASH_ML_DSA_SHA224, Key::MlDsa, Parts::Many, NONE),
     (CKM_HASH_ML_DSA_SHA256, Key::MlDsa, Parts::Many, DETERMINISTIC),
     (CKM_HASH_ML_DSA_SHA384, Key::MlDsa, Parts::Many, NONE),
@@ -130,6 +143,7 @@ fn key_for(session: &Session, key: Key) -> Pair {
         Key::Aes => module::aes(session, 32, &[Attribute::Sign(true), Attribute::Verify(true)]).map(|key| (key, key)),
         Key::Master => module::hmac_key(session, 48).map(|key| (key, key)),
         Key::MlDsa => module::ml_dsa(session, MlDsaParameterSetType::ML_DSA_44, SESSION),
+        Key::SlhDsa => module::slh_dsa(session, SlhDsaParameterSetType::SHA2_128F, SESSION),
     };
     pair.unwrap_or_else(|e| panic!("{key:?}: {e}"))
 }
@@ -155,7 +169,7 @@ module_test! {
             };
             let data = [0x5a; 32];
             assert_eq!(raw.sign_init_with(handle, number, parameter, private.handle()), CKR_OK, "{number:#x}");
-            let signed = raw.sign(handle, &data, Room::Bytes(8192));
+            let signed = raw.sign(handle, &data, Room::Bytes(20_000));
             assert_eq!(signed.rv, CKR_OK, "{number:#x}");
             assert_eq!(verify(&data, &signed.bytes), CKR_OK, "{number:#x}");
             assert_eq!(verify(&[0xa5; 32], &signed.bytes), CKR_SIGNATURE_INVALID, "{number:#x}, other data");
@@ -168,7 +182,7 @@ module_test! {
                 assert_eq!(raw.sign_init_with(handle, number, parameter, private.handle()), CKR_OK, "{number:#x}");
                 assert_eq!(raw.sign_update(handle, b"in two "), CKR_OK, "{number:#x}");
                 assert_eq!(raw.sign_update(handle, b"parts"), CKR_OK, "{number:#x}");
-                let signed = raw.sign_final(handle, Room::Bytes(8192));
+                let signed = raw.sign_final(handle, Room::Bytes(20_000));
                 assert_eq!(signed.rv, CKR_OK, "{number:#x}");
                 assert_eq!(verify(b"in two parts", &signed.bytes), CKR_OK, "{number:#x}");
                 assert_eq!(raw.verify_init_with(handle, number, parameter, public.handle()), CKR_OK, "{number:#x}");
@@ -290,6 +304,62 @@ module_test! {
             let otherwise = refused(session.verify(&with(Some(b"receipt")), public, b"post-quantum", &bound));
             assert!(matches!(otherwise, RvError::SignatureInvalid), "{set}: {otherwise:?}");
         }
+    }
+}
+
+module_test! {
+    fn slh_dsa_signs_in_all_parameter_sets_and_its_keys_come_back(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let sets = [
+            (SlhDsaParameterSetType::SHA2_128S, 7856),
+            (SlhDsaParameterSetType::SHAKE_128S, 7856),
+            (SlhDsaParameterSetType::SHA2_128F, 17088),
+            (SlhDsaParameterSetType::SHAKE_128F, 17088),
+            (SlhDsaParameterSetType::SHA2_192S, 16224),
+            (SlhDsaParameterSetType::SHAKE_192S, 16224),
+            (SlhDsaParameterSetType::SHA2_192F, 35664),
+            (SlhDsaParameterSetType::SHAKE_192F, 35664),
+            (SlhDsaParameterSetType::SHA2_256S, 29792),
+            (SlhDsaParameterSetType::SHAKE_256S, 29792),
+            (SlhDsaParameterSetType::SHA2_256F, 49856),
+            (SlhDsaParameterSetType::SHAKE_256F, 49856),
+        ];
+        for (set, len) in sets {
+            let (public, private) = module::slh_dsa(&session, set, SESSION).expect("a key");
+            let with = |context| Mechanism::SlhDsa(SignAdditionalContext::new(HedgeType::Preferred, context));
+            let signature = session.sign(&with(Some(b"invoice")), private, b"post-quantum").expect("signs");
+            assert_eq!(signature.len(), len, "{set}");
+            session.verify(&with(Some(b"invoice")), public, b"post-quantum", &signature).expect("verifies");
+            let otherwise = refused(session.verify(&with(None), public, b"post-quantum", &signature));
+            assert!(matches!(otherwise, RvError::SignatureInvalid), "{set}: {otherwise:?}");
+        }
+        // A readable key, read and imported again, signs the same.
+        let set = SlhDsaParameterSetType::SHA2_128F;
+        let readable = [Attribute::Token(false), Attribute::Sensitive(false), Attribute::Extractable(true)];
+        let public = [Attribute::Token(false), Attribute::ParameterSet(set.into())];
+        let (public, private) =
+            session.generate_key_pair(&Mechanism::SlhDsaKeyPairGen, &public, &readable).expect("a key");
+        let value = module::attribute(&session, private, cryptoki::object::AttributeType::Value);
+        let import = |value| {
+            let common = [
+                Attribute::Class(cryptoki::object::ObjectClass::PRIVATE_KEY),
+                Attribute::KeyType(cryptoki::object::KeyType::SLH_DSA),
+                Attribute::Token(false),
+                Attribute::ParameterSet(set.into()),
+                value,
+            ];
+            session.create_object(&common)
+        };
+        let again = import(value.clone()).expect("imports");
+        let fixed = Mechanism::SlhDsa(SignAdditionalContext::new(HedgeType::DeterministicRequired, None));
+        let signature = session.sign(&fixed, again, b"again").expect("signs");
+        assert_eq!(session.sign(&fixed, private, b"again").expect("signs"), signature);
+        session.verify(&fixed, public, b"again", &signature).expect("verifies");
+        let Attribute::Value(mut other) = value else { panic!("no value") };
+        *other.last_mut().expect("not empty") ^= 1;
+        let rv = refused(import(Attribute::Value(other)));
+        assert!(matches!(rv, RvError::AttributeValueInvalid), "a root that is not the seeds': {rv:?}");
     }
 }
 

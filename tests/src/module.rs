@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, KeyType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass, ObjectHandle};
+use cryptoki::object::{
+    Attribute, KeyType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass, ObjectHandle, SlhDsaParameterSetType,
+};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
@@ -170,6 +172,14 @@ pub fn ed25519(session: &Session, place: Place) -> Result<Pair, Error> {
 /// What the module answered.
 pub fn ml_dsa(session: &Session, set: MlDsaParameterSetType, place: Place) -> Result<Pair, Error> {
     pair(session, &Mechanism::MlDsaKeyPairGen, place, &[Attribute::ParameterSet(set.into())], &[])
+}
+
+/// An SLH-DSA pair.
+///
+/// # Errors
+/// What the module answered.
+pub fn slh_dsa(session: &Session, set: SlhDsaParameterSetType, place: Place) -> Result<Pair, Error> {
+    pair(session, &Mechanism::SlhDsaKeyPairGen, place, &[Attribute::ParameterSet(set.into())], &[])
 }
 
 /// An ML-KEM pair: one half encapsulates, the other decapsulates.

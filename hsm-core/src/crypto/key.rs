@@ -2,7 +2,8 @@
 //! (RFC 5280, section 4.1) for public ones.
 //!
 //! The PKCS#8 written here is the canonical stored form: RSA with its CRT parts (RFC 8017), EC as a named curve with its
-//! public point (RFC 5915), Ed25519 (RFC 8410), ML-DSA (RFC 9881) and ML-KEM (RFC 9935) as seeds. Reading is strict: no trailing bytes, the
+//! public point (RFC 5915), Ed25519 (RFC 8410), ML-DSA (RFC 9881) and ML-KEM (RFC 9935) as seeds, SLH-DSA
+//! (RFC 9909) as it is. Reading is strict: no trailing bytes, the
 //! parameters that the algorithm's own document asks for, and every redundant part must agree with the rest.
 
 use const_oid::ObjectIdentifier;
@@ -12,7 +13,7 @@ use pkcs8::PrivateKeyInfoRef;
 use sec1::EcPrivateKey;
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, rsa, x25519};
+use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
 use crate::SecretBytes;
 
 /// rsaEncryption (RFC 8017, appendix C).
@@ -34,6 +35,8 @@ pub(crate) enum PrivateKey {
     MlDsa(ml_dsa::PrivateKey),
     /// ML-KEM.
     MlKem(ml_kem::PrivateKey),
+    /// SLH-DSA.
+    SlhDsa(slh_dsa::PrivateKey),
 }
 
 /// A public key.
@@ -50,6 +53,8 @@ pub(crate) enum PublicKey {
     MlDsa(ml_dsa::PublicKey),
     /// ML-KEM.
     MlKem(ml_kem::PublicKey),
+    /// SLH-DSA.
+    SlhDsa(slh_dsa::PublicKey),
 }
 
 fn no_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<()> {
@@ -69,6 +74,7 @@ fn curve_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<ecdsa::Cur
 enum Set {
     MlDsa(ml_dsa::ParameterSet),
     MlKem(ml_kem::ParameterSet),
+    SlhDsa(slh_dsa::ParameterSet),
 }
 
 /// # Errors
@@ -81,6 +87,7 @@ fn parameter_set(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<Set> {
     let oid = algorithm.oid;
     let known = ml_dsa::ParameterSet::from_oid(oid).map(Set::MlDsa);
     let known = known.or_else(|| ml_kem::ParameterSet::from_oid(oid).map(Set::MlKem));
+    let known = known.or_else(|| slh_dsa::ParameterSet::from_oid(oid).map(Set::SlhDsa));
     let in_arc = ARCS.into_iter().any(|arc| oid.starts_with(arc));
     let set = known.ok_or(if in_arc { Error::UnsupportedParameterSet } else { Error::InvalidKey })?;
     no_parameters(algorithm)?;
@@ -115,6 +122,7 @@ impl PrivateKey {
             _ => match parameter_set(&info.algorithm)? {
                 Set::MlDsa(set) => PrivateKey::MlDsa(read_ml_dsa(set, inner)?),
                 Set::MlKem(set) => PrivateKey::MlKem(read_ml_kem(set, inner)?),
+                Set::SlhDsa(set) => PrivateKey::SlhDsa(slh_dsa::PrivateKey::from_bytes(set, inner)?),
             },
         };
         if let Some(given) = info.public_key {
@@ -141,6 +149,7 @@ impl PrivateKey {
             PrivateKey::Edwards(key) => write_octets(eddsa::OID, key.seed().expose()),
             PrivateKey::Montgomery(key) => write_octets(x25519::OID, key.scalar().expose()),
             PrivateKey::MlDsa(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
+            PrivateKey::SlhDsa(key) => write_pkcs8(key.set().oid(), None, key.bytes().expose()),
             PrivateKey::MlKem(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
         }
     }
@@ -154,6 +163,7 @@ impl PrivateKey {
             PrivateKey::Montgomery(key) => PublicKey::Montgomery(key.public()),
             PrivateKey::MlDsa(key) => PublicKey::MlDsa(key.public()?),
             PrivateKey::MlKem(key) => PublicKey::MlKem(key.public()?),
+            PrivateKey::SlhDsa(key) => PublicKey::SlhDsa(key.public()?),
         })
     }
 }
@@ -280,6 +290,7 @@ impl PublicKey {
             _ => match parameter_set(&info.algorithm)? {
                 Set::MlDsa(set) => PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, bytes)?),
                 Set::MlKem(set) => PublicKey::MlKem(ml_kem::PublicKey::from_bytes(set, bytes)?),
+                Set::SlhDsa(set) => PublicKey::SlhDsa(slh_dsa::PublicKey::from_bytes(set, bytes)?),
             },
         })
     }
@@ -293,6 +304,7 @@ impl PublicKey {
             PublicKey::Montgomery(key) => write_spki(x25519::OID, None, key.as_bytes()),
             PublicKey::MlDsa(key) => write_spki(key.set().oid(), None, &key.to_bytes()?),
             PublicKey::MlKem(key) => write_spki(key.set().oid(), None, &key.to_bytes()?),
+            PublicKey::SlhDsa(key) => write_spki(key.set().oid(), None, key.as_bytes()),
         }
     }
 }
@@ -326,6 +338,8 @@ mod tests {
             let key = ml_dsa::PrivateKey::generate(set).expect("a key");
             keys.push((format!("{set:?}"), PrivateKey::MlDsa(key)));
         }
+        let slh = slh_dsa::PrivateKey::generate(slh_dsa::ParameterSet::Shake128f).expect("a key");
+        keys.push(("SLH-DSA".to_owned(), PrivateKey::SlhDsa(slh)));
         for &set in ml_kem::ParameterSet::ALL {
             let key = ml_kem::PrivateKey::generate(set).expect("a key");
             let expanded =
@@ -412,8 +426,8 @@ mod tests {
 
     #[test]
     fn other_parameter_sets_are_named_as_such() {
-        // SLH-DSA-SHA2-128s (FIPS 205).
-        let oid = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.20");
+        // HashML-DSA-44 with SHA-512: a key for the pre-hash form only.
+        let oid = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.32");
         let private = write_pkcs8(oid, None, &[4, 1, 0]).expect("der");
         assert_eq!(PrivateKey::from_pkcs8(private.expose()).err(), Some(Error::UnsupportedParameterSet));
         let public = write_spki(oid, None, &[0; 32]).expect("der");
@@ -510,7 +524,8 @@ mod tests {
             return;
         }
         // ML-DSA and ML-KEM need OpenSSL 3.5, so they are compared by the Wycheproof vectors only.
-        let known = |key: &PrivateKey| !matches!(key, PrivateKey::MlDsa(_) | PrivateKey::MlKem(_));
+        let known =
+            |key: &PrivateKey| !matches!(key, PrivateKey::MlDsa(_) | PrivateKey::MlKem(_) | PrivateKey::SlhDsa(_));
         for (name, key) in keys().into_iter().filter(|(_, key)| known(key)) {
             let stored = key.to_pkcs8().expect("der");
             let public = openssl(&["pkey", "-inform", "DER", "-pubout", "-outform", "DER"], stored.expose());

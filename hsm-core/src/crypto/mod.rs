@@ -27,6 +27,7 @@ pub(crate) mod prehash;
 pub(crate) mod rng;
 pub(crate) mod rsa;
 pub(crate) mod selftest;
+pub(crate) mod slh_dsa;
 pub(crate) mod tls_prf;
 #[cfg(test)]
 mod vectors;

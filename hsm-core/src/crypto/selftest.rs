@@ -11,7 +11,7 @@ use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::{
     CipherStream, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, Shake, aes_ccm, aes_gcm, aes_xts,
-    cmac, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, tls_prf, x25519,
+    cmac, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, tls_prf, x25519,
 };
 
 /// The test that failed; the token must not start.
@@ -45,6 +45,7 @@ const TESTS: &[(&str, Test)] = &[
     ("ML-DSA", ml_dsa_signatures),
     ("HashML-DSA", hash_ml_dsa_signatures),
     ("ML-KEM", ml_kem_encapsulation),
+    ("SLH-DSA", slh_dsa_signatures),
 ];
 
 /// Runs every test; gives the names of those that passed, in order.
@@ -448,6 +449,19 @@ fn hash_ml_dsa_signatures() -> Result<bool> {
         && public.verify_digest(hash, &digest, b"context", &hedged).is_ok()
         && refused(public.verify_digest(hash, &digest, b"", &fixed), Error::SignatureInvalid)
         && refused(public.verify(&digest, b"context", &fixed), Error::SignatureInvalid))
+}
+
+/// A signature that another implementation made (`testdata/README.md`); then a round trip with the fastest parameter set.
+fn slh_dsa_signatures() -> Result<bool> {
+    let public = hex("bea7ee79bc2521f29d83b471337a4fc85f3e0ad2ab5adf9cacc22db805577f1e");
+    let public = slh_dsa::PublicKey::from_bytes(slh_dsa::ParameterSet::Sha2_128s, &public)?;
+    let signature = include_bytes!("../../testdata/selftest_slh_dsa_sha2_128s.sig");
+    let key = slh_dsa::PrivateKey::generate(slh_dsa::ParameterSet::Sha2_128f)?;
+    let own = key.sign(b"abc", b"context", Hedge::Random)?;
+    Ok(public.verify(b"Craton", b"", signature).is_ok()
+        && refused(public.verify(b"Craton", b"", &damaged(signature)), Error::SignatureInvalid)
+        && key.public()?.verify(b"abc", b"context", &own).is_ok()
+        && refused(key.public()?.verify(b"abc", b"", &own), Error::SignatureInvalid))
 }
 
 /// Keys from a seed of 64 bytes 0x2a: SHA-256 of the public key as another implementation (kyber-py) makes it; then a round trip and a ciphertext

@@ -10,7 +10,7 @@ use super::Hsm;
 use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
-use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, x25519};
+use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::{self, Use};
 use crate::mechanism::kdf_params::Pbkdf2Params;
@@ -129,6 +129,10 @@ impl Hsm {
             Scheme::MlDsaPair => {
                 let set = import::ml_dsa_set(public.number(CKA_PARAMETER_SET))?;
                 PrivateKey::MlDsa(ml_dsa::PrivateKey::generate(set)?)
+            }
+            Scheme::SlhDsaPair => {
+                let set = import::slh_dsa_set(public.number(CKA_PARAMETER_SET))?;
+                PrivateKey::SlhDsa(slh_dsa::PrivateKey::generate(set)?)
             }
             Scheme::MlKemPair => {
                 let set = import::ml_kem_set(public.number(CKA_PARAMETER_SET))?;

@@ -101,6 +101,7 @@ struct Keys {
     ec: (u64, u64),
     edwards: (u64, u64),
     ml_dsa: (u64, u64),
+    slh_dsa: (u64, u64),
     aes: u64,
     aes_mac: u64,
     xts: u64,
@@ -124,6 +125,7 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
         rsa: pair(CKM_RSA_PKCS_KEY_PAIR_GEN, vec![Attr::number(CKA_MODULUS_BITS, 2048)]),
         ec: pair(CKM_EC_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, p256)]),
         edwards: pair(CKM_EC_EDWARDS_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::eddsa::PARAMS_DER)]),
+        slh_dsa: pair(CKM_SLH_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_SLH_DSA_SHA2_128F.0)]),
         ml_dsa: pair(CKM_ML_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_ML_DSA_44.0)]),
         aes: secret(CKM_AES_KEY_GEN, 32, &[]),
         aes_mac: secret(CKM_AES_KEY_GEN, 32, &[CKA_SIGN, CKA_VERIFY]),
@@ -154,7 +156,7 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
             let (hash, mgf) = hash(row.scheme);
             Parameter::RsaOaep { hash: hash.0, mgf: mgf.0, source: 1, label: vec![] }
         }
-        Scheme::HashMlDsa(None) => {
+        Scheme::HashMlDsa(None) | Scheme::HashSlhDsa(None) => {
             Parameter::HashSignContext { hedge: 0, context: b"context".to_vec(), hash: CKM_SHA256.0 }
         }
         Scheme::AesGcm => Parameter::Gcm { iv: vec![7; 12], aad: b"aad".to_vec(), tag_bits: 128 },
@@ -187,6 +189,7 @@ fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
         Some(&CKK_EC) => keys.ec,
         Some(&CKK_EC_EDWARDS) => keys.edwards,
         Some(&CKK_ML_DSA) => keys.ml_dsa,
+        Some(&CKK_SLH_DSA) => keys.slh_dsa,
         Some(&CKK_AES_XTS) => (keys.xts, keys.xts),
         Some(_) if row.scheme == Scheme::TlsMac => (keys.master, keys.master),
         Some(&CKK_AES) if row.flags & ck::flags::mechanism::CKF_SIGN != 0 => (keys.aes_mac, keys.aes_mac),

@@ -174,7 +174,9 @@ fn check_allowed(attributes: &Attributes, number: Mechanism) -> Result<()> {
 fn check_size((min, max): (u64, u64), unit: u64, object: &Object) -> Result<()> {
     let size = match object.attributes.key_type() {
         Some(CKK_RSA) => significant_bits(object.attributes.bytes(CKA_MODULUS)),
-        Some(CKK_EC | CKK_EC_EDWARDS | CKK_EC_MONTGOMERY | CKK_ML_DSA | CKK_ML_KEM) | None => return Ok(()),
+        Some(CKK_EC | CKK_EC_EDWARDS | CKK_EC_MONTGOMERY | CKK_ML_DSA | CKK_ML_KEM | CKK_SLH_DSA) | None => {
+            return Ok(());
+        }
         Some(_) => object.secret().map_or(0, <[u8]>::len) as u64 * unit,
     };
     // A public key of an older system may be shorter than what is generated here: it only verifies and encrypts.

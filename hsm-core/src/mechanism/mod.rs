@@ -91,6 +91,12 @@ const GATES: [Gate; 3] = [
     },
 ];
 
+/// Whether signing by this mechanism takes a good part of a second: no thread that serves others should wait for it.
+pub fn signs_slowly(number: u64) -> bool {
+    let slow = |scheme| matches!(scheme, table::Scheme::SlhDsa | table::Scheme::HashSlhDsa(_));
+    TABLE.iter().any(|row| row.number.0 == number && slow(row.scheme))
+}
+
 /// The rows that this configuration offers, looked up by number.
 pub(crate) struct Mechanisms {
     rows: Vec<&'static Row>,

@@ -36,6 +36,8 @@ pub enum OutputRule {
     AtMostInput,
     /// The length in the parameter.
     MacLen,
+    /// By SLH-DSA parameter set.
+    SlhDsa,
     /// The ciphertext of an encapsulation, by ML-KEM parameter set.
     MlKem,
 }
@@ -57,6 +59,10 @@ pub(crate) enum Scheme {
     EdDsa,
     /// ML-DSA.
     MlDsa,
+    /// SLH-DSA.
+    SlhDsa,
+    /// HashSLH-DSA, over the caller's digest or hashing.
+    HashSlhDsa(Option<PreHash>),
     /// HashML-DSA, over the caller's digest or hashing.
     HashMlDsa(Option<PreHash>),
     /// AES-CMAC, whole or cut to the length in the parameter.
@@ -97,6 +103,8 @@ pub(crate) enum Scheme {
     MontgomeryPair,
     /// ML-DSA key pair generation.
     MlDsaPair,
+    /// SLH-DSA key pair generation.
+    SlhDsaPair,
     /// ML-KEM key pair generation.
     MlKemPair,
     /// ML-KEM encapsulation.
@@ -231,6 +239,7 @@ const AGREE_BITS: (u64, u64) = (255, 521);
 const AES_BYTES: (u64, u64) = (16, 32);
 const SECRET_BYTES: (u64, u64) = (1, 512);
 const ML_DSA_BYTES: (u64, u64) = (1312, 2592);
+const SLH_DSA_BYTES: (u64, u64) = (32, 64);
 const ML_KEM_BYTES: (u64, u64) = (800, 1568);
 const RSA: &[KeyType] = &[CKK_RSA];
 const EC: &[KeyType] = &[CKK_EC];
@@ -238,6 +247,7 @@ const EDWARDS: &[KeyType] = &[CKK_EC_EDWARDS];
 const MONTGOMERY: &[KeyType] = &[CKK_EC_MONTGOMERY];
 const AGREES: &[KeyType] = &[CKK_EC, CKK_EC_MONTGOMERY];
 const ML_DSA: &[KeyType] = &[CKK_ML_DSA];
+const SLH_DSA: &[KeyType] = &[CKK_SLH_DSA];
 const ML_KEM: &[KeyType] = &[CKK_ML_KEM];
 const AES: &[KeyType] = &[CKK_AES];
 const NO_KEY: &[KeyType] = &[];
@@ -323,6 +333,16 @@ const ECDH: Plan = Plan {
 const fn ml_dsa(parameter: ParameterKind, multi_part: bool) -> Plan {
     let (sizes, output, class) = (ML_DSA_BYTES, OutputRule::MlDsa, Class::PostQuantum);
     Plan { sizes, key_types: ML_DSA, parameter, output, multi_part, class }
+}
+
+const fn slh_dsa(parameter: ParameterKind, multi_part: bool) -> Plan {
+    let (sizes, output, class) = (SLH_DSA_BYTES, OutputRule::SlhDsa, Class::PostQuantum);
+    Plan { sizes, key_types: SLH_DSA, parameter, output, multi_part, class }
+}
+
+/// HashSLH-DSA with hashing.
+const fn hash_slh_dsa(number: Mechanism, hash: PreHash) -> Row {
+    row(number, SIGN, Scheme::HashSlhDsa(Some(hash)), slh_dsa(ParameterKind::OptionalSignContext, true))
 }
 
 /// HashML-DSA with hashing.
@@ -442,6 +462,24 @@ pub(crate) static TABLE: &[Row] = &[
     hash_ml_dsa(CKM_HASH_ML_DSA_SHA3_512, PreHash::Hash(Hash::Sha3_512)),
     hash_ml_dsa(CKM_HASH_ML_DSA_SHAKE128, PreHash::Shake(Shake::Shake128)),
     hash_ml_dsa(CKM_HASH_ML_DSA_SHAKE256, PreHash::Shake(Shake::Shake256)),
+    row(
+        CKM_SLH_DSA_KEY_PAIR_GEN,
+        CKF_GENERATE_KEY_PAIR,
+        Scheme::SlhDsaPair,
+        makes(SLH_DSA_BYTES, SLH_DSA, PostQuantum),
+    ),
+    row(CKM_SLH_DSA, SIGN, Scheme::SlhDsa, slh_dsa(ParameterKind::OptionalSignContext, true)),
+    row(CKM_HASH_SLH_DSA, SIGN, Scheme::HashSlhDsa(None), slh_dsa(ParameterKind::HashSignContext, false)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA224, PreHash::Hash(Hash::Sha224)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA256, PreHash::Hash(Hash::Sha256)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA384, PreHash::Hash(Hash::Sha384)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA512, PreHash::Hash(Hash::Sha512)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA3_224, PreHash::Hash(Hash::Sha3_224)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA3_256, PreHash::Hash(Hash::Sha3_256)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA3_384, PreHash::Hash(Hash::Sha3_384)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHA3_512, PreHash::Hash(Hash::Sha3_512)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHAKE128, PreHash::Shake(Shake::Shake128)),
+    hash_slh_dsa(CKM_HASH_SLH_DSA_SHAKE256, PreHash::Shake(Shake::Shake256)),
     row(CKM_SHA256_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha256)), rsa(ParameterKind::None, true, Approved)),
     row(CKM_SHA384_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha384)), rsa(ParameterKind::None, true, Approved)),
     row(CKM_SHA512_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha512)), rsa(ParameterKind::None, true, Approved)),

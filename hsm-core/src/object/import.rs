@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::schema::HMAC_KEY_TYPES;
 use super::{Attributes, Material, Object, Value};
-use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, ml_kem, rsa, x25519};
+use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 
@@ -81,6 +81,36 @@ fn ml_kem_number(set: ml_kem::ParameterSet) -> u64 {
     }
 }
 
+/// The SLH-DSA parameter sets by their numbers.
+const SLH_DSA_SETS: [(ParameterSet, slh_dsa::ParameterSet); 12] = [
+    (CKP_SLH_DSA_SHA2_128S, slh_dsa::ParameterSet::Sha2_128s),
+    (CKP_SLH_DSA_SHAKE_128S, slh_dsa::ParameterSet::Shake128s),
+    (CKP_SLH_DSA_SHA2_128F, slh_dsa::ParameterSet::Sha2_128f),
+    (CKP_SLH_DSA_SHAKE_128F, slh_dsa::ParameterSet::Shake128f),
+    (CKP_SLH_DSA_SHA2_192S, slh_dsa::ParameterSet::Sha2_192s),
+    (CKP_SLH_DSA_SHAKE_192S, slh_dsa::ParameterSet::Shake192s),
+    (CKP_SLH_DSA_SHA2_192F, slh_dsa::ParameterSet::Sha2_192f),
+    (CKP_SLH_DSA_SHAKE_192F, slh_dsa::ParameterSet::Shake192f),
+    (CKP_SLH_DSA_SHA2_256S, slh_dsa::ParameterSet::Sha2_256s),
+    (CKP_SLH_DSA_SHAKE_256S, slh_dsa::ParameterSet::Shake256s),
+    (CKP_SLH_DSA_SHA2_256F, slh_dsa::ParameterSet::Sha2_256f),
+    (CKP_SLH_DSA_SHAKE_256F, slh_dsa::ParameterSet::Shake256f),
+];
+
+/// The parameter set that CKA_PARAMETER_SET names on an SLH-DSA key.
+///
+/// # Errors
+/// [`Kind::ParameterSetNotSupported`].
+pub(crate) fn slh_dsa_set(number: Option<u64>) -> Result<slh_dsa::ParameterSet> {
+    let row = SLH_DSA_SETS.iter().find(|(known, _)| Some(known.0) == number);
+    let refused = || Error::new(Kind::ParameterSetNotSupported, "CKA_PARAMETER_SET names no SLH-DSA parameter set");
+    row.map(|(_, set)| *set).ok_or_else(refused)
+}
+
+fn slh_dsa_number(set: slh_dsa::ParameterSet) -> u64 {
+    SLH_DSA_SETS.iter().find(|(_, known)| *known == set).expect("every set has a number: a test walks them").0.0
+}
+
 /// The point inside a CKA_EC_POINT: a DER OCTET STRING around it, or the bare bytes. The length decides first, because the first
 /// byte of an uncompressed point is also the tag of an OCTET STRING.
 pub(crate) fn point(value: &[u8], bare_len: usize) -> &[u8] {
@@ -111,6 +141,7 @@ pub(crate) fn material(attributes: &mut Attributes, key_rules: KeyRules) -> Resu
                 CKK_EC_MONTGOMERY => PrivateKey::Montgomery(montgomery_private(attributes)?),
                 CKK_ML_DSA => PrivateKey::MlDsa(ml_dsa_private(attributes)?),
                 CKK_ML_KEM => PrivateKey::MlKem(ml_kem_private(attributes)?),
+                CKK_SLH_DSA => PrivateKey::SlhDsa(slh_dsa_private(attributes)?),
                 _ => return Err(Kind::AttributeValue.into()),
             };
             describe_private(attributes, &key)?;
@@ -277,6 +308,13 @@ fn ml_kem_private(attributes: &mut Attributes) -> Result<ml_kem::PrivateKey> {
     Ok(key)
 }
 
+fn slh_dsa_private(attributes: &mut Attributes) -> Result<slh_dsa::PrivateKey> {
+    let set = slh_dsa_set(attributes.number(CKA_PARAMETER_SET))?;
+    let key = slh_dsa::PrivateKey::from_bytes(set, take_secret(attributes, CKA_VALUE).expose())?;
+    key.check()?;
+    Ok(key)
+}
+
 fn public_from(attributes: &Attributes, kind: KeyType, rules: KeyRules) -> Result<PublicKey> {
     let key = match kind {
         CKK_RSA => {
@@ -307,6 +345,10 @@ fn public_from(attributes: &Attributes, kind: KeyType, rules: KeyRules) -> Resul
         CKK_ML_DSA => {
             let set = ml_dsa_set(attributes.number(CKA_PARAMETER_SET))?;
             PublicKey::MlDsa(ml_dsa::PublicKey::from_bytes(set, attributes.bytes(CKA_VALUE))?)
+        }
+        CKK_SLH_DSA => {
+            let set = slh_dsa_set(attributes.number(CKA_PARAMETER_SET))?;
+            PublicKey::SlhDsa(slh_dsa::PublicKey::from_bytes(set, attributes.bytes(CKA_VALUE))?)
         }
         CKK_ML_KEM => {
             let set = ml_kem_set(attributes.number(CKA_PARAMETER_SET))?;
@@ -344,6 +386,10 @@ pub(crate) fn describe_public(attributes: &mut Attributes, key: &PublicKey) -> R
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_dsa_number(key.set())));
             attributes.put(CKA_VALUE, Value::bytes(key.to_bytes()?));
         }
+        PublicKey::SlhDsa(key) => {
+            attributes.put(CKA_PARAMETER_SET, Value::Ulong(slh_dsa_number(key.set())));
+            attributes.put(CKA_VALUE, Value::bytes(key.as_bytes()));
+        }
         PublicKey::MlKem(key) => {
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_kem_number(key.set())));
             attributes.put(CKA_VALUE, Value::bytes(key.to_bytes()?));
@@ -379,6 +425,9 @@ pub(crate) fn describe_private(attributes: &mut Attributes, key: &PrivateKey) ->
         (PublicKey::MlDsa(public), _) => {
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_dsa_number(public.set())));
         }
+        (PublicKey::SlhDsa(public), _) => {
+            attributes.put(CKA_PARAMETER_SET, Value::Ulong(slh_dsa_number(public.set())));
+        }
         (PublicKey::MlKem(public), _) => {
             attributes.put(CKA_PARAMETER_SET, Value::Ulong(ml_kem_number(public.set())));
         }
@@ -396,6 +445,7 @@ pub(crate) fn key_type_of(key: &PrivateKey) -> KeyType {
         PrivateKey::Montgomery(_) => CKK_EC_MONTGOMERY,
         PrivateKey::MlDsa(_) => CKK_ML_DSA,
         PrivateKey::MlKem(_) => CKK_ML_KEM,
+        PrivateKey::SlhDsa(_) => CKK_SLH_DSA,
     }
 }
 
@@ -437,6 +487,7 @@ pub(crate) fn reveal(object: &Object, kind: Attribute) -> Result<Value> {
         PrivateKey::MlDsa(key) => key.expanded()?,
         PrivateKey::MlKem(key) if kind == CKA_SEED => key.seed().unwrap_or_else(|| SecretBytes::zeroed(0)),
         PrivateKey::MlKem(key) => key.expanded()?,
+        PrivateKey::SlhDsa(key) => key.bytes().duplicate(),
     };
     Ok(Value::bytes(part.expose()))
 }
@@ -450,6 +501,14 @@ mod tests {
         for (bytes, bits) in [(&[][..], 0), (&[0, 0], 0), (&[1], 1), (&[0, 0x80, 0], 16), (&[0xff, 0xff], 16)] {
             assert_eq!(significant_bits(bytes), bits);
         }
+    }
+
+    #[test]
+    fn every_slh_dsa_set_has_its_number() {
+        for &set in slh_dsa::ParameterSet::ALL {
+            assert_eq!(slh_dsa_set(Some(slh_dsa_number(set))).ok(), Some(set));
+        }
+        assert!(slh_dsa_set(Some(13)).is_err() && slh_dsa_set(None).is_err());
     }
 
     #[test]

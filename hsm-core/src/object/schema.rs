@@ -221,7 +221,7 @@ const EC_PRIVATE: &[Row] = &[
     row(CKA_EC_POINT, Default::Absent, OPTIONAL_MATERIAL),
 ];
 
-/// ML-DSA and ML-KEM (PKCS#11 3.2).
+/// ML-DSA, ML-KEM and SLH-DSA (PKCS#11 3.2).
 const SEEDED_PUBLIC: &[Row] = &[
     row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F3_ON_GENERATE)),
     row(CKA_VALUE, Default::Absent, MATERIAL),
@@ -231,6 +231,11 @@ const SEEDED_PRIVATE: &[Row] = &[
     row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP)),
     row(CKA_SEED, Default::Absent, OPTIONAL_SECRET),
     row(CKA_VALUE, Default::Absent, OPTIONAL_SECRET),
+];
+
+const SLH_DSA_PRIVATE: &[Row] = &[
+    row(CKA_PARAMETER_SET, Default::Absent, F1_ON_CREATE.and(F4_NOT_GENERATE).and(F6_NOT_UNWRAP)),
+    row(CKA_VALUE, Default::Absent, SECRET_MATERIAL),
 ];
 
 /// Every secret key: AES, generic secrets and HMAC keys.
@@ -325,6 +330,7 @@ fn public(kind: KeyType) -> Option<(&'static [Row], On)> {
         CKK_EC_MONTGOMERY => Some((EC_PUBLIC, &[CKA_DERIVE])),
         CKK_ML_DSA => Some((SEEDED_PUBLIC, &[CKA_VERIFY])),
         CKK_ML_KEM => Some((SEEDED_PUBLIC, &[CKA_ENCAPSULATE])),
+        CKK_SLH_DSA => Some((SEEDED_PUBLIC, &[CKA_VERIFY])),
         _ => None,
     }
 }
@@ -337,6 +343,7 @@ fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
         CKK_EC_MONTGOMERY => Some((EC_PRIVATE, &[CKA_DERIVE])),
         CKK_ML_DSA => Some((SEEDED_PRIVATE, &[CKA_SIGN])),
         CKK_ML_KEM => Some((SEEDED_PRIVATE, &[CKA_DECAPSULATE])),
+        CKK_SLH_DSA => Some((SLH_DSA_PRIVATE, &[CKA_SIGN])),
         _ => None,
     }
 }

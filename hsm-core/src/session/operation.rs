@@ -161,7 +161,9 @@ impl Operation {
             (Scheme::RsaPkcs1(Some(hash)) | Scheme::RsaPss(Some(hash)) | Scheme::Ecdsa(Some(hash)), Some(_)) => {
                 State::Digest(digest::Stream::new(hash))
             }
-            (Scheme::HashMlDsa(Some(hash)), Some(_)) => State::PreHash(prehash::Stream::new(hash)),
+            (Scheme::HashMlDsa(Some(hash)) | Scheme::HashSlhDsa(Some(hash)), Some(_)) => {
+                State::PreHash(prehash::Stream::new(hash))
+            }
             (Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. }, Some(key)) => {
                 State::Cipher(cipher(row.scheme, kind, key.secret()?, &call.parameter)?)
             }
@@ -183,8 +185,8 @@ impl Operation {
             Scheme::AesCcm => ccm(&self.parameter, None).map(drop),
             Scheme::TlsMac => tls_mac(&self.parameter).map(drop),
             Scheme::AesXts => aes_xts::split(self.secret()?).map(drop).map_err(Error::from),
-            Scheme::MlDsa => check_context(kind, &self.parameter),
-            Scheme::HashMlDsa(hash) => {
+            Scheme::MlDsa | Scheme::SlhDsa => check_context(kind, &self.parameter),
+            Scheme::HashMlDsa(hash) | Scheme::HashSlhDsa(hash) => {
                 params::pre_hash(hash, &self.parameter)?;
                 check_context(kind, &self.parameter)
             }
@@ -491,6 +493,7 @@ fn signature_len(key: &PrivateKey) -> Option<usize> {
         PrivateKey::Ec(key) => key.curve().signature_len(),
         PrivateKey::Edwards(_) => eddsa::SIGNATURE_LEN,
         PrivateKey::MlDsa(key) => key.set().signature_len(),
+        PrivateKey::SlhDsa(key) => key.set().signature_len(),
         PrivateKey::MlKem(_) | PrivateKey::Montgomery(_) => return None,
     })
 }
@@ -509,6 +512,13 @@ fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<V
         },
         (Scheme::MlDsa, PrivateKey::MlDsa(key)) => {
             key.sign(data, params::context(parameter)?, params::hedge(parameter)?)?
+        }
+        (Scheme::SlhDsa, PrivateKey::SlhDsa(key)) => {
+            key.sign(data, params::context(parameter)?, params::hedge(parameter)?)?
+        }
+        (Scheme::HashSlhDsa(hash), PrivateKey::SlhDsa(key)) => {
+            let hash = params::pre_hash(hash, parameter)?;
+            key.sign_digest(hash, data, params::context(parameter)?, params::hedge(parameter)?)?
         }
         (Scheme::HashMlDsa(hash), PrivateKey::MlDsa(key)) => {
             let hash = params::pre_hash(hash, parameter)?;
@@ -531,6 +541,11 @@ fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature
             Some((variant, context)) => key.verify_variant(variant, data, context, signature)?,
         },
         (Scheme::MlDsa, PublicKey::MlDsa(key)) => key.verify(data, params::context(parameter)?, signature)?,
+        (Scheme::SlhDsa, PublicKey::SlhDsa(key)) => key.verify(data, params::context(parameter)?, signature)?,
+        (Scheme::HashSlhDsa(hash), PublicKey::SlhDsa(key)) => {
+            let hash = params::pre_hash(hash, parameter)?;
+            key.verify_digest(hash, data, params::context(parameter)?, signature)?;
+        }
         (Scheme::HashMlDsa(hash), PublicKey::MlDsa(key)) => {
             let hash = params::pre_hash(hash, parameter)?;
             key.verify_digest(hash, data, params::context(parameter)?, signature)?;
