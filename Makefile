@@ -31,6 +31,12 @@ fuzz-replay: ## play one input again: FILE=fuzz/findings/TARGET/NAME
 scale: ## a token of 1,000, 10,000 and 100,000 objects: searches, listings, login, start and memory
 	@scripts/scale
 
+conformance: ## public PKCS#11 test suites against our module (safe, compat) and SoftHSM2, side by side
+	@scripts/conformance
+
+docs: ## write docs/mechanisms.md anew from the mechanism table
+	CRATON_WRITE_DOCS=1 $(CARGO) test --workspace --lib mechanism::document
+
 fmt: ## format the code
 	$(CARGO) fmt --all
 

@@ -14,6 +14,7 @@ mod interop;
 mod isolation;
 mod kem;
 mod key;
+mod mechanisms;
 mod object;
 mod random;
 mod remote;

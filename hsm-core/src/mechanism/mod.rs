@@ -2,6 +2,8 @@
 
 pub(crate) mod admit;
 pub(crate) mod approved;
+#[cfg(test)]
+mod document;
 pub(crate) mod kdf;
 pub(crate) mod kdf_params;
 pub(crate) mod params;
