@@ -3,14 +3,16 @@
 //! An application is one loaded module under one peer identity. It lives as long as one of its connections does; nothing that
 //! belongs to it can be reached by another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::audit;
+use crate::crypto::digest;
 use crate::hsm::Hsm;
+use crate::mechanism::table::Row;
 use crate::object::Object;
 use crate::session::Session;
 use crate::token::login::Logins;
@@ -83,8 +85,22 @@ pub(crate) struct Application {
     pub(crate) logins: Logins,
     /// Held while somebody logs in or out.
     pub(crate) login_turn: Mutex<()>,
+    /// The digests that it saved, oldest first.
+    pub(crate) states: Mutex<VecDeque<SavedState>>,
     /// How many connections it has.
     pub(crate) connections: AtomicUsize,
+}
+
+/// A digest that C_GetOperationState saved.
+pub(crate) struct SavedState {
+    /// What the application was given for it.
+    pub(crate) name: Vec<u8>,
+    /// The mechanism.
+    pub(crate) row: &'static Row,
+    /// The digest so far.
+    pub(crate) stream: digest::Stream,
+    /// Whether it had been given data.
+    pub(crate) updated: bool,
 }
 
 /// A session object: it lives as long as the session that made it.
@@ -107,6 +123,7 @@ impl Application {
             objects: RwLock::default(),
             logins: Logins::default(),
             login_turn: Mutex::new(()),
+            states: Mutex::default(),
             connections: AtomicUsize::new(0),
         }
     }

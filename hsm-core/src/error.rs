@@ -121,6 +121,10 @@ errors! {
     WrappedKeyInvalid => CKR_WRAPPED_KEY_INVALID;
     /// An operation of this kind is active in the session.
     OperationActive => CKR_OPERATION_ACTIVE;
+    /// Only a digest without a key can be saved.
+    StateUnsaveable => CKR_STATE_UNSAVEABLE;
+    /// The saved state is not one of this application, or no longer kept.
+    SavedStateInvalid => CKR_SAVED_STATE_INVALID;
     /// No operation of this kind is active in the session.
     OperationNotInitialized => CKR_OPERATION_NOT_INITIALIZED;
     /// The input is not valid for the mechanism.

@@ -25,8 +25,8 @@ pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use hsm::{
-    AttributeRead, Derived, Found, Hsm, KeySummary, SelfTestFailure, SlotView, StartError, Status, TokenName,
-    TokenSummary, TokenView,
+    AttributeRead, Derived, Found, Hsm, KeySummary, Message, MessagePart, MessagePiece, SelfTestFailure, SlotView,
+    StartError, Status, TokenName, TokenSummary, TokenView,
 };
 pub use id::{ObjectId, TokenId};
 pub use mechanism::{

@@ -8,6 +8,7 @@ mod kdf;
 use hsm_core::{
     Attr, AttributeRead, Begin, Derived, MechanismCall, MechanismView, OperationKind, OutputRule, Parameter,
 };
+use hsm_core::{Message, MessagePart, MessagePiece};
 use hsm_core::{SlotView, Snapshot, Value};
 use hsm_proto::v1;
 use zeroize::Zeroizing;
@@ -97,6 +98,14 @@ pub(crate) fn mechanism(mechanism: Option<v1::Mechanism>) -> Result<MechanismCal
         Some(Wire::EcdhAesWrap(wrap)) => {
             Parameter::EcdhAesWrap { aes_bits: wrap.aes_bits, kdf: wrap.kdf, shared_data: wrap.shared_data }
         }
+        Some(Wire::AeadMessage(message)) => Parameter::AeadMessage {
+            iv: message.iv,
+            fixed_bits: message.fixed_bits,
+            generator: message.generator,
+            tag_bits: message.tag_bits,
+            aad: message.aad,
+            data_len: message.data_len,
+        },
         Some(derivation) => kdf::parameter(derivation)?,
     };
     Ok(MechanismCall { kind: ck::Mechanism(mechanism.r#type), parameter })
@@ -121,8 +130,33 @@ pub(crate) fn operation_kind(kind: i32) -> Result<OperationKind, Refusal> {
         Ok(v1::OperationKind::OperationDigest) => Ok(OperationKind::Digest),
         Ok(v1::OperationKind::OperationSign) => Ok(OperationKind::Sign),
         Ok(v1::OperationKind::OperationVerify) => Ok(OperationKind::Verify),
+        Ok(v1::OperationKind::OperationSignRecover) => Ok(OperationKind::SignRecover),
+        Ok(v1::OperationKind::OperationVerifyRecover) => Ok(OperationKind::VerifyRecover),
+        Ok(v1::OperationKind::OperationVerifySignature) => Ok(OperationKind::VerifySignature),
+        Ok(v1::OperationKind::OperationMessageEncrypt) => Ok(OperationKind::MessageEncrypt),
+        Ok(v1::OperationKind::OperationMessageDecrypt) => Ok(OperationKind::MessageDecrypt),
+        Ok(v1::OperationKind::OperationMessageSign) => Ok(OperationKind::MessageSign),
+        Ok(v1::OperationKind::OperationMessageVerify) => Ok(OperationKind::MessageVerify),
         Ok(v1::OperationKind::OperationNone) | Err(_) => Err(Refusal::missing("kind of operation")),
     }
+}
+
+/// A message, or a part of one.
+pub(crate) fn message_piece(request: &mut v1::MessageRequest) -> Result<MessagePiece<'_>, Refusal> {
+    let part = match v1::MessagePart::try_from(request.part) {
+        Ok(v1::MessagePart::MessageWhole) => MessagePart::Whole,
+        Ok(v1::MessagePart::MessageBegin) => MessagePart::Begin,
+        Ok(v1::MessagePart::MessageNext) => MessagePart::Next,
+        Ok(v1::MessagePart::MessageEnd) => MessagePart::End,
+        Err(_) => return Err(Refusal::missing("part of a message")),
+    };
+    let (kind, begin) = (operation_kind(request.kind)?, maybe_begin(request.begin.take())?);
+    Ok(MessagePiece { kind, part, begin, data: &request.data, check: &request.check, capacity: request.capacity })
+}
+
+/// What came of a message, or of a part of one.
+pub(crate) fn message(message: Message) -> v1::MessageReply {
+    v1::MessageReply { output: message.output, iv: message.iv, tag: message.tag }
 }
 
 /// An object's readable attributes.

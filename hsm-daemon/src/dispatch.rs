@@ -202,6 +202,28 @@ impl Desk {
                 session: hsm.resume_session(c, r.slot, r.flags, r.session)?,
             }),
             Op::Outcome(r) => Outcome::Outcome(self.outcomes.tell(c.peer(), &r.application, r.number)),
+            Op::Message(mut r) => {
+                let session = r.session;
+                Outcome::Message(convert::message(hsm.message(c, session, convert::message_piece(&mut r)?)?))
+            }
+            Op::SaveState(r) => {
+                let state = hsm.save_state(c, r.session, convert::maybe_begin(r.begin)?, r.updated)?;
+                Outcome::SavedState(v1::SavedStateReply { state })
+            }
+            Op::RestoreState(r) => {
+                let (mechanism, updated) = hsm.restore_state(c, r.session, &r.state)?;
+                Outcome::RestoredState(v1::RestoredStateReply { mechanism, updated })
+            }
+            Op::WrapAuthenticated(r) => {
+                let mechanism = convert::mechanism(r.mechanism)?;
+                let wrapped = hsm.wrap_authenticated(c, r.session, mechanism, r.wrapping_key, r.key, r.capacity)?;
+                Outcome::Message(convert::message(wrapped))
+            }
+            Op::UnwrapAuthenticated(r) => {
+                let (mechanism, template) = (convert::mechanism(r.mechanism)?, convert::template(r.template));
+                let key = r.unwrapping_key;
+                made(hsm.unwrap_authenticated(c, r.session, mechanism, key, &r.wrapped, &r.tag, template)?)
+            }
         })
     }
 }
@@ -236,6 +258,8 @@ pub(crate) fn is_long(op: &Op) -> bool {
             | Op::DeriveKey(_)
             | Op::EncapsulateKey(_)
             | Op::DecapsulateKey(_)
+            | Op::WrapAuthenticated(_)
+            | Op::UnwrapAuthenticated(_)
     )
 }
 

@@ -21,6 +21,7 @@ mod ffi;
 mod fns;
 mod keepsake;
 mod library;
+mod message;
 mod mirror;
 mod operation;
 mod params;

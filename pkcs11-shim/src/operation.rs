@@ -1,12 +1,13 @@
 //! The active operation: how it begins, how long its output is, and the one rule for its end.
 //!
 //! Success and every error but `CKR_BUFFER_TOO_SMALL` end an operation; a NULL length query does not
-//! (PKCS#11 v3.0 section 5.2). [`step`] is that rule, and no operation is ended anywhere else but by C_SessionCancel
-//! and an Init with a NULL mechanism. An operation that is carried out in one message never exists at the daemon.
+//! (PKCS#11 v3.0 section 5.2). Of a message-based operation they end the message, and only C_Message*Final the operation.
+//! [`step`] is that rule, and no operation is ended anywhere else but by C_SessionCancel and an Init with a NULL mechanism.
+//! An operation that is carried out in one message never exists at the daemon.
 
 use ck::attribute::{CKA_EC_PARAMS, CKA_MODULUS, CKA_MODULUS_BITS, CKA_PARAMETER_SET};
 use ck::object::*;
-use ck::rv::{CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_OPERATION_NOT_INITIALIZED};
+use ck::rv::{CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED};
 use ck::{Attribute, Rv};
 use hsm_proto::v1::mechanism::Parameter;
 use hsm_proto::v1::request::Op;
@@ -25,13 +26,15 @@ pub(crate) struct Operation {
     pub(crate) kind: OperationKind,
     begin: v1::Begin,
     rule: Rule,
-    multi_part: bool,
-    /// An Update has been called: C_Sign and the like are too late.
-    updated: bool,
+    pub(crate) multi_part: bool,
+    /// An Update has been called: C_Sign and the like are too late. Of a message-based operation: a message has begun.
+    pub(crate) updated: bool,
     /// The daemon has it.
-    opened: bool,
+    pub(crate) opened: bool,
     taken: u64,
     given: u64,
+    /// Of C_VerifySignature*: what was given at its beginning.
+    signature: Vec<u8>,
 }
 
 /// How long the output is, as far as the mechanism and the key tell.
@@ -49,7 +52,7 @@ enum Rule {
 
 /// The length of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
+pub(crate) enum Length {
     Exactly(u64),
     AtMost(u64),
     Unknown,
@@ -73,7 +76,50 @@ impl Operation {
         let rule = Rule::of(kind, row, &mechanism, snapshot);
         let begin = v1::Begin { mechanism: Some(mechanism), key };
         let multi_part = row.multi_part;
-        Operation { kind, begin, rule, multi_part, updated: false, opened: false, taken: 0, given: 0 }
+        let signature = Vec::new();
+        Operation { kind, begin, rule, multi_part, updated: false, opened: false, taken: 0, given: 0, signature }
+    }
+
+    /// The operation with the signature that it will verify.
+    pub(crate) fn with_signature(self, signature: Vec<u8>) -> Self {
+        Operation { signature, ..self }
+    }
+
+    /// A digest that the daemon has restored.
+    pub(crate) fn restored(mechanism: u64, row: &v1::MechanismRow, updated: bool) -> Self {
+        let mechanism = v1::Mechanism { r#type: mechanism, parameter: None };
+        let begun = Operation::new(OperationKind::OperationDigest, mechanism, 0, row, None);
+        Operation { updated, opened: true, ..begun }
+    }
+
+    /// Whether it goes on from message to message.
+    pub(crate) fn is_message_based(&self) -> bool {
+        use OperationKind::*;
+        matches!(
+            self.kind,
+            OperationMessageEncrypt | OperationMessageDecrypt | OperationMessageSign | OperationMessageVerify
+        )
+    }
+
+    /// What Init said, with the parameter of one message if it has one of its own.
+    pub(crate) fn begin_with(&self, mechanism: Option<v1::Mechanism>) -> v1::Begin {
+        v1::Begin { mechanism: mechanism.or_else(|| self.begin.mechanism.clone()), key: self.begin.key }
+    }
+
+    /// The mechanism's number.
+    pub(crate) fn mechanism(&self) -> u64 {
+        self.begin.mechanism.as_ref().map_or(0, |mechanism| mechanism.r#type)
+    }
+
+    /// So much has gone in and come out.
+    pub(crate) fn count(&mut self, taken: usize, given: usize) {
+        self.taken = self.taken.saturating_add(taken as u64);
+        self.given = self.given.saturating_add(given as u64);
+    }
+
+    /// The message is over.
+    pub(crate) fn end_message(&mut self) {
+        (self.updated, self.opened, self.taken, self.given) = (false, false, 0, 0);
     }
 
     /// Whether the daemon has it.
@@ -97,7 +143,7 @@ impl Operation {
     }
 
     /// The length of what the end of the operation gives, after `more` bytes.
-    fn rest(&self, more: u64) -> Length {
+    pub(crate) fn rest(&self, more: u64) -> Length {
         match self.total(more) {
             Length::Exactly(len) => Length::Exactly(len.saturating_sub(self.given)),
             Length::AtMost(len) => Length::AtMost(len.saturating_sub(self.given)),
@@ -105,8 +151,13 @@ impl Operation {
         }
     }
 
+    /// The signature to verify: the caller's, which cannot be missing, or the one that came with Init.
+    fn signature(&self, given: Option<InBytes<'_>>) -> Result<Vec<u8>, Rv> {
+        given.map_or_else(|| Ok(self.signature.clone()), present)
+    }
+
     /// The begin that goes with a message: only while the daemon does not have the operation.
-    fn begin(&self) -> Option<v1::Begin> {
+    pub(crate) fn begin(&self) -> Option<v1::Begin> {
         (!self.opened).then(|| self.begin.clone())
     }
 }
@@ -128,6 +179,10 @@ impl Rule {
             OutputRule::OutputMacLen => mac_len(mechanism).map(Rule::Fixed),
         };
         match (exact, kind) {
+            // Unpadded by the daemon, which says first whether the signature is one.
+            (_, OperationKind::OperationVerifyRecover) => Rule::Unknown,
+            // A message's tag goes its own way.
+            (_, OperationKind::OperationMessageEncrypt | OperationKind::OperationMessageDecrypt) => Rule::Input,
             (Some(Rule::Fixed(len)), OperationKind::OperationDecrypt) => Rule::AtMost(len),
             (Some(Rule::InputPlus(tag)), OperationKind::OperationDecrypt) => Rule::InputMinus(tag),
             (Some(_), OperationKind::OperationDecrypt) => Rule::AtMostInput,
@@ -220,6 +275,15 @@ pub(crate) fn step(
             session.put(operation);
             return Err(refusal.rv);
         }
+        Err(refusal) if operation.is_message_based() => {
+            // A call at the wrong moment changes nothing; another error ends the message and leaves the operation.
+            if ![CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED].contains(&refusal.rv) {
+                abandon(run, session, &operation);
+                operation.end_message();
+            }
+            session.put(operation);
+            return Err(refusal.rv);
+        }
         Err(refusal) => {
             abandon(run, session, &operation);
             return Err(refusal.rv);
@@ -255,7 +319,8 @@ pub(crate) fn one_shot(
             Answered::Query => return Ok(Next::Keep),
             Answered::Capacity(capacity) => capacity,
         };
-        if data.len() > run.link.max_data() {
+        // A restored digest is at the daemon already.
+        if data.len() > run.link.max_data() || operation.opened {
             let whole = in_parts(run, session, operation, data)?;
             out.put(&whole)?;
             return Ok(Next::End);
@@ -272,12 +337,17 @@ pub(crate) fn one_shot(
     })
 }
 
-/// C_Verify.
-pub(crate) fn verify(run: &Run, session: &Session, data: InBytes<'_>, signature: InBytes<'_>) -> Result<(), Rv> {
-    let kind = OperationKind::OperationVerify;
+/// C_Verify and C_VerifySignature; the signature of the latter came with its Init.
+pub(crate) fn verify(
+    run: &Run,
+    session: &Session,
+    kind: OperationKind,
+    data: InBytes<'_>,
+    signature: Option<InBytes<'_>>,
+) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
         single(operation)?;
-        let signature = present(signature)?;
+        let signature = operation.signature(signature)?;
         data.get()?;
         if data.len() > run.link.max_data() {
             feed(run, session, operation, data, None)?;
@@ -305,14 +375,15 @@ pub(crate) fn absorb(run: &Run, session: &Session, kind: OperationKind, data: In
     })
 }
 
-/// C_EncryptUpdate and C_DecryptUpdate.
+/// C_EncryptUpdate and C_DecryptUpdate: what came out, unless only its length was asked.
 pub(crate) fn update(
     run: &Run,
     session: &Session,
     kind: OperationKind,
     data: InBytes<'_>,
     out: &mut OutBuf<'_>,
-) -> Result<(), Rv> {
+) -> Result<Option<Vec<u8>>, Rv> {
+    let mut given = None;
     step(run, session, kind, |operation| {
         let room = out.room()?;
         data.get()?;
@@ -336,11 +407,13 @@ pub(crate) fn update(
         match feed(run, session, operation, data, Some(capacity)) {
             Ok(output) => {
                 out.put(&output)?;
+                given = Some(output);
                 Ok(Next::Keep)
             }
             Err(refusal) => too_small(refusal, room, out),
         }
-    })
+    })?;
+    Ok(given)
 }
 
 /// C_SignFinal, C_EncryptFinal, C_DecryptFinal, C_DigestFinal.
@@ -358,10 +431,15 @@ pub(crate) fn finish(run: &Run, session: &Session, kind: OperationKind, out: &mu
     })
 }
 
-/// C_VerifyFinal.
-pub(crate) fn verify_final(run: &Run, session: &Session, signature: InBytes<'_>) -> Result<(), Rv> {
-    step(run, session, OperationKind::OperationVerify, |operation| {
-        let signature = present(signature)?;
+/// C_VerifyFinal and C_VerifySignatureFinal.
+pub(crate) fn verify_final(
+    run: &Run,
+    session: &Session,
+    kind: OperationKind,
+    signature: Option<InBytes<'_>>,
+) -> Result<(), Rv> {
+    step(run, session, kind, |operation| {
+        let signature = operation.signature(signature)?;
         finish_verify(run, session, operation, signature)
     })
 }
@@ -387,11 +465,11 @@ fn single(operation: &Operation) -> Result<(), Rv> {
 }
 
 /// A signature to verify cannot be missing.
-fn present(signature: InBytes<'_>) -> Result<Vec<u8>, Rv> {
+pub(crate) fn present(signature: InBytes<'_>) -> Result<Vec<u8>, Rv> {
     if signature.is_null() { Err(ck::rv::CKR_ARGUMENTS_BAD) } else { signature.to_vec() }
 }
 
-enum Answered {
+pub(crate) enum Answered {
     /// The length was asked and has been said.
     Query,
     /// Go on, with this limit for the daemon.
@@ -399,7 +477,7 @@ enum Answered {
 }
 
 /// Answers a length query, and refuses a buffer that cannot do, without a message where the length is known.
-fn answer_length(len: Length, room: Room, out: &mut OutBuf<'_>) -> Result<Answered, Rv> {
+pub(crate) fn answer_length(len: Length, room: Room, out: &mut OutBuf<'_>) -> Result<Answered, Rv> {
     match (len, room) {
         (Length::Exactly(len) | Length::AtMost(len), Room::Query) => {
             out.set_len(len);
@@ -428,7 +506,7 @@ fn deliver(answer: Result<v1::reply::Result, Refusal>, room: Room, out: &mut Out
 }
 
 /// `CKR_BUFFER_TOO_SMALL` from the daemon: the length is said; to a query that is the answer.
-fn too_small(refusal: Refusal, room: Room, out: &mut OutBuf<'_>) -> Result<Next, Refusal> {
+pub(crate) fn too_small(refusal: Refusal, room: Room, out: &mut OutBuf<'_>) -> Result<Next, Refusal> {
     if refusal.rv != CKR_BUFFER_TOO_SMALL {
         return Err(refusal);
     }
@@ -437,7 +515,7 @@ fn too_small(refusal: Refusal, room: Room, out: &mut OutBuf<'_>) -> Result<Next,
 }
 
 /// An error of the daemon's own has ended the operation there.
-fn ended_there(operation: &mut Operation, answer: &Result<v1::reply::Result, Refusal>) {
+pub(crate) fn ended_there(operation: &mut Operation, answer: &Result<v1::reply::Result, Refusal>) {
     if answer.as_ref().is_err_and(|refusal| refusal.rv != CKR_BUFFER_TOO_SMALL) {
         operation.opened = false;
     }

@@ -8,13 +8,13 @@ mod kdf;
 use ck::mechanism::*;
 use ck::rv::{CKR_ARGUMENTS_BAD, CKR_MECHANISM_PARAM_INVALID};
 use ck::{Mechanism, Rv};
-use hsm_proto::v1::{self, mechanism::Parameter as Wire};
+use hsm_proto::v1::{self, OperationKind, mechanism::Parameter as Wire};
 
 use cryptoki_sys::CK_VERSION;
 
 use crate::ffi::claim::{InBytes, InMechanism, Out, Place};
 use crate::ffi::parameter::kdf::{DerivedKey, KeyMaterial};
-use crate::ffi::parameter::{Oaep, Parameter};
+use crate::ffi::parameter::{AeadMessage, Oaep, Parameter};
 
 /// The longest context, label, IV or shared data that is carried.
 const MAX_INNER: u64 = 64 * 1024;
@@ -173,6 +173,64 @@ fn shape(mechanism: Mechanism) -> Shape {
 pub(crate) fn required(mechanism: &InMechanism<'_>) -> Result<v1::Mechanism, Rv> {
     let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
     message(number, parameter)
+}
+
+/// The longest IV that is carried.
+const MAX_IV: u64 = 256;
+
+/// What Init says of a mechanism. The ciphers among the message-based operations take their parameter with each message: what
+/// stands in the one of Init is not looked at, only its length.
+///
+/// # Errors
+/// As [`message`].
+pub(crate) fn of_init(kind: OperationKind, number: u64, parameter: Parameter<'_>) -> Result<v1::Mechanism, Rv> {
+    let sealed = [OperationKind::OperationMessageEncrypt, OperationKind::OperationMessageDecrypt].contains(&kind);
+    if !sealed {
+        return message(number, parameter);
+    }
+    if parameter.is_none() || parameter.is_gcm_message() {
+        Ok(v1::Mechanism { r#type: number, parameter: None })
+    } else {
+        Err(CKR_MECHANISM_PARAM_INVALID)
+    }
+}
+
+/// The parameter of one sealed message, and where IV and tag go.
+///
+/// # Errors
+/// `CKR_MECHANISM_PARAM_INVALID`.
+pub(crate) fn sealed<'c>(
+    number: u64,
+    parameter: Parameter<'c>,
+    aad: InBytes<'_>,
+) -> Result<(v1::Mechanism, AeadMessage<'c>), Rv> {
+    let raw = match shape(Mechanism(number)) {
+        Shape::Gcm => parameter.gcm_message()?,
+        _ => return Err(CKR_MECHANISM_PARAM_INVALID),
+    };
+    if raw.tag_bits > 128 {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    if aad.len() > MAX_AAD {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    let wire = v1::AeadMessage {
+        iv: carried(raw.iv, MAX_IV)?,
+        fixed_bits: raw.fixed_bits,
+        generator: raw.generator,
+        tag_bits: raw.tag_bits,
+        aad: aad.to_vec()?,
+        data_len: raw.data_len,
+    };
+    Ok((v1::Mechanism { r#type: number, parameter: Some(Wire::AeadMessage(wire)) }, raw))
+}
+
+/// The tag that a sealed message's parameter brings.
+///
+/// # Errors
+/// `CKR_MECHANISM_PARAM_INVALID`.
+pub(crate) fn tag(sealed: &AeadMessage<'_>) -> Result<Vec<u8>, Rv> {
+    carried(sealed.tag, 16)
 }
 
 /// The message for a mechanism.

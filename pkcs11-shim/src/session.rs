@@ -75,6 +75,17 @@ impl Session {
         !lock(&self.active).operations.is_empty()
     }
 
+    /// Whether an operation that uses a key is active.
+    pub(crate) fn has_keyed(&self) -> bool {
+        let digest = OperationKind::OperationDigest;
+        lock(&self.active).operations.iter().any(|operation| operation.kind != digest)
+    }
+
+    /// Forgets every operation: the daemon has.
+    pub(crate) fn end_operations(&self) {
+        lock(&self.active).operations.clear();
+    }
+
     /// Forgets every operation and search: the daemon has, at a logout.
     pub(crate) fn clear(&self) {
         *lock(&self.active) = Active::default();

@@ -116,7 +116,7 @@ switches! {
     legacy_derive: false;
     /// True lets C_DigestKey digest a sensitive key.
     digest_sensitive: false;
-    /// Reserved: every AES-GCM IV of the caller's is accepted now (strict refuses them all).
+    /// True lets a caller use the same IV of AES-GCM or AES-CTR under the same key again.
     gcm_caller_iv: false;
     /// True offers CKM_RSA_X_509.
     raw_rsa: false;
@@ -138,7 +138,7 @@ impl PolicyConfig {
                 instead: "only profile = \"compat\" opens single switches",
             });
         }
-        let not_built = [("gcm_caller_iv", self.gcm_caller_iv)];
+        let not_built: [(&str, bool); 0] = [];
         if let Some((name, _)) = not_built.iter().find(|(_, open)| *open) {
             return Err(ConfigError::NotOffered {
                 key: format!("policy.{name} = true"),

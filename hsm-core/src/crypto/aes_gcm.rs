@@ -1,5 +1,6 @@
 //! AES-GCM and GMAC (SP 800-38D) with 128, 192 and 256-bit keys, IVs of 1 to 4096 bytes and tags of 32 to 128 bits; GCM in one
-//! piece: no plaintext is given before its tag is checked. How short a tag may be is, like the IV, decided above this room.
+//! piece, and for encryption in many: no plaintext is given before its tag is checked. How short a tag may be is, like the IV,
+//! decided above this room.
 //!
 //! Which IV may be used, and how often, is decided above this room.
 
@@ -58,6 +59,11 @@ impl Key {
         Ok(cipher)
     }
 
+    /// Begins a message that is fed piece by piece.
+    pub(crate) fn seal(&self, params: &Params<'_>) -> Result<Sealer> {
+        Ok(Sealer { cipher: self.start(Direction::Encrypt, params)?, tag_len: params.tag_len })
+    }
+
     /// The ciphertext followed by the tag.
     pub(crate) fn encrypt(&self, params: &Params<'_>, plaintext: &[u8]) -> Result<Vec<u8>> {
         let mut cipher = self.start(Direction::Encrypt, params)?;
@@ -110,6 +116,28 @@ impl MacStream for Gmac {
     }
 }
 
+/// An encryption in pieces.
+pub(crate) struct Sealer {
+    cipher: AesCipher,
+    tag_len: usize,
+}
+
+impl Sealer {
+    /// The ciphertext of the next piece, as long as the piece.
+    pub(crate) fn update(&mut self, plaintext: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; plaintext.len()];
+        self.cipher.process(plaintext, &mut out)?;
+        Ok(out)
+    }
+
+    /// Ends the message: its tag.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+        let mut tag = vec![0; self.tag_len];
+        self.cipher.finish_with_tag(&mut tag)?;
+        Ok(tag)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use aes_gcm::aead::{AeadInOut, KeyInit, consts::U4096};
@@ -154,6 +182,19 @@ mod tests {
         let tag = theirs.encrypt_inout_detached(&iv.into(), b"aad", buffer.as_mut_slice().into()).expect("sealed");
         buffer.extend_from_slice(&tag);
         assert_eq!(mine, Ok(buffer));
+    }
+
+    #[test]
+    fn pieces_give_the_ciphertext_and_tag_of_the_whole() {
+        let (key, text) = (Key::new(&[7; 16]).expect("a key"), [5; 100]);
+        let params = Params::new(&[9; 12], b"aad", 128).expect("in range");
+        for piece in [1, 15, 16, 17, 99, 100] {
+            let mut sealer = key.seal(&params).expect("begins");
+            let mut sealed = Vec::new();
+            text.chunks(piece).for_each(|part| sealed.extend(sealer.update(part).expect("goes on")));
+            sealed.extend(sealer.finish().expect("ends"));
+            assert_eq!(key.encrypt(&params, &text), Ok(sealed), "{piece}");
+        }
     }
 
     #[test]

@@ -564,6 +564,24 @@ impl PublicKey {
         verify_raw(&self.key, data, signature)
     }
 
+    /// What a PKCS#1 v1.5 signature carries, without its padding.
+    ///
+    /// # Errors
+    /// [`Error::SignatureLength`], [`Error::SignatureInvalid`].
+    pub(crate) fn recover_pkcs1(&self, signature: &[u8]) -> Result<Vec<u8>> {
+        self.check_signature_len(signature)?;
+        self.key.recover_pkcs1(signature)
+    }
+
+    /// The number that the bare public-key operation over the signature gives, as long as the modulus.
+    ///
+    /// # Errors
+    /// [`Error::SignatureLength`], [`Error::SignatureInvalid`].
+    pub(crate) fn recover_raw(&self, signature: &[u8]) -> Result<Vec<u8>> {
+        self.check_signature_len(signature)?;
+        self.key.encrypt_raw(signature).map_err(|_| Error::SignatureInvalid)
+    }
+
     /// PKCS#1 v1.5 encryption.
     ///
     /// # Errors

@@ -11,17 +11,22 @@ use crate::caller::Caller;
 use crate::crypto::rng;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
+use crate::mechanism::params::Parameter;
 use crate::perform::Work;
 use crate::session::operation::{Begin, Capacity, Operation, OperationKind, check_capacity};
 
 /// The row of a kind of operation in the act table.
-fn act_of(kind: OperationKind) -> &'static Act {
+pub(super) fn act_of(kind: OperationKind) -> &'static Act {
     match kind {
         OperationKind::Encrypt => &act::ENCRYPT,
         OperationKind::Decrypt => &act::DECRYPT,
         OperationKind::Digest => &act::DIGEST,
         OperationKind::Sign => &act::SIGN,
         OperationKind::Verify => &act::VERIFY,
+        OperationKind::SignRecover => &act::SIGN,
+        OperationKind::VerifyRecover => &act::VERIFY,
+        // A message is recorded as what is done with it.
+        _ => act_of(kind.form()),
     }
 }
 
@@ -30,7 +35,7 @@ const RANDOM_MAX: usize = 1024 * 1024;
 
 impl Hsm {
     /// Admits mechanism and key and sets the operation up.
-    fn begin(&self, work: &mut Work<'_>, kind: OperationKind, begin: Begin) -> Result<Operation> {
+    pub(super) fn begin(&self, work: &mut Work<'_>, kind: OperationKind, begin: Begin) -> Result<Operation> {
         let purpose = kind.purpose();
         work.mechanism(begin.mechanism.kind);
         let row = admit::mechanism(&self.mechanisms, &begin.mechanism, purpose)?;
@@ -43,12 +48,18 @@ impl Hsm {
                 Some(key)
             }
         };
-        admit::parameter(row, purpose, &begin.mechanism.parameter, &self.config().policy)?;
-        Operation::new(kind, row, begin.mechanism, key)
+        let mut call = begin.mechanism;
+        admit::parameter(row, purpose, &call.parameter, &self.config().policy)?;
+        let mut made = false;
+        if let (Parameter::AeadMessage { .. }, Some(key)) = (&call.parameter, &key) {
+            (call.parameter, made) = self.message_parameter(kind, key, call.parameter)?;
+        }
+        let operation = Operation::new(kind, row, call, key)?;
+        Ok(if made { operation.with_own_iv() } else { operation })
     }
 
     /// A key that wants it must have been authenticated for since the last operation.
-    fn check_context(&self, work: &Work<'_>, operation: &Operation) -> Result<()> {
+    pub(super) fn check_context(&self, work: &Work<'_>, operation: &Operation) -> Result<()> {
         if operation.needs_context_login() {
             let mut operations = work.session.operations.lock();
             if !std::mem::take(&mut operations.context_authenticated) {
@@ -86,9 +97,10 @@ impl Hsm {
                 check_capacity(capacity, output.len() + rest)?;
             }
             self.check_context(work, &operation)?;
-            if kind == OperationKind::Verify {
+            if kind.form() == OperationKind::Verify {
                 return operation.verify(signature).map(|()| Vec::new());
             }
+            self.spend_iv(&mut operation)?;
             let rest = operation.finish(kind)?;
             if output.is_empty() {
                 output = rest;
@@ -129,6 +141,9 @@ impl Hsm {
                 Err(error) if error.kind() == Kind::BufferTooSmall && opened => Err(error),
                 Err(error) if error.kind() != Kind::BufferTooSmall => Err(error),
                 result => {
+                    if result.is_ok() {
+                        self.spend_iv(&mut operation)?;
+                    }
                     work.session.operations.lock().put(kind, operation);
                     result
                 }
@@ -137,7 +152,12 @@ impl Hsm {
     }
 
     /// The operation that goes on, taken out of its session, or a new one; and whether it is new.
-    fn current(&self, work: &mut Work<'_>, kind: OperationKind, begin: Option<Begin>) -> Result<(Operation, bool)> {
+    pub(super) fn current(
+        &self,
+        work: &mut Work<'_>,
+        kind: OperationKind,
+        begin: Option<Begin>,
+    ) -> Result<(Operation, bool)> {
         let Some(begin) = begin else {
             let operation = work.session.operations.lock().take(kind)?;
             work.mechanism(operation.mechanism());
@@ -168,8 +188,8 @@ impl Hsm {
         capacity: Option<u64>,
     ) -> Result<Vec<u8>> {
         self.perform(caller, act_of(kind), session, |work| {
-            let (operation, opened) = self.current(work, kind, begin)?;
-            if kind == OperationKind::Verify {
+            let (mut operation, opened) = self.current(work, kind, begin)?;
+            if kind.form() == OperationKind::Verify {
                 return operation.verify(signature).map(|()| Vec::new());
             }
             if kind != OperationKind::Decrypt
@@ -181,6 +201,7 @@ impl Hsm {
                 }
                 return Err(error);
             }
+            self.spend_iv(&mut operation)?;
             self.end(work, kind, operation, opened, capacity)
         })
     }

@@ -3,14 +3,18 @@
 mod admin;
 mod crypto;
 mod derive;
+mod iv;
 mod kem;
 mod key;
+mod message;
 mod object;
 mod session;
 mod slot;
+mod state;
 #[cfg(test)]
 mod tests;
 mod wrap;
+mod wrap_authenticated;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -20,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use admin::{KeySummary, Status, TokenName, TokenSummary};
 pub use derive::Derived;
+pub use message::{Message, MessagePart, MessagePiece};
 pub use object::{AttributeRead, Found};
 pub use slot::{SlotView, TokenView};
 
@@ -77,6 +82,7 @@ pub struct Hsm {
     next_session: AtomicU64,
     sessions_open: Arc<AtomicU32>,
     handles: Mutex<std::ops::Range<u64>>,
+    iv_books: iv::IvBooks,
     started_ns: u64,
     /// A token's objects could not be read after the start.
     unreadable: AtomicBool,
@@ -139,6 +145,7 @@ impl Hsm {
             sessions_open: Arc::default(),
             handles: Mutex::new(0..0),
             unreadable: AtomicBool::new(false),
+            iv_books: iv::IvBooks::default(),
         });
         if hsm.vault.is_some() {
             hsm.fill_slots().and_then(|()| hsm.note_policy()).map_err(StartError::Token)?;

@@ -133,7 +133,10 @@ impl Hsm {
             work.subject(&original);
             let attributes = template::copy(&original, template, work.authority())?;
             let material = original.material().cloned();
-            self.put_one(work, NewObject { attributes, material })
+            let copies = self.put(work, vec![NewObject { attributes, material }])?;
+            let copy = copies.first().ok_or(Kind::Internal)?;
+            self.share_iv_book(&original, copy)?;
+            Ok(copy.snapshot())
         })
     }
 

@@ -147,7 +147,7 @@ impl Hsm {
     }
 
     fn token_flags(&self, record: &TokenRecord) -> Result<u64> {
-        let mut flags = token::CKF_RNG | token::CKF_LOGIN_REQUIRED;
+        let mut flags = token::CKF_RNG | token::CKF_LOGIN_REQUIRED | token::CKF_DUAL_CRYPTO_OPERATIONS;
         if !record.initialized {
             return Ok(flags);
         }

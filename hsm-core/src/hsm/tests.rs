@@ -41,6 +41,7 @@ fn wide_world() -> World {
         profile: Profile::Compat,
         raw_rsa: Some(true),
         legacy_derive: Some(true),
+        gcm_caller_iv: Some(true),
         ..PolicyTable::default()
     })
 }

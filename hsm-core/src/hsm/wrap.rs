@@ -1,6 +1,8 @@
 //! Keys leave and come back wrapped (PKCS#11 v3.0 §5.18.3 and §5.18.4). What may leave under what is the secret-target rule's to say
 //! (`mechanism/secret_target.rs`); here it is done.
 
+use std::sync::Arc;
+
 use ck::attribute::*;
 use ck::object::*;
 use ck::{KeyType, ObjectClass};
@@ -21,6 +23,7 @@ use crate::mechanism::secret_target;
 use crate::mechanism::table::{Row, Scheme};
 use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, aead_wrap, import, query};
+use crate::perform::Work;
 use crate::secret::SecretBytes;
 use crate::session::operation::{check_capacity, oaep};
 
@@ -40,24 +43,67 @@ impl Hsm {
     ) -> Result<Vec<u8>> {
         self.perform(caller, &act::WRAP_KEY, session, |work| {
             let row = self.admit(work, &call, Use::Wrap)?;
-            let wrapping = admitted_key(work, row, wrapping, Use::Wrap, Kind::NoSuchWrappingKey)?;
-            work.with(&wrapping);
-            let target = work.object(key, Kind::NoSuchKey)?;
-            work.subject(&target);
-            secret_target::check(row, &call.parameter, &wrapping, &target, &self.config().policy)?;
-            if let Some(Value::Template(wanted)) = wrapping.attributes.get(CKA_WRAP_TEMPLATE)
-                && !query::matches(&target, wanted)
-            {
-                // PKCS#11 v3.0 §5.18.3 names this value.
-                return Err(Error::new(
-                    Kind::NoSuchKey,
-                    "the key does not match CKA_WRAP_TEMPLATE of the wrapping key",
-                ));
-            }
+            let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::Wrap), wrapping, key)?;
             let wrapped = wrap(row, &call.parameter, &wrapping, &target)?;
             check_capacity(capacity, wrapped.len())?;
             Ok(wrapped)
         })
+    }
+
+    /// The wrapping key and its target, when the one may wrap the other.
+    pub(super) fn wrap_pair(
+        &self,
+        work: &mut Work<'_>,
+        row: &Row,
+        (call, purpose): (&MechanismCall, Use),
+        wrapping: u64,
+        key: u64,
+    ) -> Result<(Arc<Object>, Arc<Object>)> {
+        let wrapping = admitted_key(work, row, wrapping, purpose, Kind::NoSuchWrappingKey)?;
+        work.with(&wrapping);
+        let target = work.object(key, Kind::NoSuchKey)?;
+        work.subject(&target);
+        secret_target::check(row, &call.parameter, &wrapping, &target, &self.config().policy)?;
+        if let Some(Value::Template(wanted)) = wrapping.attributes.get(CKA_WRAP_TEMPLATE)
+            && !query::matches(&target, wanted)
+        {
+            // PKCS#11 v3.0 §5.18.3 names this value.
+            let what = "the key does not match CKA_WRAP_TEMPLATE of the wrapping key";
+            return Err(Error::new(Kind::NoSuchKey, what));
+        }
+        Ok((wrapping, target))
+    }
+
+    /// Makes the object of a wrapped key: what was bound to it, if anything was, or what `open` gives once the template is admitted.
+    pub(super) fn put_unwrapped(
+        &self,
+        work: &mut Work<'_>,
+        unwrapping: &Object,
+        bound: Option<aead_wrap::Opened>,
+        template: Vec<Attr>,
+        open: impl FnOnce(&Expected) -> Result<SecretBytes>,
+    ) -> Result<Snapshot> {
+        let restored = bound.as_ref().map(|bound| Value::Template(bound.attributes.clone()));
+        let template = enforced(template, restored.as_ref())?;
+        let template = enforced(template, unwrapping.attributes.get(CKA_UNWRAP_TEMPLATE))?;
+        let asked = template::asked_secrecy(&template);
+        let (class, key_type) = kind_to_make(&template)?;
+        let mut attributes = template::build(Origin::Unwrap, class, Some(key_type), template, work.authority())?;
+        work.check_write(&attributes)?;
+        let inherits = bound.is_none() && unwrapping.attributes.flag(CKA_SENSITIVE);
+        if inherits && self.config().policy.unwrap_secrecy_inherit {
+            template::inherit_secrecy(&mut attributes, &asked)?;
+        }
+        let value = match bound {
+            Some(bound) => bound.value,
+            None => open(&Expected::of(&attributes))?,
+        };
+        let material = unwrapped_material(&mut attributes, class, key_type, &value)?;
+        if class == CKO_PRIVATE_KEY && key_type == CKK_RSA {
+            self.key_rules().check_exponent(attributes.bytes(CKA_PUBLIC_EXPONENT))?;
+        }
+        template::record_heritage(&mut attributes, &Heritage::Imported);
+        self.put_one(work, NewObject { attributes, material: Some(material) })
     }
 
     /// C_UnwrapKey.
@@ -82,27 +128,8 @@ impl Hsm {
                 Scheme::AeadWrap => Some(aead_wrap::open(unwrapping.secret()?, wrapped)?),
                 _ => None,
             };
-            let restored = bound.as_ref().map(|bound| Value::Template(bound.attributes.clone()));
-            let template = enforced(template, restored.as_ref())?;
-            let template = enforced(template, unwrapping.attributes.get(CKA_UNWRAP_TEMPLATE))?;
-            let asked = template::asked_secrecy(&template);
-            let (class, key_type) = kind_to_make(&template)?;
-            let mut attributes = template::build(Origin::Unwrap, class, Some(key_type), template, work.authority())?;
-            work.check_write(&attributes)?;
-            let inherits = bound.is_none() && unwrapping.attributes.flag(CKA_SENSITIVE);
-            if inherits && self.config().policy.unwrap_secrecy_inherit {
-                template::inherit_secrecy(&mut attributes, &asked)?;
-            }
-            let value = match bound {
-                Some(bound) => bound.value,
-                None => unwrap(row, &call.parameter, &unwrapping, wrapped, &Expected::of(&attributes))?,
-            };
-            let material = unwrapped_material(&mut attributes, class, key_type, &value)?;
-            if class == CKO_PRIVATE_KEY && key_type == CKK_RSA {
-                self.key_rules().check_exponent(attributes.bytes(CKA_PUBLIC_EXPONENT))?;
-            }
-            template::record_heritage(&mut attributes, &Heritage::Imported);
-            self.put_one(work, NewObject { attributes, material: Some(material) })
+            let open = |expected: &Expected| unwrap(row, &call.parameter, &unwrapping, wrapped, expected);
+            self.put_unwrapped(work, &unwrapping, bound, template, open)
         })
     }
 }
@@ -120,7 +147,7 @@ fn kind_to_make(template: &[Attr]) -> Result<(ObjectClass, KeyType)> {
 }
 
 /// What the template says of the wrapped key.
-struct Expected {
+pub(super) struct Expected {
     class: ObjectClass,
     key_type: KeyType,
     len: Option<usize>,

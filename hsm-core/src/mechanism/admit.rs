@@ -4,6 +4,7 @@
 use ck::attribute::*;
 use ck::mechanism::CKM_SHA_1;
 use ck::object::*;
+use ck::parameter::CKG_NO_GENERATE;
 use ck::{Attribute, Mechanism, flags};
 
 use super::kdf::Ingredients;
@@ -43,24 +44,59 @@ pub(crate) enum Use {
     Encapsulate,
     /// C_DecapsulateKey, of the private key.
     Decapsulate,
+    /// C_SignRecover*.
+    SignRecover,
+    /// C_VerifyRecover*.
+    VerifyRecover,
+    /// C_MessageEncrypt*.
+    MessageEncrypt,
+    /// C_MessageDecrypt*.
+    MessageDecrypt,
+    /// C_MessageSign*.
+    MessageSign,
+    /// C_MessageVerify*.
+    MessageVerify,
+    /// C_WrapKeyAuthenticated, of the wrapping key.
+    WrapAuthenticated,
+    /// C_UnwrapKeyAuthenticated, of the unwrapping key.
+    UnwrapAuthenticated,
 }
 
 impl Use {
     /// One row per use: mechanism flag, usage attribute, and the error for a key of another type.
     const fn row(self) -> (u64, Option<Attribute>, Kind) {
+        use flags::mechanism::*;
         match self {
-            Use::Encrypt => (flags::mechanism::CKF_ENCRYPT, Some(CKA_ENCRYPT), Kind::KeyType),
-            Use::Decrypt => (flags::mechanism::CKF_DECRYPT, Some(CKA_DECRYPT), Kind::KeyType),
-            Use::Sign => (flags::mechanism::CKF_SIGN, Some(CKA_SIGN), Kind::KeyType),
-            Use::Verify => (flags::mechanism::CKF_VERIFY, Some(CKA_VERIFY), Kind::KeyType),
-            Use::Digest => (flags::mechanism::CKF_DIGEST, None, Kind::KeyType),
-            Use::Wrap => (flags::mechanism::CKF_WRAP, Some(CKA_WRAP), Kind::WrappingKeyType),
-            Use::Unwrap => (flags::mechanism::CKF_UNWRAP, Some(CKA_UNWRAP), Kind::UnwrappingKeyType),
-            Use::Derive => (flags::mechanism::CKF_DERIVE, Some(CKA_DERIVE), Kind::KeyType),
-            Use::Generate => (flags::mechanism::CKF_GENERATE, None, Kind::KeyType),
-            Use::GeneratePair => (flags::mechanism::CKF_GENERATE_KEY_PAIR, None, Kind::KeyType),
-            Use::Encapsulate => (flags::mechanism::CKF_ENCAPSULATE, Some(CKA_ENCAPSULATE), Kind::KeyType),
-            Use::Decapsulate => (flags::mechanism::CKF_DECAPSULATE, Some(CKA_DECAPSULATE), Kind::KeyType),
+            Use::Encrypt => (CKF_ENCRYPT, Some(CKA_ENCRYPT), Kind::KeyType),
+            Use::Decrypt => (CKF_DECRYPT, Some(CKA_DECRYPT), Kind::KeyType),
+            Use::Sign => (CKF_SIGN, Some(CKA_SIGN), Kind::KeyType),
+            Use::Verify => (CKF_VERIFY, Some(CKA_VERIFY), Kind::KeyType),
+            Use::Digest => (CKF_DIGEST, None, Kind::KeyType),
+            Use::Wrap => (CKF_WRAP, Some(CKA_WRAP), Kind::WrappingKeyType),
+            Use::Unwrap => (CKF_UNWRAP, Some(CKA_UNWRAP), Kind::UnwrappingKeyType),
+            Use::Derive => (CKF_DERIVE, Some(CKA_DERIVE), Kind::KeyType),
+            Use::Generate => (CKF_GENERATE, None, Kind::KeyType),
+            Use::GeneratePair => (CKF_GENERATE_KEY_PAIR, None, Kind::KeyType),
+            Use::Encapsulate => (CKF_ENCAPSULATE, Some(CKA_ENCAPSULATE), Kind::KeyType),
+            Use::Decapsulate => (CKF_DECAPSULATE, Some(CKA_DECAPSULATE), Kind::KeyType),
+            Use::SignRecover => (CKF_SIGN_RECOVER, Some(CKA_SIGN_RECOVER), Kind::KeyType),
+            Use::VerifyRecover => (CKF_VERIFY_RECOVER, Some(CKA_VERIFY_RECOVER), Kind::KeyType),
+            Use::MessageEncrypt => (CKF_MESSAGE_ENCRYPT, Some(CKA_ENCRYPT), Kind::KeyType),
+            Use::MessageDecrypt => (CKF_MESSAGE_DECRYPT, Some(CKA_DECRYPT), Kind::KeyType),
+            Use::MessageSign => (CKF_MESSAGE_SIGN, Some(CKA_SIGN), Kind::KeyType),
+            Use::MessageVerify => (CKF_MESSAGE_VERIFY, Some(CKA_VERIFY), Kind::KeyType),
+            Use::WrapAuthenticated => (CKF_WRAP, Some(CKA_WRAP), Kind::WrappingKeyType),
+            Use::UnwrapAuthenticated => (CKF_UNWRAP, Some(CKA_UNWRAP), Kind::UnwrappingKeyType),
+        }
+    }
+
+    /// What the mechanism's parameter must be for this use: messages and authenticated wrapping have structures of their own.
+    fn parameter(self, row: &Row) -> ParameterKind {
+        match self {
+            Use::MessageEncrypt | Use::MessageDecrypt | Use::WrapAuthenticated | Use::UnwrapAuthenticated => {
+                ParameterKind::AeadMessage
+            }
+            _ => row.parameter,
         }
     }
 }
@@ -79,8 +115,8 @@ pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: 
             None => Error::new(Kind::MechanismInvalid, what),
         });
     }
-    row.parameter.check(&call.parameter)?;
-    if let (Use::Sign, Parameter::RsaPss { hash, .. }) = (purpose, &call.parameter)
+    purpose.parameter(row).check(&call.parameter)?;
+    if let (Use::Sign | Use::MessageSign, Parameter::RsaPss { hash, .. }) = (purpose, &call.parameter)
         && mechanisms.are_approved_only()
         && Mechanism(*hash) == CKM_SHA_1
     {
@@ -100,6 +136,11 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
         Parameter::Gcm { .. } | Parameter::Ccm { .. } if strict && matches!(purpose, Use::Encrypt | Use::Sign) => {
             Err(Error::closed(Kind::MechanismParam, PROFILE, "no IV of the caller's is taken"))
         }
+        Parameter::AeadMessage { generator, .. }
+            if strict && purpose == Use::MessageEncrypt && *generator == CKG_NO_GENERATE.0 =>
+        {
+            Err(Error::closed(Kind::MechanismParam, PROFILE, "no IV of the caller's is taken"))
+        }
         Parameter::None if strict && purpose == Use::Decrypt && row.scheme == Scheme::RsaPkcs1(None) => {
             Err(Error::closed(Kind::MechanismInvalid, PROFILE, "PKCS#1 v1.5 is not decrypted"))
         }
@@ -114,7 +155,9 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
             let what = format!("a tag of {mac_len} bytes is too short");
             Err(Error::closed(Kind::MechanismParam, "policy.mac_min_bytes", what))
         }
-        Parameter::Gcm { tag_bits, .. } if *tag_bits < u64::from(policy.gcm_min_tag_bits) => {
+        Parameter::Gcm { tag_bits, .. } | Parameter::AeadMessage { tag_bits, .. }
+            if *tag_bits < u64::from(policy.gcm_min_tag_bits) =>
+        {
             let what = format!("a tag of {tag_bits} bits is too short");
             Err(Error::closed(Kind::MechanismParam, "policy.gcm_min_tag_bits", what))
         }
@@ -153,9 +196,13 @@ pub(crate) fn key(mechanisms: &Mechanisms, row: &Row, object: &Object, purpose: 
 /// Public keys encrypt, verify, wrap and encapsulate; private keys do the rest; secret keys do either.
 fn class_fits(purpose: Use, object: &Object) -> bool {
     match object.class() {
-        CKO_PUBLIC_KEY => matches!(purpose, Use::Encrypt | Use::Verify | Use::Wrap | Use::Encapsulate),
+        CKO_PUBLIC_KEY => {
+            let verifies = matches!(purpose, Use::Verify | Use::VerifyRecover | Use::MessageVerify);
+            verifies || matches!(purpose, Use::Encrypt | Use::Wrap | Use::Encapsulate)
+        }
         CKO_PRIVATE_KEY => {
-            matches!(purpose, Use::Decrypt | Use::Sign | Use::Unwrap | Use::Derive | Use::Decapsulate)
+            let signs = matches!(purpose, Use::Sign | Use::SignRecover | Use::MessageSign);
+            signs || matches!(purpose, Use::Decrypt | Use::Unwrap | Use::Derive | Use::Decapsulate)
         }
         class => class == CKO_SECRET_KEY,
     }

@@ -12,7 +12,7 @@ pub(crate) mod secret_target;
 pub(crate) mod table;
 
 use ck::Mechanism;
-use ck::flags::mechanism::{CKF_SIGN, CKF_UNWRAP, CKF_WRAP};
+use ck::flags::mechanism::{CKF_MESSAGE_SIGN, CKF_SIGN, CKF_UNWRAP, CKF_WRAP};
 use ck::object::CKK_RSA;
 
 pub use kdf_params::{
@@ -75,7 +75,7 @@ struct Gate {
 const GATES: [Gate; 3] = [
     Gate {
         applies: |row| row.class == Class::VerifyOnly,
-        flags: CKF_SIGN,
+        flags: CKF_SIGN | CKF_MESSAGE_SIGN,
         switch: "algorithms.allow_sha1_signing",
         is_open: |algorithms, _| algorithms.allow_sha1_signing,
     },

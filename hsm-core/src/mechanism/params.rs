@@ -154,6 +154,21 @@ pub enum Parameter {
         /// What is encrypted.
         data: Vec<u8>,
     },
+    /// `CK_GCM_MESSAGE_PARAMS` or `CK_CCM_MESSAGE_PARAMS`, and the associated data.
+    AeadMessage {
+        /// The IV, or what a generator keeps of it.
+        iv: Vec<u8>,
+        /// How many leading bits of the IV are the caller's.
+        fixed_bits: u64,
+        /// CKG number of the generator.
+        generator: u64,
+        /// Tag length in bits.
+        tag_bits: u64,
+        /// Associated data.
+        aad: Vec<u8>,
+        /// Length of the message in bytes, for CCM.
+        data_len: u64,
+    },
 }
 
 /// What the parameter of a mechanism must be; a column of the mechanism table.
@@ -213,6 +228,8 @@ pub(crate) enum ParameterKind {
     TlsKdf,
     /// TLS verify data.
     TlsMac,
+    /// One message of AEAD.
+    AeadMessage,
 }
 
 impl ParameterKind {
@@ -253,6 +270,7 @@ impl ParameterKind {
             | (ParameterKind::TlsMaster, Parameter::TlsMaster(_))
             | (ParameterKind::TlsKeys, Parameter::TlsKeys(_))
             | (ParameterKind::TlsKdf, Parameter::TlsKdf(_))
+            | (ParameterKind::AeadMessage, Parameter::AeadMessage { .. })
             | (ParameterKind::TlsMac, Parameter::TlsMac(_)) => true,
             (ParameterKind::Gmac, Parameter::Bytes(iv)) => iv.len() == 12,
             _ => false,

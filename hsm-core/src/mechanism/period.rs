@@ -69,7 +69,9 @@ const fn month_len(year: u64, month: u64) -> u64 {
 
 /// Uses that undo what was done while the key was in force.
 fn is_for_the_past(purpose: Use) -> bool {
-    matches!(purpose, Use::Verify | Use::Decrypt | Use::Unwrap | Use::Decapsulate)
+    let verifies = matches!(purpose, Use::Verify | Use::VerifyRecover | Use::MessageVerify);
+    let decrypts = matches!(purpose, Use::Decrypt | Use::MessageDecrypt | Use::Decapsulate);
+    verifies || decrypts || matches!(purpose, Use::Unwrap | Use::UnwrapAuthenticated)
 }
 
 /// Whether the key may be used in this way today.

@@ -227,6 +227,7 @@ pub(crate) struct Row {
 }
 
 const SIGN: u64 = CKF_SIGN | CKF_VERIFY;
+const RECOVER: u64 = CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER;
 const CIPHER: u64 = CKF_ENCRYPT | CKF_DECRYPT;
 const WRAP: u64 = CKF_WRAP | CKF_UNWRAP;
 const KEM: u64 = CKF_ENCAPSULATE | CKF_DECAPSULATE;
@@ -302,7 +303,17 @@ struct Plan {
 
 const fn row(number: Mechanism, flags: u64, scheme: Scheme, plan: Plan) -> Row {
     let Plan { sizes, key_types, parameter, output, multi_part, class } = plan;
+    let flags = flags | message_flags(flags, scheme, multi_part);
     Row { number, sizes, flags, key_types, parameter, output, multi_part, class, scheme }
+}
+
+/// What signs and verifies does so message by message too; of the ciphers only those with associated data do.
+const fn message_flags(flags: u64, scheme: Scheme, multi_part: bool) -> u64 {
+    let sign = if flags & CKF_SIGN != 0 { CKF_MESSAGE_SIGN } else { 0 };
+    let verify = if flags & CKF_VERIFY != 0 { CKF_MESSAGE_VERIFY } else { 0 };
+    let seal = if matches!(scheme, Scheme::AesGcm) { CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT } else { 0 };
+    let offered = sign | verify | seal;
+    if offered != 0 && multi_part { offered | CKF_MULTI_MESSAGE } else { offered }
 }
 
 const fn rsa(parameter: ParameterKind, multi_part: bool, class: Class) -> Plan {
@@ -429,8 +440,8 @@ use Scheme::{RandomSecret, RsaOaep, RsaPair, RsaPkcs1, RsaPss, RsaRaw};
 pub(crate) static TABLE: &[Row] = &[
     row(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
     row(CKM_RSA_X9_31_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, RsaPair, makes(RSA_BITS, RSA, Approved)),
-    row(CKM_RSA_PKCS, SIGN | CIPHER | WRAP, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
-    row(CKM_RSA_X_509, SIGN | CIPHER, RsaRaw, rsa(ParameterKind::None, false, RawRsa)),
+    row(CKM_RSA_PKCS, SIGN | RECOVER | CIPHER | WRAP, RsaPkcs1(None), rsa(ParameterKind::None, false, Approved)),
+    row(CKM_RSA_X_509, SIGN | RECOVER | CIPHER, RsaRaw, rsa(ParameterKind::None, false, RawRsa)),
     row(CKM_SHA1_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha1)), rsa(ParameterKind::None, true, VerifyOnly)),
     row(CKM_RSA_PKCS_OAEP, CIPHER | WRAP, RsaOaep, rsa(ParameterKind::RsaOaep, false, Approved)),
     row(CKM_RSA_PKCS_PSS, SIGN, RsaPss(None), rsa(ParameterKind::RsaPss, false, Approved)),
@@ -693,7 +704,7 @@ pub(crate) static TABLE: &[Row] = &[
         aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true),
     ),
     row(CKM_AES_CTR, CIPHER, AesCtr, aes(ParameterKind::Ctr, OutputRule::Input, true)),
-    row(CKM_AES_GCM, CIPHER, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
+    row(CKM_AES_GCM, CIPHER | WRAP, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),
     row(CKM_AES_CCM, CIPHER, AesCcm, aes(ParameterKind::Ccm, OutputRule::InputPlusTag, true)),
     row(CKM_AES_CMAC, SIGN, AesCmac, aes(ParameterKind::None, OutputRule::Fixed(16), true)),
     row(CKM_AES_CMAC_GENERAL, SIGN, AesCmac, aes(ParameterKind::MacLen, OutputRule::MacLen, true)),

@@ -11,6 +11,7 @@ pub(crate) mod certificate;
 pub(crate) mod check_value;
 pub(crate) mod codec;
 pub(crate) mod import;
+pub(crate) mod iv;
 pub(crate) mod query;
 pub(crate) mod schema;
 pub(crate) mod template;
@@ -28,6 +29,7 @@ pub use attribute::{Attr, Value};
 use crate::crypto;
 use crate::error::{Error, Kind, Result};
 use crate::id::ObjectId;
+use iv::IvBook;
 use schema::{F7_HIDDEN, Schema};
 
 /// The public attributes of one object, by number.
@@ -102,17 +104,29 @@ pub(crate) struct Object {
     pub(crate) attributes: Attributes,
     material: Option<Material>,
     parsed: OnceLock<Option<Arc<Key>>>,
+    ivs: OnceLock<Arc<IvBook>>,
 }
 
 impl Object {
     /// An object of attributes and, for keys that have one, a secret part.
     pub(crate) fn new(id: ObjectId, handle: u64, attributes: Attributes, material: Option<Material>) -> Self {
-        Object { id, handle, attributes, material, parsed: OnceLock::new() }
+        Object { id, handle, attributes, material, parsed: OnceLock::new(), ivs: OnceLock::new() }
+    }
+
+    /// The book of the key's IVs, if one has been opened.
+    pub(crate) fn iv_book(&self) -> Option<&Arc<IvBook>> {
+        self.ivs.get()
+    }
+
+    /// Gives the key its book; the first one given stays.
+    pub(crate) fn keep_iv_book(&self, book: Arc<IvBook>) -> Arc<IvBook> {
+        Arc::clone(self.ivs.get_or_init(|| book))
     }
 
     /// The same object with other attributes.
     pub(crate) fn with_attributes(&self, attributes: Attributes) -> Self {
-        Object::new(self.id, self.handle, attributes, self.material.clone())
+        let changed = Object::new(self.id, self.handle, attributes, self.material.clone());
+        Object { ivs: self.ivs.clone(), ..changed }
     }
 
     /// CKA_CLASS.

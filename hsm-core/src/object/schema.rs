@@ -324,7 +324,7 @@ const NOTHING: On = &[];
 
 fn public(kind: KeyType) -> Option<(&'static [Row], On)> {
     match kind {
-        CKK_RSA => Some((RSA_PUBLIC, &[CKA_ENCRYPT, CKA_VERIFY, CKA_WRAP])),
+        CKK_RSA => Some((RSA_PUBLIC, &[CKA_ENCRYPT, CKA_VERIFY, CKA_VERIFY_RECOVER, CKA_WRAP])),
         CKK_EC => Some((EC_PUBLIC, &[CKA_VERIFY, CKA_DERIVE])),
         CKK_EC_EDWARDS => Some((EC_PUBLIC, &[CKA_VERIFY])),
         CKK_EC_MONTGOMERY => Some((EC_PUBLIC, &[CKA_DERIVE])),
@@ -337,7 +337,7 @@ fn public(kind: KeyType) -> Option<(&'static [Row], On)> {
 
 fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
     match kind {
-        CKK_RSA => Some((RSA_PRIVATE, &[CKA_DECRYPT, CKA_SIGN, CKA_UNWRAP])),
+        CKK_RSA => Some((RSA_PRIVATE, &[CKA_DECRYPT, CKA_SIGN, CKA_SIGN_RECOVER, CKA_UNWRAP])),
         CKK_EC => Some((EC_PRIVATE, &[CKA_SIGN, CKA_DERIVE])),
         CKK_EC_EDWARDS => Some((EC_PRIVATE, &[CKA_SIGN])),
         CKK_EC_MONTGOMERY => Some((EC_PRIVATE, &[CKA_DERIVE])),

@@ -175,7 +175,13 @@ fn fill_defaults(schema: &Schema, attributes: &mut Attributes, authority: Author
             schema::Default::Usage => {
                 // The strict profile wants wrapping asked for by name, because such a key can do nothing else.
                 let wraps = matches!(row.kind, CKA_WRAP | CKA_UNWRAP);
-                let on = schema.is_on(row.kind) && !(authority.is_strict() && wraps);
+                // Who forbids a key to sign has forbidden it to sign with recovery.
+                let recovers = match row.kind {
+                    CKA_SIGN_RECOVER => attributes.flag(CKA_SIGN),
+                    CKA_VERIFY_RECOVER => attributes.flag(CKA_VERIFY),
+                    _ => true,
+                };
+                let on = schema.is_on(row.kind) && recovers && !(authority.is_strict() && wraps);
                 attributes.put(row.kind, Value::Bool(on));
             }
             schema::Default::F4 => attributes.put(row.kind, Value::bytes(crate::crypto::rsa::F4)),

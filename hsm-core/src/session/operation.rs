@@ -34,18 +34,52 @@ pub enum OperationKind {
     Sign,
     /// C_Verify*.
     Verify,
+    /// C_SignRecover*.
+    SignRecover,
+    /// C_VerifyRecover*.
+    VerifyRecover,
+    /// C_VerifySignature*.
+    VerifySignature,
+    /// One message of C_MessageEncrypt*.
+    MessageEncrypt,
+    /// One message of C_MessageDecrypt*.
+    MessageDecrypt,
+    /// One message of C_MessageSign*.
+    MessageSign,
+    /// One message of C_MessageVerify*.
+    MessageVerify,
 }
 
+/// How many kinds there are.
+const KINDS: usize = OperationKind::MessageVerify.index() + 1;
+
 impl OperationKind {
+    /// What the kind asks of mechanism and key, and what it does with the data: two columns of one table.
+    const fn row(self) -> (Use, OperationKind) {
+        match self {
+            OperationKind::Encrypt => (Use::Encrypt, OperationKind::Encrypt),
+            OperationKind::Decrypt => (Use::Decrypt, OperationKind::Decrypt),
+            OperationKind::Digest => (Use::Digest, OperationKind::Digest),
+            OperationKind::Sign => (Use::Sign, OperationKind::Sign),
+            OperationKind::Verify => (Use::Verify, OperationKind::Verify),
+            OperationKind::SignRecover => (Use::SignRecover, OperationKind::SignRecover),
+            OperationKind::VerifyRecover => (Use::VerifyRecover, OperationKind::VerifyRecover),
+            OperationKind::VerifySignature => (Use::Verify, OperationKind::Verify),
+            OperationKind::MessageEncrypt => (Use::MessageEncrypt, OperationKind::Encrypt),
+            OperationKind::MessageDecrypt => (Use::MessageDecrypt, OperationKind::Decrypt),
+            OperationKind::MessageSign => (Use::MessageSign, OperationKind::Sign),
+            OperationKind::MessageVerify => (Use::MessageVerify, OperationKind::Verify),
+        }
+    }
+
     /// What the kind asks of mechanism and key.
     pub(crate) fn purpose(self) -> Use {
-        match self {
-            OperationKind::Encrypt => Use::Encrypt,
-            OperationKind::Decrypt => Use::Decrypt,
-            OperationKind::Digest => Use::Digest,
-            OperationKind::Sign => Use::Sign,
-            OperationKind::Verify => Use::Verify,
-        }
+        self.row().0
+    }
+
+    /// What is done with the data: the kind of a single operation.
+    pub(crate) fn form(self) -> OperationKind {
+        self.row().1
     }
 
     const fn index(self) -> usize {
@@ -65,7 +99,7 @@ pub struct Begin {
 /// The active operations of one session, and whether the user has authenticated for the next one (CKU_CONTEXT_SPECIFIC).
 #[derive(Default)]
 pub(crate) struct Operations {
-    active: [Option<Operation>; 5],
+    active: [Option<Operation>; KINDS],
     pub(crate) context_authenticated: bool,
 }
 
@@ -93,6 +127,11 @@ impl Operations {
         self.active[kind.index()] = None;
     }
 
+    /// Whether an operation that uses a key is active.
+    pub(crate) fn has_keyed(&self) -> bool {
+        self.active.iter().flatten().any(|operation| operation.key.is_some())
+    }
+
     /// Forgets everything: what logout does.
     pub(crate) fn clear(&mut self) {
         *self = Operations::default();
@@ -110,6 +149,8 @@ pub(crate) struct Operation {
     pub(crate) key: Option<Arc<Object>>,
     parameter: Parameter,
     state: State,
+    /// Whether the parameter's IV is still to be entered as used.
+    spends: bool,
 }
 
 enum State {
@@ -118,6 +159,8 @@ enum State {
     Mac(Box<dyn MacStream>, usize),
     Whole(Zeroizing<Vec<u8>>),
     Cipher(Box<dyn CipherStream>),
+    /// An AEAD encryption that gives its ciphertext at once and its tag apart.
+    Seal(aes_gcm::Sealer),
     /// The work is done and the result waits for a buffer that holds it.
     Done(Zeroizing<Vec<u8>>),
 }
@@ -164,15 +207,77 @@ impl Operation {
             (Scheme::HashMlDsa(Some(hash)) | Scheme::HashSlhDsa(Some(hash)), Some(_)) => {
                 State::PreHash(prehash::Stream::new(hash))
             }
+            (Scheme::AesGcm, Some(key)) if kind == OperationKind::MessageEncrypt => {
+                State::Seal(aes_gcm::Key::new(key.secret()?)?.seal(&gcm(&call.parameter)?)?)
+            }
             (Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. }, Some(key)) => {
-                State::Cipher(cipher(row.scheme, kind, key.secret()?, &call.parameter)?)
+                State::Cipher(cipher(row.scheme, kind.form(), key.secret()?, &call.parameter)?)
             }
             (_, Some(_)) => State::Whole(Zeroizing::default()),
             (_, None) => return Err(Kind::Internal.into()),
         };
-        let operation = Operation { row, key, parameter: call.parameter, state };
-        operation.check_parameter(kind)?;
+        let spends = matches!(kind.form(), OperationKind::Encrypt | OperationKind::Sign);
+        let operation = Operation { row, key, parameter: call.parameter, state, spends };
+        operation.check_parameter(kind.form())?;
         Ok(operation)
+    }
+
+    /// A digest that goes on from a saved state.
+    pub(crate) fn resumed(row: &'static Row, stream: digest::Stream) -> Self {
+        let state = State::Digest(stream);
+        Operation { row, key: None, parameter: Parameter::None, state, spends: false }
+    }
+
+    /// A copy of the digest so far.
+    ///
+    /// # Errors
+    /// [`Kind::StateUnsaveable`] for every other operation.
+    pub(crate) fn saved(&self) -> Result<digest::Stream> {
+        match (&self.state, &self.key) {
+            (State::Digest(stream), None) => Ok(stream.clone()),
+            _ => Err(Kind::StateUnsaveable.into()),
+        }
+    }
+
+    /// The caller's IV, when this is an encryption (or a MAC) that must not use one twice: to be called once, before anything
+    /// leaves the operation.
+    pub(crate) fn spend_iv(&mut self) -> Option<&[u8]> {
+        if !core::mem::take(&mut self.spends) {
+            return None;
+        }
+        match &self.parameter {
+            Parameter::Gcm { iv, .. } => Some(iv),
+            Parameter::Ctr { block, .. } => Some(block),
+            _ => None,
+        }
+    }
+
+    /// The parameter, when its IV is still to be entered as used.
+    pub(crate) fn iv_mode(&self) -> Option<&Parameter> {
+        self.spends.then_some(&self.parameter)
+    }
+
+    /// The token made the IV: it is nobody's to be checked.
+    pub(crate) fn with_own_iv(mut self) -> Self {
+        self.spends = false;
+        self
+    }
+
+    /// A tag must have the length that the parameter names.
+    ///
+    /// # Errors
+    /// [`Kind::MechanismParam`].
+    pub(crate) fn check_tag_len(&self, tag: &[u8]) -> Result<()> {
+        let right = gcm(&self.parameter)?.tag_len() == tag.len();
+        if right { Ok(()) } else { Err(Error::new(Kind::MechanismParam, "the tag has not the length of ulTagBits")) }
+    }
+
+    /// The IV of an AEAD operation.
+    pub(crate) fn iv(&self) -> &[u8] {
+        match &self.parameter {
+            Parameter::Gcm { iv, .. } => iv,
+            _ => &[],
+        }
     }
 
     /// Checks those parameters whose fault should show at Init and not at Final.
@@ -200,7 +305,8 @@ impl Operation {
 
     /// An operation whose result waits to be fetched.
     pub(crate) fn done(row: &'static Row, key: Option<Arc<Object>>, output: Vec<u8>) -> Self {
-        Operation { row, key, parameter: Parameter::None, state: State::Done(Zeroizing::new(output)) }
+        let state = State::Done(Zeroizing::new(output));
+        Operation { row, key, parameter: Parameter::None, state, spends: false }
     }
 
     /// Whether the key wants a login of its own for every operation.
@@ -246,15 +352,47 @@ impl Operation {
                 check_capacity(capacity, stream.output_len_for(data.len()))?;
                 return Ok(stream.update(data)?);
             }
+            State::Seal(sealer) => {
+                check_capacity(capacity, data.len())?;
+                return Ok(sealer.update(data)?);
+            }
             State::Done(_) => return Err(Kind::OperationNotInitialized.into()),
         }
         Ok(Vec::new())
     }
 
+    /// How many bytes a message's last part gives beside its tag, where that is known before the work is done.
+    pub(crate) fn message_len(&self, kind: OperationKind, more: usize) -> Option<usize> {
+        match (&self.state, kind.form()) {
+            (State::Seal(_), _) => Some(more),
+            (State::Whole(gathered), OperationKind::Encrypt | OperationKind::Decrypt) => Some(gathered.len() + more),
+            (State::Done(output), _) => Some(output.len()),
+            _ => self.final_len(kind),
+        }
+    }
+
+    /// Ends an AEAD encryption: what is left of the ciphertext, and the tag.
+    ///
+    /// # Errors
+    /// What the crypto room says.
+    pub(crate) fn seal(self) -> Result<(Vec<u8>, Vec<u8>)> {
+        let Operation { row, key, parameter, state, .. } = self;
+        match state {
+            State::Seal(sealer) => Ok((Vec::new(), sealer.finish()?)),
+            State::Whole(data) => {
+                let mut sealed = encrypt(row, &parameter, present(&key)?, &data)?;
+                let tag = sealed.split_off(data.len());
+                Ok((sealed, tag))
+            }
+            _ => Err(Kind::Internal.into()),
+        }
+    }
+
     /// How many bytes the end will give, where that is known before the work is done.
     pub(crate) fn final_len(&self, kind: OperationKind) -> Option<usize> {
+        let kind = kind.form();
         match (&self.state, kind) {
-            (_, OperationKind::Verify) => None,
+            (_, OperationKind::Verify | OperationKind::VerifyRecover) => None,
             (State::Mac(_, len), _) => Some(*len),
             (State::Cipher(stream), OperationKind::Encrypt) => Some(stream.finish_len()),
             (State::Whole(gathered), OperationKind::Encrypt | OperationKind::Decrypt)
@@ -290,7 +428,7 @@ impl Operation {
         }
         let key = self.key.as_ref()?;
         match kind {
-            OperationKind::Sign => signature_len(key.private_key().ok()?),
+            OperationKind::Sign | OperationKind::SignRecover => signature_len(key.private_key().ok()?),
             OperationKind::Encrypt => match key.public_key().ok()? {
                 PublicKey::Rsa(key) => Some(key.modulus_len()),
                 _ => None,
@@ -304,8 +442,8 @@ impl Operation {
     /// # Errors
     /// What the crypto room says.
     pub(crate) fn finish(self, kind: OperationKind) -> Result<Vec<u8>> {
-        let Operation { row, key, parameter, state } = self;
-        match (state, kind) {
+        let Operation { row, key, parameter, state, .. } = self;
+        match (state, kind.form()) {
             (State::Done(output), _) => Ok(output.to_vec()),
             (State::Digest(stream), OperationKind::Digest) => Ok(stream.finish()),
             (State::Mac(stream, len), OperationKind::Sign) => {
@@ -318,7 +456,10 @@ impl Operation {
             }
             (State::Digest(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
             (State::PreHash(stream), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &stream.finish()),
-            (State::Whole(data), OperationKind::Sign) => sign(row, &parameter, present(&key)?, &data),
+            (State::Whole(data), OperationKind::Sign | OperationKind::SignRecover) => {
+                sign(row, &parameter, present(&key)?, &data)
+            }
+            (State::Whole(signature), OperationKind::VerifyRecover) => recover(row, present(&key)?, &signature),
             (State::Cipher(stream), OperationKind::Encrypt | OperationKind::Decrypt) => Ok(stream.finish()?),
             (State::Whole(data), OperationKind::Encrypt) => encrypt(row, &parameter, present(&key)?, &data),
             (State::Whole(data), OperationKind::Decrypt) => decrypt(row, &parameter, present(&key)?, &data),
@@ -331,7 +472,7 @@ impl Operation {
     /// # Errors
     /// [`Kind::SignatureInvalid`] or [`Kind::SignatureLength`] for a wrong signature, nothing else.
     pub(crate) fn verify(self, signature: &[u8]) -> Result<()> {
-        let Operation { row, key, parameter, state } = self;
+        let Operation { row, key, parameter, state, .. } = self;
         match state {
             State::Mac(stream, len) => Ok(stream.verify(signature, len)?),
             State::Whole(data) if row.scheme == Scheme::TlsMac => {
@@ -344,7 +485,7 @@ impl Operation {
             State::Digest(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
             State::PreHash(stream) => verify(row, &parameter, present(&key)?, &stream.finish(), signature),
             State::Whole(data) => verify(row, &parameter, present(&key)?, &data, signature),
-            State::Cipher(_) | State::Done(_) => Err(Kind::Internal.into()),
+            State::Cipher(_) | State::Seal(_) | State::Done(_) => Err(Kind::Internal.into()),
         }
     }
 }
@@ -553,6 +694,15 @@ fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8], signature
         _ => return Err(Kind::KeyType.into()),
     }
     Ok(())
+}
+
+/// What an RSA signature carries.
+fn recover(row: &Row, key: &Object, signature: &[u8]) -> Result<Vec<u8>> {
+    match (row.scheme, key.public_key()?) {
+        (Scheme::RsaRaw, PublicKey::Rsa(key)) => Ok(key.recover_raw(signature)?),
+        (Scheme::RsaPkcs1(None), PublicKey::Rsa(key)) => Ok(key.recover_pkcs1(signature)?),
+        _ => Err(Kind::KeyType.into()),
+    }
 }
 
 fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {

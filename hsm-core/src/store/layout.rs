@@ -123,6 +123,11 @@ pub(crate) fn object_key(token: TokenId, object: ObjectId) -> [u8; 32] {
     key
 }
 
+/// Key of a key's reserved IVs in [`Table::Reserved`].
+pub(crate) fn iv_key(name: &[u8; 16]) -> Vec<u8> {
+    [b"iv".as_slice(), name].concat()
+}
+
 /// The object id in a key made by [`object_key`].
 pub(crate) fn object_of_key(key: &[u8]) -> Option<ObjectId> {
     let id: [u8; 16] = key.get(16..)?.try_into().ok()?;
@@ -224,6 +229,20 @@ pub(crate) struct Attempts {
 pub(crate) struct Reserved {
     #[prost(uint64, tag = "1")]
     pub(crate) next: u64,
+}
+
+/// The numbers reserved for the IVs of one key.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct ReservedIvs {
+    /// The first that is still free.
+    #[prost(uint64, tag = "1")]
+    pub(crate) next: u64,
+    /// What the numbers are XORed with; absent until the first is given out.
+    #[prost(uint32, optional, tag = "2")]
+    pub(crate) mask: Option<u32>,
+    /// How often the store had been restored when the row was written.
+    #[prost(uint32, tag = "3")]
+    pub(crate) restores: u32,
 }
 
 /// The plain row that lets a reader refuse before it needs a key.

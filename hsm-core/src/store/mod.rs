@@ -11,6 +11,7 @@ mod conformance;
 #[cfg(test)]
 mod crash_tests;
 mod create;
+mod ivs;
 mod layout;
 mod manifest;
 mod memory;

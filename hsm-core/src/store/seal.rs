@@ -75,6 +75,7 @@ pub(crate) struct StoreKeys {
     system: Key,
     set: Key,
     manifest: Key,
+    iv: Key,
 }
 
 impl StoreKeys {
@@ -84,6 +85,7 @@ impl StoreKeys {
             public: store_key.derive(&store_id, &[b"craton-hsm store v1 pub"]),
             set: system.derive(&store_id, &[b"set"]),
             manifest: system.derive(&store_id, &[b"manifest"]),
+            iv: system.derive(&store_id, &[b"iv"]),
             system,
             store_id,
             store_key,
@@ -109,6 +111,16 @@ impl StoreKeys {
     /// Seals the journal's signing key, which lies beside the journal.
     pub(crate) fn journal_key(&self) -> SecretBytes {
         self.store_key.derive(&self.store_id, &[b"craton-hsm store v1 audit"]).0
+    }
+
+    /// Names a key value without telling anything about it.
+    pub(crate) fn iv_name(&self, key_value: &[u8]) -> [u8; 16] {
+        let mut mac = mac(&self.iv);
+        mac.update(key_value);
+        let name: [u8; 32] = mac.finalize().into_bytes().into();
+        let mut first = [0; 16];
+        first.copy_from_slice(&name[..16]);
+        first
     }
 
     fn pepper(&self, token: TokenId) -> Key {

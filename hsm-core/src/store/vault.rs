@@ -87,6 +87,10 @@ pub(crate) struct Vault<L: Ledger> {
     pub(super) tokens: RwLock<BTreeMap<u64, TokenRecord>>,
     pub(super) derivations: AtomicU64,
     next_handle: Mutex<u64>,
+    /// Held while numbers for IVs are reserved.
+    pub(super) iv_turn: Mutex<()>,
+    /// How often the store has been restored from a backup.
+    pub(super) restores: u32,
     _lock: Option<Lock>,
 }
 
@@ -137,6 +141,7 @@ impl<L: Ledger> Vault<L> {
     ) -> Result<Vault<L>, OpenError> {
         let Opened { store, keys, verified, lock } = opened;
         let outbox = reconcile(&verified, &*ledger)?;
+        let restores = verified.manifest.restores;
         let state = Arc::new(Ledgered::new(verified.manifest, verified.objects));
         let pen = Pen::start(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&state), ledger, outbox)?;
         let vault = Vault {
@@ -151,6 +156,8 @@ impl<L: Ledger> Vault<L> {
             tokens: RwLock::new(verified.tokens.into_iter().map(|token| (token.slot, token)).collect()),
             derivations: AtomicU64::new(0),
             next_handle: Mutex::new(FIRST_HANDLE),
+            iv_turn: Mutex::new(()),
+            restores,
             _lock: lock,
             store,
         };

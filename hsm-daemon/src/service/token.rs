@@ -119,4 +119,9 @@ rpcs! {
     decapsulate_key(DecapsulateKeyRequest) = DecapsulateKey => Object(ObjectReply);
     resume_session(ResumeSessionRequest) = ResumeSession => OpenSession(OpenSessionReply);
     outcome(OutcomeRequest) = Outcome => Outcome(OutcomeReply);
+    message(MessageRequest) = Message => Message(MessageReply);
+    save_state(SaveStateRequest) = SaveState => SavedState(SavedStateReply);
+    restore_state(RestoreStateRequest) = RestoreState => RestoredState(RestoredStateReply);
+    wrap_authenticated(WrapAuthenticatedRequest) = WrapAuthenticated => Message(MessageReply);
+    unwrap_authenticated(UnwrapAuthenticatedRequest) = UnwrapAuthenticated => Object(ObjectReply);
 }

@@ -7,12 +7,12 @@ pub(crate) mod kdf;
 use ck::Rv;
 use ck::rv::CKR_MECHANISM_PARAM_INVALID;
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_ECDH_AES_KEY_WRAP_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS,
-    CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
-    CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_AES_CTR_PARAMS, CK_ECDH_AES_KEY_WRAP_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_MESSAGE_PARAMS,
+    CK_GCM_PARAMS, CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
+    CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
 };
 
-use super::claim::InBytes;
+use super::claim::{InBytes, OutExact};
 
 /// A mechanism's parameter as the caller gave it.
 #[derive(Clone, Copy)]
@@ -39,6 +39,7 @@ unsafe impl Plain for CK_RSA_PKCS_PSS_PARAMS {}
 unsafe impl Plain for CK_RSA_PKCS_OAEP_PARAMS {}
 unsafe impl Plain for CK_GCM_PARAMS {}
 unsafe impl Plain for OldGcm {}
+unsafe impl Plain for CK_GCM_MESSAGE_PARAMS {}
 unsafe impl Plain for CK_AES_CTR_PARAMS {}
 unsafe impl Plain for CK_ECDH1_DERIVE_PARAMS {}
 unsafe impl Plain for CK_EDDSA_PARAMS {}
@@ -75,6 +76,18 @@ pub(crate) struct Gcm<'c> {
     pub(crate) iv_bits: u64,
     pub(crate) aad: InBytes<'c>,
     pub(crate) tag_bits: u64,
+}
+
+/// CK_GCM_MESSAGE_PARAMS: what is in it, and where IV and tag go.
+pub(crate) struct AeadMessage<'c> {
+    pub(crate) iv: InBytes<'c>,
+    pub(crate) iv_place: OutExact<'c>,
+    pub(crate) fixed_bits: u64,
+    pub(crate) generator: u64,
+    pub(crate) tag: InBytes<'c>,
+    pub(crate) tag_place: OutExact<'c>,
+    pub(crate) tag_bits: u64,
+    pub(crate) data_len: u64,
 }
 
 /// CK_AES_CTR_PARAMS.
@@ -144,6 +157,12 @@ impl<'c> Parameter<'c> {
         unsafe { InBytes::at(start, len) }
     }
 
+    /// Room that a structure points at.
+    fn place(&self, start: *mut u8, len: u64) -> OutExact<'c> {
+        // SAFETY: as for `inner`; PKCS#11 lets these be written.
+        unsafe { OutExact::at(start, len) }
+    }
+
     /// # Errors
     /// `CKR_MECHANISM_PARAM_INVALID`, here and in the methods below: not the length of the structure.
     pub(crate) fn pss(&self) -> Result<Pss, Rv> {
@@ -186,6 +205,26 @@ impl<'c> Parameter<'c> {
         let raw: CK_GCM_PARAMS = self.structure()?;
         let (iv, aad) = (self.inner(raw.pIv, raw.ulIvLen), self.inner(raw.pAAD, raw.ulAADLen));
         Ok(Gcm { iv, iv_bits: raw.ulIvBits, aad, tag_bits: raw.ulTagBits })
+    }
+
+    pub(crate) fn gcm_message(&self) -> Result<AeadMessage<'c>, Rv> {
+        let raw: CK_GCM_MESSAGE_PARAMS = self.structure()?;
+        let tag_len = raw.ulTagBits.div_ceil(8);
+        Ok(AeadMessage {
+            iv: self.inner(raw.pIv, raw.ulIvLen),
+            iv_place: self.place(raw.pIv, raw.ulIvLen),
+            fixed_bits: raw.ulIvFixedBits,
+            generator: raw.ivGenerator,
+            tag: self.inner(raw.pTag, tag_len),
+            tag_place: self.place(raw.pTag, tag_len),
+            tag_bits: raw.ulTagBits,
+            data_len: 0,
+        })
+    }
+
+    /// Whether the parameter has the length of CK_GCM_MESSAGE_PARAMS.
+    pub(crate) fn is_gcm_message(&self) -> bool {
+        self.0.len() == size_of::<CK_GCM_MESSAGE_PARAMS>() as u64 && !self.0.is_null()
     }
 
     pub(crate) fn ctr(&self) -> Result<Ctr, Rv> {

@@ -17,7 +17,13 @@ use cryptoki_sys::{
 };
 
 use super::{claim, guard};
-use crate::fns::{decrypt, digest, encrypt, general, kem, key, legacy, object, random, session, sign, slot, verify};
+use crate::fns::message::{
+    decrypt as message_decrypt, encrypt as message_encrypt, sign as message_sign, verify as message_verify,
+};
+use crate::fns::{
+    decrypt, digest, dual, encrypt, general, kem, key, legacy, object, random, recover, session, sign, slot, state,
+    verify, verify_signature,
+};
 
 type Num = CK_ULONG;
 type Bytes = *mut CK_BYTE;
@@ -108,8 +114,8 @@ functions! {
         C_CloseSession(h: Num) => { run session::close(number[h]) }
         C_CloseAllSessions(s: Num) => { run session::close_all(number[s]) }
         C_GetSessionInfo(h: Num, info: *mut CK_SESSION_INFO) => { run session::info(number[h], place[info]) }
-        C_GetOperationState(h: Num, state: Bytes, len: Len) => { unsupported }
-        C_SetOperationState(h: Num, state: Bytes, len: Num, encryption_key: Num, authentication_key: Num) => { unsupported }
+        C_GetOperationState(h: Num, state: Bytes, len: Len) => { run state::save(number[h], out[state len]) }
+        C_SetOperationState(h: Num, state: Bytes, len: Num, encryption_key: Num, authentication_key: Num) => { run state::restore(number[h], bytes[state len], number[encryption_key], number[authentication_key]) }
         C_Login(h: Num, user: Num, pin: Bytes, pin_len: Num) => { run session::login(number[h], number[user], bytes[pin pin_len]) }
         C_Logout(h: Num) => { run session::logout(number[h]) }
         // 5.7 objects
@@ -143,20 +149,20 @@ functions! {
         C_Sign(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run sign::sign(number[h], bytes[d dl], out[o ol]) }
         C_SignUpdate(h: Num, d: Bytes, dl: Num) => { run sign::update(number[h], bytes[d dl]) }
         C_SignFinal(h: Num, o: Bytes, ol: Len) => { run sign::finish(number[h], out[o ol]) }
-        C_SignRecoverInit(h: Num, m: Mechanism, k: Num) => { unsupported }
-        C_SignRecover(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
+        C_SignRecoverInit(h: Num, m: Mechanism, k: Num) => { run recover::sign_init(number[h], mechanism[m], number[k]) }
+        C_SignRecover(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run recover::sign(number[h], bytes[d dl], out[o ol]) }
         // 5.15 verification
         C_VerifyInit(h: Num, m: Mechanism, k: Num) => { run verify::init(number[h], mechanism[m], number[k]) }
         C_Verify(h: Num, d: Bytes, dl: Num, s: Bytes, sl: Num) => { run verify::verify(number[h], bytes[d dl], bytes[s sl]) }
         C_VerifyUpdate(h: Num, d: Bytes, dl: Num) => { run verify::update(number[h], bytes[d dl]) }
         C_VerifyFinal(h: Num, s: Bytes, sl: Num) => { run verify::finish(number[h], bytes[s sl]) }
-        C_VerifyRecoverInit(h: Num, m: Mechanism, k: Num) => { unsupported }
-        C_VerifyRecover(h: Num, s: Bytes, sl: Num, o: Bytes, ol: Len) => { unsupported }
+        C_VerifyRecoverInit(h: Num, m: Mechanism, k: Num) => { run recover::verify_init(number[h], mechanism[m], number[k]) }
+        C_VerifyRecover(h: Num, s: Bytes, sl: Num, o: Bytes, ol: Len) => { run recover::verify(number[h], bytes[s sl], out[o ol]) }
         // 5.17 dual-function operations
-        C_DigestEncryptUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_DecryptDigestUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_SignEncryptUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_DecryptVerifyUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
+        C_DigestEncryptUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run dual::digest_encrypt(number[h], bytes[d dl], out[o ol]) }
+        C_DecryptDigestUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run dual::decrypt_digest(number[h], bytes[d dl], out[o ol]) }
+        C_SignEncryptUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run dual::sign_encrypt(number[h], bytes[d dl], out[o ol]) }
+        C_DecryptVerifyUpdate(h: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run dual::decrypt_verify(number[h], bytes[d dl], out[o ol]) }
         // 5.18 key management
         C_GenerateKey(h: Num, m: Mechanism, t: Attributes, n: Num, k: Len) => { run key::generate(number[h], mechanism[m], template[t n], place[k]) }
         C_GenerateKeyPair(h: Num, m: Mechanism, pt: Attributes, pn: Num, st: Attributes, sn: Num, p: Len, s: Len) => {
@@ -186,26 +192,34 @@ functions! {
         }
         C_SessionCancel(h: Num, flags: Num) => { run session::cancel(number[h], number[flags]) }
         // 5.9, 5.11, 5.14, 5.16: message-based operations
-        C_MessageEncryptInit(h: Num, m: Mechanism, k: Num) => { unsupported }
-        C_EncryptMessage(h: Num, p: Anything, pl: Num, a: Bytes, al: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_EncryptMessageBegin(h: Num, p: Anything, pl: Num, a: Bytes, al: Num) => { unsupported }
-        C_EncryptMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len, flags: Num) => { unsupported }
-        C_MessageEncryptFinal(h: Num) => { unsupported }
-        C_MessageDecryptInit(h: Num, m: Mechanism, k: Num) => { unsupported }
-        C_DecryptMessage(h: Num, p: Anything, pl: Num, a: Bytes, al: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_DecryptMessageBegin(h: Num, p: Anything, pl: Num, a: Bytes, al: Num) => { unsupported }
-        C_DecryptMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len, flags: Num) => { unsupported }
-        C_MessageDecryptFinal(h: Num) => { unsupported }
-        C_MessageSignInit(h: Num, m: Mechanism, k: Num) => { unsupported }
-        C_SignMessage(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_SignMessageBegin(h: Num, p: Anything, pl: Num) => { unsupported }
-        C_SignMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { unsupported }
-        C_MessageSignFinal(h: Num) => { unsupported }
-        C_MessageVerifyInit(h: Num, m: Mechanism, k: Num) => { unsupported }
-        C_VerifyMessage(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, s: Bytes, sl: Num) => { unsupported }
-        C_VerifyMessageBegin(h: Num, p: Anything, pl: Num) => { unsupported }
-        C_VerifyMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, s: Bytes, sl: Num) => { unsupported }
-        C_MessageVerifyFinal(h: Num) => { unsupported }
+        C_MessageEncryptInit(h: Num, m: Mechanism, k: Num) => { run message_encrypt::init(number[h], mechanism[m], number[k]) }
+        C_EncryptMessage(h: Num, p: Anything, pl: Num, a: Bytes, al: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => {
+            run message_encrypt::whole(number[h], parameter[p pl], bytes[a al], bytes[d dl], out[o ol])
+        }
+        C_EncryptMessageBegin(h: Num, p: Anything, pl: Num, a: Bytes, al: Num) => { run message_encrypt::begin(number[h], parameter[p pl], bytes[a al]) }
+        C_EncryptMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len, flags: Num) => {
+            run message_encrypt::next(number[h], parameter[p pl], bytes[d dl], out[o ol], number[flags])
+        }
+        C_MessageEncryptFinal(h: Num) => { run message_encrypt::close(number[h]) }
+        C_MessageDecryptInit(h: Num, m: Mechanism, k: Num) => { run message_decrypt::init(number[h], mechanism[m], number[k]) }
+        C_DecryptMessage(h: Num, p: Anything, pl: Num, a: Bytes, al: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => {
+            run message_decrypt::whole(number[h], parameter[p pl], bytes[a al], bytes[d dl], out[o ol])
+        }
+        C_DecryptMessageBegin(h: Num, p: Anything, pl: Num, a: Bytes, al: Num) => { run message_decrypt::begin(number[h], parameter[p pl], bytes[a al]) }
+        C_DecryptMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len, flags: Num) => {
+            run message_decrypt::next(number[h], parameter[p pl], bytes[d dl], out[o ol], number[flags])
+        }
+        C_MessageDecryptFinal(h: Num) => { run message_decrypt::close(number[h]) }
+        C_MessageSignInit(h: Num, m: Mechanism, k: Num) => { run message_sign::init(number[h], mechanism[m], number[k]) }
+        C_SignMessage(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run message_sign::whole(number[h], parameter[p pl], bytes[d dl], out[o ol]) }
+        C_SignMessageBegin(h: Num, p: Anything, pl: Num) => { run message_sign::begin(number[h], parameter[p pl]) }
+        C_SignMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, o: Bytes, ol: Len) => { run message_sign::next(number[h], parameter[p pl], bytes[d dl], out[o ol]) }
+        C_MessageSignFinal(h: Num) => { run message_sign::close(number[h]) }
+        C_MessageVerifyInit(h: Num, m: Mechanism, k: Num) => { run message_verify::init(number[h], mechanism[m], number[k]) }
+        C_VerifyMessage(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, s: Bytes, sl: Num) => { run message_verify::whole(number[h], parameter[p pl], bytes[d dl], bytes[s sl]) }
+        C_VerifyMessageBegin(h: Num, p: Anything, pl: Num) => { run message_verify::begin(number[h], parameter[p pl]) }
+        C_VerifyMessageNext(h: Num, p: Anything, pl: Num, d: Bytes, dl: Num, s: Bytes, sl: Num) => { run message_verify::next(number[h], parameter[p pl], bytes[d dl], bytes[s sl]) }
+        C_MessageVerifyFinal(h: Num) => { run message_verify::close(number[h]) }
     }
     v3_2 {
         C_EncapsulateKey(h: Num, m: Mechanism, k: Num, t: Attributes, n: Num, o: Bytes, ol: Len, new: Len) => {
@@ -214,16 +228,20 @@ functions! {
         C_DecapsulateKey(h: Num, m: Mechanism, k: Num, t: Attributes, n: Num, d: Bytes, dl: Num, new: Len) => {
             run kem::decapsulate(number[h], mechanism[m], number[k], template[t n], bytes[d dl], place[new])
         }
-        C_VerifySignatureInit(h: Num, m: Mechanism, k: Num, s: Bytes, sl: Num) => { unsupported }
-        C_VerifySignature(h: Num, d: Bytes, dl: Num) => { unsupported }
-        C_VerifySignatureUpdate(h: Num, d: Bytes, dl: Num) => { unsupported }
-        C_VerifySignatureFinal(h: Num) => { unsupported }
-        C_GetSessionValidationFlags(h: Num, which: Num, flags: Len) => { unsupported }
-        C_AsyncComplete(h: Num, name: Bytes, result: *mut CK_ASYNC_DATA) => { unsupported }
-        C_AsyncGetID(h: Num, name: Bytes, id: Len) => { unsupported }
-        C_AsyncJoin(h: Num, name: Bytes, id: Num, d: Bytes, dl: Num) => { unsupported }
-        C_WrapKeyAuthenticated(h: Num, m: Mechanism, w: Num, k: Num, a: Bytes, al: Num, o: Bytes, ol: Len) => { unsupported }
-        C_UnwrapKeyAuthenticated(h: Num, m: Mechanism, u: Num, d: Bytes, dl: Num, t: Attributes, n: Num, a: Bytes, al: Num, k: Len) => { unsupported }
+        C_VerifySignatureInit(h: Num, m: Mechanism, k: Num, s: Bytes, sl: Num) => { run verify_signature::init(number[h], mechanism[m], number[k], bytes[s sl]) }
+        C_VerifySignature(h: Num, d: Bytes, dl: Num) => { run verify_signature::verify(number[h], bytes[d dl]) }
+        C_VerifySignatureUpdate(h: Num, d: Bytes, dl: Num) => { run verify_signature::update(number[h], bytes[d dl]) }
+        C_VerifySignatureFinal(h: Num) => { run verify_signature::finish(number[h]) }
+        C_GetSessionValidationFlags(h: Num, which: Num, flags: Len) => { run state::validation_flags(number[h], number[which], place[flags]) }
+        C_AsyncComplete(h: Num, _name: Bytes, _result: *mut CK_ASYNC_DATA) => { run state::asynchronous(number[h]) }
+        C_AsyncGetID(h: Num, _name: Bytes, _id: Len) => { run state::asynchronous(number[h]) }
+        C_AsyncJoin(h: Num, _name: Bytes, _id: Num, _d: Bytes, _dl: Num) => { run state::asynchronous(number[h]) }
+        C_WrapKeyAuthenticated(h: Num, m: Mechanism, w: Num, k: Num, a: Bytes, al: Num, o: Bytes, ol: Len) => {
+            run key::wrap_authenticated(number[h], mechanism[m], number[w], number[k], bytes[a al], out[o ol])
+        }
+        C_UnwrapKeyAuthenticated(h: Num, m: Mechanism, u: Num, d: Bytes, dl: Num, t: Attributes, n: Num, a: Bytes, al: Num, k: Len) => {
+            run key::unwrap_authenticated(number[h], mechanism[m], number[u], bytes[d dl], template[t n], bytes[a al], place[k])
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn decrypt(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf
 
 /// C_DecryptUpdate.
 pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::update(run, &*run.session(handle)?, KIND, data, &mut out)
+    operation::update(run, &*run.session(handle)?, KIND, data, &mut out).map(drop)
 }
 
 /// C_DecryptFinal.

@@ -1,4 +1,4 @@
-//! What C_EncryptInit, C_DecryptInit, C_DigestInit, C_SignInit and C_VerifyInit share: an operation begins without a message.
+//! What C_EncryptInit, C_DecryptInit, C_DigestInit, C_SignInit, C_VerifyInit and their relatives share: an operation begins without a message.
 //!
 //! The mechanism table and the key's snapshot answer here; the daemon checks everything again when the operation is
 //! carried out. Nothing is refused on the word of an old snapshot: then the key is looked at afresh.
@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use ck::attribute::*;
-use ck::flags::mechanism::{CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_SIGN, CKF_VERIFY};
+use ck::flags::mechanism::{
+    CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_MESSAGE_DECRYPT, CKF_MESSAGE_ENCRYPT, CKF_MESSAGE_SIGN,
+    CKF_MESSAGE_VERIFY, CKF_SIGN, CKF_SIGN_RECOVER, CKF_VERIFY, CKF_VERIFY_RECOVER,
+};
 use ck::object::{CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY};
 use ck::rv::{
     CKR_ARGUMENTS_BAD, CKR_DEVICE_REMOVED, CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_KEY_HANDLE_INVALID,
@@ -26,12 +29,19 @@ use crate::params;
 use crate::session::Session;
 
 /// A kind of operation: the mechanism flag, the key attribute that allows it, and the half of a key pair that it takes.
-const KINDS: [(OperationKind, u64, Option<Usage>); 5] = [
+const KINDS: [(OperationKind, u64, Option<Usage>); 12] = [
     (OperationKind::OperationEncrypt, CKF_ENCRYPT, Some((CKA_ENCRYPT, CKO_PUBLIC_KEY))),
     (OperationKind::OperationDecrypt, CKF_DECRYPT, Some((CKA_DECRYPT, CKO_PRIVATE_KEY))),
     (OperationKind::OperationDigest, CKF_DIGEST, None),
     (OperationKind::OperationSign, CKF_SIGN, Some((CKA_SIGN, CKO_PRIVATE_KEY))),
     (OperationKind::OperationVerify, CKF_VERIFY, Some((CKA_VERIFY, CKO_PUBLIC_KEY))),
+    (OperationKind::OperationVerifySignature, CKF_VERIFY, Some((CKA_VERIFY, CKO_PUBLIC_KEY))),
+    (OperationKind::OperationSignRecover, CKF_SIGN_RECOVER, Some((CKA_SIGN_RECOVER, CKO_PRIVATE_KEY))),
+    (OperationKind::OperationVerifyRecover, CKF_VERIFY_RECOVER, Some((CKA_VERIFY_RECOVER, CKO_PUBLIC_KEY))),
+    (OperationKind::OperationMessageEncrypt, CKF_MESSAGE_ENCRYPT, Some((CKA_ENCRYPT, CKO_PUBLIC_KEY))),
+    (OperationKind::OperationMessageDecrypt, CKF_MESSAGE_DECRYPT, Some((CKA_DECRYPT, CKO_PRIVATE_KEY))),
+    (OperationKind::OperationMessageSign, CKF_MESSAGE_SIGN, Some((CKA_SIGN, CKO_PRIVATE_KEY))),
+    (OperationKind::OperationMessageVerify, CKF_MESSAGE_VERIFY, Some((CKA_VERIFY, CKO_PUBLIC_KEY))),
 ];
 
 type Usage = (Attribute, ObjectClass);
@@ -45,6 +55,18 @@ pub(crate) fn init(
     kind: OperationKind,
     mechanism: &InMechanism<'_>,
     key: u64,
+) -> Result<(), Rv> {
+    init_with(run, handle, kind, mechanism, key, |operation| operation)
+}
+
+/// As [`init`], with something done to the operation before it is active.
+pub(crate) fn init_with(
+    run: &Run,
+    handle: u64,
+    kind: OperationKind,
+    mechanism: &InMechanism<'_>,
+    key: u64,
+    complete: impl FnOnce(Operation) -> Operation,
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let Some((number, parameter)) = mechanism.get() else {
@@ -61,19 +83,21 @@ pub(crate) fn init(
         rv => rv,
     })?;
     let row = slot::find_row(&table, number).filter(|row| row.flags & flag != 0).ok_or(CKR_MECHANISM_INVALID)?;
-    let mechanism = params::message(number, parameter)?;
+    let mechanism = params::of_init(kind, number, parameter)?;
     let snapshot = match usage {
         Some(usage) => Some(admitted_key(run, &session, key, row, usage)?),
         None => None,
     };
-    if snapshot.as_deref().is_some_and(has_a_period) {
+    // A sealed message is judged when it comes, with the parameter that it has.
+    let sealed = matches!(kind, OperationKind::OperationMessageEncrypt | OperationKind::OperationMessageDecrypt);
+    if !sealed && snapshot.as_deref().is_some_and(has_a_period) {
         let begin = Some(v1::Begin { mechanism: Some(mechanism.clone()), key });
         run.command(
             &session,
             Op::Check(v1::CheckRequest { session: session.daemon_handle, kind: kind.into(), begin }),
         )?;
     }
-    session.put(Operation::new(kind, mechanism, key, row, snapshot.as_deref()));
+    session.put(complete(Operation::new(kind, mechanism, key, row, snapshot.as_deref())));
     Ok(())
 }
 

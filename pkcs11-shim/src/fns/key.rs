@@ -1,7 +1,7 @@
 //! Key management (PKCS#11 v3.0 section 5.18).
 
 use ck::Rv;
-use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR};
+use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR, CKR_MECHANISM_PARAM_INVALID};
 use cryptoki_sys::CK_VERSION;
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
@@ -9,6 +9,7 @@ use hsm_proto::v1::request::Op;
 use super::object::keep;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
 use crate::library::{Run, expect_answer};
+use crate::operation;
 use crate::params::{self, Returns};
 
 /// C_GenerateKey.
@@ -147,5 +148,71 @@ pub(crate) fn derive(
             }
         }
     }
+    Ok(())
+}
+
+/// C_WrapKeyAuthenticated: IV and tag go into the mechanism's parameter.
+pub(crate) fn wrap_authenticated(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    wrapping_key: u64,
+    key: u64,
+    aad: InBytes<'_>,
+    mut out: OutBuf<'_>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let room = out.room()?;
+    let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
+    let (mechanism, mut sealed) = params::sealed(number, parameter, aad)?;
+    let capacity = Some(if let Room::Bytes(capacity) = room { capacity } else { 0 });
+    sealed.tag_place.wanted().map_err(|_| CKR_MECHANISM_PARAM_INVALID)?;
+    let request = v1::WrapAuthenticatedRequest {
+        session: session.daemon_handle,
+        mechanism: Some(mechanism),
+        wrapping_key,
+        key,
+        capacity,
+    };
+    match run.ask(&session, Op::WrapAuthenticated(request)) {
+        Ok(answer) => {
+            let wrapped = expect_answer!(answer, Message)?;
+            sealed.tag_place.fill(&wrapped.tag).map_err(|_| CKR_MECHANISM_PARAM_INVALID)?;
+            sealed.iv_place.fill(&wrapped.iv).map_err(|_| CKR_MECHANISM_PARAM_INVALID)?;
+            out.put(&wrapped.output)
+        }
+        Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
+    }
+}
+
+/// C_UnwrapKeyAuthenticated.
+#[expect(clippy::too_many_arguments, reason = "the arguments of the C function")]
+pub(crate) fn unwrap_authenticated(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    unwrapping_key: u64,
+    wrapped: InBytes<'_>,
+    template: Template<'_>,
+    aad: InBytes<'_>,
+    place: Out<'_, u64>,
+) -> Result<(), Rv> {
+    let session = run.session(handle)?;
+    let place = place.there()?;
+    if wrapped.is_null() {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
+    let (mechanism, sealed) = params::sealed(number, parameter, aad)?;
+    let request = v1::UnwrapAuthenticatedRequest {
+        session: session.daemon_handle,
+        mechanism: Some(mechanism),
+        unwrapping_key,
+        wrapped: wrapped.to_vec()?,
+        tag: params::tag(&sealed)?,
+        template: Some(template.read()?),
+    };
+    let reply = expect_answer!(run.ask(&session, Op::UnwrapAuthenticated(request))?, Object)?;
+    place.put(keep(run, reply));
     Ok(())
 }

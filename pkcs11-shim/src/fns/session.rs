@@ -1,12 +1,15 @@
 //! Sessions and logins (PKCS#11 v3.0 section 5.6).
 
 use ck::Rv;
-use ck::flags::mechanism::{CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS, CKF_SIGN, CKF_VERIFY};
-use ck::flags::session::CKF_SERIAL_SESSION;
+use ck::flags::mechanism::{
+    CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS, CKF_MESSAGE_DECRYPT, CKF_MESSAGE_ENCRYPT, CKF_MESSAGE_SIGN,
+    CKF_MESSAGE_VERIFY, CKF_SIGN, CKF_SIGN_RECOVER, CKF_VERIFY, CKF_VERIFY_RECOVER,
+};
+use ck::flags::session::{CKF_ASYNC_SESSION, CKF_SERIAL_SESSION};
 use ck::flags::user::{CKU_CONTEXT_SPECIFIC, CKU_USER};
 use ck::rv::{
-    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_PARALLEL_NOT_SUPPORTED,
-    CKR_TOKEN_NOT_PRESENT,
+    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_ASYNC_NOT_SUPPORTED,
+    CKR_SESSION_PARALLEL_NOT_SUPPORTED, CKR_TOKEN_NOT_PRESENT,
 };
 use cryptoki_sys::CK_SESSION_INFO;
 use hsm_proto::v1::request::Op;
@@ -23,6 +26,9 @@ pub(crate) fn open(run: &Run, slot: u64, flags: u64, place: Out<'_, u64>) -> Res
     let place = place.there()?;
     if flags & CKF_SERIAL_SESSION == 0 {
         return Err(CKR_SESSION_PARALLEL_NOT_SUPPORTED);
+    }
+    if flags & CKF_ASYNC_SESSION != 0 {
+        return Err(CKR_SESSION_ASYNC_NOT_SUPPORTED);
     }
     let (answer, epoch) =
         run.ask_in_epoch(Op::OpenSession(v1::OpenSessionRequest { slot, flags })).map_err(|trouble| match trouble {
@@ -86,8 +92,8 @@ pub(crate) fn login(run: &Run, handle: u64, user: u64, given: InBytes<'_>) -> Re
 
 /// C_LoginUser: tokens have no named users, so only the empty name is one.
 pub(crate) fn login_user(run: &Run, handle: u64, user: u64, pin: InBytes<'_>, name: InBytes<'_>) -> Result<(), Rv> {
-    if name.len() > 0 {
-        run.session(handle)?;
+    run.session(handle)?;
+    if !name.get()?.is_empty() {
         return Err(CKR_FUNCTION_NOT_SUPPORTED);
     }
     login(run, handle, user, pin)
@@ -106,12 +112,19 @@ pub(crate) fn logout(run: &Run, handle: u64) -> Result<(), Rv> {
 }
 
 /// What C_SessionCancel's flags name.
-const CANCELLED: [(u64, OperationKind); 5] = [
+const CANCELLED: [(u64, OperationKind); 12] = [
     (CKF_ENCRYPT, OperationKind::OperationEncrypt),
     (CKF_DECRYPT, OperationKind::OperationDecrypt),
     (CKF_DIGEST, OperationKind::OperationDigest),
     (CKF_SIGN, OperationKind::OperationSign),
     (CKF_VERIFY, OperationKind::OperationVerify),
+    (CKF_VERIFY, OperationKind::OperationVerifySignature),
+    (CKF_SIGN_RECOVER, OperationKind::OperationSignRecover),
+    (CKF_VERIFY_RECOVER, OperationKind::OperationVerifyRecover),
+    (CKF_MESSAGE_ENCRYPT, OperationKind::OperationMessageEncrypt),
+    (CKF_MESSAGE_DECRYPT, OperationKind::OperationMessageDecrypt),
+    (CKF_MESSAGE_SIGN, OperationKind::OperationMessageSign),
+    (CKF_MESSAGE_VERIFY, OperationKind::OperationMessageVerify),
 ];
 
 /// C_SessionCancel: ends what is active of what is named; what is not active needs no ending.

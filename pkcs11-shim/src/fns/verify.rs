@@ -16,7 +16,7 @@ pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64)
 
 /// C_Verify.
 pub(crate) fn verify(run: &Run, handle: u64, data: InBytes<'_>, signature: InBytes<'_>) -> Result<(), Rv> {
-    operation::verify(run, &*run.session(handle)?, data, signature)
+    operation::verify(run, &*run.session(handle)?, KIND, data, Some(signature))
 }
 
 /// C_VerifyUpdate.
@@ -26,5 +26,5 @@ pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv
 
 /// C_VerifyFinal.
 pub(crate) fn finish(run: &Run, handle: u64, signature: InBytes<'_>) -> Result<(), Rv> {
-    operation::verify_final(run, &*run.session(handle)?, signature)
+    operation::verify_final(run, &*run.session(handle)?, KIND, Some(signature))
 }

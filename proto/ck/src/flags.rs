@@ -44,6 +44,11 @@ flags! {
 }
 
 flags! {
+    /// Flags of `C_EncryptMessageNext` and `C_DecryptMessageNext`, and the types of `C_GetSessionValidationFlags`.
+    message { CKF_END_OF_MESSAGE CKS_LAST_VALIDATION_OK }
+}
+
+flags! {
     /// User types of `C_Login`.
     user { CKU_SO CKU_USER CKU_CONTEXT_SPECIFIC }
 }

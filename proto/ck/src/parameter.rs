@@ -1,5 +1,5 @@
-//! Numbers inside mechanism parameters: CKG_* mask generation functions, CKD_* key derivation functions, CKZ_* sources of labels
-//! and salts, CKH_* hedge variants, and what derivations are told (PKCS#11 3.2 header).
+//! Numbers inside mechanism parameters: CKG_* mask generation functions and IV generators, CKD_* key derivation functions, CKZ_*
+//! sources of labels and salts, CKH_* hedge variants, and what derivations are told (PKCS#11 3.2 header).
 
 registry! {
     /// A mask generation function, `CK_RSA_PKCS_MGF_TYPE`.
@@ -22,6 +22,13 @@ registry! {
 registry! {
     /// Whether a post-quantum signature is hedged or deterministic, `CK_HEDGE_TYPE`.
     Hedge { CKH_HEDGE_PREFERRED CKH_HEDGE_REQUIRED CKH_DETERMINISTIC_REQUIRED }
+}
+
+registry! {
+    /// A generator of IVs, `CK_GENERATOR_FUNCTION`.
+    Generator {
+        CKG_NO_GENERATE CKG_GENERATE CKG_GENERATE_COUNTER CKG_GENERATE_RANDOM CKG_GENERATE_COUNTER_XOR
+    }
 }
 
 registry! {

@@ -145,6 +145,7 @@ return_values! {
     CKR_FUNCTION_REJECTED, PermissionDenied, "the request was rejected";
     CKR_TOKEN_RESOURCE_EXCEEDED, ResourceExhausted, "the token has no resource left for the request";
     CKR_OPERATION_CANCEL_FAILED, FailedPrecondition, "the operation could not be cancelled";
+    CKR_SESSION_ASYNC_NOT_SUPPORTED, Unimplemented, "asynchronous sessions are not supported";
     CKR_KEY_EXHAUSTED, ResourceExhausted, "the key has no signatures left";
     CKR_PARAMETER_SET_NOT_SUPPORTED, InvalidArgument, "the parameter set is not supported";
     CKR_TOKEN_NOT_INITIALIZED, FailedPrecondition, "the token is not initialised";

@@ -43,6 +43,11 @@ impl<'c> InBytes<'c> {
         InBytes { start, len, call: PhantomData }
     }
 
+    /// Bytes of our own.
+    pub(crate) fn over(bytes: &'c [u8]) -> Self {
+        InBytes { start: bytes.as_ptr(), len: bytes.len() as CK_ULONG, call: PhantomData }
+    }
+
     /// Whether the pointer is NULL, whatever the length says.
     pub(crate) fn is_null(&self) -> bool {
         self.start.is_null()
@@ -96,6 +101,11 @@ pub(crate) unsafe fn out(_call: &Call, start: *mut CK_BYTE, len: *mut CK_ULONG) 
 }
 
 impl OutBuf<'_> {
+    /// Whether there is not even a place for the length.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.len.is_null()
+    }
+
     /// How much room there is.
     ///
     /// # Errors
@@ -154,6 +164,25 @@ pub(crate) unsafe fn exact(_call: &Call, start: *mut CK_BYTE, len: CK_ULONG) -> 
 }
 
 impl OutExact<'_> {
+    /// The same claim from within this room.
+    ///
+    /// # Safety
+    /// As for [`exact`]; the lifetime is that of the call.
+    pub(in crate::ffi) unsafe fn at(start: *mut u8, len: CK_ULONG) -> Self {
+        OutExact { start, len, call: PhantomData }
+    }
+
+    /// Fills the buffer, which must have exactly this length.
+    ///
+    /// # Errors
+    /// `CKR_ARGUMENTS_BAD`.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> Result<(), Rv> {
+        if self.wanted()? != bytes.len() as u64 {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
+        self.put_at(0, bytes)
+    }
+
     /// The bytes that are wanted.
     ///
     /// # Errors

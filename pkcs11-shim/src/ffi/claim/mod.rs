@@ -20,7 +20,7 @@ use cryptoki_sys::{CK_BBOOL, CK_ULONG};
 
 pub(crate) use bytes::{InBytes, OutBuf, OutExact, Room, bytes, exact, label, out};
 pub(crate) use place::{Out, OutHandles, OutInterfaces, OutList, Place, handles, interfaces, list, place};
-pub(crate) use structure::{InMechanism, InitArgs, Wanted, init_args, mechanism, wanted};
+pub(crate) use structure::{InMechanism, InitArgs, Wanted, init_args, mechanism, parameter, wanted};
 pub(crate) use template::{Template, template};
 
 /// The C call in progress: claims borrow it and so cannot be kept.

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use ck::Rv;
 use ck::rv::CKR_ARGUMENTS_BAD;
-use cryptoki_sys::{CK_BYTE, CK_C_INITIALIZE_ARGS, CK_MECHANISM, CK_VERSION};
+use cryptoki_sys::{CK_BYTE, CK_C_INITIALIZE_ARGS, CK_MECHANISM, CK_ULONG, CK_VERSION};
 
 use super::Call;
 use crate::ffi::parameter::Parameter;
@@ -24,6 +24,16 @@ pub(crate) struct InMechanism<'c> {
 /// its length says, and the pointers within the parameter keep what its structure says.
 pub(crate) unsafe fn mechanism(_call: &Call, place: *mut CK_MECHANISM) -> InMechanism<'_> {
     InMechanism { place, call: PhantomData }
+}
+
+/// Claims the parameter of one message.
+///
+/// # Safety
+/// While the call lasts, `start` is NULL or points at `len` bytes, and the pointers in the structure that lies there keep what
+/// the structure says.
+pub(crate) unsafe fn parameter(_call: &Call, start: *mut c_void, len: CK_ULONG) -> Parameter<'_> {
+    // SAFETY: passed on.
+    unsafe { Parameter::at(start.cast(), len) }
 }
 
 impl<'c> InMechanism<'c> {

@@ -1,0 +1,41 @@
+//! Verifying signatures that are known before the data (PKCS#11 3.2 section 5.15, C_VerifySignature*).
+
+use ck::Rv;
+use hsm_proto::v1::OperationKind;
+
+use crate::ffi::claim::{InBytes, InMechanism};
+use crate::library::Run;
+use crate::operation;
+
+const KIND: OperationKind = OperationKind::OperationVerifySignature;
+
+/// C_VerifySignatureInit.
+pub(crate) fn init(
+    run: &Run,
+    handle: u64,
+    mechanism: InMechanism<'_>,
+    key: u64,
+    signature: InBytes<'_>,
+) -> Result<(), Rv> {
+    if mechanism.get().is_none() {
+        return super::init::init(run, handle, KIND, &mechanism, key);
+    }
+    run.session(handle)?;
+    let signature = operation::present(signature)?;
+    super::init::init_with(run, handle, KIND, &mechanism, key, |operation| operation.with_signature(signature))
+}
+
+/// C_VerifySignature.
+pub(crate) fn verify(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv> {
+    operation::verify(run, &*run.session(handle)?, KIND, data, None)
+}
+
+/// C_VerifySignatureUpdate.
+pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv> {
+    operation::absorb(run, &*run.session(handle)?, KIND, data)
+}
+
+/// C_VerifySignatureFinal.
+pub(crate) fn finish(run: &Run, handle: u64) -> Result<(), Rv> {
+    operation::verify_final(run, &*run.session(handle)?, KIND, None)
+}
