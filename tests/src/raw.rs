@@ -6,6 +6,7 @@
 pub mod call;
 pub mod key;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::ptr;
 
@@ -16,6 +17,8 @@ use cryptoki_sys::{
     CKA_DECAPSULATE_TEMPLATE, CKA_ENCAPSULATE_TEMPLATE, CKA_KEY_TYPE, CKA_PARAMETER_SET, CKF_OS_LOCKING_OK,
     CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_ML_KEM, CKM_ML_KEM_KEY_PAIR_GEN, CKP_ML_KEM_512, CKR_OK, CKU_USER, Pkcs11,
 };
+
+use crate::functions::FUNCTIONS;
 
 /// What a call that returns bytes left: its CKR, the length that it reported, and the bytes if it was given room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,53 @@ pub enum Init {
     Sign,
     /// C_VerifyInit.
     Verify,
+}
+
+/// Memory that the module may write while the test holds it.
+pub struct Memory(Box<[Cell<u64>]>);
+
+impl Memory {
+    /// So many zero bytes, rounded up to whole words.
+    pub fn zeroed(len_bytes: usize) -> Memory {
+        Memory(vec![Cell::new(0); len_bytes.div_ceil(8)].into())
+    }
+
+    /// Words: numbers, handles and addresses of other memory.
+    pub fn words(words: &[u64]) -> Memory {
+        Memory(words.iter().copied().map(Cell::new).collect())
+    }
+
+    /// Bytes.
+    pub fn of(bytes: &[u8]) -> Memory {
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            Cell::new(u64::from_ne_bytes(word))
+        };
+        Memory(bytes.chunks(8).map(word).collect())
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> u64 {
+        u64::try_from(self.0.as_ptr().expose_provenance()).expect("an address is a word")
+    }
+
+    /// The first `len` bytes as they are now.
+    pub fn bytes(&self, len: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.0.iter().flat_map(|word| word.get().to_ne_bytes()).collect();
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// A word as it is now.
+    pub fn word(&self, index: usize) -> u64 {
+        self.0[index].get()
+    }
+
+    /// Changes a word.
+    pub fn set(&self, index: usize, word: u64) {
+        self.0[index].set(word);
+    }
 }
 
 /// A loaded module.
@@ -582,6 +632,41 @@ impl Raw {
         done(unsafe { self.module.C_GetInterface(name.as_mut_ptr().cast(), ptr::null_mut(), &mut interface, flags) })?;
         // SAFETY: the module answered CKR_OK, so the pointer leads to an interface that lives as long as the module.
         Ok(described(unsafe { &*interface }))
+    }
+
+    /// Any function by its name, with its arguments as machine words (numbers, or addresses of [`Memory`]).
+    ///
+    /// What an address and a length say together must be true, or so wrong that the module has to refuse it unread.
+    ///
+    /// # Panics
+    /// When there is no such function, or it takes another number of arguments.
+    pub fn call(&self, name: &str, arguments: &[CK_ULONG]) -> CK_RV {
+        let index = FUNCTIONS.iter().position(|(known, _)| *known == name).unwrap_or_else(|| panic!("no {name}"));
+        let count = FUNCTIONS[index].1.chars().filter(|letter| *letter != ' ').count();
+        assert_eq!(arguments.len(), count, "arguments of {name}");
+        let mut words = [0; 10];
+        words[..count].copy_from_slice(arguments);
+        let [a, b, c, d, e, f, g, h, i, j] = words;
+        type Any = unsafe extern "C" fn(u64, u64, u64, u64, u64, u64, u64, u64, u64, u64) -> CK_RV;
+        // SAFETY: the list is a version, padded to a word, and then the functions in the order of the table. Numbers and pointers
+        // are passed alike, and a C function does not see arguments beyond its own.
+        unsafe {
+            let function: Any = std::mem::transmute(self.list_3_2().add(1 + index).read());
+            function(a, b, c, d, e, f, g, h, i, j)
+        }
+    }
+
+    /// The function list of version 3.2.
+    fn list_3_2(&self) -> *const *const std::ffi::c_void {
+        let mut name = *b"PKCS 11\0";
+        let mut version = cryptoki_sys::CK_VERSION { major: 3, minor: 2 };
+        let mut interface: *mut CK_INTERFACE = ptr::null_mut();
+        // SAFETY: the name ends with NUL; `interface` receives a pointer into the module, which lives as long as it is loaded.
+        unsafe {
+            let rv = self.module.C_GetInterface(name.as_mut_ptr().cast(), &mut version, &mut interface, 0);
+            assert_eq!(rv, CKR_OK, "interface 3.2");
+            (*interface).pFunctionList.cast()
+        }
     }
 
     /// How many entries of the 2.40 function list are NULL, of how many.

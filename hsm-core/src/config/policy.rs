@@ -138,13 +138,6 @@ impl PolicyConfig {
                 instead: "only profile = \"compat\" opens single switches",
             });
         }
-        let not_built: [(&str, bool); 0] = [];
-        if let Some((name, _)) = not_built.iter().find(|(_, open)| *open) {
-            return Err(ConfigError::NotOffered {
-                key: format!("policy.{name} = true"),
-                instead: "this version has nothing that the switch would open",
-            });
-        }
         if self.wrap_rsa_min < 2048 {
             return Err(range("policy.wrap_rsa_min", self.wrap_rsa_min, "at least 2048 bits"));
         }

@@ -216,7 +216,7 @@ impl Operation {
             (_, Some(_)) => State::Whole(Zeroizing::default()),
             (_, None) => return Err(Kind::Internal.into()),
         };
-        let spends = matches!(kind.form(), OperationKind::Encrypt | OperationKind::Sign);
+        let spends = kind.form() == OperationKind::Encrypt;
         let operation = Operation { row, key, parameter: call.parameter, state, spends };
         operation.check_parameter(kind.form())?;
         Ok(operation)

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use ck::Rv;
-use ck::rv::{CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK};
+use ck::rv::{CKR_GENERAL_ERROR, CKR_OK};
 use cryptoki_sys::CK_RV;
 
 use crate::library::{self, Run};
@@ -25,11 +25,6 @@ pub(crate) fn bare(body: impl FnOnce() -> Result<(), Rv>) -> CK_RV {
 /// A function that needs `C_Initialize` in this very process.
 pub(crate) fn run(body: impl FnOnce(&Run) -> Result<(), Rv>) -> CK_RV {
     bare(|| body(&*library::current()?))
-}
-
-/// Every function that is not built yet.
-pub(crate) fn unsupported() -> CK_RV {
-    run(|_| Err(CKR_FUNCTION_NOT_SUPPORTED))
 }
 
 /// The standard panic hook writes to standard error, which may be the protocol of the program that loaded us. The hook

@@ -1,6 +1,6 @@
 //! THE function table: one line per C function (PKCS#11 v3.0 chapter 5; the last block is version 3.2's).
 //!
-//! A line names the symbol, its C arguments, and either the handler with the claims it takes, or that it is not built.
+//! A line names the symbol, its C arguments, and the handler with the claims it takes.
 //! From the lines come the exported symbols, each behind the guard, and the function lists that C_GetFunctionList,
 //! C_GetInterface and C_GetInterfaceList hand out. In a line, `run` is a function that needs C_Initialize and `bare` one
 //! that does not; `claim[a b]` is the claim of that name over the C arguments `a` and `b`.
@@ -34,12 +34,6 @@ type Anything = *mut c_void;
 
 /// One exported symbol.
 macro_rules! symbol {
-    ($name:ident ($($arg:ident : $type:ty),*) unsupported) => {
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $name($(_: $type),*) -> CK_RV {
-            guard::unsupported()
-        }
-    };
     ($name:ident ($($arg:ident : $type:ty),*) run $room:ident :: $handler:ident ($($claim:ident [$($raw:ident)*]),*)) => {
         #[unsafe(no_mangle)]
         pub(crate) unsafe extern "C" fn $name($($arg: $type),*) -> CK_RV {
@@ -250,7 +244,8 @@ functions! {
 /// The name of the standard's own interface (PKCS#11 v3.0 section 5.4.5).
 const PKCS_11: &CStr = c"PKCS 11";
 
-/// The interfaces, the default first. Version 3.2 is last: most of its own functions are not built.
+/// The interfaces, the default first. It is 3.0, not 3.2: who knows 3.2 asks for it by its number, and who does not may compare the
+/// version of what it is given.
 struct Interfaces([CK_INTERFACE; 3]);
 
 // SAFETY: the pointers lead to statics that nobody writes.
