@@ -599,7 +599,7 @@ mod tests {
             ("[audit]\nlog_level = \"some\"", "unknown variant"),
             ("[algorithms]\ncrypto_backend = \"rustcrypto\"", "aws-lc"),
             ("[algorithms]\nfips_approved_only = true\nallow_weak_rsa = true", "algorithms.fips_approved_only"),
-            ("[policy]\nprofile = \"compat\"\ngcm_caller_iv = true", "policy.gcm_caller_iv"),
+            ("[policy]\ngcm_caller_iv = true", "policy.gcm_caller_iv"),
             ("[policy]\nprofile = \"loose\"", "unknown variant"),
             ("[policy]\nraw_rsa = true", "profile = \"compat\""),
             ("[policy]\nprofile = \"strict\"\nraw_rsa = true", "profile = \"compat\""),

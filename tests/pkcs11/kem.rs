@@ -1,6 +1,8 @@
 //! Key encapsulation (PKCS#11 3.2, C_EncapsulateKey and C_DecapsulateKey) with ML-KEM: both sides get the same key, and nothing is
 //! made when something is wrong.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use acceptance::module::{Pair, SESSION, Token, attribute, refused};
 use acceptance::raw::{Raw, Room};
 use acceptance::{module, module_test};
@@ -37,11 +39,15 @@ fn secret_keys(session: &Session) -> usize {
 
 /// Encrypts under one key and decrypts under the other: whether they are the same.
 fn same_key(session: &Session, one: ObjectHandle, other: ObjectHandle) -> bool {
+    // A key takes an IV once.
+    static TURN: AtomicU8 = AtomicU8::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
     let with = |iv: &mut [u8; 12], work: &dyn Fn(&Mechanism) -> Option<Vec<u8>>| {
         work(&Mechanism::AesGcm(GcmParams::new(iv, &[], 128.into()).expect("parameters")))
     };
-    let sealed = with(&mut [7; 12], &|gcm| session.encrypt(gcm, one, b"between us").ok()).expect("encrypts");
-    with(&mut [7; 12], &|gcm| session.decrypt(gcm, other, &sealed).ok()).is_some_and(|opened| opened == b"between us")
+    let sealed = with(&mut [turn; 12], &|gcm| session.encrypt(gcm, one, b"between us").ok()).expect("encrypts");
+    with(&mut [turn; 12], &|gcm| session.decrypt(gcm, other, &sealed).ok())
+        .is_some_and(|opened| opened == b"between us")
 }
 
 module_test! {

@@ -288,3 +288,118 @@ module_test! {
         assert_eq!(sign(signature.address()), CKR_OPERATION_NOT_INITIALIZED);
     }
 }
+
+module_test! {
+    fn the_tokens_ivs_outlive_a_crash(world) {
+        // kill -9 between messages: the key has met none of what comes afterwards.
+        let mut seen = HashSet::new();
+        for turn in 0..3 {
+            let token = Token::open();
+            let session = token.user();
+            let raw = Raw::load(&module::path());
+            if turn == 0 {
+                let place = [Attribute::Token(true), Attribute::Label("durable".into()), Attribute::ValueLen(32.into())];
+                session.generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &place).expect("a key");
+            }
+            let key = session.find_objects(&[Attribute::Label("durable".into())]).expect("finds")[0];
+            let seal = Side { raw: &raw, session: session.handle(), seals: true };
+            assert_eq!(seal.init(key.handle()), CKR_OK);
+            let gcm = Gcm::new(&[0; 12], 64, CKG_GENERATE_COUNTER);
+            for _ in 0..20 {
+                assert_eq!(seal.whole(&gcm, b"", b"text").0, CKR_OK);
+                assert!(seen.insert(gcm.iv()), "turn {turn}");
+            }
+            // A copy is the same key.
+            let copy = session.copy_object(key, &[Attribute::Token(false)]).expect("copies");
+            assert_eq!((seal.close(), seal.init(copy.handle())), (CKR_OK, CKR_OK));
+            assert_eq!(seal.whole(&gcm, b"", b"text").0, CKR_OK);
+            assert!(seen.insert(gcm.iv()), "turn {turn}, copy");
+            drop(session);
+            token.pkcs11.finalize().expect("C_Finalize");
+            world.crash_and_restart();
+        }
+    }
+}
+
+module_test! {
+    fn an_iv_of_encrypt_is_taken_once(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let key = aes(&session, 16, &BOTH).expect("a key");
+        let copy = session.copy_object(key, &[Attribute::Label("copy".into())]).expect("copies");
+        let (iv, h) = (Memory::of(&[9; 12]), session.handle());
+        let gcm = Memory::words(&[iv.address(), 12, 96, 0, 0, 128]);
+        let counter = Memory::words(&[128, 7, 7]);
+        let rows = [Memory::words(&[CKM_AES_GCM, gcm.address(), 48]), Memory::words(&[CKM_AES_CTR, counter.address(), 24])];
+        let (data, out, len) = (Memory::zeroed(16), Memory::zeroed(32), Memory::zeroed(8));
+        let encrypt = |mechanism: &Memory, key: u64| {
+            assert_eq!(raw.call("C_EncryptInit", &[h, mechanism.address(), key]), CKR_OK);
+            // A question about the length and a buffer that is too small use nothing up.
+            let call = |out: u64| raw.call("C_Encrypt", &[h, data.address(), 16, out, len.address()]);
+            assert_eq!(call(0), CKR_OK);
+            len.set(0, 1);
+            assert_eq!(call(out.address()), CKR_BUFFER_TOO_SMALL);
+            len.set(0, 32);
+            call(out.address())
+        };
+        for mechanism in &rows {
+            assert_eq!(encrypt(mechanism, key.handle()), CKR_OK);
+            for again in [key, copy] {
+                assert_eq!(encrypt(mechanism, again.handle()), CKR_MECHANISM_PARAM_INVALID);
+            }
+            // In parts too, and decryption takes it as often as it likes.
+            assert_eq!(raw.call("C_EncryptInit", &[h, mechanism.address(), key.handle()]), CKR_OK);
+            let update = raw.call("C_EncryptUpdate", &[h, data.address(), 16, out.address(), len.address()]);
+            assert_eq!(update, CKR_MECHANISM_PARAM_INVALID);
+        }
+        for _ in 0..2 {
+            len.set(0, 32);
+            assert_eq!(raw.call("C_DecryptInit", &[h, rows[1].address(), key.handle()]), CKR_OK);
+            assert_eq!(raw.call("C_Decrypt", &[h, data.address(), 16, out.address(), len.address()]), CKR_OK);
+        }
+    }
+}
+
+module_test! {
+    fn a_key_is_wrapped_with_associated_data(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let exposed = [Attribute::Sensitive(false), Attribute::Extractable(true)];
+        let target = aes(&session, 32, &exposed).expect("a key");
+        let guarded = aes(&session, 32, &[Attribute::Sensitive(true), Attribute::Extractable(true)]).expect("a key");
+        let wrapping = aes(&session, 32, &exposed).expect("a key").handle();
+        let gcm = Gcm::new(&[0; 12], 0, CKG_GENERATE);
+        let [params, size] = gcm.argument();
+        let (h, mechanism, aad) = (session.handle(), Memory::words(&[CKM_AES_GCM, params, size]), Memory::of(b"who and why"));
+        let (out, len) = (Memory::zeroed(64), Memory::words(&[0]));
+        let wrap = |key: u64, out: u64| {
+            raw.call("C_WrapKeyAuthenticated", &[h, mechanism.address(), wrapping, key, aad.address(), 11, out, len.address()])
+        };
+        assert_eq!((wrap(target.handle(), 0), len.word(0)), (CKR_OK, 32));
+        assert_eq!(wrap(guarded.handle(), out.address()), CKR_KEY_NOT_WRAPPABLE, "no attribute is bound to it");
+        assert_eq!(wrap(target.handle(), out.address()), CKR_OK);
+        assert_ne!(gcm.iv(), [0; 12]);
+        let (class, kind, place) = (Memory::words(&[CKO_SECRET_KEY]), Memory::words(&[CKK_AES]), Memory::zeroed(8));
+        let no = Memory::zeroed(1);
+        let template = Memory::words(&[CKA_CLASS, class.address(), 8, CKA_KEY_TYPE, kind.address(), 8, CKA_SENSITIVE, no.address(), 1]);
+        let unwrap = |aad_len: u64| {
+            let (m, t) = (mechanism.address(), template.address());
+            let arguments = [h, m, wrapping, out.address(), 32, t, 3, aad.address(), aad_len, place.address()];
+            raw.call("C_UnwrapKeyAuthenticated", &arguments)
+        };
+        assert_eq!(unwrap(10), CKR_WRAPPED_KEY_INVALID, "other associated data");
+        assert_eq!(unwrap(11), CKR_OK);
+        let came_back = place.word(0);
+        let seal = |key: u64| {
+            let (iv, ecb, len) = (Memory::zeroed(16), Memory::words(&[CKM_AES_ECB, 0, 0]), Memory::words(&[16]));
+            assert_eq!(raw.call("C_EncryptInit", &[h, ecb.address(), key]), CKR_OK);
+            assert_eq!(raw.call("C_Encrypt", &[h, iv.address(), 16, iv.address(), len.address()]), CKR_OK);
+            iv.bytes(16)
+        };
+        assert_eq!(seal(came_back), seal(target.handle()), "the same key");
+        gcm.tag.set(1, gcm.tag.word(1) ^ 1);
+        assert_eq!(unwrap(11), CKR_WRAPPED_KEY_INVALID, "another tag");
+    }
+}

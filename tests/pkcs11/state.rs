@@ -150,21 +150,3 @@ module_test! {
         }
     }
 }
-
-module_test! {
-    fn a_wait_for_slot_events_ends_with_the_library(_world) {
-        let library = Raw::load(&module::path());
-        assert_eq!(library.initialize(), CKR_OK);
-        let place = Memory::zeroed(8);
-        assert_eq!(library.call("C_WaitForSlotEvent", &[CKF_DONT_BLOCK, place.address(), 0]), CKR_NO_EVENT);
-        assert_eq!(library.call("C_WaitForSlotEvent", &[CKF_DONT_BLOCK, place.address(), place.address()]), CKR_ARGUMENTS_BAD);
-        assert_eq!(library.call("C_WaitForSlotEvent", &[CKF_DONT_BLOCK, 0, 0]), CKR_ARGUMENTS_BAD);
-        let waiting = std::thread::spawn(|| {
-            let (library, place) = (Raw::load(&module::path()), Memory::zeroed(8));
-            library.call("C_WaitForSlotEvent", &[0, place.address(), 0])
-        });
-        // Whether it waits already or comes too late: the answer is the same.
-        assert_eq!(library.finalize(), CKR_OK);
-        assert_eq!(waiting.join().expect("no panic"), CKR_CRYPTOKI_NOT_INITIALIZED);
-    }
-}

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use ck::Mechanism;
 use ck::mechanism::{CKM_AES_CTR, CKM_AES_GCM};
 use ck::parameter::{CKG_NO_GENERATE, Generator};
 use parking_lot::Mutex;
@@ -50,11 +49,6 @@ impl IvBooks {
     }
 }
 
-/// Uses that endanger each other have one number: what the IV is an IV of.
-fn mode(parameter: &Parameter) -> Mechanism {
-    if matches!(parameter, Parameter::Ctr { .. }) { CKM_AES_CTR } else { CKM_AES_GCM }
-}
-
 impl Hsm {
     /// The book of a key, opened if it is not.
     fn iv_book(&self, key: &Object) -> Result<Arc<IvBook>> {
@@ -93,13 +87,24 @@ impl Hsm {
     /// # Errors
     /// [`Kind::MechanismParam`] when the key has met it.
     pub(super) fn spend_iv(&self, operation: &mut Operation) -> Result<()> {
+        let key = operation.key.clone();
+        match (operation.spend_iv(), key) {
+            (Some(parameter), Some(key)) => self.spend_parameter(&key, parameter),
+            _ => Ok(()),
+        }
+    }
+
+    /// Enters the caller's IV in a parameter, if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::MechanismParam`] when the key has met it.
+    pub(super) fn spend_parameter(&self, key: &Object, parameter: &Parameter) -> Result<()> {
         if self.config().policy.gcm_caller_iv {
             return Ok(());
         }
-        let mode = operation.iv_mode().map(mode);
-        let key = operation.key.clone();
-        match (operation.spend_iv(), mode, key) {
-            (Some(iv), Some(mode), Some(key)) => self.iv_book(&key)?.spend(mode.0, iv),
+        match parameter {
+            Parameter::Gcm { iv, .. } => self.iv_book(key)?.spend(CKM_AES_GCM.0, iv),
+            Parameter::Ctr { block, .. } => self.iv_book(key)?.spend(CKM_AES_CTR.0, block),
             _ => Ok(()),
         }
     }

@@ -14,9 +14,9 @@ use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
 use crate::crypto::aes_cbc::{self, Padding};
-use crate::crypto::{Direction, PrivateKey, PublicKey, aes_wrap, ecdh, ecdsa, rng, rsa};
+use crate::crypto::{Direction, PrivateKey, PublicKey, aes_gcm, aes_wrap, ecdh, ecdsa, rng, rsa};
 use crate::error::{Error, Kind, Result};
-use crate::mechanism::admit::Use;
+use crate::mechanism::admit::{self, Use};
 use crate::mechanism::kdf;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::secret_target;
@@ -25,7 +25,7 @@ use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, aead_wrap, import, query};
 use crate::perform::Work;
 use crate::secret::SecretBytes;
-use crate::session::operation::{check_capacity, oaep};
+use crate::session::operation::{check_capacity, gcm, oaep};
 
 impl Hsm {
     /// C_WrapKey: the wrapped bytes. A sensitive key leaves only under the secret-target rule.
@@ -44,8 +44,10 @@ impl Hsm {
         self.perform(caller, &act::WRAP_KEY, session, |work| {
             let row = self.admit(work, &call, Use::Wrap)?;
             let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::Wrap), wrapping, key)?;
+            admit::parameter(row, Use::Wrap, &call.parameter, &self.config().policy)?;
             let wrapped = wrap(row, &call.parameter, &wrapping, &target)?;
             check_capacity(capacity, wrapped.len())?;
+            self.spend_parameter(&wrapping, &call.parameter)?;
             Ok(wrapped)
         })
     }
@@ -205,6 +207,7 @@ fn wrap(row: &Row, parameter: &Parameter, wrapping: &Object, target: &Object) ->
             aes_wrap::wrap(wrap_form(pad, parameter)?, wrapping.secret()?, secret).map_err(too_long)
         }
         (Scheme::AeadWrap, _) => aead_wrap::seal(wrapping.secret()?, target),
+        (Scheme::AesGcm, _) => Ok(aes_gcm::Key::new(wrapping.secret()?)?.encrypt(&gcm(parameter)?, secret)?),
         (Scheme::RsaAesWrap, Parameter::RsaAesWrap { aes_bits, .. }) => {
             let one_time = rng::secret(aes_key_len(*aes_bits)?)?;
             let mut out = rsa_public(wrapping)?.encrypt_oaep(&oaep(parameter)?, one_time.expose()).map_err(too_long)?;
@@ -278,6 +281,9 @@ fn unwrap(
     match (row.scheme, parameter) {
         (Scheme::AesWrap { pad }, _) => {
             aes_wrap::unwrap(wrap_form(pad, parameter)?, unwrapping.secret()?, wrapped).map_err(invalid)
+        }
+        (Scheme::AesGcm, _) => {
+            aes_gcm::Key::new(unwrapping.secret()?)?.decrypt(&gcm(parameter)?, wrapped).map_err(invalid)
         }
         (Scheme::RsaAesWrap, Parameter::RsaAesWrap { aes_bits, .. }) => {
             let key = rsa_private(unwrapping)?;

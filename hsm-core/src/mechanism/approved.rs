@@ -228,7 +228,11 @@ pub(crate) fn limits(mechanism: Mechanism) -> Option<(u64, u64)> {
     // CKF_HW and the CKF_EC_* flags describe, they are no functions.
     const DESCRIPTIVE: u64 = CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS | CKF_EC_CURVENAME;
     debug_assert!(!row.source.is_empty());
-    Some((row.flags | DESCRIPTIVE, row.min))
+    // What may sign and verify may do so message by message.
+    let by_message = [(CKF_SIGN, CKF_MESSAGE_SIGN), (CKF_VERIFY, CKF_MESSAGE_VERIFY)];
+    let offered =
+        by_message.iter().filter(|(flag, _)| row.flags & flag != 0).fold(0, |all, (_, message)| all | message);
+    Some((row.flags | offered | DESCRIPTIVE | CKF_MULTI_MESSAGE, row.min))
 }
 
 /// P-224, P-256, P-384 and P-521 as CKA_EC_PARAMS names them.

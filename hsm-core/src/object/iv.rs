@@ -97,8 +97,8 @@ impl IvBook {
         let mut page = self.page.lock();
         let hash = self.hasher.hash_one((mode, iv));
         if page.has_seen(hash) || page.may_have_made(iv) {
-            let what = "this key was used with this IV before (policy.gcm_caller_iv)";
-            return Err(Error::new(Kind::MechanismParam, what));
+            let what = "this key was used with this IV before";
+            return Err(Error::closed(Kind::MechanismParam, "policy.gcm_caller_iv", what));
         }
         page.remember(hash);
         Ok(())

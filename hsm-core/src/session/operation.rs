@@ -239,22 +239,10 @@ impl Operation {
         }
     }
 
-    /// The caller's IV, when this is an encryption (or a MAC) that must not use one twice: to be called once, before anything
-    /// leaves the operation.
-    pub(crate) fn spend_iv(&mut self) -> Option<&[u8]> {
-        if !core::mem::take(&mut self.spends) {
-            return None;
-        }
-        match &self.parameter {
-            Parameter::Gcm { iv, .. } => Some(iv),
-            Parameter::Ctr { block, .. } => Some(block),
-            _ => None,
-        }
-    }
-
-    /// The parameter, when its IV is still to be entered as used.
-    pub(crate) fn iv_mode(&self) -> Option<&Parameter> {
-        self.spends.then_some(&self.parameter)
+    /// The parameter, when this is an encryption (or a MAC) whose IV the caller chose: to be asked once, before anything leaves
+    /// the operation.
+    pub(crate) fn spend_iv(&mut self) -> Option<&Parameter> {
+        core::mem::take(&mut self.spends).then_some(&self.parameter)
     }
 
     /// The token made the IV: it is nobody's to be checked.
@@ -565,7 +553,8 @@ pub(crate) fn oaep(parameter: &Parameter) -> Result<rsa::Oaep<'_>> {
     Ok(rsa::Oaep { hash: params::hash(*hash)?, mgf: params::mgf1(*mgf)?, label })
 }
 
-fn gcm(parameter: &Parameter) -> Result<aes_gcm::Params<'_>> {
+/// The GCM parameters of a mechanism parameter.
+pub(crate) fn gcm(parameter: &Parameter) -> Result<aes_gcm::Params<'_>> {
     let Parameter::Gcm { iv, aad, tag_bits } = parameter else { return Err(Kind::MechanismParam.into()) };
     let tag_bits = u32::try_from(*tag_bits).map_err(|_| Kind::MechanismParam)?;
     Ok(aes_gcm::Params::new(iv, aad, tag_bits)?)
