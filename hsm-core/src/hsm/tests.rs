@@ -466,6 +466,7 @@ fn wrapping_world() -> World {
         cbc_unwrap: Some(true),
         rsa_v15_unwrap: Some(true),
         unwrap_secrecy_inherit: Some(false),
+        gcm_caller_iv: Some(true),
         ..PolicyTable::default()
     })
 }
