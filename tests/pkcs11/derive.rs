@@ -160,7 +160,8 @@ module_test! {
 }
 
 module_test! {
-    fn a_password_makes_a_key_in_both_layouts_and_the_key_is_no_wrapping_key(_world) {
+    fn a_password_makes_a_key_in_both_layouts_and_the_key_is_no_wrapping_key(world) {
+        reopened(world, "cbc_unwrap = true");
         // RFC 7914, section 11: PBKDF2-HMAC-SHA-256 of "passwd" and "salt", one round.
         let token = Token::open();
         let session = token.user();
@@ -367,11 +368,16 @@ module_test! {
     }
 }
 
+/// The same world with a switch open.
+fn reopened(world: &mut World, switch: &str) {
+    world.stop_daemon();
+    world.configure(&format!("[policy]\nprofile = \"compat\"\n{switch}"));
+    world.start_daemon();
+}
+
 /// The same world with old derivations.
 fn with_old_derivations(world: &mut World) {
-    world.stop_daemon();
-    world.configure("[policy]\nprofile = \"compat\"\nlegacy_derive = true");
-    world.start_daemon();
+    reopened(world, "legacy_derive = true");
 }
 
 module_test! {

@@ -86,6 +86,9 @@ module_test! {
 
 fn pbkdf2_case(bench: &Bench, prf: CK_ULONG, case: &Value) -> Saw {
     let rounds = number(&case["iterationCount"]) as CK_ULONG;
+    if rounds > 10_000_000 {
+        return Saw::Skipped("more rounds than the token takes");
+    }
     let parameter = Parameter::words(&[CKZ_SALT_SPECIFIED])
         .pointer_len(&hex(&case["salt"]))
         .word(rounds)

@@ -107,7 +107,12 @@ module_test! {
         for group in groups(mac_with_nonce::TestName::Gmac.json_data()) {
             for case in tests(&group) {
                 let iv = hex(&case["iv"]);
-                tally.case(case, tag(&bench, CKK_AES, case, || (CKM_AES_GMAC, Parameter::bytes(&iv))));
+                // The parameter is the IV when it has twelve bytes, and CK_GCM_PARAMS otherwise.
+                let parameter = || match iv.len() {
+                    12 => Parameter::bytes(&iv),
+                    len => Parameter::none().pointer_len(&iv).word(len as CK_ULONG * 8).pointer_len(&[]).word(128),
+                };
+                tally.case(case, tag(&bench, CKK_AES, case, || (CKM_AES_GMAC, parameter())));
             }
         }
         tally.settle(0);

@@ -149,7 +149,7 @@ mod tests {
         for tag_bits in [0, 8, 24, 95, 100, 129, 136, u32::MAX] {
             assert_eq!(Params::new(&[1; 12], &[], tag_bits).err(), Some(Error::InvalidParameter), "{tag_bits}");
         }
-        for iv_len in [0, 257, 4096] {
+        for iv_len in [0, IV_MAX + 1] {
             assert_eq!(Params::new(&vec![1; iv_len], &[], 128).err(), Some(Error::InvalidParameter), "{iv_len}");
         }
         for key_len in [0, 15, 17, 31, 33] {

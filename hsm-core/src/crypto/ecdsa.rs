@@ -329,8 +329,11 @@ mod tests {
     fn other_parameters_are_refused() {
         let name = PrintableStringRef::new("secp192k1").expect("printable").to_der().expect("der");
         let trailing = [Curve::P256.params_der(), vec![0]].concat();
-        for wrong in [&[][..], &[5, 0], &hex("06052b8104001f"), &hex("30030201 01"), &name, &trailing, &[0xff; 40]] {
-            assert_eq!(Curve::from_params(wrong), Err(Error::UnsupportedCurve), "{wrong:x?}");
+        for unknown in [&hex("06052b8104001f")[..], &hex("30030201 01"), &name] {
+            assert_eq!(Curve::from_params(unknown), Err(Error::UnsupportedCurve), "{unknown:x?}");
+        }
+        for malformed in [&[][..], &[5, 0], &trailing, &[0xff; 40]] {
+            assert_eq!(Curve::from_params(malformed), Err(Error::MalformedCurve), "{malformed:x?}");
         }
     }
 

@@ -42,6 +42,7 @@ fn wide_world() -> World {
         raw_rsa: Some(true),
         legacy_derive: Some(true),
         gcm_caller_iv: Some(true),
+        cbc_unwrap: Some(true),
         ..PolicyTable::default()
     })
 }

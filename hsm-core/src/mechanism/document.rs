@@ -56,7 +56,9 @@ fn line(row: &Row) -> String {
         Class::VerifyOnly => "always; signing by `algorithms.allow_sha1_signing`".to_owned(),
         Class::PostQuantum => "`algorithms.enable_pqc`".to_owned(),
         Class::RawRsa => "`policy.raw_rsa`".to_owned(),
-        other => format!("{other:?}"),
+        Class::LegacyDerive => "`policy.legacy_derive`".to_owned(),
+        Class::PasswordKey => "`policy.cbc_unwrap`".to_owned(),
+        Class::Unapproved => "always; FIPS 140-3 does not approve it".to_owned(),
     };
     let (parts, parameter) = (if row.multi_part { "many" } else { "one" }, format!("{:?}", row.parameter));
     let number = row.number.0;

@@ -56,9 +56,10 @@ struct Door {
 }
 
 /// The classes that are not always offered.
-const DOORS: [Door; 3] = [
+const DOORS: [Door; 4] = [
     Door { class: Class::PostQuantum, switch: "algorithms.enable_pqc", is_open: |algorithms, _| algorithms.enable_pqc },
     Door { class: Class::RawRsa, switch: "policy.raw_rsa", is_open: |_, policy| policy.raw_rsa },
+    Door { class: Class::PasswordKey, switch: "policy.cbc_unwrap", is_open: |_, policy| policy.cbc_unwrap },
     Door { class: Class::LegacyDerive, switch: "policy.legacy_derive", is_open: |_, policy| policy.legacy_derive },
 ];
 

@@ -199,6 +199,9 @@ pub(crate) enum Class {
     PostQuantum,
     /// With `policy.legacy_derive`, which is off by default: what is derived shows the base key, or is known to whoever encrypts.
     LegacyDerive,
+    /// With `policy.cbc_unwrap`, which is off by default: NSS, finding that a token makes keys from passwords, makes the key of a PKCS#12
+    /// file there and goes on to unwrap by CBC. Where that is refused it must not begin.
+    PasswordKey,
     /// With `policy.raw_rsa`, which is off by default: without padding, whoever may decrypt may sign and the other way round.
     RawRsa,
 }
@@ -625,7 +628,7 @@ pub(crate) static TABLE: &[Row] = &[
         CKM_PKCS5_PBKD2,
         CKF_GENERATE,
         Pbkdf2,
-        Plan { parameter: ParameterKind::Pbkdf2, ..makes(SECRET_BYTES, PASSWORD_KEYS, Approved) },
+        Plan { parameter: ParameterKind::Pbkdf2, ..makes(SECRET_BYTES, PASSWORD_KEYS, Class::PasswordKey) },
     ),
     row(CKM_SHA1_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha1), DIGESTS_KEY),
     row(CKM_SHA224_KEY_DERIVATION, CKF_DERIVE, digests_key(Hash::Sha224), DIGESTS_KEY),
