@@ -70,6 +70,7 @@ pub(crate) fn configuration(profile: Profile, folder: &TempDir) -> Config {
         config.policy.raw_rsa = true;
         config.policy.allow_legacy_rsa = true;
         config.algorithms.allow_sha1_signing = true;
+        config.algorithms.allow_legacy = true;
     }
     config
 }

@@ -200,6 +200,8 @@ pub struct AlgorithmsTable {
     pub allow_weak_rsa: bool,
     /// RSA signatures over SHA-1 digests.
     pub allow_sha1_signing: bool,
+    /// MD5 and triple DES.
+    pub allow_legacy: bool,
     /// ML-DSA and its kin.
     pub enable_pqc: bool,
     /// Only mechanisms that FIPS 140-3 approves.
@@ -215,6 +217,7 @@ impl Default for AlgorithmsTable {
         AlgorithmsTable {
             allow_weak_rsa: false,
             allow_sha1_signing: false,
+            allow_legacy: false,
             enable_pqc: true,
             fips_approved_only: false,
             crypto_backend: "aws-lc".into(),
@@ -336,6 +339,8 @@ pub struct AlgorithmsConfig {
     pub allow_weak_rsa: bool,
     /// Signatures over SHA-1 digests.
     pub allow_sha1_signing: bool,
+    /// MD5 and triple DES.
+    pub allow_legacy: bool,
     /// ML-DSA and its kin.
     pub enable_pqc: bool,
     /// Only approved mechanisms and key sizes.
@@ -510,6 +515,7 @@ fn algorithms_config(table: &AlgorithmsTable) -> Result<AlgorithmsConfig, Config
     for (key, open) in [
         ("algorithms.allow_weak_rsa", table.allow_weak_rsa),
         ("algorithms.allow_sha1_signing", table.allow_sha1_signing),
+        ("algorithms.allow_legacy", table.allow_legacy),
     ] {
         if table.fips_approved_only && open {
             return Err(ConfigError::NotOffered {
@@ -521,6 +527,7 @@ fn algorithms_config(table: &AlgorithmsTable) -> Result<AlgorithmsConfig, Config
     Ok(AlgorithmsConfig {
         allow_weak_rsa: table.allow_weak_rsa,
         allow_sha1_signing: table.allow_sha1_signing,
+        allow_legacy: table.allow_legacy,
         enable_pqc: table.enable_pqc,
         fips_approved_only: table.fips_approved_only,
         derived_keys_extractable_by_default: table.derived_keys_extractable_by_default,
@@ -599,6 +606,7 @@ mod tests {
             ("[audit]\nlog_level = \"some\"", "unknown variant"),
             ("[algorithms]\ncrypto_backend = \"rustcrypto\"", "aws-lc"),
             ("[algorithms]\nfips_approved_only = true\nallow_weak_rsa = true", "algorithms.fips_approved_only"),
+            ("[algorithms]\nfips_approved_only = true\nallow_legacy = true", "algorithms.fips_approved_only"),
             ("[policy]\ngcm_caller_iv = true", "policy.gcm_caller_iv"),
             ("[policy]\nprofile = \"loose\"", "unknown variant"),
             ("[policy]\nraw_rsa = true", "profile = \"compat\""),

@@ -212,7 +212,7 @@ pub(crate) fn slot(slot: SlotView) -> v1::SlotInfo {
 
 /// One row of the mechanism table.
 pub(crate) fn mechanism_row(row: MechanismView) -> v1::MechanismRow {
-    let output_len = if let OutputRule::Fixed(len) = row.output { len } else { 0 };
+    let output_len = if let OutputRule::Fixed(len) | OutputRule::PaddedBlock(len) = row.output { len } else { 0 };
     v1::MechanismRow {
         r#type: row.number,
         min_key_size: row.min,
@@ -233,7 +233,7 @@ fn output_rule(rule: OutputRule) -> v1::OutputRule {
         OutputRule::TwiceField => v1::OutputRule::OutputTwiceField,
         OutputRule::MlDsa => v1::OutputRule::OutputMlDsa,
         OutputRule::InputPlusTag => v1::OutputRule::OutputInputPlusTag,
-        OutputRule::PaddedBlock => v1::OutputRule::OutputPaddedBlock,
+        OutputRule::PaddedBlock(_) => v1::OutputRule::OutputPaddedBlock,
         OutputRule::Input => v1::OutputRule::OutputInput,
         OutputRule::AtMostInput => v1::OutputRule::OutputAtMostInput,
         OutputRule::MacLen => v1::OutputRule::OutputMacLen,

@@ -43,7 +43,7 @@ enum Rule {
     Fixed(u64),
     InputPlus(u64),
     InputMinus(u64),
-    Padded,
+    Padded(u64),
     Input,
     AtMost(u64),
     AtMostInput,
@@ -133,7 +133,7 @@ impl Operation {
         match self.rule {
             Rule::Fixed(len) => Length::Exactly(len),
             Rule::InputPlus(tag) => Length::Exactly(input.saturating_add(tag)),
-            Rule::Padded => Length::Exactly((input / BLOCK).saturating_add(1).saturating_mul(BLOCK)),
+            Rule::Padded(block) => Length::Exactly((input / block).saturating_add(1).saturating_mul(block)),
             Rule::Input => Length::Exactly(input),
             Rule::InputMinus(tag) => Length::AtMost(input.saturating_sub(tag)),
             Rule::AtMost(len) => Length::AtMost(len),
@@ -173,7 +173,9 @@ impl Rule {
             OutputRule::OutputMlDsa => key.and_then(ml_dsa_len).map(Rule::Fixed),
             OutputRule::OutputSlhDsa => key.and_then(slh_dsa_len).map(Rule::Fixed),
             OutputRule::OutputInputPlusTag => Some(Rule::InputPlus(tag_len(row, mechanism))),
-            OutputRule::OutputPaddedBlock => Some(Rule::Padded),
+            OutputRule::OutputPaddedBlock => {
+                Some(Rule::Padded(if row.output_len == 0 { BLOCK } else { row.output_len }))
+            }
             OutputRule::OutputInput => Some(Rule::Input),
             OutputRule::OutputAtMostInput => Some(Rule::AtMostInput),
             OutputRule::OutputMacLen => mac_len(mechanism).map(Rule::Fixed),
@@ -609,6 +611,7 @@ mod tests {
             (OperationDecrypt, OutputInputPlusTag, 0, Some(128), 3, Length::AtMost(0)),
             (OperationEncrypt, OutputPaddedBlock, 0, None, 16, Length::Exactly(32)),
             (OperationEncrypt, OutputPaddedBlock, 0, None, 15, Length::Exactly(16)),
+            (OperationEncrypt, OutputPaddedBlock, 8, None, 16, Length::Exactly(24)),
             (OperationDecrypt, OutputPaddedBlock, 0, None, 32, Length::AtMost(32)),
             (OperationEncrypt, OutputInput, 0, None, 7, Length::Exactly(7)),
             (OperationSign, OutputModulus, 0, None, 7, Length::Unknown),

@@ -86,6 +86,7 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
     (Shape::Ctr, &[CKM_AES_CTR]),
     (Shape::Ccm, &[CKM_AES_CCM]),
     (Shape::Gmac, &[CKM_AES_GMAC]),
+    (Shape::Iv(8), &[CKM_DES3_CBC, CKM_DES3_CBC_PAD]),
     (Shape::Iv(16), &[CKM_AES_CBC, CKM_AES_CBC_PAD, CKM_AES_XTS]),
     (
         Shape::StringData,
@@ -146,6 +147,7 @@ const SHAPES: &[(Shape, &[Mechanism])] = &[
     (
         Shape::MacLen,
         &[
+            CKM_MD5_HMAC_GENERAL,
             CKM_SHA_1_HMAC_GENERAL,
             CKM_SHA224_HMAC_GENERAL,
             CKM_SHA256_HMAC_GENERAL,

@@ -15,6 +15,7 @@ mod interop;
 mod isolation;
 mod kem;
 mod key;
+mod legacy;
 mod mechanisms;
 mod message;
 mod object;

@@ -27,7 +27,7 @@ pub(crate) fn cbc(direction: Direction, padding: Padding, key: &[u8], iv: &[u8])
     let iv: &[u8; BLOCK] = iv.try_into().map_err(|_| Error::InvalidParameter)?;
     let mut cipher = AesCipher::new(AesMode::Cbc, direction, key)?;
     cipher.set_block_iv(direction, iv)?;
-    Ok(Box::new(BlockStream { cipher, direction, padding, held: Vec::with_capacity(2 * BLOCK) }))
+    Ok(Box::new(BlockStream::new(cipher, BLOCK, direction, padding)))
 }
 
 /// An ECB stream over a whole number of blocks.
@@ -36,7 +36,7 @@ pub(crate) fn cbc(direction: Direction, padding: Padding, key: &[u8], iv: &[u8])
 /// [`Error::KeySize`] if the key has not 16, 24 or 32 bytes.
 pub(crate) fn ecb(direction: Direction, key: &[u8]) -> Result<Box<dyn CipherStream>> {
     let cipher = AesCipher::new(AesMode::Ecb, direction, key)?;
-    Ok(Box::new(BlockStream { cipher, direction, padding: Padding::None, held: Vec::with_capacity(2 * BLOCK) }))
+    Ok(Box::new(BlockStream::new(cipher, BLOCK, direction, Padding::None)))
 }
 
 /// Bits of the largest counter: the whole block.
@@ -80,19 +80,25 @@ fn length_error(direction: Direction) -> Error {
 }
 
 /// A block mode: bytes wait in `held` until they make a block, and the last block of a padded ciphertext until the end.
-struct BlockStream {
+pub(super) struct BlockStream {
     cipher: AesCipher,
+    block: usize,
     direction: Direction,
     padding: Padding,
     held: Vec<u8>,
 }
 
 impl BlockStream {
+    /// Nothing processed yet. The cipher has blocks of `block` bytes.
+    pub(super) fn new(cipher: AesCipher, block: usize, direction: Direction, padding: Padding) -> Self {
+        BlockStream { cipher, block, direction, padding, held: Vec::with_capacity(2 * block) }
+    }
+
     /// How many of `total` waiting bytes can be processed now.
     fn ready(&self, total: usize) -> usize {
-        let whole = total - total % BLOCK;
+        let whole = total - total % self.block;
         let last_must_wait = self.direction == Direction::Decrypt && self.padding == Padding::Pkcs7;
-        if last_must_wait && whole == total { whole.saturating_sub(BLOCK) } else { whole }
+        if last_must_wait && whole == total { whole.saturating_sub(self.block) } else { whole }
     }
 }
 
@@ -105,7 +111,7 @@ impl CipherStream for BlockStream {
             return Ok(output);
         }
         // First the block (or, before a padded end, the block) that began in earlier pieces, then straight from the input.
-        let missing = (BLOCK - self.held.len() % BLOCK) % BLOCK;
+        let missing = (self.block - self.held.len() % self.block) % self.block;
         self.held.extend_from_slice(&input[..missing]);
         let (first, rest) = output.split_at_mut(self.held.len());
         self.cipher.process(&self.held, first)?;
@@ -122,8 +128,8 @@ impl CipherStream for BlockStream {
 
     fn finish_len(&self) -> usize {
         match (self.direction, self.padding) {
-            (Direction::Encrypt, Padding::Pkcs7) => BLOCK,
-            (Direction::Decrypt, Padding::Pkcs7) => BLOCK - 1,
+            (Direction::Encrypt, Padding::Pkcs7) => self.block,
+            (Direction::Decrypt, Padding::Pkcs7) => self.block - 1,
             (_, Padding::None) => 0,
         }
     }
@@ -133,18 +139,18 @@ impl CipherStream for BlockStream {
             (_, Padding::None) if self.held.is_empty() => Ok(Vec::new()),
             (_, Padding::None) => Err(length_error(self.direction)),
             (Direction::Encrypt, Padding::Pkcs7) => {
-                let fill = BLOCK - self.held.len();
-                // A block has 16 bytes, so the number fits a byte.
-                self.held.resize(BLOCK, fill as u8);
-                let mut output = vec![0; BLOCK];
+                let fill = self.block - self.held.len();
+                // A block has at most 16 bytes, so the number fits a byte.
+                self.held.resize(self.block, fill as u8);
+                let mut output = vec![0; self.block];
                 self.cipher.process(&self.held, &mut output)?;
                 Ok(output)
             }
             (Direction::Decrypt, Padding::Pkcs7) => {
-                if self.held.len() != BLOCK {
+                if self.held.len() != self.block {
                     return Err(length_error(self.direction));
                 }
-                let mut block = vec![0; BLOCK];
+                let mut block = vec![0; self.block];
                 self.cipher.process(&self.held, &mut block)?;
                 match unpadded_len(&block) {
                     Some(len) => {
@@ -170,13 +176,14 @@ impl Drop for BlockStream {
 
 /// Length of the last block without its padding, if the padding is right. Looks at every byte whatever it holds.
 fn unpadded_len(block: &[u8]) -> Option<usize> {
-    let fill = block[BLOCK - 1];
-    let mut good = fill.ct_gt(&0) & fill.ct_lt(&17);
+    let fill = *block.last()?;
+    // A block has at most 16 bytes.
+    let mut good = fill.ct_gt(&0) & fill.ct_lt(&(block.len() as u8 + 1));
     for (from_end, byte) in (1_u8..).zip(block.iter().rev()) {
         let in_padding = !from_end.ct_gt(&fill);
         good &= !in_padding | byte.ct_eq(&fill);
     }
-    if good.into() { BLOCK.checked_sub(usize::from(fill)) } else { None }
+    if good.into() { block.len().checked_sub(usize::from(fill)) } else { None }
 }
 
 struct CounterStream {

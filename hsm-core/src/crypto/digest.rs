@@ -1,4 +1,4 @@
-//! SHA-1 and SHA-2 (FIPS 180-4) and SHA-3 (FIPS 202), in one piece or many.
+//! SHA-1 and SHA-2 (FIPS 180-4), SHA-3 (FIPS 202) and MD5 (RFC 1321), in one piece or many.
 
 use super::ffi::{self, DigestState, Shake, ShakeState};
 use crate::SecretBytes;
@@ -6,6 +6,8 @@ use crate::SecretBytes;
 /// The hash functions that the token offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Hash {
+    /// MD5: for old applications only.
+    Md5,
     /// SHA-1: for old signatures, HMAC and OAEP only.
     Sha1,
     /// SHA-224.
@@ -34,6 +36,7 @@ impl Hash {
     /// Every hash function.
     #[cfg(test)]
     pub(crate) const ALL: &'static [Hash] = &[
+        Hash::Md5,
         Hash::Sha1,
         Hash::Sha224,
         Hash::Sha256,
@@ -50,6 +53,7 @@ impl Hash {
     /// Length of the digest in bytes.
     pub(crate) const fn output_len(self) -> usize {
         match self {
+            Hash::Md5 => 16,
             Hash::Sha1 => 20,
             Hash::Sha224 | Hash::Sha512_224 | Hash::Sha3_224 => 28,
             Hash::Sha256 | Hash::Sha512_256 | Hash::Sha3_256 => 32,
@@ -62,7 +66,7 @@ impl Hash {
     #[cfg(test)]
     pub(crate) const fn block_len(self) -> usize {
         match self {
-            Hash::Sha1 | Hash::Sha224 | Hash::Sha256 => 64,
+            Hash::Md5 | Hash::Sha1 | Hash::Sha224 | Hash::Sha256 => 64,
             Hash::Sha384 | Hash::Sha512 | Hash::Sha512_224 | Hash::Sha512_256 => 128,
             Hash::Sha3_224 => 144,
             Hash::Sha3_256 => 136,

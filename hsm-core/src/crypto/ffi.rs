@@ -42,6 +42,7 @@ fn md(hash: Hash) -> *const c::EVP_MD {
     // SAFETY: each function returns a pointer to a constant that lives as long as the program.
     unsafe {
         match hash {
+            Hash::Md5 => c::EVP_md5(),
             Hash::Sha1 => c::EVP_sha1(),
             Hash::Sha224 => c::EVP_sha224(),
             Hash::Sha256 => c::EVP_sha256(),
@@ -59,6 +60,7 @@ fn md(hash: Hash) -> *const c::EVP_MD {
 
 fn digest_nid(hash: Hash) -> c_int {
     match hash {
+        Hash::Md5 => c::NID_md5,
         Hash::Sha1 => c::NID_sha1,
         Hash::Sha224 => c::NID_sha224,
         Hash::Sha256 => c::NID_sha256,
@@ -1338,8 +1340,24 @@ impl AesCipher {
                 _ => return Err(Error::KeySize),
             }
         };
+        // SAFETY: the cipher is a constant for keys of this length.
+        unsafe { AesCipher::keyed(cipher, direction, key) }
+    }
+
+    /// The same for triple DES with a key of 24 bytes, in CBC if `chained`, else in ECB.
+    pub(super) fn triple_des(chained: bool, direction: Direction, key: &[u8; 24]) -> Result<Self> {
+        // SAFETY: both functions return a pointer to a constant that lives as long as the program, a cipher for keys of 24 bytes.
+        unsafe {
+            let cipher = if chained { c::EVP_des_ede3_cbc() } else { c::EVP_des_ede3() };
+            AesCipher::keyed(cipher, direction, key)
+        }
+    }
+
+    /// # Safety
+    /// The cipher is a constant of the library and takes keys of this length.
+    unsafe fn keyed(cipher: *const c::EVP_CIPHER, direction: Direction, key: &[u8]) -> Result<Self> {
         let this = AesCipher::empty()?;
-        // SAFETY: the context is alive and new; the key has the length of the chosen cipher; a null IV is allowed here.
+        // SAFETY: the context is alive and new; the caller says that the key has the length of the cipher; a null IV is allowed here.
         let code = unsafe {
             c::EVP_CipherInit_ex(this.0, cipher, ptr::null_mut(), key.as_ptr(), ptr::null(), direction.flag())
         };
@@ -1357,9 +1375,14 @@ impl AesCipher {
         Ok(copy)
     }
 
-    /// Sets an IV of 16 bytes (CBC, CTR).
-    pub(super) fn set_block_iv(&mut self, direction: Direction, iv: &[u8; 16]) -> Result<()> {
-        // SAFETY: the context is initialised with a mode whose IV has 16 bytes; null cipher and key keep those set before.
+    /// Sets an IV of one block (CBC, CTR).
+    pub(super) fn set_block_iv(&mut self, direction: Direction, iv: &[u8]) -> Result<()> {
+        // SAFETY: the context is alive and initialised, and only read.
+        let expected = unsafe { c::EVP_CIPHER_CTX_iv_length(self.0) };
+        if usize::try_from(expected) != Ok(iv.len()) {
+            return Err(Error::InvalidParameter);
+        }
+        // SAFETY: the IV has the length that the context's mode reads; null cipher and key keep those set before.
         let code = unsafe {
             c::EVP_CipherInit_ex(self.0, ptr::null(), ptr::null_mut(), ptr::null(), iv.as_ptr(), direction.flag())
         };

@@ -11,6 +11,7 @@ pub(crate) mod aes_gcm;
 pub(crate) mod aes_wrap;
 pub(crate) mod aes_xts;
 pub(crate) mod cmac;
+pub(crate) mod des3;
 pub(crate) mod digest;
 pub(crate) mod ecdh;
 pub(crate) mod ecdsa;

@@ -11,7 +11,8 @@ use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::{
     CipherStream, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, Shake, aes_ccm, aes_gcm, aes_xts,
-    cmac, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, tls_prf, x25519,
+    cmac, des3, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, tls_prf,
+    x25519,
 };
 
 /// The test that failed; the token must not start.
@@ -46,6 +47,7 @@ const TESTS: &[(&str, Test)] = &[
     ("HashML-DSA", hash_ml_dsa_signatures),
     ("ML-KEM", ml_kem_encapsulation),
     ("SLH-DSA", slh_dsa_signatures),
+    ("MD5, HMAC-MD5, triple DES", legacy),
 ];
 
 /// Runs every test; gives the names of those that passed, in order.
@@ -202,6 +204,19 @@ fn modes() -> Result<bool> {
         && through(aes_cbc::ecb(Direction::Encrypt, &key)?, &plaintext)? == ecb
         && through(aes_cbc::ecb(Direction::Decrypt, &key)?, &ecb)? == plaintext
         && through(aes_cbc::ctr(Direction::Encrypt, &key, &counter, 128)?, &plaintext)? == ctr)
+}
+
+/// RFC 1321, appendix A.5; RFC 2202, section 2, test 2; the TDES-CBC example of the NIST; checked.
+fn legacy() -> Result<bool> {
+    let (key, iv) = (hex("0123456789abcdef23456789abcdef01456789abcdef0123"), hex("f69f2445df4f9b17"));
+    let plaintext = hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
+    let ciphertext = hex("2079c3d53aa763e193b79e2569ab5262516570481f25b50f73c0bda85c8e0da7");
+    let cbc = |direction| des3::cbc(direction, Padding::None, &key, &iv);
+    let tag = hmac::Key::new(Hash::Md5, b"Jefe").sign(b"what do ya want for nothing?");
+    Ok(digest::digest(Hash::Md5, b"abc") == hex("900150983cd24fb0d6963f7d28e17f72")
+        && tag == hex("750c783e6ab0b503eaa86e310a5db738")
+        && through(cbc(Direction::Encrypt)?, &plaintext)? == ciphertext
+        && through(cbc(Direction::Decrypt)?, &ciphertext)? == plaintext)
 }
 
 /// SP 800-38C, appendix C, example 2; the GMAC of McGrew and Viega's test case 1, which is GCM of nothing; IEEE 1619-2007,

@@ -362,6 +362,7 @@ fn size_bits(object: &Object) -> u64 {
             Some(CKP_ML_DSA_65) => 65,
             _ => 87,
         },
+        Some(CKK_DES3) => 168,
         _ => 8 * attributes.number(CKA_VALUE_LEN).unwrap_or_default(),
     }
 }

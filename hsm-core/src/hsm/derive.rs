@@ -137,8 +137,16 @@ fn child_len(key_type: KeyType, asked: Option<usize>, natural: Option<usize>) ->
         (None, Some(natural)) => natural,
         (None, None) => return Err(missing()),
     };
-    import::check_secret_len(key_type, len).map_err(|error| if asked.is_none() { missing() } else { error })?;
+    check_derived_len(key_type, len).map_err(|error| if asked.is_none() { missing() } else { error })?;
     Ok(len)
+}
+
+/// Triple DES keys are made and imported, not derived: they are there for what old applications have, not for new keys.
+fn check_derived_len(key_type: KeyType, len: usize) -> Result<()> {
+    if key_type == CKK_DES3 {
+        return Err(Error::new(Kind::TemplateInconsistent, "no triple DES key is derived"));
+    }
+    import::check_secret_len(key_type, len)
 }
 
 impl Derivation<'_> {
@@ -301,7 +309,7 @@ impl Derivation<'_> {
         if asked_len(&template)?.is_some_and(|asked| asked != value.len()) {
             return Err(Error::new(Kind::TemplateInconsistent, "CKA_VALUE_LEN is not the length of the keys"));
         }
-        import::check_secret_len(key_type, value.len())?;
+        check_derived_len(key_type, value.len())?;
         let mut attributes =
             template::build(Origin::Derive, CKO_SECRET_KEY, Some(key_type), template, work.authority())?;
         work.check_write(&attributes)?;

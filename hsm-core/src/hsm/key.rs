@@ -10,7 +10,7 @@ use super::Hsm;
 use super::object::NewObject;
 use crate::act;
 use crate::caller::Caller;
-use crate::crypto::{PrivateKey, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, x25519};
+use crate::crypto::{PrivateKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::{self, Use};
 use crate::mechanism::kdf_params::Pbkdf2Params;
@@ -51,12 +51,16 @@ impl Hsm {
             let mut attributes =
                 template::build(Origin::Generate, CKO_SECRET_KEY, Some(key_type), template, work.authority())?;
             work.check_write(&attributes)?;
-            let len = attributes.number(CKA_VALUE_LEN).and_then(|len| usize::try_from(len).ok()).unwrap_or_default();
+            let asked = attributes.number(CKA_VALUE_LEN).and_then(|len| usize::try_from(len).ok());
+            let len = if key_type == CKK_DES3 { des3::KEY_LEN } else { asked.unwrap_or_default() };
             import::check_secret_len(key_type, len)?;
-            let (value, heritage) = match &call.parameter {
+            let (mut value, heritage) = match &call.parameter {
                 Parameter::Pbkdf2(asked) => (of_password(asked, len)?, Heritage::Recreated(call.kind)),
                 _ => (rng::secret(len)?, Heritage::Generated(call.kind)),
             };
+            if key_type == CKK_DES3 {
+                des3::set_odd_parity(value.expose_mut());
+            }
             template::record_heritage(&mut attributes, &heritage);
             self.put_one(work, NewObject { attributes, material: Some(material(&value)) })
         })

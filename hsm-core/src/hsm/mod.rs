@@ -161,7 +161,8 @@ impl Hsm {
             let entry = entry.with_fact("approved_only", Fact::word("on"));
             let _receipt = self.journal.append(entry, self.vault()?.generation(), Durability::Durable)?;
         }
-        for switch in self.config.policy.opened() {
+        let legacy = self.config.algorithms.allow_legacy.then_some("allow_legacy");
+        for switch in self.config.policy.opened().into_iter().chain(legacy) {
             tracing::warn!(switch, "a policy switch is open");
             let entry = Entry::new(Category::Admin, "policy", audit::Client::Daemon);
             let entry = entry.with_fact("open", Fact::word(switch));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ck::attribute::*;
+use ck::object::CKK_DES3;
 use ck::rv::CKR_OK;
 use ck::{Attribute, Rv};
 
@@ -11,7 +12,7 @@ use crate::act;
 use crate::caller::{Caller, SessionObject};
 use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
-use crate::mechanism::approved;
+use crate::mechanism::{LEGACY_SWITCH, approved};
 use crate::object::import::{self, KeyRules};
 use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, built_in, check_value, codec, query};
@@ -57,6 +58,7 @@ impl Hsm {
         let (mut objects, mut change) = (Vec::with_capacity(new.len()), Change::default());
         for NewObject { mut attributes, material } in new {
             work.check_write(&attributes)?;
+            self.settle_legacy(&mut attributes)?;
             check_value::settle(&mut attributes, material.as_ref())?;
             let id = Hsm::new_object_id()?;
             attributes.put(CKA_UNIQUE_ID, Value::bytes(id.to_string().into_bytes()));
@@ -83,6 +85,18 @@ impl Hsm {
             self.settle(work, object)?;
         }
         Ok(objects)
+    }
+
+    /// Triple DES keys exist by their switch only, and have no CKA_VALUE_LEN.
+    fn settle_legacy(&self, attributes: &mut Attributes) -> Result<()> {
+        if attributes.key_type() != Some(CKK_DES3) {
+            return Ok(());
+        }
+        if !self.config().algorithms.allow_legacy {
+            return Err(Error::closed(Kind::AttributeValue, LEGACY_SWITCH, "triple DES keys are not offered"));
+        }
+        attributes.take(CKA_VALUE_LEN);
+        Ok(())
     }
 
     fn settle(&self, work: &Work<'_>, object: &Arc<Object>) -> Result<()> {

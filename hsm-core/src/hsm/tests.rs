@@ -9,7 +9,7 @@ use ck::object::*;
 use ck::{Mechanism, ObjectClass};
 
 use super::Hsm;
-use crate::config::{AuditTable, PolicyTable, Profile, SecurityTable, TokenTable, Written};
+use crate::config::{AlgorithmsTable, AuditTable, PolicyTable, Profile, SecurityTable, TokenTable, Written};
 use crate::mechanism::table::{Class, Scheme, TABLE};
 use crate::{
     Attr, Begin, Caller, Identity, Kind, MechanismCall, OperationKind, Parameter, Peer, SecretBytes, SystemClock, Value,
@@ -37,24 +37,29 @@ fn world() -> World {
 
 /// A world in which every row of the table is offered.
 fn wide_world() -> World {
-    world_with(PolicyTable {
+    let policy = PolicyTable {
         profile: Profile::Compat,
         raw_rsa: Some(true),
         legacy_derive: Some(true),
         gcm_caller_iv: Some(true),
         cbc_unwrap: Some(true),
         ..PolicyTable::default()
-    })
+    };
+    world_of(policy, AlgorithmsTable { allow_legacy: true, ..AlgorithmsTable::default() })
 }
 
 fn world_with(policy: PolicyTable) -> World {
+    world_of(policy, AlgorithmsTable::default())
+}
+
+fn world_of(policy: PolicyTable, algorithms: AlgorithmsTable) -> World {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let written = Written {
         token: TokenTable { persist_objects: false, ..TokenTable::default() },
         security: SecurityTable { pbkdf2_iterations: 100_000, ..SecurityTable::default() },
         audit: AuditTable { log_path: Some(dir.path().join("audit.jsonl")), ..AuditTable::default() },
         store: Default::default(),
-        algorithms: Default::default(),
+        algorithms,
         policy,
     };
     let config = written.resolve().expect("a good configuration");
@@ -105,6 +110,7 @@ struct Keys {
     ml_dsa: (u64, u64),
     slh_dsa: (u64, u64),
     aes: u64,
+    des3: u64,
     aes_mac: u64,
     xts: u64,
     secret: u64,
@@ -123,6 +129,8 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
         world.hsm.generate_key(caller, session, plain(mechanism), template).expect("generates").object
     };
     let p256 = crate::crypto::ecdsa::Curve::P256.params_der();
+    // Only where its switch is open.
+    let made_des3 = world.hsm.generate_key(caller, session, plain(CKM_DES3_KEY_GEN), vec![]);
     Keys {
         rsa: pair(CKM_RSA_PKCS_KEY_PAIR_GEN, vec![Attr::number(CKA_MODULUS_BITS, 2048)]),
         ec: pair(CKM_EC_KEY_PAIR_GEN, vec![Attr::bytes(CKA_EC_PARAMS, p256)]),
@@ -130,6 +138,7 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
         slh_dsa: pair(CKM_SLH_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_SLH_DSA_SHA2_128F.0)]),
         ml_dsa: pair(CKM_ML_DSA_KEY_PAIR_GEN, vec![Attr::number(CKA_PARAMETER_SET, CKP_ML_DSA_44.0)]),
         aes: secret(CKM_AES_KEY_GEN, 32, &[]),
+        des3: made_des3.map_or(0, |key| key.object),
         aes_mac: secret(CKM_AES_KEY_GEN, 32, &[CKA_SIGN, CKA_VERIFY]),
         xts: secret(CKM_AES_XTS_KEY_GEN, 64, &[]),
         secret: secret(CKM_GENERIC_SECRET_KEY_GEN, 32, &[]),
@@ -178,6 +187,7 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
         }),
         Scheme::AesCtr => Parameter::Ctr { counter_bits: 32, block: vec![6; 16] },
         Scheme::AesCbc { .. } => Parameter::Bytes(vec![9; 16]),
+        Scheme::Des3Cbc { .. } => Parameter::Bytes(vec![9; 8]),
         Scheme::Hmac(_) | Scheme::AesCmac if row.parameter == crate::mechanism::params::ParameterKind::MacLen => {
             Parameter::MacLen(16)
         }
@@ -193,6 +203,7 @@ fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
         Some(&CKK_ML_DSA) => keys.ml_dsa,
         Some(&CKK_SLH_DSA) => keys.slh_dsa,
         Some(&CKK_AES_XTS) => (keys.xts, keys.xts),
+        Some(&CKK_DES3) => (keys.des3, keys.des3),
         Some(_) if row.scheme == Scheme::TlsMac => (keys.master, keys.master),
         Some(&CKK_AES) if row.flags & ck::flags::mechanism::CKF_SIGN != 0 => (keys.aes_mac, keys.aes_mac),
         Some(&CKK_AES) => (keys.aes, keys.aes),
@@ -231,6 +242,43 @@ fn every_signing_row_verifies_its_own_output_and_nothing_else() {
         let short = verify(&data, &signature[1..]).err().map(|error| error.kind());
         assert_eq!(short, Some(Kind::SignatureLength), "{}", row.number);
     }
+}
+
+#[test]
+fn what_is_legacy_is_hidden_and_refused_until_its_switch_is_open() {
+    let legacy = |number| TABLE.iter().any(|row| row.number.0 == number && row.class == Class::Legacy);
+    for (world, offered, refusal) in [(world(), 0, Some(Kind::AttributeValue)), (wide_world(), 7, None)] {
+        let caller = world.caller(10);
+        let session = world.user(&caller);
+        let views = world.hsm.mechanisms(&caller, 0).expect("lists");
+        assert_eq!(views.iter().filter(|view| legacy(view.number)).count(), offered);
+        let imported = |len, more: &[Attr]| {
+            let kind = [Attr::number(CKA_CLASS, CKO_SECRET_KEY.0), Attr::number(CKA_KEY_TYPE, CKK_DES3.0)];
+            let template = [&kind[..], &[Attr::bytes(CKA_VALUE, vec![0x10; len])], more].concat();
+            world.hsm.create_object(&caller, session, template).err().map(|error| error.kind())
+        };
+        // Even parity: old files have such keys.
+        assert_eq!(imported(24, &[]), refusal);
+        assert_eq!(imported(16, &[]), Some(Kind::AttributeValue));
+        assert_eq!(imported(24, &[Attr::number(CKA_VALUE_LEN, 24)]), Some(Kind::AttributeType));
+    }
+}
+
+#[test]
+fn a_triple_des_key_has_odd_parity_and_no_length() {
+    let world = wide_world();
+    let caller = world.caller(10);
+    let session = world.user(&caller);
+    let made = |template| world.hsm.generate_key(&caller, session, plain(CKM_DES3_KEY_GEN), template);
+    let refused = made(vec![Attr::number(CKA_VALUE_LEN, 24)]).err().map(|error| error.kind());
+    assert_eq!(refused, Some(Kind::AttributeType));
+    let shown = vec![Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true)];
+    let key = made(shown).expect("generates").object;
+    let read = world.hsm.get_attributes(&caller, session, key, &[CKA_VALUE.0, CKA_VALUE_LEN.0]).expect("reads");
+    let Value::Bytes(value) = &read[0].attribute.value else { panic!("no value: {:?}", read[0].attribute.kind) };
+    assert_eq!(value.len(), 24);
+    assert!(value.iter().all(|byte| byte.count_ones() % 2 == 1));
+    assert!(!matches!(read[1].attribute.value, Value::Ulong(_)));
 }
 
 #[test]
@@ -283,7 +331,8 @@ fn every_generating_row_makes_a_key_of_its_type() {
     let session = world.user(&caller);
     for row in TABLE {
         let made = if row.flags & ck::flags::mechanism::CKF_GENERATE != 0 {
-            let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
+            let has_len = row.key_types != [CKK_DES3];
+            let template = has_len.then(|| Attr::number(CKA_VALUE_LEN, 32)).into_iter().collect();
             let mechanism = call(row.number, parameter_for(row));
             world.hsm.generate_key(&caller, session, mechanism, template).expect("generates").object
         } else if matches!(row.scheme, Scheme::EcPair) {

@@ -306,6 +306,7 @@ fn unwrap(
             let lens = match (expected.len, expected.key_type) {
                 (Some(len), _) => vec![len],
                 (None, CKK_AES) => vec![16, 24, 32],
+                (None, CKK_DES3) => vec![24],
                 (None, _) => vec![32],
             };
             let key = rsa_private(unwrapping)?.unwrap_pkcs1(wrapped, |len| expected.takes(len), &lens);

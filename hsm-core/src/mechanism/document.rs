@@ -55,6 +55,7 @@ fn line(row: &Row) -> String {
         Class::Approved => "always".to_owned(),
         Class::VerifyOnly => "always; signing by `algorithms.allow_sha1_signing`".to_owned(),
         Class::PostQuantum => "`algorithms.enable_pqc`".to_owned(),
+        Class::Legacy => "`algorithms.allow_legacy`".to_owned(),
         Class::RawRsa => "`policy.raw_rsa`".to_owned(),
         Class::LegacyDerive => "`policy.legacy_derive`".to_owned(),
         Class::PasswordKey => "`policy.cbc_unwrap`".to_owned(),

@@ -29,6 +29,9 @@ use table::{Class, Row, Scheme, TABLE};
 /// The shortest RSA key in bits that the switches for old keys admit.
 pub(crate) const WEAK_RSA_BITS: u64 = 1024;
 
+/// The switch for MD5 and triple DES.
+pub(crate) const LEGACY_SWITCH: &str = "algorithms.allow_legacy";
+
 /// A row of the mechanism table as a client sees it.
 #[derive(Clone, Debug)]
 pub struct MechanismView {
@@ -56,7 +59,8 @@ struct Door {
 }
 
 /// The classes that are not always offered.
-const DOORS: [Door; 4] = [
+const DOORS: [Door; 5] = [
+    Door { class: Class::Legacy, switch: LEGACY_SWITCH, is_open: |algorithms, _| algorithms.allow_legacy },
     Door { class: Class::PostQuantum, switch: "algorithms.enable_pqc", is_open: |algorithms, _| algorithms.enable_pqc },
     Door { class: Class::RawRsa, switch: "policy.raw_rsa", is_open: |_, policy| policy.raw_rsa },
     Door { class: Class::PasswordKey, switch: "policy.cbc_unwrap", is_open: |_, policy| policy.cbc_unwrap },

@@ -28,8 +28,8 @@ pub enum OutputRule {
     MlDsa,
     /// The input and the tag of the parameter.
     InputPlusTag,
-    /// The input rounded up to the next whole block.
-    PaddedBlock,
+    /// The input rounded up to the next whole block of this many bytes.
+    PaddedBlock(u64),
     /// As long as the input.
     Input,
     /// At most the input.
@@ -79,6 +79,13 @@ pub(crate) enum Scheme {
     AesCtr,
     /// AES-CBC, with PKCS#7 padding or without.
     AesCbc {
+        /// Whether PKCS#7 padding is applied.
+        pad: bool,
+    },
+    /// Triple DES in ECB.
+    Des3Ecb,
+    /// Triple DES in CBC, with PKCS#7 padding or without.
+    Des3Cbc {
         /// Whether PKCS#7 padding is applied.
         pad: bool,
     },
@@ -202,6 +209,8 @@ pub(crate) enum Class {
     /// With `policy.cbc_unwrap`, which is off by default: NSS, finding that a token makes keys from passwords, makes the key of a PKCS#12
     /// file there and goes on to unwrap by CBC. Where that is refused it must not begin.
     PasswordKey,
+    /// With `algorithms.allow_legacy`, which is off by default: MD5 and triple DES, for old applications.
+    Legacy,
     /// With `policy.raw_rsa`, which is off by default: without padding, whoever may decrypt may sign and the other way round.
     RawRsa,
 }
@@ -254,6 +263,10 @@ const ML_DSA: &[KeyType] = &[CKK_ML_DSA];
 const SLH_DSA: &[KeyType] = &[CKK_SLH_DSA];
 const ML_KEM: &[KeyType] = &[CKK_ML_KEM];
 const AES: &[KeyType] = &[CKK_AES];
+const DES3: &[KeyType] = &[CKK_DES3];
+/// A triple DES key has one length, and the standard gives no unit for it.
+const DES3_BYTES: (u64, u64) = (24, 24);
+const GENERIC: &[KeyType] = &[CKK_GENERIC_SECRET];
 const NO_KEY: &[KeyType] = &[];
 const XTS: &[KeyType] = &[CKK_AES_XTS];
 const XTS_BYTES: (u64, u64) = (32, 64);
@@ -375,6 +388,10 @@ const fn digest(len: u64) -> Plan {
 
 const fn aes(parameter: ParameterKind, output: OutputRule, multi_part: bool) -> Plan {
     Plan { sizes: AES_BYTES, key_types: AES, parameter, output, multi_part, class: Class::Approved }
+}
+
+const fn des3(parameter: ParameterKind, output: OutputRule) -> Plan {
+    Plan { sizes: DES3_BYTES, key_types: DES3, parameter, output, multi_part: true, class: Class::Legacy }
 }
 
 const fn derives(sizes: (u64, u64), key_types: &'static [KeyType], parameter: ParameterKind) -> Plan {
@@ -503,6 +520,28 @@ pub(crate) static TABLE: &[Row] = &[
     row(CKM_SHA224_RSA_PKCS, SIGN, RsaPkcs1(Some(Hash::Sha224)), rsa(ParameterKind::None, true, Approved)),
     row(CKM_SHA224_RSA_PKCS_PSS, SIGN, RsaPss(Some(Hash::Sha224)), rsa(ParameterKind::RsaPss, true, Approved)),
     row(CKM_SHA512_224, CKF_DIGEST, Digest(Hash::Sha512_224), digest(28)),
+    row(CKM_DES3_KEY_GEN, CKF_GENERATE, RandomSecret, makes(DES3_BYTES, DES3, Class::Legacy)),
+    row(CKM_DES3_ECB, CIPHER, Scheme::Des3Ecb, des3(ParameterKind::None, OutputRule::Input)),
+    row(CKM_DES3_CBC, CIPHER, Scheme::Des3Cbc { pad: false }, des3(ParameterKind::Iv(8), OutputRule::Input)),
+    row(
+        CKM_DES3_CBC_PAD,
+        CIPHER,
+        Scheme::Des3Cbc { pad: true },
+        des3(ParameterKind::Iv(8), OutputRule::PaddedBlock(8)),
+    ),
+    row(CKM_MD5, CKF_DIGEST, Digest(Hash::Md5), Plan { class: Class::Legacy, ..digest(16) }),
+    row(
+        CKM_MD5_HMAC,
+        SIGN,
+        Hmac(Hash::Md5),
+        Plan { class: Class::Legacy, ..hmac(GENERIC, ParameterKind::None, OutputRule::Fixed(16)) },
+    ),
+    row(
+        CKM_MD5_HMAC_GENERAL,
+        SIGN,
+        Hmac(Hash::Md5),
+        Plan { class: Class::Legacy, ..hmac(GENERIC, ParameterKind::MacLen, OutputRule::MacLen) },
+    ),
     row(
         CKM_SHA512_224_HMAC,
         SIGN,
@@ -704,7 +743,7 @@ pub(crate) static TABLE: &[Row] = &[
         CKM_AES_CBC_PAD,
         CIPHER | WRAP,
         AesCbc { pad: true },
-        aes(ParameterKind::Iv(16), OutputRule::PaddedBlock, true),
+        aes(ParameterKind::Iv(16), OutputRule::PaddedBlock(16), true),
     ),
     row(CKM_AES_CTR, CIPHER, AesCtr, aes(ParameterKind::Ctr, OutputRule::Input, true)),
     row(CKM_AES_GCM, CIPHER | WRAP, AesGcm, aes(ParameterKind::Gcm, OutputRule::InputPlusTag, true)),

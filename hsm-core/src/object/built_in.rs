@@ -104,6 +104,7 @@ mod tests {
         let algorithms = AlgorithmsConfig {
             allow_weak_rsa: false,
             allow_sha1_signing: false,
+            allow_legacy: false,
             enable_pqc: true,
             fips_approved_only: false,
             derived_keys_extractable_by_default: false,

@@ -3,10 +3,10 @@
 //! certificate the begin of the SHA-1 hash of CKA_VALUE. No key is looked up or trusted by them here.
 
 use ck::attribute::{CKA_CHECK_VALUE, CKA_VALUE};
-use ck::object::{CKK_AES, CKO_CERTIFICATE, CKO_SECRET_KEY};
+use ck::object::{CKK_AES, CKK_DES3, CKO_CERTIFICATE, CKO_SECRET_KEY};
 
 use super::{Attributes, Material, Object, Value};
-use crate::crypto::{self, Direction, Hash, aes_cbc, digest};
+use crate::crypto::{self, Direction, Hash, aes_cbc, des3, digest};
 use crate::error::{Error, Kind, Result};
 
 const LEN: usize = 3;
@@ -27,6 +27,9 @@ fn compute(attributes: &Attributes, material: Option<&Material>) -> Option<Vec<u
     let mut value = match (attributes.class(), material) {
         (CKO_CERTIFICATE, _) if !attributes.bytes(CKA_VALUE).is_empty() => hashed(attributes.bytes(CKA_VALUE)),
         (CKO_SECRET_KEY, Some(key)) if attributes.key_type() == Some(CKK_AES) => encrypted_zeros(key).ok()?,
+        (CKO_SECRET_KEY, Some(key)) if attributes.key_type() == Some(CKK_DES3) => {
+            des3::ecb(Direction::Encrypt, key).and_then(|mut cipher| cipher.update(&[0; des3::BLOCK])).ok()?
+        }
         (CKO_SECRET_KEY, Some(key)) => hashed(key),
         _ => return None,
     };

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::schema::HMAC_KEY_TYPES;
 use super::{Attributes, Material, Object, Value};
-use crate::crypto::{self, PrivateKey, PublicKey, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
+use crate::crypto::{self, PrivateKey, PublicKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 
@@ -209,6 +209,7 @@ pub(crate) fn check_secret_len(kind: KeyType, len: usize) -> Result<()> {
     let fits = match kind {
         CKK_AES => matches!(len, 16 | 24 | 32),
         CKK_AES_XTS => matches!(len, 32 | 64),
+        CKK_DES3 => len == des3::KEY_LEN,
         CKK_GENERIC_SECRET | CKK_HKDF => (1..=512).contains(&len),
         other if HMAC_KEY_TYPES.contains(&other) => (1..=512).contains(&len),
         _ => false,

@@ -244,6 +244,9 @@ const SECRET_VALUE: &[Row] = &[
     row(CKA_VALUE_LEN, Default::Absent, F2_NOT_CREATE.and(F3_ON_GENERATE)),
 ];
 
+/// A triple DES key, whose length is always the same.
+const DES3_VALUE: &[Row] = &[row(CKA_VALUE, Default::Absent, SECRET_MATERIAL)];
+
 /// HMAC key types: a generic secret that names its hash.
 pub(crate) const HMAC_KEY_TYPES: [KeyType; 11] = [
     CKK_SHA_1_HMAC,
@@ -311,6 +314,7 @@ pub(crate) fn rows(class: ObjectClass, key_type: Option<KeyType>) -> Option<Sche
             let (material, on) = private(kind)?;
             ([STORAGE, KEY, PRIVATE, material, PRIVATE_USAGE], on)
         }
+        (CKO_SECRET_KEY, Some(CKK_DES3)) => ([STORAGE, KEY, SECRET, DES3_VALUE, SECRET_USAGE], secret(CKK_DES3)?),
         (CKO_SECRET_KEY, Some(kind)) => ([STORAGE, KEY, SECRET, SECRET_VALUE, SECRET_USAGE], secret(kind)?),
         _ => return None,
     };
@@ -351,7 +355,7 @@ fn private(kind: KeyType) -> Option<(&'static [Row], On)> {
 fn secret(kind: KeyType) -> Option<On> {
     match kind {
         CKK_AES => Some(&[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP]),
-        CKK_AES_XTS => Some(&[CKA_ENCRYPT, CKA_DECRYPT]),
+        CKK_AES_XTS | CKK_DES3 => Some(&[CKA_ENCRYPT, CKA_DECRYPT]),
         CKK_GENERIC_SECRET => Some(&[CKA_SIGN, CKA_VERIFY, CKA_DERIVE]),
         CKK_HKDF => Some(&[CKA_DERIVE]),
         kind if HMAC_KEY_TYPES.contains(&kind) => Some(&[CKA_SIGN, CKA_VERIFY, CKA_DERIVE]),

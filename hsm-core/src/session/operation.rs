@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_ccm, aes_gcm, aes_xts, cmac, digest,
-    eddsa, hmac, prehash, rsa, tls_prf,
+    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_ccm, aes_gcm, aes_xts, cmac, des3,
+    digest, eddsa, hmac, prehash, rsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit::Use;
@@ -210,9 +210,10 @@ impl Operation {
             (Scheme::AesGcm, Some(key)) if kind == OperationKind::MessageEncrypt => {
                 State::Seal(aes_gcm::Key::new(key.secret()?)?.seal(&gcm(&call.parameter)?)?)
             }
-            (Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. }, Some(key)) => {
-                State::Cipher(cipher(row.scheme, kind.form(), key.secret()?, &call.parameter)?)
-            }
+            (
+                Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. } | Scheme::Des3Ecb | Scheme::Des3Cbc { .. },
+                Some(key),
+            ) => State::Cipher(cipher(row.scheme, kind.form(), key.secret()?, &call.parameter)?),
             (_, Some(_)) => State::Whole(Zeroizing::default()),
             (_, None) => return Err(Kind::Internal.into()),
         };
@@ -515,13 +516,13 @@ fn mac_len(whole: usize, parameter: &Parameter) -> Result<usize> {
 
 fn cipher(scheme: Scheme, kind: OperationKind, key: &[u8], parameter: &Parameter) -> Result<Box<dyn CipherStream>> {
     let direction = if kind == OperationKind::Encrypt { Direction::Encrypt } else { Direction::Decrypt };
+    let padding = |pad| if pad { aes_cbc::Padding::Pkcs7 } else { aes_cbc::Padding::None };
     let stream = match (scheme, parameter) {
         (Scheme::AesEcb, _) => aes_cbc::ecb(direction, key)?,
         (Scheme::AesCtr, Parameter::Ctr { counter_bits, block }) => aes_cbc::ctr(direction, key, block, *counter_bits)?,
-        (Scheme::AesCbc { pad }, Parameter::Bytes(iv)) => {
-            let padding = if pad { aes_cbc::Padding::Pkcs7 } else { aes_cbc::Padding::None };
-            aes_cbc::cbc(direction, padding, key, iv)?
-        }
+        (Scheme::AesCbc { pad }, Parameter::Bytes(iv)) => aes_cbc::cbc(direction, padding(pad), key, iv)?,
+        (Scheme::Des3Ecb, _) => des3::ecb(direction, key)?,
+        (Scheme::Des3Cbc { pad }, Parameter::Bytes(iv)) => des3::cbc(direction, padding(pad), key, iv)?,
         _ => return Err(Kind::MechanismParam.into()),
     };
     Ok(stream)
