@@ -3,6 +3,7 @@
 //! "compat" opens its own rows and no other; and the same functions run against SoftHSM2, which shows that they can find something.
 
 mod attributes;
+mod derivation;
 mod identity;
 mod operations;
 mod target;
@@ -46,6 +47,8 @@ rows! {
     wrapping::a09b_short_rsa_wraps
     wrapping::a10_lose_wrap_with_trusted
     attributes::a11_user_sets_trusted
+    derivation::a12_derive_as_extraction
+    derivation::a12b_clone_a_key_for_other_uses
     operations::a13_invalid_points
     operations::a14_digest_a_sensitive_key
     operations::a15_short_macs
@@ -96,6 +99,9 @@ fn leaking_with(world: &mut World, switch: &str) -> Vec<&'static str> {
     if switch.starts_with("rsa_v15_unwrap") {
         wrapping::pkcs1_unwrap_has_one_outcome(&target);
     }
+    if switch.starts_with("legacy_derive") {
+        derivation::every_old_derivation_is_used(&target);
+    }
     leaking
 }
 
@@ -121,6 +127,7 @@ switches! {
     wrap_requires_local_opens_its_row: "wrap_requires_local = false" => ["a08"];
     wrap_strength_check_opens_its_row: "wrap_strength_check = false" => ["a09"];
     wrap_rsa_min_opens_its_row: "wrap_rsa_min = 2048" => ["a09b"];
+    legacy_derive_reads_nothing_and_opens_its_row: "legacy_derive = true" => ["a12b"];
     digest_sensitive_opens_its_row: "digest_sensitive = true" => ["a14"];
     mac_min_bytes_opens_its_row: "mac_min_bytes = 1" => ["a15"];
     gcm_min_tag_bits_opens_its_row: "gcm_min_tag_bits = 32" => ["a17"];

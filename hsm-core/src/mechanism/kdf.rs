@@ -101,8 +101,9 @@ impl Ingredients<'_> {
         let natural = self.natural_len()?.unwrap_or_default();
         Ok(match self.kdf {
             Kdf::AesEcbData | Kdf::AesCbcData => natural.min(self.secret()?.len()),
-            Kdf::ConcatenateKey => self.secret()?.len().max(self.other(0)?.len()),
-            Kdf::ConcatenateData | Kdf::DataConcatenate | Kdf::Xor | Kdf::Extract => self.secret()?.len(),
+            // What comes first may be known: a cut would leave one unknown byte after it, and the next cut the next.
+            Kdf::ConcatenateKey | Kdf::ConcatenateData | Kdf::DataConcatenate => natural,
+            Kdf::Xor | Kdf::Extract => self.secret()?.len(),
             _ => 0,
         })
     }

@@ -4,9 +4,9 @@
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_ECDH1_DERIVE_PARAMS, CK_GCM_PARAMS, CK_KEY_DERIVATION_STRING_DATA,
-    CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RV,
-    CK_SESSION_HANDLE, CK_ULONG, CKR_OK, CKZ_DATA_SPECIFIED,
+    CK_AES_CBC_ENCRYPT_DATA_PARAMS, CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_ECDH1_DERIVE_PARAMS, CK_GCM_PARAMS,
+    CK_KEY_DERIVATION_STRING_DATA, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RSA_AES_KEY_WRAP_PARAMS,
+    CK_RSA_PKCS_OAEP_PARAMS, CK_RV, CK_SESSION_HANDLE, CK_ULONG, CKR_OK, CKZ_DATA_SPECIFIED,
 };
 
 use super::{Output, Raw, Room, done, len, output};
@@ -42,6 +42,8 @@ pub enum Parameter {
     Ecdh(CK_ULONG, Vec<u8>),
     /// CK_KEY_DERIVATION_STRING_DATA.
     StringData(Vec<u8>),
+    /// CK_AES_CBC_ENCRYPT_DATA_PARAMS: IV and data.
+    CbcData([u8; 16], Vec<u8>),
 }
 
 /// A mechanism and its parameter.
@@ -111,6 +113,12 @@ impl Call {
             Parameter::StringData(data) => {
                 let mut data = data.clone();
                 let mut params = CK_KEY_DERIVATION_STRING_DATA { pData: data.as_mut_ptr(), ulLen: len(&data) };
+                call(&mut lent(ptr::from_mut(&mut params).cast(), size_of_val(&params)))
+            }
+            Parameter::CbcData(iv, data) => {
+                let mut data = data.clone();
+                let mut params =
+                    CK_AES_CBC_ENCRYPT_DATA_PARAMS { iv: *iv, pData: data.as_mut_ptr(), length: len(&data) };
                 call(&mut lent(ptr::from_mut(&mut params).cast(), size_of_val(&params)))
             }
         }
