@@ -51,9 +51,14 @@ module_test! {
 module_test! {
     fn the_so_cannot_log_in_beside_a_read_only_session(_world) {
         let token = Token::open();
-        let _read_only = token.pkcs11.open_ro_session(token.slot).expect("a read-only session");
+        let read_only = token.pkcs11.open_ro_session(token.slot).expect("a read-only session");
         let session = token.session();
         assert!(matches!(refused(session.login(UserType::So, Some(&pin(SO_PIN)))), RvError::SessionReadOnlyExists));
+        // Also when the user is logged in, which alone would be another refusal.
+        session.login(UserType::User, Some(&pin(PIN))).expect("login");
+        assert!(matches!(refused(session.login(UserType::So, Some(&pin(SO_PIN)))), RvError::SessionReadOnlyExists));
+        drop(read_only);
+        assert!(matches!(refused(session.login(UserType::So, Some(&pin(SO_PIN)))), RvError::UserAnotherAlreadyLoggedIn));
     }
 }
 

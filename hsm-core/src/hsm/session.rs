@@ -131,6 +131,12 @@ impl Hsm {
     }
 
     fn enter(&self, work: &mut Work<'_>, user: UserType, pin: &SecretBytes) -> Result<()> {
+        // PKCS#11 v3.0 §5.6.8: beside a read-only session the SO cannot log in, whoever is logged in.
+        let slot = work.slot.number;
+        let read_only = |session: &Arc<Session>| session.slot == slot && !session.read_write;
+        if user == UserType::So && work.app.sessions.read().values().any(read_only) {
+            return Err(Kind::ReadOnlySessionExists.into());
+        }
         // The login may have changed while this call waited for its turn.
         let now = work.app.logins.at(work.slot.number);
         let role = match (user, now) {
@@ -142,11 +148,6 @@ impl Hsm {
             (UserType::ContextSpecific, Login::So) => Role::So,
             (UserType::ContextSpecific, Login::Nobody) => return Err(Kind::NotLoggedIn.into()),
         };
-        let slot = work.slot.number;
-        let read_only = |session: &Arc<Session>| session.slot == slot && !session.read_write;
-        if user == UserType::So && work.app.sessions.read().values().any(read_only) {
-            return Err(Kind::ReadOnlySessionExists.into());
-        }
         let token = work.slot.token();
         let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
         match (user, role) {
