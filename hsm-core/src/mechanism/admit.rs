@@ -2,7 +2,6 @@
 //! believed, every operation passes here.
 
 use ck::attribute::*;
-use ck::mechanism::CKM_SHA_1;
 use ck::object::*;
 use ck::parameter::CKG_NO_GENERATE;
 use ck::{Attribute, Mechanism, flags};
@@ -116,11 +115,8 @@ pub(crate) fn mechanism(mechanisms: &Mechanisms, call: &MechanismCall, purpose: 
         });
     }
     purpose.parameter(row).check(&call.parameter)?;
-    if let (Use::Sign | Use::MessageSign, Parameter::RsaPss { hash, .. }) = (purpose, &call.parameter)
-        && mechanisms.are_approved_only()
-        && Mechanism(*hash) == CKM_SHA_1
-    {
-        return Err(Error::closed(Kind::MechanismParam, approved::SWITCH, "nothing is signed over SHA-1"));
+    if mechanisms.are_approved_only() {
+        approved::check_parameter(purpose, &call.parameter)?;
     }
     Ok(row)
 }

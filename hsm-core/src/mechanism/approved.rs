@@ -9,6 +9,8 @@ use ck::flags::mechanism::*;
 use ck::mechanism::*;
 use ck::object::*;
 
+use super::admit::Use;
+use super::params::Parameter;
 use crate::error::{Error, Kind, Result};
 use crate::object::Object;
 use crate::object::import::significant_bits;
@@ -30,6 +32,8 @@ const RSA_MIN: u64 = 2048;
 const EC_MIN: u64 = 224;
 /// 112 bits.
 const SECRET_MIN: u64 = 14;
+/// The same for the mechanisms whose keys the table counts in bits.
+const SECRET_MIN_BITS: u64 = 8 * SECRET_MIN;
 
 const fn row(source: &'static str, flags: u64, min: u64, mechanisms: &'static [Mechanism]) -> Row {
     Row { source, flags, min, mechanisms }
@@ -200,25 +204,26 @@ const APPROVED: &[Row] = &[
             CKM_SHA3_512_KEY_GEN,
         ],
     ),
+    row("SP 800-56C Revision 2", ANY, SECRET_MIN, &[CKM_HKDF_DERIVE, CKM_HKDF_DATA, CKM_HKDF_KEY_GEN]),
     row(
-        "SP 800-56C Revision 2 and SP 800-108 Revision 1",
+        "SP 800-108 Revision 1",
         ANY,
-        SECRET_MIN,
-        &[
-            CKM_HKDF_DERIVE,
-            CKM_HKDF_DATA,
-            CKM_HKDF_KEY_GEN,
-            CKM_SP800_108_COUNTER_KDF,
-            CKM_SP800_108_FEEDBACK_KDF,
-            CKM_SP800_108_DOUBLE_PIPELINE_KDF,
-        ],
+        SECRET_MIN_BITS,
+        &[CKM_SP800_108_COUNTER_KDF, CKM_SP800_108_FEEDBACK_KDF, CKM_SP800_108_DOUBLE_PIPELINE_KDF],
     ),
     row("SP 800-132", ANY, SECRET_MIN, &[CKM_PKCS5_PBKD2]),
     row(
-        "SP 800-135 Revision 1, section 4.2",
+        "SP 800-135 Revision 1, section 4.2.2, with the extended master secret of RFC 7627",
         ANY,
         SECRET_MIN,
-        &[CKM_TLS12_KEY_AND_MAC_DERIVE, CKM_TLS12_KEY_SAFE_DERIVE, CKM_TLS12_MAC, CKM_TLS12_KDF],
+        &[
+            CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE,
+            CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE_DH,
+            CKM_TLS12_KEY_AND_MAC_DERIVE,
+            CKM_TLS12_KEY_SAFE_DERIVE,
+            CKM_TLS12_MAC,
+            CKM_TLS12_KDF,
+        ],
     ),
 ];
 
@@ -234,6 +239,38 @@ pub(crate) fn limits(mechanism: Mechanism) -> Option<(u64, u64)> {
         by_message.iter().filter(|(flag, _)| row.flags & flag != 0).fold(0, |all, (_, message)| all | message);
     Some((row.flags | offered | DESCRIPTIVE | CKF_MULTI_MESSAGE, row.min))
 }
+
+/// The shortest salt of PBKDF2 in bytes, and the fewest rounds (SP 800-132, sections 5.1 and 5.2).
+const SALT_MIN: usize = 16;
+const ITERATIONS_MIN: u64 = 1000;
+
+/// Whether the parameter leaves the mechanism what was approved.
+///
+/// # Errors
+/// [`Kind::MechanismParam`] naming the switch.
+pub(crate) fn check_parameter(purpose: Use, parameter: &Parameter) -> Result<()> {
+    let of_tls = |hash: u64| [CKM_SHA256, CKM_SHA384, CKM_SHA512].contains(&Mechanism(hash));
+    let why = match parameter {
+        Parameter::RsaPss { hash, .. }
+            if matches!(purpose, Use::Sign | Use::MessageSign) && Mechanism(*hash) == CKM_SHA_1 =>
+        {
+            "nothing is signed over SHA-1"
+        }
+        // FIPS 186-5, section 7, has the pure and the prehashed form; the pure one has no parameter.
+        Parameter::EdDsa { prehash: false, .. } => "Ed25519ctx is not in FIPS 186-5",
+        Parameter::TlsMaster(asked) if !of_tls(asked.hash) => TLS_HASH,
+        Parameter::TlsKeys(asked) if !of_tls(asked.hash) => TLS_HASH,
+        Parameter::TlsKdf(asked) if !of_tls(asked.hash) => TLS_HASH,
+        Parameter::TlsMac(asked) if !of_tls(asked.hash) => TLS_HASH,
+        Parameter::Pbkdf2(asked) if asked.salt.len() < SALT_MIN || asked.iterations < ITERATIONS_MIN => {
+            "SP 800-132 wants a salt of 128 bits and 1000 rounds"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::closed(Kind::MechanismParam, SWITCH, why))
+}
+
+const TLS_HASH: &str = "SP 800-135, section 4.2.2, has SHA-256, SHA-384 and SHA-512";
 
 /// P-224, P-256, P-384 and P-521 as CKA_EC_PARAMS names them.
 const CURVES: [&[u8]; 4] = [
@@ -264,6 +301,9 @@ pub(crate) fn check_key(key: &Object) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::ecdsa;
+    use crate::mechanism::kdf_params::{Password, Pbkdf2Params, TlsMasterParams, TlsMasterSeed};
+    use crate::object::Value;
 
     #[test]
     fn no_mechanism_has_two_rows_and_every_row_says_why() {
@@ -273,6 +313,143 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), count);
         assert!(APPROVED.iter().all(|row| row.source.contains("FIPS") || row.source.contains("SP 800")));
+    }
+
+    /// What the table offers and nobody may call approved, and why.
+    const NOT_APPROVED: &[(&str, &[Mechanism])] = &[
+        ("X9.31 is no longer in FIPS 186-5", &[CKM_RSA_X9_31_KEY_PAIR_GEN]),
+        ("RSA without padding", &[CKM_RSA_X_509]),
+        ("X25519 is in no publication of approved agreements", &[CKM_EC_MONTGOMERY_KEY_PAIR_GEN]),
+        (
+            "the digest of a key is no approved derivation",
+            &[
+                CKM_SHA1_KEY_DERIVATION,
+                CKM_SHA224_KEY_DERIVATION,
+                CKM_SHA256_KEY_DERIVATION,
+                CKM_SHA384_KEY_DERIVATION,
+                CKM_SHA512_KEY_DERIVATION,
+                CKM_SHA512_224_KEY_DERIVATION,
+                CKM_SHA512_256_KEY_DERIVATION,
+                CKM_SHA3_224_KEY_DERIVATION,
+                CKM_SHA3_256_KEY_DERIVATION,
+                CKM_SHA3_384_KEY_DERIVATION,
+                CKM_SHA3_512_KEY_DERIVATION,
+                CKM_SHAKE_128_KEY_DERIVATION,
+                CKM_SHAKE_256_KEY_DERIVATION,
+            ],
+        ),
+        (
+            "a master secret that is not bound to its handshake: what RFC 7627 was written for",
+            &[CKM_TLS12_MASTER_KEY_DERIVE, CKM_TLS12_MASTER_KEY_DERIVE_DH],
+        ),
+        ("for every version of TLS, the old ones too", &[CKM_TLS_MAC, CKM_TLS_KDF]),
+        (
+            "they give back their base key, or what whoever encrypts can compute",
+            &[
+                CKM_CONCATENATE_BASE_AND_KEY,
+                CKM_CONCATENATE_BASE_AND_DATA,
+                CKM_CONCATENATE_DATA_AND_BASE,
+                CKM_XOR_BASE_AND_DATA,
+                CKM_EXTRACT_KEY_FROM_KEY,
+                CKM_AES_ECB_ENCRYPT_DATA,
+                CKM_AES_CBC_ENCRYPT_DATA,
+            ],
+        ),
+        (
+            "broken, or withdrawn for everything new",
+            &[
+                CKM_MD5,
+                CKM_MD5_HMAC,
+                CKM_MD5_HMAC_GENERAL,
+                CKM_DES3_KEY_GEN,
+                CKM_DES3_ECB,
+                CKM_DES3_CBC,
+                CKM_DES3_CBC_PAD,
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_mechanism_of_the_table_is_approved_or_said_not_to_be() {
+        for row in crate::mechanism::table::TABLE {
+            let refused = NOT_APPROVED.iter().any(|(_, mechanisms)| mechanisms.contains(&row.number));
+            assert_ne!(limits(row.number).is_some(), refused, "{} needs one row, here or above", row.number);
+        }
+    }
+
+    #[test]
+    fn an_approved_row_leaves_a_mechanism_something_to_do() {
+        for row in crate::mechanism::table::TABLE {
+            let Some((flags, min)) = limits(row.number) else { continue };
+            let descriptive = CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS | CKF_EC_CURVENAME;
+            assert_ne!(flags & row.flags & !descriptive, 0, "{} is approved for nothing that it does", row.number);
+            assert!(min <= row.sizes.1, "{} is approved for no size", row.number);
+        }
+    }
+
+    #[test]
+    fn the_smallest_key_is_in_the_unit_of_the_table() {
+        // SP 800-108 counts bits, HKDF bytes (PKCS#11 3.2 §6.42 and §6.62); both stand for 112 bits.
+        assert_eq!(limits(CKM_SP800_108_COUNTER_KDF).map(|(_, min)| min), Some(112));
+        assert_eq!(limits(CKM_HKDF_DERIVE).map(|(_, min)| min), Some(14));
+    }
+
+    fn ec_key(key_type: ck::KeyType, params: Vec<u8>) -> Object {
+        let mut attributes = crate::object::Attributes::default();
+        attributes.put(ck::attribute::CKA_KEY_TYPE, Value::Ulong(key_type.0));
+        attributes.put(CKA_EC_PARAMS, Value::bytes(params));
+        Object::new(crate::id::ObjectId([1; 16]), 1, attributes, None)
+    }
+
+    #[test]
+    fn only_the_curves_of_nist_and_edwards_keys_are_approved() {
+        let mut approved = 0;
+        for &curve in ecdsa::Curve::ALL {
+            let params = curve.params_der();
+            let is_nist = CURVES.contains(&params.as_slice());
+            assert_eq!(check_key(&ec_key(CKK_EC, params)).is_ok(), is_nist, "{curve:?}");
+            approved += usize::from(is_nist);
+        }
+        assert!((3..=4).contains(&approved), "{approved} of the offered curves are approved");
+        // secp256k1 and brainpoolP256r1.
+        for other in [&[6, 5, 0x2b, 0x81, 4, 0, 0x0a][..], &[6, 9, 0x2b, 0x24, 3, 3, 2, 8, 1, 1, 7]] {
+            assert!(check_key(&ec_key(CKK_EC, other.to_vec())).is_err(), "{other:x?}");
+        }
+        // 1.3.101.112 is Ed25519, 1.3.101.110 is X25519.
+        assert!(check_key(&ec_key(CKK_EC_EDWARDS, vec![6, 3, 0x2b, 0x65, 0x70])).is_ok());
+        assert!(check_key(&ec_key(CKK_EC_MONTGOMERY, vec![6, 3, 0x2b, 0x65, 0x6e])).is_err());
+    }
+
+    fn of_tls(hash: Mechanism) -> Parameter {
+        let (seed, wants_version) = (TlsMasterSeed::SessionHash(vec![1; 32]), false);
+        Parameter::TlsMaster(TlsMasterParams { hash: hash.0, seed, wants_version })
+    }
+
+    fn of_password(salt: usize, iterations: u64) -> Parameter {
+        let (salt_source, prf, prf_data) = (1, 4, vec![]);
+        let password = Password(zeroize::Zeroizing::new(b"a password".to_vec()));
+        Parameter::Pbkdf2(Pbkdf2Params { salt_source, salt: vec![1; salt], iterations, prf, prf_data, password })
+    }
+
+    #[test]
+    fn parameters_that_no_publication_has_are_refused() {
+        let ed25519 = |prehash| Parameter::EdDsa { prehash, context: b"context".to_vec() };
+        for (purpose, parameter, approved) in [
+            (Use::Sign, Parameter::None, true),
+            (Use::Sign, ed25519(true), true),
+            (Use::Sign, ed25519(false), false),
+            (Use::Verify, ed25519(false), false),
+            (Use::Derive, of_tls(CKM_SHA256), true),
+            (Use::Derive, of_tls(CKM_SHA384), true),
+            (Use::Derive, of_tls(CKM_SHA_1), false),
+            (Use::Derive, of_tls(CKM_SHA224), false),
+            (Use::Generate, of_password(16, 1000), true),
+            (Use::Generate, of_password(15, 1000), false),
+            (Use::Generate, of_password(16, 999), false),
+        ] {
+            let checked = check_parameter(purpose, &parameter);
+            assert_eq!(checked.is_ok(), approved, "{purpose:?} {parameter:?}");
+        }
     }
 
     #[test]
