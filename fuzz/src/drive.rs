@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Target, feedback};
 
-/// An input that keeps the processor for longer is a finding: one second as it is shipped, more without optimisation.
-const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
-/// An input that does not come back within this time is a finding too, and ends the process.
-const STUCK: Duration = Duration::from_secs(120);
+/// In a long run of what is shipped, an input that keeps the processor for longer is a finding.
+pub const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
+/// An input that does not come back within this time is a finding in every run, and ends the process.
+const STUCK: Duration = Duration::from_secs(300);
 /// The longest input.
 const LONGEST_INPUT: usize = 2048;
 
@@ -26,6 +26,8 @@ pub struct Plan {
     pub seed: u64,
     /// Where inputs that did something new are written, if they are wanted.
     pub keep: Option<PathBuf>,
+    /// How much processor time an input may take; a test sets no such limit, for it says as much of the machine as of the code.
+    pub longest: Option<Duration>,
 }
 
 /// What a run did.
@@ -37,6 +39,8 @@ pub struct Report {
     pub new: usize,
     /// Different things that happened.
     pub features: usize,
+    /// The most processor time that an input took.
+    pub slowest: Duration,
 }
 
 /// What went wrong: the input was written to `file`.
@@ -73,16 +77,19 @@ pub fn run(target: &'static Target, plan: &Plan) -> Result<Report, Finding> {
     let mut pool = corpus(target).unwrap_or_default();
     let mut seen = HashSet::new();
     let watchdog = Watchdog::start(target);
-    let mut report = Report { inputs: 0, new: 0, features: 0 };
+    let mut report = Report { inputs: 0, new: 0, features: 0, slowest: Duration::ZERO };
     for input in &pool {
-        seen.extend(play(target, input, &watchdog)?);
+        let (features, took) = play(target, input, &watchdog, plan.longest)?;
+        seen.extend(features);
+        report.slowest = report.slowest.max(took);
         report.inputs += 1;
     }
     pool.push(Vec::new());
     let start = Instant::now();
     while start.elapsed() < plan.time {
         let input = mutated(&pool, &mut random);
-        let features = play(target, &input, &watchdog)?;
+        let (features, took) = play(target, &input, &watchdog, plan.longest)?;
+        report.slowest = report.slowest.max(took);
         report.inputs += 1;
         let before = seen.len();
         seen.extend(features);
@@ -97,8 +104,13 @@ pub fn run(target: &'static Target, plan: &Plan) -> Result<Report, Finding> {
     Ok(Report { features: seen.len(), ..report })
 }
 
-/// Plays one input; what it made happen.
-fn play(target: &'static Target, input: &[u8], watchdog: &Watchdog) -> Result<HashSet<u64>, Finding> {
+/// Plays one input; what it made happen and how much processor time it took.
+fn play(
+    target: &'static Target,
+    input: &[u8],
+    watchdog: &Watchdog,
+    longest: Option<Duration>,
+) -> Result<(HashSet<u64>, Duration), Finding> {
     watchdog.begin(input);
     let before = processor_time();
     let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
@@ -106,8 +118,10 @@ fn play(target: &'static Target, input: &[u8], watchdog: &Watchdog) -> Result<Ha
     watchdog.end();
     let finding = |what: String| Finding { what, file: write(&home().join("findings").join(target.name), input) };
     match outcome {
-        Ok(()) if took > LONGEST => Err(finding(format!("{}: the input takes {took:?}", target.name))),
-        Ok(()) => Ok(feedback::take()),
+        Ok(()) if longest.is_some_and(|longest| took > longest) => {
+            Err(finding(format!("{}: the input takes {took:?}", target.name)))
+        }
+        Ok(()) => Ok((feedback::take(), took)),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             Err(finding(format!("{}: {}", target.name, text.unwrap_or("a panic without words"))))

@@ -40,7 +40,7 @@ fn run(target: &str, seconds: &str, seed: Option<&str>) -> Result<(), String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
     let seed = seed.map_or(Ok(now), |seed| seed.parse().map_err(|_| USAGE))?;
     let keep = Some(PathBuf::from("target/fuzz-new").join(target));
-    let plan = Plan { time: Duration::from_secs(seconds), seed, keep };
+    let plan = Plan { time: Duration::from_secs(seconds), seed, keep, longest: Some(drive::LONGEST) };
     println!("{target}: {seconds} s from seed {seed}");
     let report = drive::run(named(target)?, &plan).map_err(|finding| finding.to_string())?;
     println!("{target}: {} inputs, {} of them new, {} features", report.inputs, report.new, report.features);

@@ -17,7 +17,8 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 fn bounded(name: &str, seconds: u64) {
     let target = hsm_fuzz::target(name).expect("a target");
     assert!(drive::corpus(target).is_ok_and(|files| !files.is_empty()), "{name} has no corpus");
-    let plan = Plan { time: Duration::from_secs(seconds), seed: number("FUZZ_SEED", 20_261_122), keep: None };
+    let plan =
+        Plan { time: Duration::from_secs(seconds), seed: number("FUZZ_SEED", 20_261_122), keep: None, longest: None };
     match drive::run(target, &plan) {
         Ok(report) => println!("{name}: {report:?} from seed {}", plan.seed),
         Err(finding) => panic!("{finding}"),

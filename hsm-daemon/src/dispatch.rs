@@ -236,31 +236,12 @@ pub(crate) fn is_long(op: &Op) -> bool {
         mechanism.is_some_and(|mechanism| hsm_core::signs_slowly(mechanism.r#type))
     };
     match op {
-        Op::OneShot(r) => return slow(&r.begin),
+        Op::OneShot(r) => slow(&r.begin),
+        Op::Message(r) => slow(&r.begin) || (r.begin.is_none() && r.kind() == v1::OperationKind::OperationMessageSign),
         // What a Final without a begin ends is not said: signatures in parts are rare enough to be handed over.
-        Op::Final(r) => return slow(&r.begin) || (r.begin.is_none() && r.kind() == v1::OperationKind::OperationSign),
-        _ => {}
+        Op::Final(r) => slow(&r.begin) || (r.begin.is_none() && r.kind() == v1::OperationKind::OperationSign),
+        other => other.waits(),
     }
-    matches!(
-        op,
-        Op::InitToken(_)
-            | Op::InitPin(_)
-            | Op::SetPin(_)
-            | Op::Login(_)
-            | Op::CreateObject(_)
-            | Op::CopyObject(_)
-            | Op::DestroyObject(_)
-            | Op::SetAttributes(_)
-            | Op::GenerateKey(_)
-            | Op::GenerateKeyPair(_)
-            | Op::WrapKey(_)
-            | Op::UnwrapKey(_)
-            | Op::DeriveKey(_)
-            | Op::EncapsulateKey(_)
-            | Op::DecapsulateKey(_)
-            | Op::WrapAuthenticated(_)
-            | Op::UnwrapAuthenticated(_)
-    )
 }
 
 fn not_attached() -> Refusal {

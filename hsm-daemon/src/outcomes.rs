@@ -21,32 +21,9 @@ const PER_APPLICATION: usize = 128;
 /// The most applications of which there are outcomes.
 const APPLICATIONS: usize = 1024;
 
-/// Whether the outcome of the request is kept: it is numbered, it changes something, and its reply holds no secret.
+/// Whether the outcome of the request is kept: it is numbered, and of a kind whose outcomes are.
 pub(crate) fn is_kept(request: &v1::Request) -> bool {
-    request.number != 0
-        && matches!(
-            request.op,
-            Some(
-                Op::InitToken(_)
-                    | Op::InitPin(_)
-                    | Op::SetPin(_)
-                    | Op::OpenSession(_)
-                    | Op::CloseSession(_)
-                    | Op::CloseAllSessions(_)
-                    | Op::Login(_)
-                    | Op::Logout(_)
-                    | Op::CreateObject(_)
-                    | Op::CopyObject(_)
-                    | Op::DestroyObject(_)
-                    | Op::SetAttributes(_)
-                    | Op::GenerateKey(_)
-                    | Op::GenerateKeyPair(_)
-                    | Op::UnwrapKey(_)
-                    | Op::DeriveKey(_)
-                    | Op::EncapsulateKey(_)
-                    | Op::DecapsulateKey(_)
-            )
-        )
+    request.number != 0 && request.op.as_ref().is_some_and(Op::has_kept_outcome)
 }
 
 /// See the module.

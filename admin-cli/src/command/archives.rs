@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hsm_core::audit::export::timestamp;
-use hsm_core::backup::{Manifest, inspect, verify};
+use hsm_core::backup::{Manifest, inspect, looks_like_archive, verify};
 use hsm_core::{Clock, SystemClock};
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
-        if !looks_like_one(&file) {
+        if !looks_like_archive(&file) {
             continue;
         }
         match inspect(&file) {
@@ -63,12 +63,6 @@ fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
     }
     found.sort_by_key(|found| std::cmp::Reverse(found.archive.created));
     Ok(found)
-}
-
-fn looks_like_one(file: &Path) -> bool {
-    let mut magic = [0; 4];
-    let read = std::fs::File::open(file).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
-    read.is_ok() && &magic == b"HSMB"
 }
 
 fn list(directory: &Path, output: &Output) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use hsm_core::audit::{
 };
 use serde::Serialize;
 
+use super::hex;
 use crate::cli::{AuditCheckProof, AuditProve, AuditVerify, Format};
 use crate::failure::Failure;
 use crate::output::{Output, Table, written};
@@ -208,8 +209,4 @@ fn does_not_verify(journal: &Path, finding: &Finding) -> Failure {
         0 => Failure::new(finding.what.clone()),
         _ => Failure::new(format!("the journal {} does not verify: {finding}", journal.display())),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

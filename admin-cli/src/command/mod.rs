@@ -25,6 +25,11 @@ fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What an archive holds, for people.
 fn archive_table(archive: &hsm_core::backup::Manifest) -> Table {
     let mut table = Table::default();

@@ -185,12 +185,14 @@ pub struct Line<'a> {
 /// # Errors
 ///
 /// The first [`Finding`], or what `each` answered.
-pub fn visit<R, F>(reader: R, known: &[Head], each: F) -> Result<Summary, Finding>
+pub fn visit<R, F>(reader: R, known: &[Head], mut each: F) -> Result<Summary, Finding>
 where
     R: BufRead,
     F: FnMut(&Line<'_>) -> std::io::Result<()>,
 {
-    visit_until(reader, known, Tail::Whole, each)
+    let mut walk = Walk::new();
+    walk.read(reader, known, Tail::Whole, &mut each)?;
+    walk.finish(known)
 }
 
 /// What the end of a journal may look like.
@@ -200,17 +202,6 @@ pub(super) enum Tail {
     Whole,
     /// Somebody is writing: a reader may see the beginning of a line, which is then left out.
     BeingWritten,
-}
-
-/// [`visit`], also for a journal that grows.
-pub(super) fn visit_until<R, F>(reader: R, known: &[Head], tail: Tail, mut each: F) -> Result<Summary, Finding>
-where
-    R: BufRead,
-    F: FnMut(&Line<'_>) -> std::io::Result<()>,
-{
-    let mut walk = Walk::new();
-    walk.read(reader, known, tail, &mut each)?;
-    walk.finish(known)
 }
 
 /// A verification on its way, over one file or several in a row.

@@ -13,7 +13,7 @@ mod tests;
 mod write;
 
 pub use header::TokenLine;
-pub use read::{Manifest, inspect, verify};
+pub use read::{Manifest, inspect, looks_like_archive, verify};
 pub use restore::{Replace, Restore, Restored, restore};
 pub(crate) use write::{Request, Written, write};
 

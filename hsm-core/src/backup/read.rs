@@ -46,6 +46,12 @@ pub struct Manifest {
     pub tokens: Vec<TokenLine>,
 }
 
+/// Whether the file begins like an archive; what follows is not looked at.
+pub fn looks_like_archive(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == MAGIC
+}
+
 /// What the archive says of itself, after its check sum was found right. Without a PIN nobody can tell whether an
 /// attacker wrote it: [`verify`] can.
 ///

@@ -21,9 +21,7 @@ use prost::Message;
 
 use super::express::Express;
 use super::grpc::Grpc;
-use super::{
-    Carrier, Failure, Resident, changes_the_token, is_kept, is_long, is_repeatable, is_secret, is_slow, lock, wipe,
-};
+use super::{Carrier, Failure, Resident, is_long, is_repeatable, is_secret, lock, wipe};
 use crate::config::{Config, Endpoint};
 
 /// The least time that a key generation gets.
@@ -148,7 +146,7 @@ impl Link {
         epoch: Option<&AtomicU64>,
         resident: &dyn Resident,
     ) -> Result<(v1::Reply, u64), Failure> {
-        let number = if is_kept(&op) { self.numbers.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        let number = if op.has_kept_outcome() { self.numbers.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         let mut request = v1::Request { op: Some(op), number };
         let outcome = self.exchange_request(&request, epoch, resident, Instant::now() + wait);
         wipe(&mut request);
@@ -168,7 +166,7 @@ impl Link {
         let (mut broken, mut tries) = (false, 0);
         // Dead lanes are noticed by using them: each is tried once, and a request that broke on its way once more.
         while tries <= self.lanes.len() + 1 {
-            let strand = match self.strand(is_slow(request), resident) {
+            let strand = match self.strand(request.op.as_ref().is_some_and(Op::waits), resident) {
                 Ok(strand) => strand,
                 Err(Failure::Away) if self.waits(home_by) => {
                     (deadline, tries) = (Instant::now() + patience, 0);
@@ -220,7 +218,7 @@ impl Link {
         resident: &dyn Resident,
         deadline: Instant,
     ) -> Result<(v1::Reply, u64), Failure> {
-        let lasts = request.op.as_ref().is_some_and(changes_the_token);
+        let lasts = request.op.as_ref().is_some_and(Op::changes_the_token);
         let asked = v1::OutcomeRequest { application: sent.home.application.clone(), number: request.number };
         let asked = v1::Request { op: Some(Op::Outcome(asked)), number: 0 };
         let mut tries = 0;

@@ -80,58 +80,23 @@ pub(crate) trait Resident {
 }
 
 /// Whether a request that got no reply may be sent once more: it changes nothing, or doing it twice gives what doing it
-/// once gives.
+/// once gives. An encryption does not: an initialisation vector is taken once.
 fn is_repeatable(request: &v1::Request) -> bool {
-    matches!(
-        request.op,
+    match &request.op {
+        Some(Op::OneShot(r)) => r.kind() != v1::OperationKind::OperationEncrypt,
         Some(
             Op::ListSlots(_)
-                | Op::Mechanisms(_)
-                | Op::SessionInfo(_)
-                | Op::ObjectSize(_)
-                | Op::GetAttributes(_)
-                | Op::Find(_)
-                | Op::Snapshot(_)
-                | Op::OneShot(_)
-                | Op::Check(_)
-                | Op::Random(_)
-        )
-    )
-}
-
-/// Whether the daemon keeps the outcome of a request, so that it may be asked for: it changes something, and its reply holds no
-/// secret.
-fn is_kept(op: &Op) -> bool {
-    changes_the_token(op)
-        || matches!(
-            op,
-            Op::OpenSession(_) | Op::CloseSession(_) | Op::CloseAllSessions(_) | Op::Login(_) | Op::Logout(_)
-        )
-}
-
-/// Whether the request's effect is left when its application has ended.
-fn changes_the_token(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::InitToken(_)
-            | Op::InitPin(_)
-            | Op::SetPin(_)
-            | Op::CreateObject(_)
-            | Op::CopyObject(_)
-            | Op::DestroyObject(_)
-            | Op::SetAttributes(_)
-            | Op::GenerateKey(_)
-            | Op::GenerateKeyPair(_)
-            | Op::UnwrapKey(_)
-            | Op::DeriveKey(_)
-            | Op::EncapsulateKey(_)
-            | Op::DecapsulateKey(_)
-    )
-}
-
-/// Whether a request waits for a disk, a PIN's derivation or a generator: who waits behind it on the same connection waits too.
-fn is_slow(request: &v1::Request) -> bool {
-    request.op.as_ref().is_some_and(|op| changes_the_token(op) || matches!(op, Op::Login(_) | Op::WrapKey(_)))
+            | Op::Mechanisms(_)
+            | Op::SessionInfo(_)
+            | Op::ObjectSize(_)
+            | Op::GetAttributes(_)
+            | Op::Find(_)
+            | Op::Snapshot(_)
+            | Op::Check(_)
+            | Op::Random(_),
+        ) => true,
+        _ => false,
+    }
 }
 
 /// Whether a request takes as long as a key generation may.

@@ -22,7 +22,7 @@ use crate::output::{Output, Table};
 use crate::prompt;
 use report::{Report, Step};
 use scratch::Scratch;
-use sign::{Signed, Talk};
+use sign::{KeyResult, Signed, Talk};
 
 /// Runs the drill; the report is written whatever comes of it.
 pub(crate) fn run(settings: &Settings, given: &Drill, output: &Output) -> Result<(), Failure> {
@@ -116,7 +116,7 @@ impl<'a> Rehearsal<'a> {
         })?;
         let keys = self.step("sign with the restored keys", |drill| drill.sign(scratch, token, so_pin, begun))?;
         self.report.keys = keys.into_iter().map(|signed| signed.result).collect();
-        self.step("count", |drill| drill.judge(token))
+        self.step("count", |drill| Ok(((), judged(&drill.report.keys, token.objects)?)))
     }
 
     /// The archive and the programs are there; notes how far behind the archive is.
@@ -213,19 +213,6 @@ impl<'a> Rehearsal<'a> {
         Ok((signed, finding))
     }
 
-    /// Every key that signed must have verified; a token with objects and no such key must have been opened at least.
-    fn judge(&mut self, token: &TokenLine) -> Result<((), String), Failure> {
-        let keys = &self.report.keys;
-        let verified = keys.iter().filter(|key| key.verified_by.is_some()).count();
-        if let Some(bad) = keys.iter().find(|key| key.why_not.as_ref().is_some_and(|why| why.contains("refuses"))) {
-            return Err(Failure::new(format!("key {:?} (id {}) is not the same key", bad.label, bad.id)));
-        }
-        if verified == 0 && keys.iter().any(|key| key.why_not.is_none()) {
-            return Err(Failure::new("no signature could be verified: no key has a public key object with its id"));
-        }
-        Ok(((), format!("{verified} of {} signatures verified; the token had {} objects", keys.len(), token.objects)))
-    }
-
     /// The journal of this configuration must still hold the record that the archive names.
     fn journal(&mut self, archive: &Manifest) -> Result<((), String), Failure> {
         let path = &self.settings.core.audit.log_path;
@@ -241,7 +228,7 @@ impl<'a> Rehearsal<'a> {
         });
         visited
             .map_err(|finding| Failure::new(format!("the journal {} does not verify: {finding}", path.display())))?;
-        let head = found.map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let head = found.map(|hash| super::hex(&hash));
         match head {
             Some(head) if head == archive.audit_head => Ok((
                 (),
@@ -256,6 +243,19 @@ impl<'a> Rehearsal<'a> {
             }
         }
     }
+}
+
+/// Whether the signatures show that the token came back. No key may be another one, and of the keys that sign at least one must have been
+/// verified; a token without such keys was opened at least.
+fn judged(keys: &[KeyResult], objects: u64) -> Result<String, Failure> {
+    if let Some(bad) = keys.iter().find(|key| key.refused) {
+        return Err(Failure::new(format!("key {:?} (id {}) is not the same key", bad.label, bad.id)));
+    }
+    let verified = keys.iter().filter(|key| key.verified_by.is_some()).count();
+    if verified == 0 && !keys.is_empty() {
+        return Err(Failure::new("no signature was made and verified: the report says why, key by key"));
+    }
+    Ok(format!("{verified} of {} signatures verified; the token had {objects} objects", keys.len()))
 }
 
 /// Which token's keys sign: the named one, else the only initialised one.
@@ -281,12 +281,15 @@ fn beside_this(name: &str) -> Result<PathBuf, Failure> {
 
 /// 32 hexadecimal digits that nobody sees.
 fn random_pin() -> Result<SecretBytes, Failure> {
-    let mut bytes = zeroize::Zeroizing::new([0_u8; 16]);
-    let filled = rustix::rand::getrandom(bytes.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(16) => Ok(SecretBytes::new(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())),
-        _ => Err(Failure::new("no random bytes from the system")),
+    let mut digits = SecretBytes::zeroed(32);
+    let filled = rustix::rand::getrandom(digits.expose_mut(), rustix::rand::GetRandomFlags::empty());
+    if filled != Ok(32) {
+        return Err(Failure::new("no random bytes from the system"));
     }
+    for digit in digits.expose_mut() {
+        *digit = b"0123456789abcdef"[usize::from(*digit & 15)];
+    }
+    Ok(digits)
 }
 
 fn save(report: &Report, path: &Path) -> Result<(), Failure> {
@@ -325,4 +328,37 @@ fn table(report: &Report) -> Table {
     }
     table.fact("drill", if report.passed { "passed" } else { "FAILED" });
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(verified: bool, refused: bool) -> KeyResult {
+        KeyResult {
+            label: "k".to_owned(),
+            id: "01".to_owned(),
+            key_type: "CKK_RSA".to_owned(),
+            mechanism: None,
+            verified_by: verified.then_some("running"),
+            why_not: (!verified).then(|| "why".to_owned()),
+            refused,
+        }
+    }
+
+    #[test]
+    fn a_drill_without_a_verified_signature_does_not_pass() {
+        let (good, failed, other) = (|| key(true, false), || key(false, false), || key(false, true));
+        let rows = [
+            (vec![], true),
+            (vec![good()], true),
+            (vec![good(), failed()], true),
+            (vec![failed()], false),
+            (vec![failed(), failed()], false),
+            (vec![good(), other()], false),
+        ];
+        for (keys, passes) in rows {
+            assert_eq!(judged(&keys, 1).is_ok(), passes, "{keys:?}");
+        }
+    }
 }

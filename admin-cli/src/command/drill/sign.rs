@@ -4,6 +4,7 @@ use ck::Attribute;
 use ck::attribute::*;
 use ck::mechanism::*;
 use ck::object::*;
+use ck::rv::{CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE};
 use hsm_proto::v1::token_client::TokenClient;
 use hsm_proto::v1::{self, OperationKind};
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub(super) struct KeyResult {
     pub(super) verified_by: Option<&'static str>,
     /// Why there is no verified signature.
     pub(super) why_not: Option<String>,
+    /// A public key refused the signature: the private key is another one.
+    pub(super) refused: bool,
 }
 
 /// A signature to be verified.
@@ -121,20 +124,21 @@ impl Talk {
         let label = String::from_utf8_lossy(&bytes_of(key, CKA_LABEL).unwrap_or_default()).into_owned();
         let mut result = KeyResult {
             label,
-            id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: super::super::hex(&id),
             key_type: ck::KeyType(key_type).to_string(),
             mechanism: mechanism.as_ref().map(|mechanism| ck::Mechanism(mechanism.r#type).to_string()),
             verified_by: None,
             why_not: None,
+            refused: false,
         };
         let signature = match &mechanism {
-            None => Err("no mechanism is known for its type".to_owned()),
+            None => Err(Failure::new("no mechanism is known for its type")),
             Some(mechanism) => {
                 self.one_shot(OperationKind::OperationSign, mechanism, key.object, data, Vec::new()).await
             }
         };
         let signature = signature.unwrap_or_else(|why| {
-            result.why_not = Some(why);
+            result.why_not = Some(why.sentence().to_owned());
             Vec::new()
         });
         Signed { id, key_type, mechanism: mechanism.unwrap_or_default(), signature, result }
@@ -155,7 +159,9 @@ impl Talk {
         match self.one_shot(kind, &signed.mechanism, key, PAYLOAD, signed.signature.clone()).await {
             Ok(_) => signed.result.verified_by = Some(who),
             Err(why) => {
-                signed.result.why_not = Some(format!("the {who} token's public key refuses the signature: {why}"))
+                signed.result.refused =
+                    why.rv().is_some_and(|rv| matches!(rv, CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE));
+                signed.result.why_not = Some(format!("not verified by the {who} token: {}", why.sentence()));
             }
         }
         Ok(())
@@ -168,7 +174,7 @@ impl Talk {
         key: u64,
         data: &[u8],
         signature: Vec<u8>,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, Failure> {
         let request = v1::OneShotRequest {
             session: self.session,
             kind: kind.into(),
@@ -178,7 +184,7 @@ impl Talk {
             capacity: None,
         };
         let answer = self.client.one_shot(self.request(request)).await;
-        answer.map(|answer| answer.into_inner().output).map_err(|status| Failure::from(status).sentence().to_owned())
+        Ok(answer?.into_inner().output)
     }
 }
 
