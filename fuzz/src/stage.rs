@@ -75,10 +75,17 @@ pub(crate) fn configuration(profile: Profile, folder: &TempDir) -> Config {
     config
 }
 
-/// Where temporary files cost no disk, if there is such a place: the journal is synchronised at every login.
+/// What the tokens of the threads and their journals may need together.
+const MEMORY_MIN: u64 = 1 << 30;
+
+/// Where temporary files cost no disk, if there is such a place with room: the journal is synchronised at every login. A container's
+/// shared memory can be as small as 64 MiB, and a token whose journal finds no room refuses its work.
 pub(crate) fn memory_folder() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
-    if memory.is_dir() { memory } else { std::env::temp_dir() }
+    match rustix::fs::statvfs(&memory) {
+        Ok(found) if found.f_bavail.saturating_mul(found.f_frsize) >= MEMORY_MIN => memory,
+        _ => std::env::temp_dir(),
+    }
 }
 
 /// A temporary folder there.
