@@ -1,0 +1,22 @@
+//! craton-pki: certificate authority, EST enrolment and devices. The tenant next door: it reaches its keys only through
+//! PKCS#11, like any other application, and links to no other crate of this workspace.
+//!
+//! A library only so that the fuzz targets can call what strangers reach: the program is [`main`].
+
+mod api;
+mod ca;
+mod cli;
+mod clock;
+mod config;
+mod device;
+mod error;
+mod est;
+mod listener;
+mod run;
+mod serve;
+mod store;
+mod token;
+mod va;
+mod x509;
+
+pub use run::main;

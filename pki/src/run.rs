@@ -1,0 +1,180 @@
+//! The program: from its arguments to its exit status. 0 done, 1 refused or failed, 2 wrong arguments or configuration.
+
+use crate::api::command::{Command, Fault};
+use crate::api::operator::Operator;
+use crate::api::{socket, view};
+use crate::ca::ceremony::{self, Founding};
+use crate::ca::{CaError, Desk};
+use crate::cli::{self, Act, Cli, CrlFormat};
+use crate::clock;
+use crate::config::{Config, LogFormat};
+use crate::error::Error;
+use crate::serve;
+use crate::store::Store;
+use crate::store::redb::RedbStore;
+use crate::token::{Token, TokenConfig};
+use crate::va::crl::CrlOffice;
+use clap::Parser;
+use serde_json::{Value, json};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the program and gives its exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            cli::complain(fault.code(), &fault.to_string(), json);
+            ExitCode::from(fault.exit_status())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let path = cli.config.ok_or(Error::NoConfig)?;
+    let config = Arc::new(Config::load(&path)?);
+    start_log(&config)?;
+    for warning in &config.warnings {
+        tracing::warn!(event = "config_warning", warning);
+    }
+    match cli.act {
+        Act::Init => init(&config, cli.json),
+        Act::Serve => {
+            let desk = open_desk(&config)?;
+            serve::serve(&config, desk).map_err(Error::Serve)
+        }
+        Act::Crl { ca, renew, format, out } => {
+            let answer = operate(&config, Command::Crl { authority: ca, renew })?;
+            write_crl(&answer, cli.json, format, out.as_deref())
+        }
+        act => {
+            let command = act.command().ok_or(Error::NoConfig)?;
+            Ok(cli::show(&operate(&config, command)?, cli.json)?)
+        }
+    }
+}
+
+fn start_log(config: &Config) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&config.log.filter).map_err(|fault| Error::Log(fault.to_string()))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match config.log.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Makes the state folder if it is not there, and insists that only its owner may enter.
+fn open_state_dir(config: &Config) -> Result<(), Error> {
+    let path = &config.state_dir;
+    let fault = |fault: std::io::Error| Error::StateDir(format!("{}: {fault}", path.display()));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
+    let mode = std::fs::metadata(path).map_err(fault)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let shown = path.display();
+        return Err(Error::StateDir(format!("{shown} may be entered by others: chmod 700 {shown}")));
+    }
+    Ok(())
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    open_state_dir(config)?;
+    let store = RedbStore::open(&config.state_dir.join("pki.redb")).map_err(CaError::from)?;
+    Ok(Arc::new(store))
+}
+
+fn open_token(config: &Config) -> Result<Arc<Token>, CaError> {
+    let section = &config.token;
+    let pin = section.pin.read().map_err(|fault| CaError::File(format!("token.pin: {fault}")))?;
+    let token = Token::open(TokenConfig {
+        module: section.module.clone(),
+        label: section.label.clone(),
+        pin,
+        max_sessions: section.max_sessions,
+        reconnect: section.reconnect,
+    })?;
+    Ok(Arc::new(token))
+}
+
+fn open_desk(config: &Config) -> Result<Desk, Error> {
+    let store = open_store(config)?;
+    Ok(Desk { token: open_token(config)?, store, crl_base_url: config.crl.base_url.clone() })
+}
+
+fn init(config: &Config, json: bool) -> Result<(), Error> {
+    let asked = socket::ask(&socket::path(&config.state_dir), &Command::CaList {}).map_err(Error::Operator)?;
+    let (founding, authorities) = match asked {
+        // A server that runs has everything that init makes.
+        Some(answer) => (Founding::AlreadyThere, Result::from(answer).map_err(Error::Operator)?),
+        None => {
+            let desk = open_desk(config)?;
+            let now = clock::now();
+            let founding = ceremony::found(&desk, config, now)?;
+            ceremony::write_copies(&desk, &config.state_dir)?;
+            serve::ensure_operator_token(config)?;
+            let office = CrlOffice::new(desk.clone(), serve::schedule(config));
+            if founding == Founding::Done {
+                office.publish_due(now)?;
+            }
+            let operator = Operator::new(
+                Arc::clone(&desk.store),
+                Box::new(|| Err(CaError::NotInitialised)),
+                serve::labels(config),
+            );
+            (founding, operator.perform(Command::CaList {}).map_err(Error::Operator)?)
+        }
+    };
+    let status = match founding {
+        Founding::Done => "initialised",
+        Founding::AlreadyThere => "already initialised, nothing was changed",
+    };
+    let answer = json!({
+        "status": status,
+        "changed": founding == Founding::Done,
+        "state_dir": config.state_dir,
+        "authorities": authorities.get("items").cloned().unwrap_or_default(),
+    });
+    Ok(cli::show(&answer, json)?)
+}
+
+/// Performs an operator's command: by the running server, or by ourselves when there is none.
+fn operate(config: &Arc<Config>, command: Command) -> Result<Value, Error> {
+    if let Some(answer) = socket::ask(&socket::path(&config.state_dir), &command).map_err(Error::Operator)? {
+        return Result::from(answer).map_err(Error::Operator);
+    }
+    let store = open_store(config)?;
+    let office = {
+        let (config, store) = (Arc::clone(config), Arc::clone(&store));
+        move || {
+            let desk = Desk {
+                token: open_token(&config)?,
+                store: Arc::clone(&store),
+                crl_base_url: config.crl.base_url.clone(),
+            };
+            Ok(Arc::new(CrlOffice::new(desk, serve::schedule(&config))))
+        }
+    };
+    Operator::new(store, Box::new(office), serve::labels(config)).perform(command).map_err(Error::Operator)
+}
+
+fn write_crl(answer: &Value, json: bool, format: CrlFormat, out: Option<&std::path::Path>) -> Result<(), Error> {
+    let pem = answer.get("pem").and_then(Value::as_str).unwrap_or_default();
+    let bytes = match format {
+        CrlFormat::Pem => pem.as_bytes().to_vec(),
+        CrlFormat::Der => {
+            view::der_of_pem(pem).ok_or_else(|| Error::Operator(Fault::new("internal", "the CRL does not decode")))?
+        }
+    };
+    match out {
+        Some(path) => {
+            ceremony::write_file(path, &bytes, 0o644)?;
+            if json { Ok(cli::show(answer, true)?) } else { Ok(()) }
+        }
+        None if json => Ok(cli::show(answer, true)?),
+        None => Ok(cli::show_bytes(&bytes)?),
+    }
+}
