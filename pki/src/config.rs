@@ -3,8 +3,11 @@
 //! The file is given by `--config` or `CRATON_PKI_CONFIG`. It is either all ours, or a file with a `[pki]` table that is.
 //! Relative paths in it are relative to the folder of the file. Every key is explained in `craton_pki.toml`.
 
+use crate::ca::Publication;
+use crate::va::signer::responder_id_form;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::is_host_name;
+use crate::x509::ocsp::ResponderId;
 use cryptoki::types::AuthPin;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -36,6 +39,8 @@ struct Written {
     profiles: BTreeMap<String, WrittenProfile>,
     est: WrittenEst,
     crl: WrittenCrl,
+    #[serde(default)]
+    ocsp: WrittenOcsp,
     #[serde(default)]
     api: WrittenApi,
     #[serde(default)]
@@ -119,6 +124,38 @@ struct WrittenCrl {
     overlap_hours: u32,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenOcsp {
+    enabled: bool,
+    listen: Option<SocketAddr>,
+    url: Option<String>,
+    key: String,
+    signer_validity_days: u32,
+    next_update_hours: u32,
+    responder_id: String,
+    max_age_seconds: u32,
+    max_remembered: usize,
+    sign_ahead: bool,
+}
+
+impl Default for WrittenOcsp {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: None,
+            url: None,
+            key: "ec:P-256".to_owned(),
+            signer_validity_days: 30,
+            next_update_hours: 24,
+            responder_id: "key".to_owned(),
+            max_age_seconds: 300,
+            max_remembered: 200_000,
+            sign_ahead: false,
+        }
+    }
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct WrittenApi {
@@ -183,6 +220,8 @@ pub(crate) struct Config {
     pub(crate) est: EstSection,
     /// CRLs.
     pub(crate) crl: CrlSection,
+    /// The OCSP responder.
+    pub(crate) ocsp: OcspSection,
     /// Operators' REST.
     pub(crate) api: ApiSection,
     /// Logging.
@@ -258,6 +297,28 @@ pub(crate) struct CrlSection {
     pub(crate) validity_seconds: i64,
     /// How long before nextUpdate the next one is made.
     pub(crate) overlap_seconds: i64,
+}
+
+/// `[ocsp]` as meant.
+pub(crate) struct OcspSection {
+    /// Where to listen, when not with the CRLs.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The address written into certificates; none when the responder is switched off.
+    pub(crate) url: Option<String>,
+    /// Kind of the signers' keys.
+    pub(crate) key: KeySpec,
+    /// How long a signer's certificate is good.
+    pub(crate) signer_validity_seconds: i64,
+    /// From thisUpdate to nextUpdate.
+    pub(crate) validity_seconds: i64,
+    /// How the responder names itself.
+    pub(crate) responder_id: ResponderId,
+    /// How long a cache may use an answer without asking again.
+    pub(crate) max_age_seconds: i64,
+    /// Most answers remembered.
+    pub(crate) max_remembered: usize,
+    /// Whether answers are signed before anybody asks.
+    pub(crate) sign_ahead: bool,
 }
 
 /// `[api]` as meant.
@@ -349,6 +410,11 @@ impl Config {
         Self::parse(&text, folder).map_err(refuse)
     }
 
+    /// The addresses that are written into certificates.
+    pub(crate) fn publication(&self) -> Publication {
+        Publication { base_url: self.crl.base_url.clone(), ocsp_url: self.ocsp.url.clone() }
+    }
+
     /// Judges the text of a configuration file that lies in `folder`.
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let whole: toml::Table = toml::from_str(text).map_err(|fault| fault.to_string())?;
@@ -371,6 +437,7 @@ impl Written {
         }
         let profiles = profiles(self.profiles, &issuing)?;
         let est = self.est.mean(&profiles)?;
+        let crl = self.crl.mean()?;
         let log = self.log.mean()?;
         let api = ApiSection {
             listen: self.api.listen,
@@ -386,7 +453,8 @@ impl Written {
             issuing,
             profiles,
             est,
-            crl: self.crl.mean()?,
+            ocsp: self.ocsp.mean(&crl.base_url)?,
+            crl,
             api,
             log,
             warnings,
@@ -514,6 +582,37 @@ impl WrittenCrl {
     }
 }
 
+impl WrittenOcsp {
+    fn mean(self, base_url: &str) -> Result<OcspSection, String> {
+        let url = self.url.unwrap_or_else(|| format!("{base_url}/ocsp"));
+        if !url.starts_with("http://") || !url.is_ascii() {
+            return Err("ocsp.url must begin with http:// (an answer is signed)".to_owned());
+        }
+        if !(1..=24 * 14).contains(&self.next_update_hours) {
+            return Err("ocsp.next_update_hours must be 1 to 336".to_owned());
+        }
+        if !(1..=398).contains(&self.signer_validity_days) {
+            return Err(
+                "ocsp.signer_validity_days must be 1 to 398: nobody can ask whether a signer is revoked".to_owned()
+            );
+        }
+        if !(1..=10_000_000).contains(&self.max_remembered) {
+            return Err("ocsp.max_remembered must be 1 to 10000000".to_owned());
+        }
+        Ok(OcspSection {
+            listen: self.listen,
+            url: self.enabled.then_some(url),
+            key: self.key.parse().map_err(|fault| format!("ocsp.key: {fault}"))?,
+            signer_validity_seconds: i64::from(self.signer_validity_days) * DAY_SECONDS,
+            validity_seconds: i64::from(self.next_update_hours) * 3600,
+            responder_id: responder_id_form(&self.responder_id)?,
+            max_age_seconds: i64::from(self.max_age_seconds),
+            max_remembered: self.max_remembered,
+            sign_ahead: self.sign_ahead,
+        })
+    }
+}
+
 impl WrittenLog {
     fn mean(self) -> Result<LogSection, String> {
         let format = match self.format.as_deref() {
@@ -544,6 +643,9 @@ mod tests {
         assert_eq!(config.token.max_sessions, default_max_sessions());
         assert_eq!(config.token.key_label_prefix, default_key_label_prefix());
         assert_eq!(config.est.base64_wrap_columns, default_base64_wrap_columns());
+        let (meant, default) = (&config.ocsp, WrittenOcsp::default().mean("http://127.0.0.1:8080").expect("means"));
+        assert_eq!((&meant.url, meant.max_age_seconds), (&default.url, default.max_age_seconds));
+        assert_eq!((meant.key, meant.responder_id), (default.key, default.responder_id));
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert!(config.state_dir.is_absolute());
     }
@@ -564,6 +666,8 @@ mod tests {
             ("module =", "modul =", "modul"),
             ("key = \"ec:P-384\"", "key = \"rsa:1024\"", "ca.root.key"),
             ("validity_days = 90 ", "validity_days = 0 ", "validity_days"),
+            ("responder_id = \"key\"", "responder_id = \"hash\"", "ocsp.responder_id"),
+            ("signer_validity_days = 30", "signer_validity_days = 3650", "ocsp.signer_validity_days"),
             ("base_url = \"http://", "base_url = \"https://", "crl.base_url"),
             ("profile = \"device\"", "profile = \"nobody\"", "nobody"),
             ("line-1 =", "simpleenroll =", "simpleenroll"),

@@ -102,7 +102,7 @@ fn open_token(config: &Config) -> Result<Arc<Token>, CaError> {
 
 fn open_desk(config: &Config) -> Result<Desk, Error> {
     let store = open_store(config)?;
-    Ok(Desk { token: open_token(config)?, store, crl_base_url: config.crl.base_url.clone() })
+    Ok(Desk { token: open_token(config)?, store, publication: config.publication() })
 }
 
 fn init(config: &Config, json: bool) -> Result<(), Error> {
@@ -150,11 +150,8 @@ fn operate(config: &Arc<Config>, command: Command) -> Result<Value, Error> {
     let office = {
         let (config, store) = (Arc::clone(config), Arc::clone(&store));
         move || {
-            let desk = Desk {
-                token: open_token(&config)?,
-                store: Arc::clone(&store),
-                crl_base_url: config.crl.base_url.clone(),
-            };
+            let desk =
+                Desk { token: open_token(&config)?, store: Arc::clone(&store), publication: config.publication() };
             Ok(Arc::new(CrlOffice::new(desk, serve::schedule(&config))))
         }
     };

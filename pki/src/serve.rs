@@ -14,7 +14,8 @@ use crate::est::auth::Limiter;
 use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
 use crate::listener::{self, Handler, Transport};
 use crate::va::crl::{CrlOffice, Schedule};
-use crate::va::distribution::Distribution;
+use crate::va::ocsp::{Responder, Settings};
+use crate::va::public::Public;
 use crate::x509::sha256;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +62,21 @@ fn operator_token_sha256(config: &Config) -> Result<[u8; 32], String> {
     Ok(sha256(token.expose_secret().as_bytes()))
 }
 
+/// The OCSP responder with its signers, unless it is switched off.
+fn ensure_responder(desk: &Desk, config: &Config, now: i64) -> Result<Option<Arc<Responder>>, String> {
+    if config.ocsp.url.is_none() {
+        return Ok(None);
+    }
+    let settings = Settings {
+        validity_seconds: config.ocsp.validity_seconds,
+        max_remembered: config.ocsp.max_remembered,
+        signs_ahead: config.ocsp.sign_ahead,
+    };
+    let responder = Responder::new(desk.clone(), settings);
+    responder.ensure_signers(config, now).map_err(|fault| fault.to_string())?;
+    Ok(Some(Arc::new(responder)))
+}
+
 /// A listener that is bound and what it will do.
 struct Door {
     name: &'static str,
@@ -86,6 +102,7 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     let place = Arc::new(CertificatePlace::new(Arc::clone(&desk.token), key, chain(certificate.der)));
     let office = Arc::new(CrlOffice::new(desk.clone(), schedule(config)));
     office.publish_due(now).map_err(say)?;
+    let responder = ensure_responder(&desk, config, now)?;
 
     let operator = Arc::new(Operator::new(
         Arc::clone(&desk.store),
@@ -113,6 +130,12 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|fault| format!("the runtime does not start: {fault}"))?;
+    let public = Public {
+        store: Arc::clone(&desk.store),
+        responder: responder.clone(),
+        ocsp_max_age_seconds: config.ocsp.max_age_seconds,
+    };
+    let public: Handler = Arc::new(move |call| public.answer(call));
     let operators_socket = socket::listen(&socket::path(&config.state_dir))?;
     runtime.block_on(async {
         let mut doors = vec![
@@ -126,12 +149,13 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
                 name: "crl",
                 listener: listener::bind(config.crl.listen).await?,
                 transport: Transport::Plain,
-                handler: {
-                    let distribution = Distribution { store: Arc::clone(&desk.store) };
-                    Arc::new(move |call| distribution.answer(call))
-                },
+                handler: Arc::clone(&public),
             },
         ];
+        if let Some(address) = config.ocsp.listen {
+            let listener = listener::bind(address).await?;
+            doors.push(Door { name: "ocsp", listener, transport: Transport::Plain, handler: public });
+        }
         if let Some(address) = config.api.listen {
             let rest = Rest { operator: Arc::clone(&operator), token_sha256 };
             doors.push(Door {
@@ -145,7 +169,7 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
             .name("operators".to_owned())
             .spawn(move || socket::serve(&operators_socket, &operator))
             .map_err(|fault| format!("the operators' socket does not start: {fault}"))?;
-        let caretaker = Caretaker { config: Arc::clone(config), desk: desk.clone(), issuing, office, place };
+        let caretaker = Caretaker { config: Arc::clone(config), desk: desk.clone(), issuing, office, place, responder };
         hold_open(doors, caretaker).await
     })?;
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -198,6 +222,7 @@ struct Caretaker {
     issuing: Authority,
     office: Arc<CrlOffice>,
     place: Arc<CertificatePlace>,
+    responder: Option<Arc<Responder>>,
 }
 
 impl Caretaker {
@@ -214,6 +239,15 @@ impl Caretaker {
                 self.place.replace(Arc::clone(&self.desk.token), key, chain);
             }
             Err(fault) => tracing::error!(event = "server_certificate_not_renewed", %fault),
+        }
+        if let Some(responder) = &self.responder {
+            // A signer that is not ready is in the log, and tried again in the next round.
+            drop(responder.ensure_signers(&self.config, now));
+            match responder.refresh_due(now).and_then(|refreshed| Ok(refreshed + responder.sign_ahead(now)?)) {
+                Ok(0) => {}
+                Ok(renewed) => tracing::debug!(event = "ocsp_refreshed", renewed, signed = responder.signed()),
+                Err(fault) => tracing::error!(event = "ocsp_not_refreshed", %fault),
+            }
         }
     }
 }

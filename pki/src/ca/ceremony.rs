@@ -51,7 +51,10 @@ pub(crate) fn found(desk: &Desk, config: &Config, now: i64) -> Result<Founding, 
 }
 
 /// The planned key of a role, made in the token if it is not there yet.
-fn ensure_key(
+///
+/// # Errors
+/// When the token or the store fails, or a key that was certified is gone.
+pub(crate) fn ensure_key(
     desk: &Desk,
     config: &Config,
     role: &str,

@@ -21,14 +21,28 @@ pub(crate) struct Desk {
     pub(crate) token: Arc<Token>,
     /// What is remembered.
     pub(crate) store: Arc<dyn Store>,
-    /// Begin of CRL addresses, without final slash.
-    pub(crate) crl_base_url: String,
+    /// Where relying parties find what is published.
+    pub(crate) publication: Publication,
 }
 
-impl Desk {
-    /// The CRL address of an authority.
+/// Where relying parties find what is published: the addresses that are written into certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publication {
+    /// Begin of the addresses, without final slash.
+    pub(crate) base_url: String,
+    /// Address of the OCSP responder; none when there is none.
+    pub(crate) ocsp_url: Option<String>,
+}
+
+impl Publication {
+    /// The address of an authority's CRL.
     pub(crate) fn crl_url(&self, authority: &str) -> String {
-        format!("{}/crl/{authority}.crl", self.crl_base_url)
+        format!("{}/crl/{authority}.crl", self.base_url)
+    }
+
+    /// The address of an authority's certificate.
+    pub(crate) fn issuer_url(&self, authority: &str) -> String {
+        format!("{}/ca/{authority}.cer", self.base_url)
     }
 }
 

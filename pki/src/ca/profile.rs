@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Server,
     /// Device.
     Device,
+    /// Signer of OCSP answers.
+    OcspResponder,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Issuing => "issuing",
             Self::Server => "server",
             Self::Device => "device",
+            Self::OcspResponder => "ocsp-responder",
         }
     }
 
@@ -47,7 +50,7 @@ impl Kind {
         match self {
             Self::Root => Role::Root,
             Self::Issuing => Role::Issuing,
-            Self::Server | Self::Device => Role::EndEntity,
+            Self::Server | Self::Device | Self::OcspResponder => Role::EndEntity,
         }
     }
 }
@@ -84,6 +87,7 @@ pub(crate) fn contents(
     if not_after < now.saturating_add(MIN_VALIDITY_SECONDS) {
         return Err(CaError::IssuerExpires(issuer.id.clone()));
     }
+    let extensions = extensions(desk, issuer, order)?;
     Ok(CertificateContents {
         serial,
         algorithm: issuer.key.spec.signature_algorithm(),
@@ -92,11 +96,12 @@ pub(crate) fn contents(
         not_after,
         subject: order.subject.clone(),
         spki: order.spki.clone(),
-        extensions: extensions(desk, issuer, order)?,
+        extensions,
     })
 }
 
 fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Extension>, CaError> {
+    let publication = &desk.publication;
     let mut list = vec![
         extension::subject_key_identifier(&extension::key_identifier(&order.spki))?,
         extension::authority_key_identifier(&issuer.key_id)?,
@@ -126,8 +131,17 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Exte
             list.push(extension::key_usage(&end_entity_usage)?);
             list.push(extension::extended_key_usage(&[extension::CLIENT_AUTH])?);
         }
+        Kind::OcspResponder => {
+            list.push(extension::basic_constraints_end_entity()?);
+            list.push(extension::key_usage(&[KeyUsages::DigitalSignature])?);
+            list.push(extension::extended_key_usage(&[extension::OCSP_SIGNING])?);
+            list.push(extension::ocsp_no_check()?);
+        }
     }
-    list.push(extension::crl_distribution_point(&desk.crl_url(&issuer.id))?);
+    // Nobody asks the responder about the certificate that makes its answers believed.
+    let ocsp_url = publication.ocsp_url.as_deref().filter(|_| order.kind != Kind::OcspResponder);
+    list.push(extension::authority_info_access(ocsp_url, &publication.issuer_url(&issuer.id))?);
+    list.push(extension::crl_distribution_point(&publication.crl_url(&issuer.id))?);
     if !order.dns_names.is_empty() || !order.addresses.is_empty() {
         let subject_is_empty = order.subject.is_empty();
         list.push(extension::subject_alt_name(&order.dns_names, &order.addresses, subject_is_empty)?);

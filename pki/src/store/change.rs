@@ -96,6 +96,20 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// False only for changes that leave every certificate as good or as revoked as it was.
+    pub(crate) fn may_alter_standing(&self) -> bool {
+        !matches!(
+            self,
+            Self::KeyPlanned(_)
+                | Self::Intend(_)
+                | Self::Enrolled { supersession: Supersession::Expire, .. }
+                | Self::CrlNumbered { .. }
+                | Self::CrlPublished { .. }
+                | Self::DuePassed { .. }
+                | Self::CredentialCreated(_)
+        )
+    }
+
     /// The name of the event in the journal.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -95,6 +95,10 @@ pub(crate) trait Store: Send + Sync {
     /// When the back end fails or a record is damaged.
     fn find(&self, query: Query) -> Result<Page, StoreError>;
 
+    /// Counts the changes since the start that may have altered the standing of a certificate. What was found out at the present
+    /// count still holds.
+    fn standing_changes(&self) -> u64;
+
     /// One certificate by serial number.
     ///
     /// # Errors

@@ -151,12 +151,14 @@ kinds! {
 }
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Page {
     /// The records.
     pub(crate) records: Vec<Record>,
     /// Where the next page begins; none when this is the last.
     pub(crate) next: Option<Cursor>,
+    /// The place of the last record: what comes later begins behind it. None for an empty page.
+    pub(crate) last: Option<Cursor>,
 }
 
 impl Page {

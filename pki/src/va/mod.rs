@@ -1,4 +1,7 @@
-//! What relying parties ask: the revocation lists and their distribution point.
+//! What relying parties ask: the revocation lists, the OCSP responder and the listener that serves both.
 
 pub(crate) mod crl;
-pub(crate) mod distribution;
+pub(crate) mod ocsp;
+pub(crate) mod public;
+pub(crate) mod signer;
+pub(crate) mod status;

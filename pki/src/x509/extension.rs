@@ -10,14 +10,22 @@ use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage,
-    KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
+    CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
 };
 
 /// id-kp-serverAuth (RFC 5280 section 4.2.1.12).
 pub(crate) const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 /// id-kp-clientAuth (RFC 5280 section 4.2.1.12).
 pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+/// id-kp-OCSPSigning (RFC 6960 section 4.2.2.2).
+pub(crate) const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
+/// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1).
+const OCSP_NO_CHECK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.5");
+/// id-ad-ocsp (RFC 5280 section 4.2.2.1).
+const ACCESS_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
+/// id-ad-caIssuers (RFC 5280 section 4.2.2.1).
+const ACCESS_CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
 /// anyExtendedKeyUsage, which we never write.
 pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
@@ -75,6 +83,28 @@ pub(crate) fn crl_distribution_point(url: &str) -> der::Result<Extension> {
         crl_issuer: None,
     };
     extension(false, &CrlDistributionPoints(vec![point]))
+}
+
+/// authorityInfoAccess, not critical: where to ask about the certificate, when anybody answers, and where its issuer's certificate is
+/// (RFC 5280 section 4.2.2.1).
+pub(crate) fn authority_info_access(ocsp_url: Option<&str>, issuer_url: &str) -> der::Result<Extension> {
+    let access = |access_method, url: &str| -> der::Result<AccessDescription> {
+        Ok(AccessDescription {
+            access_method,
+            access_location: GeneralName::UniformResourceIdentifier(Ia5String::new(url)?),
+        })
+    };
+    let mut list = Vec::with_capacity(2);
+    if let Some(url) = ocsp_url {
+        list.push(access(ACCESS_OCSP, url)?);
+    }
+    list.push(access(ACCESS_CA_ISSUERS, issuer_url)?);
+    extension(false, &AuthorityInfoAccessSyntax(list))
+}
+
+/// id-pkix-ocsp-nocheck, not critical: NULL.
+pub(crate) fn ocsp_no_check() -> der::Result<Extension> {
+    Ok(Extension { extn_id: OCSP_NO_CHECK, critical: false, extn_value: OctetString::new([0x05, 0x00])? })
 }
 
 /// subjectAltName of DNS names and addresses; critical exactly when the subject is empty (RFC 5280 section 4.2.1.6).

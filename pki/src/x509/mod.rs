@@ -7,7 +7,9 @@ pub(crate) mod csr;
 pub(crate) mod extension;
 pub(crate) mod lint;
 pub(crate) mod name;
+pub(crate) mod ocsp;
 pub(crate) mod tbs;
+pub(crate) mod tlv;
 pub(crate) mod verify;
 
 use der::DateTime;

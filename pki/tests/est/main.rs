@@ -6,6 +6,7 @@
 
 mod crash;
 mod enrol;
+mod ocsp;
 mod operator;
 mod reenrol;
 mod refused;

@@ -101,7 +101,7 @@ fn lists_come_in_pages() {
         arguments.truncate(4);
         arguments.extend(["--after".to_owned(), next.to_owned()]);
     }
-    assert_eq!(seen, ["root", "issuing", "server"]);
+    assert_eq!(seen, ["root", "issuing", "server", "ocsp-responder", "ocsp-responder"]);
 }
 
 #[test]

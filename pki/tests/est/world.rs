@@ -19,11 +19,13 @@ pub(crate) struct Choice {
     pub(crate) issuing_key: &'static str,
     pub(crate) server_key: &'static str,
     pub(crate) profile: &'static str,
+    /// Further lines at the end of the configuration.
+    pub(crate) more: &'static str,
 }
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { root_key: "ec:P-384", issuing_key: "ec:P-256", server_key: "ec:P-256", profile: "" }
+        Self { root_key: "ec:P-384", issuing_key: "ec:P-256", server_key: "ec:P-256", profile: "", more: "" }
     }
 }
 
@@ -67,6 +69,21 @@ pub(crate) struct Credential {
 
 fn is_there(tool: &str, argument: &str) -> bool {
     Command::new(tool).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+/// Python with a module, from the tools' environment or from the system; none when it is missing, which is said.
+pub(crate) fn python(test: &str, module: &str) -> Option<String> {
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    let import = format!("import {module}");
+    let has = |python: &&str| {
+        let status = Command::new(python).args(["-c", &import]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let found = [ours, "python3"].into_iter().find(has);
+    if found.is_none() {
+        println!("SKIPPED {test}: python module {module} not found");
+    }
+    found.map(str::to_owned)
 }
 
 /// A port that nobody listens on, below the range from which the system gives ports to outgoing connections: one of those
@@ -123,7 +140,7 @@ impl World {
     }
 
     fn configuration(&self, module: &str, label: &str, choice: &Choice) -> String {
-        let Choice { root_key, issuing_key, server_key, profile } = choice;
+        let Choice { root_key, issuing_key, server_key, profile, more } = choice;
         let (est, crl, api) = (self.est_port, self.crl_port, self.api_port);
         format!(
             r#"
@@ -160,6 +177,7 @@ impl World {
             listen = "127.0.0.1:{api}"
             [log]
             format = "json"
+            {more}
             "#
         )
     }

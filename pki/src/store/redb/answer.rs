@@ -9,6 +9,7 @@ use crate::store::record::{Authority, Certificate, Credential, Crl, Device, Due,
 use crate::store::{Change, Store, StoreError};
 use prost::Message;
 use redb::{ReadOnlyTable, ReadableDatabase};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
 impl Store for RedbStore {
@@ -17,6 +18,10 @@ impl Store for RedbStore {
         let jobs = self.jobs.as_ref().ok_or_else(|| backend("the store is closed"))?;
         jobs.send((change, reply)).map_err(|_| backend("the store's writer has ended"))?;
         answer.recv().map_err(|_| backend("the store's writer has ended"))?
+    }
+
+    fn standing_changes(&self) -> u64 {
+        self.standing_changes.load(Ordering::Acquire)
     }
 
     fn find(&self, query: Query) -> Result<Page, StoreError> {
@@ -36,7 +41,7 @@ impl Store for RedbStore {
                 let (entries, _) = read(HOUSE)?.page(role.as_bytes(), &Span::first(1))?;
                 match entries.into_iter().find(|(key, _)| key == role.as_bytes()) {
                     Some((_, serial)) => self.find(Query::Certificate { serial }),
-                    None => Ok(Page { records: Vec::new(), next: None }),
+                    None => Ok(Page::default()),
                 }
             }
             Query::Devices(span) => read(DEVICES)?.many::<Device>(&[], &span, Record::Device),
@@ -62,11 +67,12 @@ impl RedbStore {
     /// Follows an index of serial numbers.
     fn certificates(&self, index: &Reader, prefix: &[u8], span: &Span) -> Result<Page, StoreError> {
         let (entries, next) = index.page(prefix, span)?;
+        let last = entries.last().map(|(key, _)| Cursor(key.clone()));
         let mut records = Vec::with_capacity(entries.len());
         for (_, serial) in entries {
             records.extend(self.find(Query::Certificate { serial })?.records);
         }
-        Ok(Page { records, next })
+        Ok(Page { records, next, last })
     }
 }
 
@@ -82,7 +88,7 @@ impl Reader {
     fn one<T: Message + Default>(&self, key: &[u8], wrap: fn(T) -> Record) -> Result<Page, StoreError> {
         let found = self.table.get(key).map_err(backend)?;
         let record = found.map(|value| decode(self.definition, value.value())).transpose()?;
-        Ok(Page { records: record.map(wrap).into_iter().collect(), next: None })
+        Ok(Page { records: record.map(wrap).into_iter().collect(), ..Page::default() })
     }
 
     fn many<T: Message + Default>(
@@ -92,8 +98,9 @@ impl Reader {
         wrap: fn(T) -> Record,
     ) -> Result<Page, StoreError> {
         let (entries, next) = self.page(prefix, span)?;
+        let last = entries.last().map(|(key, _)| Cursor(key.clone()));
         let records = entries.iter().map(|(_, value)| decode(self.definition, value).map(wrap));
-        Ok(Page { records: records.collect::<Result<_, _>>()?, next })
+        Ok(Page { records: records.collect::<Result<_, _>>()?, next, last })
     }
 
     /// The entries under a prefix after the cursor, and the cursor of the next page.

@@ -31,6 +31,7 @@ use prost::Message;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The format this program reads and writes.
@@ -95,6 +96,7 @@ type Job = (Change, SyncSender<Answer>);
 /// The store.
 pub(crate) struct RedbStore {
     database: Arc<Database>,
+    standing_changes: Arc<AtomicU64>,
     /// None only while the store is being dropped.
     jobs: Option<SyncSender<Job>>,
     pen: Option<std::thread::JoinHandle<()>>,
@@ -148,15 +150,16 @@ impl RedbStore {
         }
         transaction.commit().map_err(backend)?;
         let database = Arc::new(database);
+        let standing_changes = Arc::new(AtomicU64::new(0));
         let (jobs, waiting) = sync_channel(MAX_BATCH);
         let pen = std::thread::Builder::new()
             .name("pen".to_owned())
             .spawn({
-                let database = Arc::clone(&database);
-                move || hold_the_pen(&database, &waiting)
+                let (database, standing_changes) = (Arc::clone(&database), Arc::clone(&standing_changes));
+                move || hold_the_pen(&database, &waiting, &standing_changes)
             })
             .map_err(backend)?;
-        Ok(Self { database, jobs: Some(jobs), pen: Some(pen) })
+        Ok(Self { database, standing_changes, jobs: Some(jobs), pen: Some(pen) })
     }
 }
 
@@ -171,7 +174,7 @@ impl Drop for RedbStore {
     }
 }
 
-fn hold_the_pen(database: &Database, waiting: &Receiver<Job>) {
+fn hold_the_pen(database: &Database, waiting: &Receiver<Job>, standing_changes: &AtomicU64) {
     while let Ok(first) = waiting.recv() {
         let mut jobs = vec![first];
         while jobs.len() < MAX_BATCH
@@ -180,6 +183,10 @@ fn hold_the_pen(database: &Database, waiting: &Receiver<Job>) {
             jobs.push(next);
         }
         let answers = write(database, jobs.iter().map(|(change, _)| change));
+        // Before the answers: whoever knows that a certificate is revoked finds no remembered word to the contrary.
+        if jobs.iter().any(|(change, _)| change.may_alter_standing()) {
+            standing_changes.fetch_add(1, Ordering::Release);
+        }
         for (index, (_, reply)) in jobs.into_iter().enumerate() {
             let answer = match &answers {
                 Ok(answers) => answers.get(index).cloned().unwrap_or_else(|| Err(backend("no answer"))),
