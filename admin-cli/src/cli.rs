@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Key(Key),
     /// How the daemon is; exit status 1 unless it is well.
     Status,
+    /// Holds configuration, files, daemon and backups against what operators are advised; each finding has a remedy.
+    Doctor(Doctor),
+    /// Shows what monitors read: counters, durations and gauges in Prometheus' text format.
+    Metrics,
     /// Takes an encrypted backup of the running token.
     Backup(Backup),
     /// Restores a backup into an empty store; the daemon must not run.
@@ -173,6 +177,16 @@ pub(crate) struct Backup {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It changes nothing and needs no PIN. Exit status: 0 well (or notes only), 1 warnings, 2 critical findings."
+)]
+pub(crate) struct Doctor {
+    /// Where the backups are; else /var/lib/craton-backup if it is there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backups: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -423,6 +437,8 @@ mod tests {
             "token init --label L --slot 1 --so-pin - --user-pin env:X",
             "token info --json",
             "--config c.toml status",
+            "doctor --backups D",
+            "metrics",
             "pin change --user-type USER",
             "pin change --user-type SO --pin - --new-pin -",
             "pin reset",

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use hsm_core::config::{self, AlgorithmsTable, AuditTable, Config, PolicyTable, SecurityTable, StoreTable, TokenTable};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::failure::Failure;
 
@@ -21,6 +20,15 @@ pub(crate) struct Settings {
     pub(crate) socket: PathBuf,
     /// Store, journal and rules.
     pub(crate) core: Config,
+    /// The daemon's own table, as far as operators are advised about it.
+    pub(crate) daemon: DaemonTable,
+    /// Where monitors may ask.
+    pub(crate) metrics: MetricsTable,
+    /// The module's own table, likewise.
+    pub(crate) shim: ShimTable,
+    /// The file all of it is from, if there is one, and the folder that its paths are relative to.
+    pub(crate) source: Option<PathBuf>,
+    pub(crate) base: PathBuf,
 }
 
 #[derive(Default, Deserialize)]
@@ -33,14 +41,37 @@ struct Written {
     audit: AuditTable,
     algorithms: AlgorithmsTable,
     policy: PolicyTable,
-    #[serde(rename = "shim")]
-    _shim: Option<IgnoredAny>,
+    metrics: MetricsTable,
+    shim: ShimTable,
 }
 
-#[derive(Default, Deserialize)]
+/// `[daemon]`: its other keys are the daemon's to judge.
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-struct DaemonTable {
+pub(crate) struct DaemonTable {
     bind_unix: Option<PathBuf>,
+    pub(crate) bind: Option<String>,
+    pub(crate) socket_group: Option<String>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    pub(crate) tls_client_crl: Option<PathBuf>,
+    pub(crate) allow_unauthenticated_tls: bool,
+    pub(crate) allow_insecure: bool,
+}
+
+/// `[metrics]`, likewise.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct MetricsTable {
+    pub(crate) bind: Option<String>,
+}
+
+/// `[shim]`, likewise.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ShimTable {
+    pub(crate) pin_cache: bool,
 }
 
 impl Settings {
@@ -52,14 +83,15 @@ impl Settings {
     pub(crate) fn load(given: Option<&Path>) -> Result<Self, Failure> {
         let found = given.map(Path::to_owned).or_else(|| USUAL_PLACES.iter().map(PathBuf::from).find(|p| p.exists()));
         let Some(path) = found else {
-            return judge(Written::default(), Path::new(""));
+            return judge(Written::default(), Path::new(""), None);
         };
         let refuse = |why: String| Failure::config(format!("the configuration {}: {why}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
         config::check_file_mode(&path).map_err(|error| Failure::config(error.to_string()))?;
         let written: Written = toml::from_str(&text).map_err(|error| refuse(at_line(&error, &text)))?;
         let base = path.canonicalize().map_err(|error| refuse(error.to_string()))?;
-        judge(written, base.parent().unwrap_or(Path::new("/"))).map_err(|failure| refuse(failure.sentence().to_owned()))
+        let folder = base.parent().unwrap_or(Path::new("/"));
+        judge(written, folder, Some(path.clone())).map_err(|failure| refuse(failure.sentence().to_owned()))
     }
 }
 
@@ -72,7 +104,7 @@ fn at_line(error: &toml::de::Error, text: &str) -> String {
 }
 
 /// Relative paths are taken from `base`, the folder of the file.
-fn judge(mut written: Written, base: &Path) -> Result<Settings, Failure> {
+fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<Settings, Failure> {
     let socket = base.join(written.daemon.bind_unix.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
     for path in [&mut written.token.storage_path, &mut written.store.key_file, &mut written.audit.log_path] {
         // An empty path stays empty, for the core to refuse by name.
@@ -88,7 +120,15 @@ fn judge(mut written: Written, base: &Path) -> Result<Settings, Failure> {
         algorithms: written.algorithms,
         policy: written.policy,
     };
-    Ok(Settings { socket, core: core.resolve().map_err(|error| Failure::config(error.to_string()))? })
+    Ok(Settings {
+        socket,
+        core: core.resolve().map_err(|error| Failure::config(error.to_string()))?,
+        daemon: written.daemon,
+        metrics: written.metrics,
+        shim: written.shim,
+        source,
+        base: base.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
     let settings = || Settings::load(cli.config.as_deref());
     match &cli.command {
         Command::Status => command::health::status(&settings()?, output),
+        Command::Doctor(given) => command::doctor::run(&settings()?, given, output),
+        Command::Metrics => command::health::metrics(&settings()?),
         Command::Token(Token::Init(given)) => command::token::init(&settings()?, given, output),
         Command::Token(Token::Info(given)) => command::token::info(&settings()?, given, output),
         Command::Pin(Pin::Change(given)) => command::pin::change(&settings()?, given, output),

@@ -1,7 +1,8 @@
 //! The one writer: answers on standard output as tables or JSON, failures and warnings on standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -11,10 +12,46 @@ pub(crate) struct Output {
     json: bool,
 }
 
+/// How a cell looks on a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// As everything else.
+    #[default]
+    Plain,
+    /// All is well.
+    Good,
+    /// Somebody should look.
+    Warning,
+    /// Somebody must act.
+    Critical,
+}
+
+impl Paint {
+    fn style(self) -> Style {
+        match self {
+            Paint::Plain => Style::new(),
+            Paint::Good => AnsiColor::Green.on_default(),
+            Paint::Warning => AnsiColor::Yellow.on_default(),
+            Paint::Critical => AnsiColor::Red.on_default().bold(),
+        }
+    }
+}
+
+struct Cell {
+    text: String,
+    paint: Paint,
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell { text, paint: Paint::Plain }
+    }
+}
+
 /// A table for people: a row of names, then rows of values.
 #[derive(Default)]
 pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
@@ -22,19 +59,29 @@ impl Table {
     pub(crate) fn new(names: &[&str]) -> Self {
         let mut table = Table::default();
         if !names.is_empty() {
-            table.rows.push(names.iter().map(|name| (*name).to_owned()).collect());
+            table.rows.push(names.iter().map(|name| Cell::from((*name).to_owned())).collect());
         }
         table
     }
 
     /// One more row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.rows.push(cells.into_iter().map(Cell::from).collect());
     }
 
     /// One more name and value.
     pub(crate) fn fact(&mut self, name: &str, value: impl ToString) {
-        self.rows.push(vec![format!("{name}:"), value.to_string()]);
+        self.rows.push(vec![format!("{name}:").into(), value.to_string().into()]);
+    }
+
+    /// One more name and value, the value in a colour.
+    pub(crate) fn painted_fact(&mut self, name: &str, paint: Paint, value: impl ToString) {
+        self.rows.push(vec![format!("{name}:").into(), Cell { text: value.to_string(), paint }]);
+    }
+
+    /// One more row of a word in a colour and what it is about.
+    pub(crate) fn painted(&mut self, word: &str, paint: Paint, about: &str) {
+        self.rows.push(vec![Cell { text: word.to_owned(), paint }, about.to_owned().into()]);
     }
 
     /// The rows of another table below these.
@@ -44,24 +91,42 @@ impl Table {
 
     /// Columns padded to the widest cell; no trailing blanks. Control characters in a cell (a label may hold any) are
     /// shown as escapes, so that a label cannot drive the terminal.
-    fn text(&self) -> String {
-        let rows: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    fn text(&self, in_colour: bool) -> String {
+        let rows: Vec<Vec<(String, Paint)>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| (printable(&cell.text), cell.paint)).collect()).collect();
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width =
-            |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+            |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|(cell, _)| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut text = String::new();
         for row in &rows {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
+            let last = row.iter().rposition(|(cell, _)| !cell.is_empty()).map_or(0, |at| at + 1);
+            for (column, ((cell, paint), width)) in row.iter().zip(&widths).enumerate().take(last) {
+                let style = if in_colour { paint.style() } else { Style::new() };
+                let gap = if column + 1 == last { 0 } else { width - cell.chars().count() + 2 };
+                line.push_str(&format!("{style}{cell}{style:#}{:gap$}", ""));
             }
             text.push_str(line.trim_end());
             text.push('\n');
         }
         text
     }
+}
+
+/// Colours are for terminals whose owner did not refuse them (no-color.org).
+fn is_in_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && io::stdout().is_terminal()
+}
+
+/// A bar of ten cells that shows how much of something is used, with the figures.
+pub(crate) fn bar(used: u64, most: u64) -> String {
+    let filled = used.min(most).saturating_mul(10).checked_div(most).unwrap_or(0);
+    // What is used at all shows.
+    let filled = if used > 0 { filled.max(1) } else { 0 };
+    let cells = (0..10).map(|cell| if cell < filled { '#' } else { '.' });
+    format!("[{}] {used} of {most}", cells.collect::<String>())
 }
 
 fn printable(cell: &str) -> String {
@@ -89,9 +154,14 @@ impl Output {
             let json = serde_json::to_string_pretty(value);
             json.map_err(|error| Failure::new(format!("the answer cannot be written: {error}")))? + "\n"
         } else {
-            table().text()
+            table().text(is_in_colour())
         };
         written(io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()))
+    }
+
+    /// Whether a person reads it: then a table says more than JSON.
+    pub(crate) fn has_reader(&self) -> bool {
+        !self.json && io::stdout().is_terminal()
     }
 
     /// Writes why a command failed.
@@ -135,6 +205,31 @@ mod tests {
         let mut table = Table::new(&["SLOT", "LABEL", "X"]);
         table.row(["0".to_owned(), "a\u{1b}[2J".to_owned(), String::new()]);
         table.row(["10".to_owned(), "bb".to_owned(), "y".to_owned()]);
-        assert_eq!(table.text(), "SLOT  LABEL       X\n0     a\\u{1b}[2J\n10    bb          y\n");
+        assert_eq!(table.text(false), "SLOT  LABEL       X\n0     a\\u{1b}[2J\n10    bb          y\n");
+    }
+
+    #[test]
+    fn colours_shift_no_column() {
+        let mut table = Table::default();
+        table.painted("critical", Paint::Critical, "one");
+        table.painted("note", Paint::Plain, "two");
+        assert_eq!(table.text(false), "critical  one\nnote      two\n");
+        let coloured = table.text(true);
+        assert!(coloured.starts_with("\u{1b}["), "{coloured:?}");
+        assert!(coloured.ends_with("note      two\n"), "{coloured:?}");
+    }
+
+    #[test]
+    fn a_bar_is_never_longer_than_ten_and_shows_the_first_use() {
+        let rows = [
+            (0, 10, "[..........] 0 of 10"),
+            (1, 1000, "[#.........] 1 of 1000"),
+            (5, 10, "[#####.....] 5 of 10"),
+            (99, 10, "[##########] 99 of 10"),
+            (0, 0, "[..........] 0 of 0"),
+        ];
+        for (used, most, text) in rows {
+            assert_eq!(bar(used, most), text);
+        }
     }
 }

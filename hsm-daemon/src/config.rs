@@ -1,7 +1,7 @@
 //! The daemon's configuration: where the file is, what it says (`Written`), and what it means (`Settings`).
 //!
-//! One file configures everything that runs beside the store. This crate owns `[daemon]`; the core owns `[token]`,
-//! `[security]`, `[store]`, `[audit]`, `[algorithms]` and `[policy]`; `[shim]` belongs to the library in the
+//! One file configures everything that runs beside the store. This crate owns `[daemon]` and
+//! `[metrics]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]` and `[policy]`; `[shim]` belongs to the library in the
 //! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
 
 use std::fs::File;
@@ -40,6 +40,8 @@ fn refuse<T>(sentence: impl Into<String>) -> Result<T, Refused> {
 pub(crate) struct Settings {
     /// Ours.
     pub(crate) daemon: Daemon,
+    /// Where monitors may ask, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
     /// The core's.
     pub(crate) core: hsm_core::config::Config,
     /// The file it came from; without one these are the defaults.
@@ -98,7 +100,16 @@ struct Written {
     audit: hsm_core::config::AuditTable,
     algorithms: hsm_core::config::AlgorithmsTable,
     policy: hsm_core::config::PolicyTable,
+    metrics: WrittenMetrics,
     shim: WrittenShim,
+}
+
+/// `[metrics]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenMetrics {
+    bind: Option<String>,
+    allow_remote: bool,
 }
 
 /// `[daemon]` as it is written.
@@ -223,6 +234,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let attempts = narrow(within("daemon.max_login_attempts", written.daemon.max_login_attempts, 1, 1_000)?);
     let cooldown = seconds("daemon.login_cooldown_secs", written.daemon.login_cooldown_secs, 86_400)?;
     let daemon = judge_daemon(written.daemon, base)?;
+    let metrics = judge_metrics(&written.metrics)?;
     for path in [&mut written.token.storage_path, &mut written.store.key_file, &mut written.audit.log_path] {
         // An empty path stays empty, for the core to refuse by name.
         if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
@@ -240,7 +252,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
     core.pin.client_attempts = attempts;
     core.pin.client_cooldown = cooldown;
-    Ok(Settings { daemon, core, source })
+    Ok(Settings { daemon, metrics, core, source })
 }
 
 fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> {
@@ -310,6 +322,17 @@ fn judge_tcp(written: &WrittenDaemon, base: &Path) -> Result<Option<Tcp>, Refuse
     }
 }
 
+fn judge_metrics(written: &WrittenMetrics) -> Result<Option<SocketAddr>, Refused> {
+    let Some(bind) = &written.bind else { return Ok(None) };
+    let address: SocketAddr = bind.parse().map_err(|_| {
+        Refused(format!("metrics.bind: {bind:?} is not an address with a port, such as 127.0.0.1:9464"))
+    })?;
+    if !address.ip().is_loopback() && !written.allow_remote {
+        return refuse(format!("metrics.bind: {address} is not a loopback address (metrics.allow_remote allows it)"));
+    }
+    Ok(Some(address))
+}
+
 fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, Refused> {
     if (least..=most).contains(&value) {
         Ok(value)
@@ -359,6 +382,9 @@ mod tests {
             ("[daemon]\nbind = \"127.0.0.1:5696\"\ntls_cert = \"c\"\ntls_key = \"k\"", "tls_client_ca"),
             ("[daemon]\nbind = \"127.0.0.1:5696\"\ntls_cert = \"c\"", "go together"),
             ("[daemon]\ntls_cert = \"c\"\ntls_key = \"k\"", "daemon.bind"),
+            ("[metrics]\nbind = \"here\"", "metrics.bind"),
+            ("[metrics]\nbind = \"0.0.0.0:9464\"", "metrics.allow_remote"),
+            ("[metrics]\nbnd = \"127.0.0.1:9464\"", "bnd"),
             ("[daemon]\nmax_connections = 0", "daemon.max_connections"),
             ("[daemon]\nmax_random_length = 99999999", "daemon.max_random_length"),
             ("[daemon]\nrequest_timeout_secs = 0", "daemon.request_timeout_secs"),

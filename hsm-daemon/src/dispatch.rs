@@ -12,6 +12,7 @@ use hsm_proto::v1::request::Op;
 use hsm_proto::{frame, v1};
 
 use crate::convert::{self, Refusal};
+use crate::metrics::Metrics;
 use crate::outcomes::{self, Outcomes};
 
 /// The most snapshots that travel with a find, so that the reply fits its frame.
@@ -25,6 +26,8 @@ pub(crate) struct Desk {
     pub(crate) max_random_bytes: u64,
     /// What became of the latest changes.
     pub(crate) outcomes: Outcomes,
+    /// What was asked, how it ended and how long it took.
+    pub(crate) metrics: Metrics,
 }
 
 /// Who asks: the peer of the connection and, once attached, the application.
@@ -38,14 +41,16 @@ pub(crate) struct Seat {
 impl Desk {
     /// A desk before which nobody has stood yet.
     pub(crate) fn new(hsm: Arc<Hsm>, max_random_bytes: u64) -> Self {
-        Desk { hsm, max_random_bytes, outcomes: Outcomes::default() }
+        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics: Metrics::new() }
     }
 
     /// Answers one request.
     pub(crate) fn dispatch(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {
         let numbered = seat.caller.as_deref().filter(|_| outcomes::is_kept(&request));
         let note = numbered.map(|caller| self.outcomes.begin(caller.peer(), caller.application(), request.number));
+        let begun = self.metrics.begin(&request);
         let reply = self.answer(seat, request);
+        self.metrics.end(begun, &reply);
         if let Some(note) = note {
             self.outcomes.finish(note, &reply);
         }

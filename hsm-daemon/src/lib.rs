@@ -10,6 +10,7 @@ mod express;
 mod identify;
 mod lifecycle;
 mod log;
+mod metrics;
 mod outcomes;
 mod run;
 mod server;

@@ -16,6 +16,7 @@ use crate::config::{self, Refused, Settings};
 use crate::dispatch::Desk;
 use crate::lifecycle::{Signals, Wish};
 use crate::log;
+use crate::metrics::MetricsDoor;
 use crate::server::{Doors, House};
 use crate::service::SelfTest;
 use crate::tls::Tls;
@@ -100,6 +101,11 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
     let desk = Arc::new(Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes));
+    let monitors = settings.metrics.map(MetricsDoor::bind).transpose().map_err(Failure::start)?;
+    let metrics = monitors.as_ref().map(MetricsDoor::address);
+    if let Some(door) = monitors {
+        door.open(Arc::clone(&desk)).map_err(Failure::start)?;
+    }
     let (socket, tcp) = (settings.daemon.socket.clone(), settings.daemon.tcp.as_ref().map(|tcp| tcp.address));
     let self_test = SelfTest(format!("passed ({} tests)", tests.len()));
     // Before the listeners, so that no signal finds the socket file without somebody to remove it.
@@ -108,7 +114,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
         Doors::open(House { desk, self_test, settings: settings.daemon, tls: tls.clone() }).map_err(Failure::start)?;
     let signal = runtime.block_on(async {
         doors.report_health(!status.sealed).await;
-        tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), "ready");
+        tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), metrics = metrics.map(tracing::field::display), "ready");
         let signal = until_told_to_stop(&mut signals, tls.as_deref()).await;
         doors.report_health(false).await;
         signal

@@ -3,7 +3,7 @@
 //! The messages are generated from `craton/hsm/v1/*.proto` at build time. Feature `grpc` adds the gRPC services and
 //! clients; without it no async code is compiled, which is what the shim's express lane needs.
 
-mod effect;
+pub mod effect;
 pub mod fault;
 pub mod frame;
 mod redacted;

@@ -1,6 +1,6 @@
 //! Apache: mod_ssl with the engine of libp11; children that serve as another user.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

@@ -1,6 +1,6 @@
 //! curl: a client certificate whose key is in the token.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

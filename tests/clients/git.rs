@@ -1,6 +1,6 @@
 //! git: commits signed in the ssh format.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

@@ -1,6 +1,6 @@
 //! The tools of GnuTLS, and the socket of p11-kit.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

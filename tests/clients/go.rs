@@ -4,7 +4,7 @@ use std::path::Path;
 
 use acceptance::tools::skip;
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

@@ -3,7 +3,7 @@
 use acceptance::daemon::binary;
 use acceptance::world::World;
 
-use super::page;
+use acceptance::page;
 
 const PROGRAMS: [&str; 6] = ["keytool", "jarsigner", "java", "jar", "openssl", "curl"];
 

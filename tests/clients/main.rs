@@ -12,7 +12,6 @@ mod node;
 mod nss;
 mod openssh;
 mod openssl;
-mod page;
 mod pages;
 mod python;
 mod stunnel;

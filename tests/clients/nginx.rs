@@ -4,7 +4,7 @@ use std::path::Path;
 
 use acceptance::daemon::binary;
 
-use super::page;
+use acceptance::page;
 
 const PROGRAMS: [&str; 4] = ["nginx", "openssl", "pkcs11-tool", "curl"];
 

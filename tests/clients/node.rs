@@ -4,7 +4,7 @@ use acceptance::daemon::workspace;
 use acceptance::tools::skip;
 use acceptance::world::World;
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

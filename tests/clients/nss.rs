@@ -1,6 +1,6 @@
 //! NSS: certutil, modutil, PKCS #12 and CMS.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

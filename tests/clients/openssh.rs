@@ -1,6 +1,6 @@
 //! OpenSSH: logins, the agent, a CA, a host key.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

@@ -1,6 +1,6 @@
 //! OpenSSL 3 with the engine of libp11.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

@@ -4,7 +4,7 @@ use std::fs;
 
 use acceptance::daemon::workspace;
 
-use super::page::{Block, blocks, text};
+use acceptance::page::{Block, blocks, text};
 
 /// The names of the pages, without the introduction.
 fn names() -> Vec<String> {

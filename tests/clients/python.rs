@@ -1,6 +1,6 @@
 //! Python: python-pkcs11 and PyKCS11.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

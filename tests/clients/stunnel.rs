@@ -1,6 +1,6 @@
 //! stunnel with the engine of libp11.
 
-use super::page;
+use acceptance::page;
 
 #[test]
 fn page() {

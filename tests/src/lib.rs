@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod daemon;
 pub mod functions;
 pub mod module;
+pub mod page;
 pub mod raw;
 pub mod structure;
 pub mod tools;

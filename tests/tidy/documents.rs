@@ -82,7 +82,7 @@ fn keys(file: &str, declaration: &str) -> Vec<String> {
 
 #[test]
 fn the_example_configuration_explains_every_key() {
-    const TABLES: [(&str, &str, &str); 8] = [
+    const TABLES: [(&str, &str, &str); 9] = [
         ("token", "hsm-core/src/config.rs", "pub struct TokenTable {"),
         ("security", "hsm-core/src/config.rs", "pub struct SecurityTable {"),
         ("store", "hsm-core/src/config.rs", "pub struct StoreTable {"),
@@ -90,6 +90,7 @@ fn the_example_configuration_explains_every_key() {
         ("algorithms", "hsm-core/src/config.rs", "pub struct AlgorithmsTable {"),
         ("policy", "hsm-core/src/config/policy.rs", "\nswitches! {"),
         ("daemon", "hsm-daemon/src/config.rs", "\nstruct WrittenDaemon {"),
+        ("metrics", "hsm-daemon/src/config.rs", "\nstruct WrittenMetrics {"),
         ("shim", "pkcs11-shim/src/config.rs", "\nstruct WrittenShim {"),
     ];
     let example = read(Path::new("craton_hsm.toml"));

@@ -16,11 +16,12 @@ use crate::prompt;
 
 const HOUR_NANOS: u64 = 3_600_000_000_000;
 
+/// An archive and where it lies.
 #[derive(Clone, Serialize)]
-struct Found {
-    file: PathBuf,
+pub(super) struct Found {
+    pub(super) file: PathBuf,
     #[serde(flatten)]
-    archive: Manifest,
+    pub(super) archive: Manifest,
 }
 
 /// Does what is asked of archives that exist.
@@ -48,7 +49,7 @@ fn shown(file: &Path, archive: Manifest, output: &Output) -> Result<(), Failure>
 }
 
 /// The archives of a directory, newest first. Other files are passed over; a damaged archive is warned about.
-fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
+pub(super) fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
     let unreadable = |error: std::io::Error| Failure::new(format!("{} cannot be read: {error}", directory.display()));
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {

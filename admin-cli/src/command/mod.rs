@@ -3,6 +3,7 @@
 pub(crate) mod archives;
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod health;
 pub(crate) mod key;

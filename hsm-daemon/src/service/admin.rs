@@ -136,6 +136,10 @@ impl Admin for AdminService {
         .await
     }
 
+    async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Result<Response<v1::MetricsReply>, Status> {
+        self.run(request, |desk, _, _| Ok(v1::MetricsReply { text: desk.metrics.page(&desk.hsm) })).await
+    }
+
     async fn list_tokens(
         &self,
         request: Request<v1::ListTokensRequest>,

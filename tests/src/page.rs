@@ -1,4 +1,4 @@
-//! The pages of `docs/clients`, run as they stand. The rule is told to readers in `docs/clients/README.md`:
+//! Pages of `docs` (those of the clients, the runbook), run as they stand. The rule is told to readers in `docs/clients/README.md`:
 //!
 //! - a block marked `sh` is run; one marked `sh fails` must fail;
 //! - a block marked `output` follows one of those: each of its lines must occur in what that block printed;
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use acceptance::daemon::workspace;
-use acceptance::tools::{self, find_in, skip};
-use acceptance::world::World;
+use crate::daemon::workspace;
+use crate::tools::{self, find_in, skip};
+use crate::world::World;
 
 /// The longest that one page may take: Java starts a dozen times on a busy machine.
 const PAGE_LIMIT: Duration = Duration::from_secs(180);
@@ -30,7 +30,7 @@ const PREAMBLE: &str = "set -euo pipefail\ntrap 'kill $(jobs -p) $(cat *.pid 2>/
 
 /// One fenced block.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Block {
+pub enum Block {
     /// Commands that succeed.
     Run(String),
     /// Commands that fail.
@@ -47,7 +47,7 @@ pub(crate) enum Block {
 ///
 /// # Panics
 /// When a fence is not closed, or is indented: it would be shown as a block and not be run.
-pub(crate) fn blocks(text: &str) -> Vec<Block> {
+pub fn blocks(text: &str) -> Vec<Block> {
     let (mut found, mut open): (Vec<Block>, Option<(String, Vec<&str>)>) = (Vec::new(), None);
     for line in text.lines() {
         open = match (open.take(), line.strip_prefix("```")) {
@@ -105,20 +105,31 @@ fn script(blocks: &[Block]) -> (String, Vec<(usize, Vec<String>)>) {
 }
 
 /// A page of `docs/clients`, its text.
-pub(crate) fn text(name: &str) -> String {
-    let path = workspace().join(format!("docs/clients/{name}.md"));
+///
+/// # Panics
+/// When there is no such page.
+pub fn text(name: &str) -> String {
+    document(&format!("clients/{name}.md"))
+}
+
+/// A page of `docs` by its path there, its text.
+///
+/// # Panics
+/// When there is no such page.
+pub fn document(path: &str) -> String {
+    let path = workspace().join("docs").join(path);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Runs a page beside a token of its own; skips by name when one of the programs is not installed.
-pub(crate) fn run(name: &str, programs: &[&str]) {
+pub fn run(name: &str, programs: &[&str]) {
     if all_available(&format!("{name}::page"), programs) {
         run_in(&World::start(), name, &[]);
     }
 }
 
 /// Whether all the programs are installed; says by the test's name which one is not.
-pub(crate) fn all_available(test: &str, programs: &[&str]) -> bool {
+pub fn all_available(test: &str, programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| find_in(&path_variable(), program).is_none());
     if let Some(program) = missing {
         skip(test, &format!("{program} not found"));
@@ -130,7 +141,7 @@ pub(crate) fn all_available(test: &str, programs: &[&str]) -> bool {
 ///
 /// # Panics
 /// With what the page printed, when it did not do what it says.
-pub(crate) fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
+pub fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
     run_text(world, &format!("{name}.md"), &text(name), variables);
 }
 
@@ -138,7 +149,7 @@ pub(crate) fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
 ///
 /// # Panics
 /// As [`run_in`].
-pub(crate) fn run_text(world: &World, title: &str, text: &str, variables: &[(&str, &Path)]) {
+pub fn run_text(world: &World, title: &str, text: &str, variables: &[(&str, &Path)]) {
     let blocks = blocks(text);
     let (script, expected) = script(&blocks);
     let dir = world.dir().join("page");
@@ -162,7 +173,10 @@ pub(crate) fn run_text(world: &World, title: &str, text: &str, variables: &[(&st
 /// A world for servers that begin as root and serve as `www-data`: that group may connect to the daemon, pass the directory and read
 /// the configuration. Without root's power such a server keeps the user of the test, and nothing is opened. `shim` is keys of
 /// the module's own table.
-pub(crate) fn world_for_servers(shim: &str) -> World {
+///
+/// # Panics
+/// When the daemon does not come up.
+pub fn world_for_servers(shim: &str) -> World {
     let mut world = World::unstarted();
     let standard = world.config_with_shim(shim);
     world.write_config(&standard);
@@ -207,12 +221,15 @@ fn path_variable() -> std::ffi::OsString {
 }
 
 /// A port on loopback that nobody uses at the moment.
-pub(crate) fn free_port() -> u16 {
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Whether the tests' own Python has a module.
-pub(crate) fn python_has(test: &str, module: &str) -> bool {
+pub fn python_has(test: &str, module: &str) -> bool {
     let python = workspace().join(".venv/bin/python");
     let has =
         python.is_file() && tools::run(Command::new(python).args(["-c", &format!("import {module}")])).status.success();
@@ -223,7 +240,7 @@ pub(crate) fn python_has(test: &str, module: &str) -> bool {
 }
 
 /// Whether OpenSSL has the engine of libp11.
-pub(crate) fn engine(test: &str) -> bool {
+pub fn engine(test: &str) -> bool {
     let has = find_in(&path_variable(), "openssl").is_some()
         && tools::run(Command::new("openssl").args(["engine", "pkcs11"])).status.success();
     if !has {

@@ -1,0 +1,172 @@
+//! What the doctor looks at: files and their modes, disks, the running daemon, the newest backup and drill, certificates.
+
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use der::{Decode, DecodePem};
+use hsm_core::audit::export::timestamp;
+use hsm_core::config::Config;
+use hsm_core::{Clock, SystemClock};
+use hsm_proto::v1::{ListTokensRequest, StatusReply, StatusRequest, TokenSummary};
+use x509_cert::Certificate;
+
+use crate::cli::Doctor;
+use crate::command::archives::archives_in;
+use crate::config::{DaemonTable, Settings, ShimTable};
+use crate::connect::talk;
+
+/// Where the packaged timers put their archives.
+const PACKAGED_BACKUPS: &str = "/var/lib/craton-backup";
+/// A certificate file is a few kilobytes.
+const CERTIFICATE_MAX: u64 = 1 << 20;
+const HOUR: u64 = 3600;
+
+/// A file or directory that is there.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    pub(super) owner: u32,
+    pub(super) device: u64,
+    /// Bytes that a user may still write on its file system, and the size of that.
+    pub(super) room: Option<(u64, u64)>,
+}
+
+impl Place {
+    fn look(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        let room = rustix::fs::statvfs(path).ok().map(|system| {
+            (system.f_bavail.saturating_mul(system.f_frsize), system.f_blocks.saturating_mul(system.f_frsize))
+        });
+        Some(Place {
+            path: path.to_owned(),
+            mode: found.mode() & 0o7777,
+            owner: found.uid(),
+            device: found.dev(),
+            room,
+        })
+    }
+}
+
+/// What a backup directory holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backups {
+    pub(super) place: Option<Place>,
+    /// Of this store; in hours.
+    pub(super) newest_age: Option<u64>,
+    /// The newest drill's report, in days.
+    pub(super) drill_age: Option<u64>,
+    /// An archive that others than its owner may read.
+    pub(super) exposed: Option<PathBuf>,
+}
+
+/// All of it.
+pub(super) struct Facts {
+    pub(super) core: Config,
+    pub(super) daemon: DaemonTable,
+    pub(super) shim: ShimTable,
+    pub(super) is_watched: bool,
+    /// The running daemon's answer, or why there is none.
+    pub(super) status: Result<StatusReply, String>,
+    pub(super) tokens: Vec<TokenSummary>,
+    pub(super) socket: Option<Place>,
+    pub(super) config_file: Option<Place>,
+    pub(super) store: Option<Place>,
+    pub(super) store_key: Option<Place>,
+    pub(super) journal: Option<Place>,
+    pub(super) tls_key: Option<Place>,
+    /// Days until the server's certificate ends; below zero when it has.
+    pub(super) certificate_days: Option<i64>,
+    /// `None`: no directory was named and the packaged one is not there.
+    pub(super) backups: Option<Backups>,
+    pub(super) has_swap: bool,
+}
+
+impl Facts {
+    /// Looks at everything; what cannot be seen is absent.
+    pub(super) fn gather(settings: &Settings, asked: &Doctor) -> Self {
+        let answer = talk(settings, |mut daemon| async move {
+            let status = daemon.status(StatusRequest {}).await?.into_inner();
+            // A sealed daemon knows no tokens.
+            let tokens = daemon.list_tokens(ListTokensRequest {}).await.map(|reply| reply.into_inner().tokens);
+            Ok((status, tokens.unwrap_or_default()))
+        });
+        let (status, tokens) = match answer {
+            Ok((status, tokens)) => (Ok(status), tokens),
+            Err(failure) => (Err(failure.sentence().to_owned()), Vec::new()),
+        };
+        let core = settings.core.clone();
+        let beside = |path: &Option<PathBuf>| path.as_ref().map(|path| settings.base.join(path));
+        let key_file = core.store.key_file.clone().unwrap_or_else(|| core.store.path.join("store.key"));
+        let directory = asked.backups.clone().or_else(|| {
+            let packaged = PathBuf::from(PACKAGED_BACKUPS);
+            packaged.is_dir().then_some(packaged)
+        });
+        Facts {
+            is_watched: settings.metrics.bind.is_some(),
+            socket: Place::look(&settings.socket),
+            config_file: settings.source.as_deref().and_then(Place::look),
+            store: Place::look(&core.store.path),
+            store_key: Place::look(&key_file),
+            journal: core.audit.log_path.parent().and_then(Place::look),
+            tls_key: beside(&settings.daemon.tls_key).as_deref().and_then(Place::look),
+            certificate_days: beside(&settings.daemon.tls_cert).as_deref().and_then(days_left),
+            backups: directory.as_deref().map(look_at_backups),
+            has_swap: std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1),
+            daemon: settings.daemon.clone(),
+            shim: settings.shim.clone(),
+            core,
+            status,
+            tokens,
+        }
+    }
+}
+
+fn look_at_backups(directory: &Path) -> Backups {
+    let found = archives_in(directory).unwrap_or_default();
+    let now = SystemClock.now_unix_nanos() / 1_000_000_000;
+    let age = |created: u64| now.saturating_sub(created / 1_000_000_000) / HOUR;
+    let exposed = found.iter().find(|found| Place::look(&found.file).is_some_and(|place| place.mode & 0o077 != 0));
+    Backups {
+        place: Place::look(directory),
+        newest_age: found.first().map(|found| age(found.archive.created)),
+        drill_age: newest_drill(directory).map(|age| age.as_secs() / HOUR / 24),
+        exposed: exposed.map(|found| found.file.clone()),
+    }
+}
+
+/// How long ago the newest report of a drill was written, in the directory or in its `drills`.
+fn newest_drill(directory: &Path) -> Option<Duration> {
+    let reports =
+        [directory.to_owned(), directory.join("drills")].into_iter().filter_map(|folder| folder.read_dir().ok());
+    let written = reports.flatten().filter_map(Result::ok).filter_map(|entry| {
+        let is_report = entry.path().extension().is_some_and(|extension| extension == "json");
+        entry.metadata().ok().filter(|_| is_report)?.modified().ok()
+    });
+    SystemTime::now().duration_since(written.max()?).ok()
+}
+
+/// Days until a PEM or DER certificate ends.
+fn days_left(file: &Path) -> Option<i64> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file).ok()?.take(CERTIFICATE_MAX).read_to_end(&mut bytes).ok()?;
+    let certificate = Certificate::from_pem(first_block(&bytes)).or_else(|_| Certificate::from_der(&bytes)).ok()?;
+    let end = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+    let now = SystemClock.now_unix_nanos() / 1_000_000_000;
+    let (end, now) = (i64::try_from(end).ok()?, i64::try_from(now).ok()?);
+    Some((end - now).div_euclid(24 * 3600))
+}
+
+/// A chain's file holds several certificates; the first is the server's.
+fn first_block(bytes: &[u8]) -> &[u8] {
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let end = bytes.windows(END.len()).position(|window| window == END);
+    end.map_or(bytes, |at| &bytes[..at + END.len()])
+}
+
+/// When the daemon started, for people.
+pub(super) fn started(status: &StatusReply) -> String {
+    timestamp(status.started_unix_seconds.saturating_mul(1_000_000_000))
+}

@@ -1,0 +1,261 @@
+//! What the daemon counts and measures, and the page that monitors read (Prometheus' text format).
+//!
+//! Labels come from closed sets: operations, mechanisms and return values that have a name, and slots by number. Nothing that a client
+//! chose and no token's label is ever one.
+
+mod page;
+
+use std::time::{Duration, Instant};
+
+use hsm_core::{Hsm, Status, TokenSummary};
+use hsm_proto::v1;
+use hsm_proto::v1::reply::Result as Outcome;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+pub(crate) use self::page::MetricsDoor;
+
+/// Every metric's name begins so.
+const PREFIX: &str = "craton_hsm";
+
+/// One answered request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answer {
+    operation: &'static str,
+    mechanism: &'static str,
+    result: &'static str,
+}
+
+/// What took how long.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Work {
+    operation: &'static str,
+    mechanism: &'static str,
+}
+
+/// One token.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Slot {
+    slot: u64,
+}
+
+/// One token's holder of a PIN.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Holder {
+    slot: u64,
+    user: &'static str,
+}
+
+/// Counters that requests move, and gauges that are set when somebody looks.
+pub(crate) struct Metrics {
+    answers: Family<Answer, Counter>,
+    durations: Family<Work, Histogram, fn() -> Histogram>,
+    seen: Mutex<Seen>,
+}
+
+/// What is looked up when somebody asks, and the registry of it all.
+struct Seen {
+    registry: Registry,
+    healthy: Gauge,
+    sealed: Gauge,
+    started: Gauge,
+    applications: Gauge,
+    sessions: Gauge,
+    generation: Gauge,
+    journal: Gauge,
+    objects: Family<Slot, Gauge>,
+    failures: Family<Holder, Gauge>,
+    locked: Family<Holder, Gauge>,
+    resident: Gauge,
+    descriptors: Gauge,
+}
+
+/// A request that is being answered.
+pub(crate) struct Begun {
+    work: Work,
+    at: Instant,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub(crate) fn new() -> Self {
+        let answers = Family::default();
+        // 20 microseconds to 84 seconds, each twice the one before.
+        let durations = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.00002, 2.0, 23))) as fn() -> Histogram,
+        );
+        let seen = Mutex::new(Seen::new(&answers, &durations));
+        Metrics { answers, durations, seen }
+    }
+
+    /// A request has come.
+    pub(crate) fn begin(&self, request: &v1::Request) -> Begun {
+        let subject = request.op.as_ref().map(v1::request::Op::subject);
+        let mechanism = match subject.and_then(|subject| subject.mechanism) {
+            None => "none",
+            Some(number) => ck::Mechanism(number).name().unwrap_or("unknown"),
+        };
+        let operation = subject.map_or("unknown", |subject| subject.operation);
+        Begun { work: Work { operation, mechanism }, at: Instant::now() }
+    }
+
+    /// It has been answered.
+    pub(crate) fn end(&self, begun: Begun, reply: &v1::Reply) {
+        let took = begun.at.elapsed();
+        let rv = match &reply.result {
+            Some(Outcome::Fault(fault)) => ck::Rv(fault.rv),
+            _ => ck::rv::CKR_OK,
+        };
+        let Work { operation, mechanism } = begun.work;
+        let answer = Answer { operation, mechanism, result: rv.name().unwrap_or("unknown") };
+        self.answers.get_or_create(&answer).inc();
+        // How long a refusal took says nothing of the operation.
+        if rv == ck::rv::CKR_OK {
+            self.durations.get_or_create(&begun.work).observe(took.as_secs_f64());
+        }
+    }
+
+    /// The page, as it is now.
+    pub(crate) fn page(&self, hsm: &Hsm) -> String {
+        let status = hsm.status();
+        let tokens = hsm.admin_tokens().unwrap_or_default();
+        let seen = self.seen.lock();
+        seen.look(&status, &tokens);
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        encode(&mut text, &seen.registry).map_or_else(|_| String::new(), |()| text)
+    }
+}
+
+impl Seen {
+    fn new(answers: &Family<Answer, Counter>, durations: &Family<Work, Histogram, fn() -> Histogram>) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register("operations", "Answered requests by operation, mechanism and return value", answers.clone());
+        registry.register(
+            "operation_duration_seconds",
+            "How long the daemon took for a request that it answered with CKR_OK",
+            durations.clone(),
+        );
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let healthy = gauge("healthy", "1 while the token serves and nothing is wrong");
+        let sealed = gauge("sealed", "1 while the store key is missing");
+        let started = gauge("start_time_seconds", "When the daemon started, in seconds since 1970");
+        let applications = gauge("applications", "Applications that are attached");
+        let sessions = gauge("sessions", "Open sessions");
+        let generation = gauge("store_generation", "Number of the newest change of the store");
+        let journal = gauge("journal_sequence", "Number of the newest record of the journal");
+        let resident = gauge("resident_memory_bytes", "Memory of the process that is in RAM");
+        let descriptors = gauge("open_descriptors", "Open file descriptors of the process");
+        let (objects, failures, locked) = (Family::default(), Family::default(), Family::default());
+        registry.register("token_objects", "Objects in a token, public and private", objects.clone());
+        registry.register("pin_failures", "Wrong PINs in a row", failures.clone());
+        registry.register("pin_locked", "1 while the PIN is locked", locked.clone());
+        Seen {
+            registry,
+            healthy,
+            sealed,
+            started,
+            applications,
+            sessions,
+            generation,
+            journal,
+            objects,
+            failures,
+            locked,
+            resident,
+            descriptors,
+        }
+    }
+
+    fn look(&self, status: &Status, tokens: &[TokenSummary]) {
+        self.healthy.set(i64::from(status.health == "ok"));
+        self.sealed.set(i64::from(status.sealed));
+        self.started.set(number(status.started_unix_seconds));
+        self.applications.set(number(status.applications));
+        self.sessions.set(number(status.sessions));
+        self.generation.set(number(status.store_generation));
+        self.journal.set(number(status.audit_sequence));
+        for token in tokens.iter().filter(|token| token.initialized) {
+            let slot = token.slot;
+            self.objects.get_or_create(&Slot { slot }).set(number(token.objects));
+            let holders = [
+                ("user", token.user_pin_failures, token.user_pin_locked),
+                ("so", token.so_pin_failures, token.so_pin_locked),
+            ];
+            for (user, failures, locked) in holders {
+                self.failures.get_or_create(&Holder { slot, user }).set(number(failures));
+                self.locked.get_or_create(&Holder { slot, user }).set(i64::from(locked));
+            }
+        }
+        let (resident, descriptors) = process();
+        self.resident.set(number(resident.unwrap_or_default()));
+        self.descriptors.set(number(descriptors.unwrap_or_default()));
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Resident memory in bytes and the number of open descriptors, where /proc says.
+fn process() -> (Option<u64>, Option<u64>) {
+    let status = std::fs::read_to_string("/proc/self/status").ok();
+    let kilobytes = status.and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    let resident = kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024));
+    let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64);
+    (resident, descriptors)
+}
+
+/// How long a page may take to be asked for and read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(op: v1::request::Op) -> v1::Request {
+        v1::Request { op: Some(op), ..Default::default() }
+    }
+
+    #[test]
+    fn what_a_client_chose_is_no_label() {
+        let metrics = Metrics::new();
+        let begin = v1::Begin {
+            mechanism: Some(v1::Mechanism { r#type: 0x8123_4567, ..Default::default() }),
+            ..Default::default()
+        };
+        let sign = v1::OneShotRequest {
+            kind: v1::OperationKind::OperationSign as i32,
+            begin: Some(begin),
+            ..Default::default()
+        };
+        let fault = v1::Fault { rv: 0x8765_4321, ..Default::default() };
+        for _ in 0..2 {
+            let begun = metrics.begin(&request(v1::request::Op::OneShot(sign.clone())));
+            let reply = v1::Reply { result: Some(Outcome::Fault(fault.clone())), ..Default::default() };
+            metrics.end(begun, &reply);
+        }
+        let begun = metrics.begin(&v1::Request::default());
+        metrics.end(begun, &v1::Reply { result: Some(Outcome::Done(v1::Empty {})), ..Default::default() });
+        let mut text = String::new();
+        encode(&mut text, &metrics.seen.lock().registry).expect("written");
+        let line = r#"craton_hsm_operations_total{operation="sign",mechanism="unknown",result="unknown"} 2"#;
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains(r#"operation="unknown",mechanism="none",result="CKR_OK"} 1"#), "{text}");
+        assert!(!text.contains(r#"duration_seconds_count{operation="sign""#), "a refusal has no duration: {text}");
+        assert!(text.contains(r#"duration_seconds_count{operation="unknown""#), "{text}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The doctor: each finding is provoked by what it warns of, and a token that is kept as advised has no finding that asks for work.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use acceptance::certificates;
+use acceptance::daemon::workspace;
+use acceptance::world::World;
+
+/// What the doctor found: its exit status, and per finding the rule and the severity.
+fn findings(world: &World, more: &[&str]) -> (i32, BTreeSet<(String, String)>) {
+    let said = world.admin([&["--json", "doctor"], more].concat());
+    let diagnosis: serde_json::Value =
+        serde_json::from_slice(&said.stdout).unwrap_or_else(|why| panic!("{said}\nis not JSON: {why}"));
+    let text = |value: &serde_json::Value| value.as_str().expect("a word").to_owned();
+    let list = diagnosis["findings"].as_array().expect("a list");
+    for finding in list {
+        assert!(!text(&finding["remedy"]).is_empty() && !text(&finding["sentence"]).is_empty(), "{finding}");
+    }
+    let found = list.iter().map(|finding| (text(&finding["rule"]), text(&finding["severity"]))).collect();
+    (said.status.code().expect("it ended by itself"), found)
+}
+
+fn has(found: &BTreeSet<(String, String)>, rule: &str, severity: &str) -> bool {
+    found.contains(&(rule.to_owned(), severity.to_owned()))
+}
+
+#[test]
+fn each_setting_that_is_advised_against_is_found() {
+    const ROWS: [(&str, &str, &str); 11] = [
+        ("[policy]\nprofile = \"compat\"\ncbc_unwrap = true", "policy-open", "warning"),
+        ("[algorithms]\nallow_sha1_signing = true", "weak-algorithms", "warning"),
+        ("", "pin-rounds", "warning"), // the tests' own configuration has few
+        ("", "daemon-away", "critical"),
+        ("", "backup-none", "warning"),
+        ("", "no-monitor", "note"),
+        ("", "journal-delayed", "note"),
+        ("", "key-beside-store", "note"),
+        ("bind = \"127.0.0.1:0\"\nallow_insecure = true", "tls-open", "critical"),
+        ("socket_group = \"0\"", "socket-group", "note"),
+        ("bind = \"0.0.0.0:5696\"\ntls_cert = \"c\"\ntls_key = \"k\"\ntls_client_ca = \"a\"", "tls-no-crl", "warning"),
+    ];
+    for (more, rule, severity) in ROWS {
+        let world = World::unstarted();
+        world.configure(more);
+        fs::create_dir(world.store()).expect("our own directory");
+        fs::set_permissions(world.store(), Permissions::from_mode(0o700)).expect("our own directory");
+        fs::write(world.store().join("store.key"), b"").expect("our own directory");
+        let (_, found) = findings(&world, &[]);
+        assert!(has(&found, rule, severity), "{more}: {rule} is not among {found:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_files_and_tokens_is_found() {
+    let mut world = World::blank();
+    assert!(has(&findings(&world, &[]).1, "slot-open", "warning"));
+    world.init_token();
+    world.admin(["pin", "change", "--pin", "wrong-pin-1", "--new-pin", "other-pin-1"]).refused();
+    let shelf = world.dir().join("shelf");
+    fs::create_dir(&shelf).expect("our own directory");
+    let shelf = shelf.to_str().expect("temporary paths are UTF-8").to_owned();
+    let (status, found) = findings(&world, &["--backups", &shelf]);
+    assert_eq!(status, 2, "a token without a backup is critical");
+    assert!(has(&found, "backup-none", "critical") && has(&found, "pin-guessed", "warning"), "{found:?}");
+    assert!(!found.iter().any(|(rule, _)| rule == "slot-open" || rule == "daemon-away"), "{found:?}");
+
+    world.admin(["backup", "--pin", "env:SO_PIN", "--output", &format!("{shelf}/a.backup")]).ok();
+    let (status, found) = findings(&world, &["--backups", &shelf]);
+    assert_eq!(status, 1, "{found:?}");
+    assert!(has(&found, "drill-old", "warning") && has(&found, "backup-same-disk", "note"), "{found:?}");
+    fs::set_permissions(format!("{shelf}/a.backup"), Permissions::from_mode(0o644)).expect("our own file");
+    fs::set_permissions(world.store(), Permissions::from_mode(0o755)).expect("our own directory");
+    let (_, found) = findings(&world, &["--backups", &shelf]);
+    assert!(has(&found, "backup-exposed", "warning") && has(&found, "file-modes", "critical"), "{found:?}");
+    world.stop_daemon();
+    assert!(has(&findings(&world, &[]).1, "daemon-away", "critical"));
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_found() {
+    let world = World::unstarted();
+    // They are made for two days.
+    certificates::make(world.dir(), &["ca", "server"]);
+    world.configure(
+        "bind = \"127.0.0.1:0\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"",
+    );
+    let (status, found) = findings(&world, &[]);
+    assert!(status == 2 && has(&found, "tls-expiry", "critical"), "{found:?}");
+}
+
+#[test]
+fn a_token_that_is_kept_as_advised_needs_no_work() {
+    let mut world = World::unstarted();
+    let advised = world.standard_config().replace("pbkdf2_iterations = 100000", "pbkdf2_iterations = 600000");
+    world.write_config(&format!("{advised}[metrics]\nbind = \"127.0.0.1:0\"\n"));
+    world.start_daemon();
+    world.init_token();
+    let shelf = world.dir().join("shelf");
+    fs::create_dir(&shelf).expect("our own directory");
+    let shelf = shelf.to_str().expect("temporary paths are UTF-8").to_owned();
+    let archive = format!("{shelf}/a.backup");
+    world.admin(["backup", "--pin", "env:SO_PIN", "--output", &archive]).ok();
+    let report = format!("{shelf}/drill.json");
+    world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--label", "one"]);
+    world.admin(["drill", "--pin", "env:SO_PIN", "--input", &archive, "--report", &report]);
+    fs::write(&report, b"{}").expect("our own directory");
+    let (status, found) = findings(&world, &["--backups", &shelf]);
+    let is_root = rustix::process::geteuid().is_root();
+    let work: Vec<_> = found
+        .iter()
+        .filter(|(rule, severity)| severity != "note" && rule != "disk-full" && !(is_root && rule == "daemon-root"))
+        .collect();
+    assert!(work.is_empty(), "{work:?}");
+    assert!(status <= 2, "{found:?}");
+}
+
+#[test]
+fn every_rule_is_explained_to_operators() {
+    let source = fs::read_to_string(workspace().join("admin-cli/src/command/doctor/rules.rs")).expect("the rules");
+    let page = fs::read_to_string(workspace().join("docs/operations.md")).expect("the page of operators");
+    let names: Vec<&str> = source.split("Rule { name: \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("| `{name}` |")), "docs/operations.md does not explain {name}");
+    }
+}
