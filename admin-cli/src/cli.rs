@@ -175,6 +175,18 @@ pub(crate) struct Backup {
     /// The archive to make; an existing file is never replaced.
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) output: Option<PathBuf>,
+    /// Also opens with the secret half of this public key, as `backup keygen` made it. Can be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipient: Vec<PathBuf>,
+    /// Also opens with a passphrase, given like a PIN.
+    #[arg(long, value_name = "PASSPHRASE")]
+    pub(crate) passphrase: Option<String>,
+    /// Also opens with any M of N shares, which are written beside the archive as FILE.share-1 and so on.
+    #[arg(long, value_name = "M:N", value_parser = quorum)]
+    pub(crate) shares: Option<(u8, u8)>,
+    /// Where the shares are written instead.
+    #[arg(long, value_name = "DIR", requires = "shares")]
+    pub(crate) shares_directory: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) which: Which,
 }
@@ -189,8 +201,39 @@ pub(crate) struct Doctor {
     pub(crate) backups: Option<PathBuf>,
 }
 
+/// `M:N`, with 2 <= M <= N <= 255.
+fn quorum(text: &str) -> Result<(u8, u8), String> {
+    let number = |text: &str| text.parse::<u8>().ok();
+    let pair = text.split_once(':').and_then(|(m, n)| Some((number(m)?, number(n)?)));
+    pair.filter(|(m, n)| (2..=*n).contains(m)).ok_or_else(|| "it is M:N with 2 <= M <= N <= 255".to_owned())
+}
+
+/// What opens an archive: the SO PIN, unless something else is given.
+#[derive(Debug, Default, Args)]
+#[group(multiple = false)]
+pub(crate) struct Opening {
+    /// The SO PIN that the token had when the backup was taken.
+    #[arg(long, value_name = "SO_PIN")]
+    pub(crate) pin: Option<String>,
+    /// A passphrase that was named when the backup was taken, given like a PIN.
+    #[arg(long, value_name = "PASSPHRASE")]
+    pub(crate) passphrase: Option<String>,
+    /// The file with the secret half of a key that was named when the backup was taken.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_key: Option<PathBuf>,
+    /// A share, given like a PIN. To be repeated until there are enough.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) share: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Archives {
+    /// Makes a pair of keys for backups: FILE.pub lets anybody make them, FILE opens them and belongs into a safe.
+    Keygen {
+        /// The file of the secret key.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Lists the archives in a directory. Needs no PIN.
     List {
         /// The directory.
@@ -201,14 +244,13 @@ pub(crate) enum Archives {
         /// The archive.
         file: PathBuf,
     },
-    /// Verifies all of an archive with the SO PIN that opens it.
+    /// Verifies all of an archive with what opens it.
     #[command(after_help = PIN_HELP)]
     Verify {
         /// The archive.
         file: PathBuf,
-        /// The SO PIN.
-        #[arg(long, value_name = "SO_PIN")]
-        pin: Option<String>,
+        #[command(flatten)]
+        opening: Opening,
     },
     /// Removes archives that are no longer needed: per store the newest are kept, and the first of the current quarter.
     Prune {
@@ -234,9 +276,8 @@ pub(crate) enum Archives {
 #[derive(Debug, Args)]
 #[command(after_help = PIN_HELP)]
 pub(crate) struct Restore {
-    /// The SO PIN that the token had when the backup was taken.
-    #[arg(long, value_name = "SO_PIN")]
-    pub(crate) pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) opening: Opening,
     /// The archive.
     #[arg(long, value_name = "FILE")]
     pub(crate) input: PathBuf,
@@ -444,6 +485,11 @@ mod tests {
             "pin reset",
             "key list",
             "backup --pin 12345678 --output F",
+            "backup --pin - --output F --recipient K --recipient L --passphrase env:P --shares 2:3 --shares-directory D",
+            "backup keygen --output K",
+            "backup verify F --passphrase -",
+            "restore --secret-key K --input F",
+            "restore --share file:A --share - --input F",
             "backup list D",
             "backup inspect F",
             "backup verify F --pin -",

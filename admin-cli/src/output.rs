@@ -1,6 +1,9 @@
 //! The one writer: answers on standard output as tables or JSON, failures and warnings on standard error.
 
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -179,6 +182,17 @@ impl Output {
 /// A warning for the person at the terminal.
 pub(crate) fn warn(sentence: &str) {
     complain(&format!("craton-hsm-admin: warning: {sentence}"));
+}
+
+/// Writes a new file, durable in content; an existing one is never replaced. `mode` are its permission bits.
+///
+/// # Errors
+///
+/// When there is one, or it cannot be written.
+pub(crate) fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let done = file.and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()));
+    done.map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display())))
 }
 
 /// Standard error is the last resort: when it is closed there is nobody left to tell.

@@ -17,7 +17,7 @@ use ck::flags::{mechanism as cf, session, user};
 use ck::mechanism::*;
 use ck::object::*;
 use ck::{KeyType, ObjectClass};
-use hsm_core::config::{AuditTable, Config, PolicyTable, Profile, TokenTable, Written};
+use hsm_core::config::{AuditTable, Config, PasswordFunction, PolicyTable, Profile, TokenTable, Written};
 use hsm_core::{
     Attr, Caller, Clock, Hsm, Identity, MechanismCall, MechanismView, Parameter, Peer, SecretBytes, Snapshot, Value,
 };
@@ -56,7 +56,7 @@ pub(crate) fn configuration(profile: Profile, folder: &TempDir) -> Config {
         ..Written::default()
     };
     let mut config = written.resolve().expect("a good configuration");
-    config.pin.iterations = 1;
+    config.pin.function = PasswordFunction::Pbkdf2 { iterations: 1 };
     config.pin.client_attempts = 1_000_000;
     config.pin.max_attempts = 100;
     if profile == Profile::Compat {

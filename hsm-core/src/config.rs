@@ -6,6 +6,7 @@
 
 mod policy;
 
+pub use crate::crypto::password::PasswordFunction;
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
 use crate::audit::Files;
@@ -117,13 +118,37 @@ pub struct SecurityTable {
     pub pin_max_length: usize,
     /// Wrong PINs until the PIN is locked: 3 to 100.
     pub max_failed_logins: u32,
+    /// The function that stretches new PINs, and passphrases of backups.
+    pub pin_kdf: PinKdf,
     /// PBKDF2 rounds for new PINs: 100000 to 10000000.
     pub pbkdf2_iterations: u32,
+    /// Argon2id memory in MiB for new PINs: 19 to 1024.
+    pub argon2_memory_mib: u32,
+    /// Argon2id passes for new PINs: 2 to 64.
+    pub argon2_passes: u32,
+}
+
+/// The function that stretches PINs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PinKdf {
+    /// PBKDF2-HMAC-SHA256.
+    Pbkdf2,
+    /// Argon2id: guessing costs memory too. Not approved by FIPS 140-3.
+    Argon2id,
 }
 
 impl Default for SecurityTable {
     fn default() -> Self {
-        SecurityTable { pin_min_length: 8, pin_max_length: 64, max_failed_logins: 10, pbkdf2_iterations: 600_000 }
+        SecurityTable {
+            pin_min_length: 8,
+            pin_max_length: 64,
+            max_failed_logins: 10,
+            pin_kdf: PinKdf::Pbkdf2,
+            pbkdf2_iterations: 600_000,
+            argon2_memory_mib: 64,
+            argon2_passes: 3,
+        }
     }
 }
 
@@ -288,8 +313,8 @@ pub struct PinConfig {
     pub max_length: usize,
     /// Wrong PINs until the PIN is locked.
     pub max_attempts: u32,
-    /// PBKDF2 rounds for new PINs.
-    pub iterations: u32,
+    /// Stretches new PINs.
+    pub function: PasswordFunction,
     /// Wrong PINs from one client until that client must wait; `daemon.max_login_attempts`.
     pub client_attempts: u32,
     /// How long it waits the first time, doubling; `daemon.login_cooldown_secs`.
@@ -303,7 +328,7 @@ impl Default for PinConfig {
             min_length: written.pin_min_length,
             max_length: written.pin_max_length,
             max_attempts: written.max_failed_logins,
-            iterations: written.pbkdf2_iterations,
+            function: PasswordFunction::Pbkdf2 { iterations: written.pbkdf2_iterations },
             client_attempts: 5,
             client_cooldown: Duration::from_secs(60),
         }
@@ -359,6 +384,12 @@ impl Written {
     /// # Errors
     /// The first key whose value is out of range, contradicts another, or is not offered.
     pub fn resolve(self) -> Result<Config, ConfigError> {
+        if self.algorithms.fips_approved_only && self.security.pin_kdf == PinKdf::Argon2id {
+            return Err(ConfigError::NotOffered {
+                key: "security.pin_kdf = \"argon2id\" together with algorithms.fips_approved_only".into(),
+                instead: "the approved function is \"pbkdf2\"",
+            });
+        }
         let store = store_config(self.token.storage_path.as_deref(), self.store)?;
         Ok(Config {
             token: token_config(self.token)?,
@@ -430,11 +461,24 @@ fn pin_config(table: &SecurityTable) -> Result<PinConfig, ConfigError> {
     if !(100_000..=10_000_000).contains(&table.pbkdf2_iterations) {
         return Err(range("security.pbkdf2_iterations", table.pbkdf2_iterations, "100000 to 10000000"));
     }
+    if !(19..=1024).contains(&table.argon2_memory_mib) {
+        return Err(range("security.argon2_memory_mib", table.argon2_memory_mib, "19 to 1024"));
+    }
+    if !(2..=64).contains(&table.argon2_passes) {
+        return Err(range("security.argon2_passes", table.argon2_passes, "2 to 64"));
+    }
     Ok(PinConfig {
         min_length: table.pin_min_length,
         max_length: table.pin_max_length,
         max_attempts: table.max_failed_logins,
-        iterations: table.pbkdf2_iterations,
+        function: match table.pin_kdf {
+            PinKdf::Pbkdf2 => PasswordFunction::Pbkdf2 { iterations: table.pbkdf2_iterations },
+            PinKdf::Argon2id => PasswordFunction::Argon2id {
+                memory_kib: table.argon2_memory_mib << 10,
+                passes: table.argon2_passes,
+                lanes: 1,
+            },
+        },
         ..PinConfig::default()
     })
 }
@@ -568,7 +612,7 @@ mod tests {
     fn an_empty_file_means_the_defaults() {
         let config = resolve("").unwrap();
         assert_eq!(config.token.label, "Craton HSM Token 0");
-        assert_eq!(config.pin.iterations, 600_000);
+        assert_eq!(config.pin.function, PasswordFunction::Pbkdf2 { iterations: 600_000 });
         assert_eq!((config.pin.min_length, config.pin.max_length, config.pin.max_attempts), (8, 64, 10));
         assert!(config.token.persist_objects && config.algorithms.enable_pqc);
         assert_eq!(config.policy.profile, Profile::Safe);
@@ -601,6 +645,10 @@ mod tests {
             ("[security]\npin_max_length = 257", "at most 256"),
             ("[security]\nmax_failed_logins = 2", "3 to 100"),
             ("[security]\npbkdf2_iterations = 99999", "100000 to 10000000"),
+            ("[security]\npin_kdf = \"scrypt\"", "unknown variant"),
+            ("[security]\nargon2_memory_mib = 18", "19 to 1024"),
+            ("[security]\nargon2_passes = 1", "2 to 64"),
+            ("[security]\npin_kdf = \"argon2id\"\n[algorithms]\nfips_approved_only = true", "security.pin_kdf"),
             ("[audit]\nenabled = false", "audit.enabled = false is not offered"),
             ("[audit]\nlog_level = \"none\"", "audit.log_path"),
             ("[audit]\nlog_level = \"some\"", "unknown variant"),

@@ -2,4 +2,5 @@
 
 mod drill;
 mod journal;
+mod recipients;
 mod tamper;

@@ -40,6 +40,7 @@ const WRAPPED: [(&str, &[&str]); 16] = [
     ("hmac", &["hsm-core"]),
     ("hkdf", &["hsm-core"]),
     ("pbkdf2", &["hsm-core"]),
+    ("argon2", &["hsm-core"]),
     // The second opinion on signatures: the tenant's, and the tests'.
     ("ring", &["pki", "acceptance"]),
     // The second opinion again, and in the core what AWS-LC's ML-DSA does not offer.

@@ -1,18 +1,18 @@
 //! `backup list`, `inspect`, `verify`, `prune` and `status`: archives as files, without the daemon.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use hsm_core::audit::export::timestamp;
-use hsm_core::backup::{Manifest, inspect, looks_like_archive, verify};
+use hsm_core::backup::{BackupSecretKey, Manifest, inspect, looks_like_archive, verify};
 use hsm_core::{Clock, SystemClock};
 use serde::Serialize;
 
-use super::archive_table;
+use super::{archive_table, credential};
 use crate::cli::Archives;
 use crate::failure::Failure;
-use crate::output::{Output, Table, warn};
-use crate::prompt;
+use crate::output::{Output, Table, warn, write_new};
 
 const HOUR_NANOS: u64 = 3_600_000_000_000;
 
@@ -29,13 +29,33 @@ pub(crate) fn run(asked: &Archives, output: &Output) -> Result<(), Failure> {
     match asked {
         Archives::List { directory } => list(directory, output),
         Archives::Inspect { file } => shown(file, inspect(file)?, output),
-        Archives::Verify { file, pin } => {
-            let pin = prompt::pin("--pin", "SO PIN", pin.as_deref())?;
-            shown(file, verify(file, &pin)?, output)
-        }
+        Archives::Keygen { output: file } => keygen(file, output),
+        Archives::Verify { file, opening } => shown(file, verify(file, &credential(opening)?)?, output),
         Archives::Prune { directory, keep, dry_run } => prune(directory, *keep, *dry_run, output),
         Archives::Status { directory, max_age } => status(directory, *max_age, output),
     }
+}
+
+#[derive(Serialize)]
+struct NewKey {
+    name: String,
+    public_key: PathBuf,
+    secret_key: PathBuf,
+}
+
+fn keygen(file: &Path, output: &Output) -> Result<(), Failure> {
+    let secret = BackupSecretKey::generate()?;
+    let public = PathBuf::from([file.as_os_str(), OsStr::new(".pub")].into_iter().collect::<OsString>());
+    write_new(file, 0o600, secret.to_text()?.as_bytes())?;
+    write_new(&public, 0o644, secret.public().to_text().as_bytes())?;
+    let made = NewKey { name: secret.public().name(), public_key: public, secret_key: file.to_owned() };
+    output.answer(&made, || {
+        let mut table = Table::default();
+        table.fact("key", &made.name);
+        table.fact("public key", format!("{}: for backup --recipient", made.public_key.display()));
+        table.fact("secret key", format!("{}: for restore --secret-key; keep it elsewhere", made.secret_key.display()));
+        table
+    })
 }
 
 fn shown(file: &Path, archive: Manifest, output: &Output) -> Result<(), Failure> {

@@ -10,11 +10,11 @@ use hsm_core::backup::{Manifest, Replace, Restore as Request, Restored, restore,
 use serde::Serialize;
 
 use super::archive_table;
+use super::credential;
 use crate::cli::Restore;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
-use crate::prompt;
 
 #[derive(Serialize)]
 struct Verified {
@@ -23,9 +23,9 @@ struct Verified {
 
 /// Restores, or only verifies.
 pub(crate) fn run(settings: &Settings, given: &Restore, output: &Output) -> Result<(), Failure> {
-    let so_pin = prompt::pin("--pin", "SO PIN", given.pin.as_deref())?;
+    let credential = credential(&given.opening)?;
     if given.verify_only {
-        let answer = Verified { verified: verify(&given.input, &so_pin)? };
+        let answer = Verified { verified: verify(&given.input, &credential)? };
         return output.answer(&answer, || archive_table(&answer.verified));
     }
     refuse_running(&settings.socket)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(settings: &Settings, given: &Restore, output: &Output) -> Resu
         (None, true) => Replace::Store,
         (None, false) => Replace::Never,
     };
-    let request = Request { input: &given.input, so_pin: &so_pin, config: &settings.core, uid, clock, replace };
+    let request = Request { input: &given.input, credential: &credential, config: &settings.core, uid, clock, replace };
     let restored = restore(&request)?;
     if uid == 0 {
         hand_over(settings, &restored)?;

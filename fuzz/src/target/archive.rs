@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ck::attribute::*;
 use ck::flags::{session as sf, user};
 use hsm_core::audit::{self, Head};
+use hsm_core::backup::Credential;
 use hsm_core::config::{Config, Profile};
 use hsm_core::{Attr, Hsm, SecretBytes, TokenName, backup};
 use tempfile::TempDir;
@@ -55,7 +56,7 @@ fn originals() -> Originals {
     }
     let mut backup = Vec::new();
     let pin = || SecretBytes::copy_from(SO_PIN);
-    hsm.admin_backup(&stage::peer(1), &TokenName::default(), pin(), &mut backup).expect("backs up");
+    hsm.admin_backup(&stage::peer(1), &TokenName::default(), pin(), &[], &mut backup).expect("backs up");
     drop(caller);
     hsm.close();
     drop(hsm);
@@ -149,7 +150,7 @@ pub(crate) fn archive(bytes: &[u8]) {
         let path = originals.folder.path().join("changed.hsmb");
         std::fs::write(&path, &changed).expect("written");
         let looked = backup::inspect(&path);
-        let verified = backup::verify(&path, &SecretBytes::copy_from(SO_PIN));
+        let verified = backup::verify(&path, &Credential::SoPin(SecretBytes::copy_from(SO_PIN)));
         let kinds = (looked.as_ref().err().map(hsm_core::Error::rv), verified.as_ref().err().map(hsm_core::Error::rv));
         feedback::note(("archive", kinds));
         feedback::note(

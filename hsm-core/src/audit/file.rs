@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::chain::{self, Finding, Head, Line, Summary, Tail, Trust, Walk, Wrong};
+use super::checkpoint::{self, PublicKey};
 use super::record::Record;
 use super::signer::beside;
 use crate::{Error, Kind, Result, sys};
@@ -213,6 +214,16 @@ fn first_line<R: BufRead>(mut reader: R) -> Option<Record> {
     let mut line = Vec::new();
     reader.by_ref().take(chain::MAX_LINE_BYTES).read_until(b'\n', &mut line).ok()?;
     Record::parse(line.strip_suffix(b"\n")?).ok()
+}
+
+/// A journal names its first key within so many records, or has none.
+const RECORDS_BEFORE_KEY: usize = 256;
+
+/// The public key that the journal named first, if it is still in the files that are here.
+pub fn first_key(journal: &Path) -> Option<PublicKey> {
+    let oldest = closed_files(journal).into_iter().next().map_or_else(|| journal.to_owned(), |(_, path)| path);
+    let mut reader = BufReader::new(File::open(oldest).ok()?);
+    (0..RECORDS_BEFORE_KEY).map_while(|_| first_line(&mut reader)).find_map(|record| checkpoint::announced(&record))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Finding {

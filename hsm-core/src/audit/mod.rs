@@ -23,7 +23,7 @@ mod tests;
 pub use crate::config::LogLevel as Level;
 pub use chain::{Finding, Head, Line, Signatures, Summary, Trust, Wrong, verify, visit};
 pub use checkpoint::{Checkpoint, PublicKey, SignedCheckpoint, verifier_key};
-pub use file::{closed_files, closed_path, head_path, remembered_head, visit_file, visit_trusting};
+pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};
 pub use journal::{Durability, Files, Journal, Options, Receipt};
 pub use proof::{Proof, newest_checkpoint, prove};
 pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};

@@ -5,35 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use super::damaged;
 use crate::Result;
+use crate::envelope::Recipient;
 
 /// A header is never longer.
 pub(super) const MAX_HEADER_BYTES: u32 = 1 << 20;
 /// An archive has no more recipients: each costs a reader one password derivation.
 pub(super) const MAX_RECIPIENTS: usize = 8;
-/// The only password function.
-pub(super) const KDF: &str = "PBKDF2-HMAC-SHA256";
-/// The only kind of recipient.
-pub(super) const SO_PIN: &str = "so_pin";
 
 /// The newest durable journal record when the snapshot was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditHead {
+    /// The public key that the journal named first: what a verifier needs. Absent in format 1, and for a journal without signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) first_key: Option<String>,
     pub(super) hash: String,
     pub(super) seq: u64,
-}
-
-/// Who may restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Recipient {
-    pub(super) commitment: String,
-    pub(super) iterations: u32,
-    pub(super) kdf: String,
-    pub(super) kind: String,
-    pub(super) salt: String,
-    pub(super) token: String,
-    pub(super) wrapped: String,
 }
 
 /// A token in the archive.

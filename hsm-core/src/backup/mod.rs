@@ -1,4 +1,5 @@
-//! Backup and restore: one consistent state of the store in one file, for whoever has the file and the SO PIN.
+//! Backup and restore: one consistent state of the store in one file, for whoever has the file and the SO PIN, or another credential
+//! that was named when it was made.
 //!
 //! The archive's bytes are in `format.md`. This room takes what the store hands out and hands back what it read; how a
 //! record is sealed, and what it means, is not known here.
@@ -7,18 +8,22 @@ mod body;
 mod header;
 mod keys;
 mod read;
+#[cfg(test)]
+mod recipient_tests;
 mod restore;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use crate::envelope::{BackupPublicKey, BackupSecretKey, Credential, For};
+pub use crate::share::{Share, ShareSet, combine_shares, new_shares};
 pub use header::TokenLine;
 pub use read::{Manifest, inspect, looks_like_archive, verify};
 pub use restore::{Replace, Restore, Restored, restore};
 pub(crate) use write::{Request, Written, write};
 
 /// The archive format that this program writes, and the newest that it reads.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// First bytes of an archive, and of its trailer.
 const MAGIC: &[u8; 4] = b"HSMB";

@@ -14,6 +14,7 @@ use super::body::{Item, Opener};
 use super::header::{Header, MAX_HEADER_BYTES, TokenLine};
 use super::keys::FileKey;
 use super::{DIGEST_LEN, FORMAT, MAC_LEN, MAGIC, PREFIX_LEN, TRAILER_LEN, TRAILER_MAGIC, damaged, io};
+use crate::envelope::{Credential, Envelope, Purpose};
 use crate::store::RawRecord;
 use crate::{Error, Kind, Result, SecretBytes};
 
@@ -40,7 +41,9 @@ pub struct Manifest {
     pub audit_seq: u64,
     /// Its hash, hexadecimal.
     pub audit_head: String,
-    /// The tokens whose SO PIN opens the archive, as label and serial number.
+    /// The public key that the journal named first, hexadecimal: what a verifier needs.
+    pub audit_first_key: Option<String>,
+    /// What opens the archive, in words.
     pub opened_by: Vec<String>,
     /// The tokens in it.
     pub tokens: Vec<TokenLine>,
@@ -59,16 +62,16 @@ pub fn looks_like_archive(path: &Path) -> bool {
 ///
 /// [`Kind::DataInvalid`] when the file is damaged, of a newer format, or no archive.
 pub fn inspect(path: &Path) -> Result<Manifest> {
-    Frame::read(path).map(|frame| frame.manifest())
+    Frame::read(path)?.manifest()
 }
 
-/// Verifies all of an archive with an SO PIN that opens it.
+/// Verifies all of an archive with a credential that opens it.
 ///
 /// # Errors
 ///
-/// As [`inspect`]; [`Kind::PinIncorrect`] when the PIN does not open it.
-pub fn verify(path: &Path, so_pin: &SecretBytes) -> Result<Manifest> {
-    Archive::open(path, so_pin)?.verify()
+/// As [`inspect`]; [`Kind::PinIncorrect`] when the credential does not open it.
+pub fn verify(path: &Path, credential: &Credential) -> Result<Manifest> {
+    Archive::open(path, credential)?.verify()
 }
 
 /// The parts of an archive file whose check sum is right.
@@ -100,9 +103,9 @@ impl Frame {
         Ok(Frame { file, format, head, header, body_len, bytes, records, sha256 })
     }
 
-    fn manifest(&self) -> Manifest {
+    fn manifest(&self) -> Result<Manifest> {
         let header = &self.header;
-        Manifest {
+        Ok(Manifest {
             bytes: self.bytes,
             sha256: HEXLOWER.encode(&self.sha256),
             format: self.format,
@@ -113,9 +116,11 @@ impl Frame {
             records: header.records,
             audit_seq: header.audit.seq,
             audit_head: header.audit.hash.clone(),
-            opened_by: header.recipients.iter().map(|to| header.token_name(&to.token)).collect(),
+            audit_first_key: header.audit.first_key.clone(),
+            opened_by: envelope(self.format, &super::header::unhex(&header.file)?)
+                .openers(&header.recipients, &|id| header.token_name(id))?,
             tokens: header.tokens.clone(),
-        }
+        })
     }
 }
 
@@ -177,9 +182,12 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn open(path: &Path, so_pin: &SecretBytes) -> Result<Self> {
+    pub(super) fn open(path: &Path, credential: &Credential) -> Result<Self> {
         let mut frame = Frame::read(path)?;
-        let key = FileKey::unwrap(&frame.header, so_pin)?;
+        let file = super::header::unhex(&frame.header.file)?;
+        let envelope = envelope(frame.format, &file);
+        let names = |id: &str| frame.header.token_name(id);
+        let key = FileKey { key: envelope.open(&frame.header.recipients, &names, credential)?, file };
         let mut mac = [0; MAC_LEN];
         frame
             .file
@@ -198,7 +206,7 @@ impl Archive {
         for record in &mut contents.records {
             record?;
         }
-        Ok(self.frame.manifest())
+        self.frame.manifest()
     }
 
     /// The manifest row, the store key, and the records one by one.
@@ -273,6 +281,10 @@ impl Iterator for Records<'_> {
             }
         }
     }
+}
+
+fn envelope(format: u16, file: &[u8; 32]) -> Envelope<'_> {
+    Envelope { purpose: Purpose::Backup { format }, salt: file }
 }
 
 fn no_archive() -> Error {

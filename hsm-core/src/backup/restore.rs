@@ -8,15 +8,16 @@ use serde::Serialize;
 use super::read::{Archive, Manifest};
 use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options};
 use crate::config::Config;
+use crate::envelope::Credential;
 use crate::store::{OpenError, Previous, RestoreFloor, previous, replace_with, restore_into};
-use crate::{Clock, Error, Kind, Result, SecretBytes};
+use crate::{Clock, Error, Kind, Result};
 
 /// What to restore, where, and who does it.
 pub struct Restore<'a> {
     /// The archive.
     pub input: &'a Path,
-    /// The SO PIN that opens it.
-    pub so_pin: &'a SecretBytes,
+    /// What opens it.
+    pub credential: &'a Credential,
     /// Names the store's and the journal's place.
     pub config: &'a Config,
     /// User id of the operator's process, for the journal.
@@ -64,7 +65,7 @@ pub struct Restored {
 /// [`Kind::PinIncorrect`], [`Kind::DataInvalid`]: nothing was touched. [`Kind::Device`]: the target is not empty, is in
 /// use or cannot be written; at most the journal has grown.
 pub fn restore(request: &Restore<'_>) -> Result<Restored> {
-    let mut archive = Archive::open(request.input, request.so_pin)?;
+    let mut archive = Archive::open(request.input, request.credential)?;
     let manifest = archive.verify()?;
     let replaced = to_replace(request, &manifest)?;
     let journal = open_journal(request)?;

@@ -7,29 +7,32 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::body::{CHUNK_LEN, TAG_LEN};
-use super::{MAC_LEN, PREFIX_LEN, Replace, Request, Restore, Restored, TRAILER_LEN, inspect, restore, verify, write};
+use super::{
+    Credential, For, MAC_LEN, PREFIX_LEN, Replace, Request, Restore, Restored, TRAILER_LEN, inspect, restore, verify,
+    write,
+};
 use crate::audit::{Category, Client, Entry, Journal, Level, Options, visit_file};
-use crate::config::{Config, PinConfig, Written};
+use crate::config::{Config, PasswordFunction, PinConfig, Written};
 use crate::store::{Change, ObjectPut, Role, Vault};
 use crate::{Kind, ObjectId, Result, SecretBytes, SystemClock, TokenId};
 
-const SO_PIN: &[u8] = b"so pin 1234";
+pub(super) const SO_PIN: &[u8] = b"so pin 1234";
 const USER_PIN: &[u8] = b"user pin 1234";
 const LABEL: &str = "backup test";
 
-fn secret(bytes: &[u8]) -> SecretBytes {
+pub(super) fn secret(bytes: &[u8]) -> SecretBytes {
     SecretBytes::copy_from(bytes)
 }
 
-fn pins() -> PinConfig {
-    PinConfig { iterations: 1, ..PinConfig::default() }
+pub(super) fn pins() -> PinConfig {
+    PinConfig { function: PasswordFunction::Pbkdf2 { iterations: 1 }, ..PinConfig::default() }
 }
 
 fn body() -> Vec<u8> {
     Entry::new(Category::Admin, "test", Client::Daemon).encode()
 }
 
-fn journal(path: &Path) -> Arc<Journal> {
+pub(super) fn journal(path: &Path) -> Arc<Journal> {
     let options =
         Options { path: path.to_owned(), level: Level::All, known: None, files: crate::audit::Files::default() };
     Arc::new(Journal::open(options, Arc::new(SystemClock)).unwrap())
@@ -37,6 +40,11 @@ fn journal(path: &Path) -> Arc<Journal> {
 
 /// The archive of a vault in memory with private objects of these sizes and one public object.
 fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
+    archive_for(folder, sizes, &[])
+}
+
+/// The same for others beside the SO.
+pub(super) fn archive_for(folder: &Path, sizes: &[usize], others: &[For]) -> PathBuf {
     let journal = journal(&folder.join("source.jsonl"));
     let vault = Vault::in_memory(&pins(), Arc::clone(&journal), Arc::new(SystemClock)).unwrap();
     vault.ensure_slot(0, "empty", Some("0001")).unwrap();
@@ -49,11 +57,12 @@ fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
     let snapshot = vault.snapshot_for_backup().unwrap();
     let pin = secret(SO_PIN);
     let request = Request {
-        token: token.id,
-        so_pin: &pin,
-        iterations: 1,
+        so: Some((token.id, &pin)),
+        others,
+        function: pins().function,
         created: 1_790_000_000_000_000_000,
         audit: journal.head(),
+        first_key: Some([0xab; 32]),
     };
     let mut bytes = Vec::new();
     let written = write(&snapshot, &request, &|id| vault.object_count(id), &mut bytes).unwrap();
@@ -69,20 +78,28 @@ fn object(token: TokenId, number: usize, private: bool, size: usize) -> ObjectPu
     ObjectPut { token, id, private, plaintext: SecretBytes::new(vec![id.0[15]; size]) }
 }
 
-fn config(folder: &Path) -> Config {
+pub(super) fn config(folder: &Path) -> Config {
     let mut written = Written::default();
     written.token.storage_path = Some(folder.join("store"));
     written.resolve().unwrap()
 }
 
-fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<Restored> {
-    let config = config(folder);
-    let so_pin = secret(pin);
-    restore_with(&config, input, &so_pin, Replace::Never)
+pub(super) fn so_pin(pin: &[u8]) -> Credential {
+    Credential::SoPin(secret(pin))
 }
 
-fn restore_with(config: &Config, input: &Path, so_pin: &SecretBytes, replace: Replace) -> Result<Restored> {
-    restore(&Restore { input, so_pin, config, uid: 1000, clock: Arc::new(SystemClock), replace })
+fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<Restored> {
+    let config = config(folder);
+    restore_with(&config, input, &so_pin(pin), Replace::Never)
+}
+
+pub(super) fn restore_with(
+    config: &Config,
+    input: &Path,
+    credential: &Credential,
+    replace: Replace,
+) -> Result<Restored> {
+    restore(&Restore { input, credential, config, uid: 1000, clock: Arc::new(SystemClock), replace })
 }
 
 fn refusal(folder: &Path, bytes: &[u8]) -> crate::Error {
@@ -95,7 +112,7 @@ fn refusal(folder: &Path, bytes: &[u8]) -> crate::Error {
 }
 
 /// What an attacker does after an edit: the check sum at the end has no key.
-fn with_right_check_sum(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn with_right_check_sum(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.len() - 32;
     let digest = Sha256::digest(&bytes[..end]);
     bytes[end..].copy_from_slice(&digest);
@@ -132,11 +149,11 @@ fn manifest_says_what_is_in_the_archive() {
     let folder = tempfile::tempdir().unwrap();
     let input = archive(folder.path(), &[10, 20]);
     let manifest = inspect(&input).unwrap();
-    assert_eq!(manifest, verify(&input, &secret(SO_PIN)).unwrap());
+    assert_eq!(manifest, verify(&input, &so_pin(SO_PIN)).unwrap());
     let bytes = std::fs::read(&input).unwrap();
     assert_eq!(manifest.bytes, bytes.len() as u64);
     assert_eq!(manifest.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes)));
-    assert_eq!(manifest.opened_by, ["\"backup test\" (serial 0001)"]);
+    assert_eq!(manifest.opened_by, ["the SO PIN of \"backup test\" (serial 0001)"]);
     assert_eq!((manifest.tokens[0].label.as_str(), manifest.tokens[0].objects), (LABEL, 3));
     assert!(manifest.audit_seq > 0);
 }
@@ -279,7 +296,7 @@ proptest::proptest! {
     #[test]
     fn arbitrary_bytes_after_the_magic_are_refused(rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
         let folder = tempfile::tempdir().unwrap();
-        let bytes = [&b"HSMB\x01\x00\x01\x00"[..], &rest].concat();
+        let bytes = [&b"HSMB\x02\x00\x02\x00"[..], &rest].concat();
         proptest::prop_assert_eq!(refusal(folder.path(), &bytes).kind(), Kind::DataInvalid);
         if bytes.len() > 32 {
             proptest::prop_assert_eq!(refusal(folder.path(), &with_right_check_sum(bytes)).kind(), Kind::DataInvalid);
@@ -291,11 +308,11 @@ proptest::proptest! {
 fn newer_format_is_refused_naming_both_versions() {
     let folder = tempfile::tempdir().unwrap();
     let mut bytes = std::fs::read(archive(folder.path(), &[10])).unwrap();
-    bytes[4] = 3;
-    bytes[6] = 2;
+    bytes[4] = 4;
+    bytes[6] = 3;
     let sentence = refusal(folder.path(), &bytes).detail().unwrap().to_owned();
     assert!(
-        sentence.contains("format 3") && sentence.contains("format 2") && sentence.contains("format 1"),
+        sentence.contains("format 4") && sentence.contains("format 3") && sentence.contains("format 2"),
         "{sentence}"
     );
 }
@@ -323,14 +340,20 @@ fn full_output_is_an_error_at_every_length() {
     let (token, _) = vault.init_token(0, LABEL, &secret(SO_PIN), "test", |_| body()).unwrap();
     let snapshot = vault.snapshot_for_backup().unwrap();
     let pin = secret(SO_PIN);
-    let request =
-        Request { token: token.id, so_pin: &pin, iterations: 1, created: 0, audit: crate::audit::Head::EMPTY };
+    let request = Request {
+        so: Some((token.id, &pin)),
+        others: &[],
+        function: pins().function,
+        created: 0,
+        audit: crate::audit::Head::EMPTY,
+        first_key: None,
+    };
     let run = |room| write(&snapshot, &request, &|_| 0, &mut Full(room));
     let whole = run(usize::MAX).unwrap().bytes as usize;
     for room in (0..whole).step_by(7).chain([whole - 1]) {
         assert_eq!(run(room).unwrap_err().kind(), Kind::Device, "{room} bytes of room");
     }
-    let stranger = Request { token: TokenId([9; 16]), ..request };
+    let stranger = Request { so: Some((TokenId([9; 16]), &pin)), ..request };
     assert_eq!(write(&snapshot, &stranger, &|_| 0, &mut Vec::new()).unwrap_err().kind(), Kind::ArgumentsBad);
 }
 
@@ -343,7 +366,7 @@ fn ten_thousand_objects() {
     let input = archive(folder.path(), &[300; 10_000]);
     eprintln!("fill a store and take the backup: {:?}", start.elapsed());
     let start = std::time::Instant::now();
-    verify(&input, &secret(SO_PIN)).unwrap();
+    verify(&input, &so_pin(SO_PIN)).unwrap();
     eprintln!("verify: {:?}", start.elapsed());
     let start = std::time::Instant::now();
     let restored = restore_to(&folder.path().join("host"), &input, SO_PIN).unwrap();
@@ -365,7 +388,7 @@ fn a_replaced_store_is_kept_and_its_attempts_go_on_counting() {
             assert!(vault.unlock(token.id, Role::User, &secret(b"wrong-pin"), client).is_err());
         }
     }
-    let so_pin = secret(SO_PIN);
+    let so_pin = so_pin(SO_PIN);
     let refused = restore_with(&config, &input, &so_pin, Replace::Store).unwrap_err();
     assert!(refused.detail().unwrap().contains("--accept-rollback"), "{refused:?}");
     let restored = restore_with(&config, &input, &so_pin, Replace::NewerStore("fire".into())).unwrap();

@@ -6,25 +6,29 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::body::Sealer;
-use super::header::{AuditHead, Header, TokenLine};
+use super::header::{AuditHead, Header, MAX_RECIPIENTS, TokenLine};
 use super::keys::FileKey;
 use super::{FORMAT, MAGIC, TRAILER_MAGIC, io};
-use crate::audit::Head;
+use crate::audit::{Head, PublicKey};
+use crate::crypto::password::PasswordFunction;
+use crate::envelope::{Envelope, For, Purpose, Recipient};
 use crate::store::BackupSnapshot;
 use crate::{Error, Kind, Result, SecretBytes, TokenId};
 
 /// For whom and when an archive is made.
 pub(crate) struct Request<'a> {
-    /// The token whose SO PIN opens the archive. The caller has verified the PIN against it.
-    pub(crate) token: TokenId,
-    /// Its SO PIN.
-    pub(crate) so_pin: &'a SecretBytes,
-    /// Rounds of the password function; `security.pbkdf2_iterations`.
-    pub(crate) iterations: u32,
+    /// The token whose SO PIN opens the archive, and that PIN. The caller has verified it.
+    pub(crate) so: Option<(TokenId, &'a SecretBytes)>,
+    /// Who else may open it.
+    pub(crate) others: &'a [For],
+    /// For the SO PIN and passphrases.
+    pub(crate) function: PasswordFunction,
     /// Nanoseconds since the Unix epoch.
     pub(crate) created: u64,
     /// The newest durable record of the journal.
     pub(crate) audit: Head,
+    /// The public key that the journal named first.
+    pub(crate) first_key: Option<PublicKey>,
 }
 
 /// What was written.
@@ -42,7 +46,7 @@ pub(crate) struct Written {
 ///
 /// # Errors
 ///
-/// [`Kind::ArgumentsBad`] if the snapshot has no such token; [`Kind::Device`] if the output takes no more or the
+/// [`Kind::ArgumentsBad`] if the snapshot has no such token, or nobody could open the archive; [`Kind::Device`] if the output takes no more or the
 /// snapshot does not hold what it says.
 pub(crate) fn write(
     snapshot: &BackupSnapshot,
@@ -50,7 +54,8 @@ pub(crate) fn write(
     objects: &dyn Fn(TokenId) -> u64,
     out: &mut dyn Write,
 ) -> Result<Written> {
-    if !snapshot.tokens().iter().any(|token| token.id == request.token && token.initialized) {
+    let is_there = |id: TokenId| snapshot.tokens().iter().any(|token| token.id == id && token.initialized);
+    if request.so.is_some_and(|(token, _)| !is_there(token)) {
         return Err(Error::new(Kind::ArgumentsBad, "the backup has no such initialised token"));
     }
     let file_key = FileKey::random()?;
@@ -101,16 +106,32 @@ fn header(
         slot: token.slot,
     });
     Ok(Header {
-        audit: AuditHead { hash: HEXLOWER.encode(&request.audit.hash), seq: request.audit.seq },
+        audit: AuditHead {
+            first_key: request.first_key.map(|key| HEXLOWER.encode(&key)),
+            hash: HEXLOWER.encode(&request.audit.hash),
+            seq: request.audit.seq,
+        },
         created: request.created,
-        file: HEXLOWER.encode(&file_key.file()),
+        file: file_key.file_hex(),
         generation: snapshot.generation,
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        recipients: vec![file_key.wrap(request.so_pin, request.token, request.iterations)?],
+        recipients: recipients(request, file_key)?,
         records: snapshot.records,
         store: HEXLOWER.encode(&snapshot.store_id),
         tokens: tokens.collect(),
     })
+}
+
+fn recipients(request: &Request<'_>, file_key: &FileKey) -> Result<Vec<Recipient>> {
+    let envelope = Envelope { purpose: Purpose::Backup { format: FORMAT }, salt: &file_key.file };
+    let (key, function) = (&file_key.key, request.function);
+    let so = request.so.map(|(token, pin)| envelope.wrap_for_so(key, pin, token, function));
+    let others = request.others.iter().map(|whom| envelope.wrap_for(key, whom, function));
+    let recipients: Vec<Recipient> = so.into_iter().chain(others).collect::<Result<_>>()?;
+    match recipients.len() {
+        1..=MAX_RECIPIENTS => Ok(recipients),
+        _ => Err(Error::new(Kind::ArgumentsBad, format!("a backup has 1 to {MAX_RECIPIENTS} recipients"))),
+    }
 }
 
 /// Counts and digests what passes.

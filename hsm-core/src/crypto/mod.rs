@@ -23,11 +23,13 @@ pub(crate) mod kbkdf;
 pub(crate) mod key;
 pub(crate) mod ml_dsa;
 pub(crate) mod ml_kem;
+pub(crate) mod password;
 pub(crate) mod pbkdf2;
 pub(crate) mod prehash;
 pub(crate) mod rng;
 pub(crate) mod rsa;
 pub(crate) mod selftest;
+pub(crate) mod shamir;
 pub(crate) mod slh_dsa;
 pub(crate) mod tls_prf;
 #[cfg(test)]

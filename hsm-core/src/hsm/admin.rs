@@ -282,24 +282,27 @@ impl Hsm {
         Ok(objects.iter().filter(|object| object.is_key()).map(key_summary).collect())
     }
 
-    /// Verifies the SO PIN and writes one encrypted archive of one snapshot.
+    /// Verifies the SO PIN and writes one encrypted archive of one snapshot, for the SO and the `others`.
     ///
     /// # Errors
-    /// [`Kind::PinIncorrect`] and its kin; [`Kind::Device`] when the archive or its record cannot be written.
+    /// [`Kind::PinIncorrect`] and its kin; [`Kind::ArgumentsBad`] for too many recipients; [`Kind::Device`] when the archive or its
+    /// record cannot be written.
     pub fn admin_backup(
         &self,
         peer: &Peer,
         token: &TokenName,
         so_pin: SecretBytes,
+        others: &[backup::For],
         out: &mut dyn std::io::Write,
     ) -> Result<()> {
         let slot = self.named(token)?;
         let act = &act::BACKUP;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
         entry.token = Some(slot.token_id());
-        let written = self.write_backup(peer, &slot, &so_pin, &entry, out);
+        let written = self.write_backup(peer, &slot, (&so_pin, others), &entry, out);
         if let Ok(written) = &written {
             entry = entry.with_fact("records", Fact::number(written.records));
+            entry = entry.with_fact("recipients", Fact::number(1 + others.len() as u64));
             entry = entry.with_fact("backup_generation", Fact::number(written.generation));
         }
         self.record(act, entry, None, written.map(drop)).map(|recorded| recorded.release())
@@ -309,7 +312,7 @@ impl Hsm {
         &self,
         peer: &Peer,
         slot: &Slot,
-        so_pin: &SecretBytes,
+        (so_pin, others): (&SecretBytes, &[backup::For]),
         entry: &Entry,
         out: &mut dyn std::io::Write,
     ) -> Result<backup::Written> {
@@ -319,11 +322,12 @@ impl Hsm {
         self.record_intent(&act::BACKUP, entry.clone())?;
         let snapshot = vault.snapshot_for_backup()?;
         let request = backup::Request {
-            token: token.id,
-            so_pin,
-            iterations: self.config().pin.iterations,
+            so: Some((token.id, so_pin)),
+            others,
+            function: self.config().pin.function,
             created: self.clock().now_unix_nanos(),
             audit: self.journal().durable_head(),
+            first_key: crate::audit::first_key(&self.config().audit.log_path),
         };
         backup::write(&snapshot, &request, &|token| vault.object_count(token), out)
     }

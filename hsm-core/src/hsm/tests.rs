@@ -752,7 +752,7 @@ fn a_backup_is_recorded_before_its_first_byte() {
     }
     let world = world();
     let mut watch = Watch(&world, false);
-    world.hsm.admin_backup(&peer(1), &crate::TokenName::default(), pin(SO_PIN), &mut watch).expect("a backup");
+    world.hsm.admin_backup(&peer(1), &crate::TokenName::default(), pin(SO_PIN), &[], &mut watch).expect("a backup");
     assert!(watch.1);
 }
 

@@ -1,5 +1,6 @@
 //! Tables, keys and the plaintext codecs of `format.md` sections 2 and 5. Sealing is not done here.
 
+use crate::crypto::password::PasswordFunction;
 use crate::id::{ObjectId, TokenId};
 use prost::Message;
 
@@ -201,7 +202,7 @@ impl TokenRecord {
 /// A PIN slot: how to turn the PIN into a key, and the token master key wrapped under that key.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PinSlot {
-    /// 1 = PBKDF2-HMAC-SHA256.
+    /// 1 = PBKDF2-HMAC-SHA256, 2 = Argon2id.
     #[prost(uint32, tag = "1")]
     pub(crate) kdf: u32,
     #[prost(uint32, tag = "2")]
@@ -215,6 +216,43 @@ pub(crate) struct PinSlot {
     /// A record of type [`WRAPPED_KEY_TYPE`].
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) wrapped: Vec<u8>,
+    /// The cost of Argon2id; zero for PBKDF2.
+    #[prost(uint32, tag = "6")]
+    pub(crate) memory_kib: u32,
+    #[prost(uint32, tag = "7")]
+    pub(crate) passes: u32,
+    #[prost(uint32, tag = "8")]
+    pub(crate) lanes: u32,
+}
+
+/// [`PinSlot::kdf`] of PBKDF2-HMAC-SHA256.
+const PBKDF2: u32 = 1;
+/// [`PinSlot::kdf`] of Argon2id.
+const ARGON2ID: u32 = 2;
+
+impl PinSlot {
+    /// An unlocked slot's fields, with the function that stretches its PIN.
+    pub(crate) fn new(function: PasswordFunction, salt: Vec<u8>, version: u64, wrapped: Vec<u8>) -> PinSlot {
+        let slot = PinSlot { salt, version, wrapped, ..PinSlot::default() };
+        match function {
+            PasswordFunction::Pbkdf2 { iterations } => PinSlot { kdf: PBKDF2, iterations, ..slot },
+            PasswordFunction::Argon2id { memory_kib, passes, lanes } => {
+                PinSlot { kdf: ARGON2ID, memory_kib, passes, lanes, ..slot }
+            }
+        }
+    }
+
+    /// The function that stretches its PIN; nothing if this version does not know it.
+    pub(crate) fn function(&self) -> Option<PasswordFunction> {
+        match self.kdf {
+            PBKDF2 => Some(PasswordFunction::Pbkdf2 { iterations: self.iterations }),
+            ARGON2ID => {
+                let (memory_kib, passes, lanes) = (self.memory_kib, self.passes, self.lanes);
+                Some(PasswordFunction::Argon2id { memory_kib, passes, lanes })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How many attempts with one PIN have been made since the last that succeeded.

@@ -4,6 +4,7 @@
 //! HKDF is RFC 5869, GCM is SP 800-38D; the commitment makes a record openable under one key only.
 
 use super::layout::{self, Role, Table};
+use crate::crypto::password::PasswordFunction;
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
 use crate::secret::SecretBytes;
@@ -407,13 +408,10 @@ fn cipher(keys: &SecretBytes) -> Aes256Gcm {
     Aes256Gcm::new_from_slice(&keys.expose()[..KEY_LEN]).expect("32 bytes are an AES-256 key")
 }
 
-/// PBKDF2-HMAC-SHA256 (SP 800-132, RFC 8018 section 5.2), one block of output.
-pub(crate) fn stretch(pin: &SecretBytes, salt: &[u8], iterations: u32) -> Key {
-    let iterations = core::num::NonZeroU32::new(iterations).unwrap_or(core::num::NonZeroU32::MIN);
-    let mut out = SecretBytes::zeroed(KEY_LEN);
-    let function = aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256;
-    aws_lc_rs::pbkdf2::derive(function, iterations, salt, pin.expose(), out.expose_mut());
-    Key(out)
+/// 32 bytes of a PIN.
+pub(crate) fn stretch(pin: &SecretBytes, salt: &[u8], function: PasswordFunction) -> Result<Key> {
+    let out = function.stretch(pin, salt);
+    out.map(Key).map_err(|_| Error::new(Kind::Device, "the cost of the PIN's password function is out of range"))
 }
 
 /// The label of a record of `table`.
@@ -459,7 +457,9 @@ mod tests {
     #[test]
     fn the_hierarchy_has_its_known_answers() {
         let keys = StoreKeys::new(Key::from_slice(&[0x44; 32]).unwrap(), [0x11; 16]);
-        let stretched = stretch(&SecretBytes::copy_from(b"1234"), &[0x55; 32], 1000);
+        let stretched =
+            stretch(&SecretBytes::copy_from(b"1234"), &[0x55; 32], PasswordFunction::Pbkdf2 { iterations: 1000 })
+                .unwrap();
         let pin_key = keys.pin_key(&stretched, TokenId([0x22; 16]), Role::User, 3);
         let set = keys.set_element(Table::Token, b"key", b"record");
         let rows: [(&str, &[u8], &str); 6] = [

@@ -9,6 +9,7 @@ use super::layout::{self, Attempts, PinSlot, Role, Table, TokenRecord};
 use super::seal::{self, Key, Place, SealError, TokenMasterKey};
 use super::vault::{PinState, Vault, broken_row};
 use super::verify::NO_TOKEN;
+use crate::crypto::password::PasswordFunction;
 use crate::error::{Error, Kind, Result};
 use crate::id::TokenId;
 use crate::secret::SecretBytes;
@@ -17,16 +18,13 @@ use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// PBKDF2-HMAC-SHA256.
-const PBKDF2: u32 = 1;
 const SALT_LEN: usize = 32;
-/// No honest slot asks for more; a forged one shall not hold a thread for hours.
-const ITERATIONS_MAX: u32 = 100_000_000;
 
 /// A PIN that was right, and what its slot held.
 struct Proven {
     tmk: TokenMasterKey,
     version: u64,
+    function: PasswordFunction,
 }
 
 impl<L: Ledger> Vault<L> {
@@ -114,8 +112,13 @@ impl<L: Ledger> Vault<L> {
     ) -> Result<Arc<TokenMasterKey>> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, pin, client)?;
-        let mut work = Work::default();
-        self.put_attempts(&mut work, token, role, 0)?;
+        let mut work = Work { requires: Some(token), ..Work::default() };
+        if proven.function == self.pins.function {
+            self.put_attempts(&mut work, token, role, 0)?;
+        } else {
+            // The configured function or its cost has changed: this is the moment when the PIN is known.
+            self.put_pin(&mut work, &proven.tmk, role, proven.version + 1, pin)?;
+        }
         self.pen.write_unrecorded(work)?;
         Ok(Arc::new(proven.tmk))
     }
@@ -177,7 +180,7 @@ impl<L: Ledger> Vault<L> {
         self.clients.admit(client, token)?;
         let Some(slot) = self.pin_slot(token, role)? else {
             // As slow as a wrong PIN: time does not tell whether a PIN exists.
-            self.stretch(pin, &[0; SALT_LEN], self.pins.iterations);
+            self.stretch(pin, &[0; SALT_LEN], self.pins.function)?;
             return Err(self.no_pin(token, role));
         };
         let failed = self.attempts(token, role)?;
@@ -187,11 +190,16 @@ impl<L: Ledger> Vault<L> {
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.put_attempts(&mut work, token, role, failed + 1)?;
         self.pen.write_unrecorded(work)?;
-        let stretched = self.stretch(pin, &slot.salt, slot.iterations);
+        let unknown = || {
+            let suite = u8::try_from(slot.kdf).unwrap_or(u8::MAX);
+            broken_row(Table::Pin, &layout::pin_key(token, role), SealError::Unknown { format: 1, suite })
+        };
+        let function = slot.function().ok_or_else(unknown)?;
+        let stretched = self.stretch(pin, &slot.salt, function)?;
         match self.unwrap(token, role, &slot, &stretched) {
             Ok(tmk) => {
                 self.clients.succeeded(client, token);
-                Ok(Proven { tmk, version: slot.version })
+                Ok(Proven { tmk, version: slot.version, function })
             }
             Err(SealError::WrongKey) => {
                 self.clients.failed(client, token);
@@ -207,15 +215,12 @@ impl<L: Ledger> Vault<L> {
         if known && role == Role::User { Kind::UserPinNotInitialized.into() } else { Kind::TokenNotInitialized.into() }
     }
 
-    fn stretch(&self, pin: &SecretBytes, salt: &[u8], iterations: u32) -> Key {
+    fn stretch(&self, pin: &SecretBytes, salt: &[u8], function: PasswordFunction) -> Result<Key> {
         self.derivations.fetch_add(1, Ordering::Relaxed);
-        seal::stretch(pin, salt, iterations.min(ITERATIONS_MAX))
+        seal::stretch(pin, salt, function)
     }
 
     fn unwrap(&self, token: TokenId, role: Role, slot: &PinSlot, stretched: &Key) -> Result<TokenMasterKey, SealError> {
-        if slot.kdf != PBKDF2 {
-            return Err(SealError::Unknown { format: 1, suite: u8::try_from(slot.kdf).unwrap_or(u8::MAX) });
-        }
         let kek = self.keys.pin_key(stretched, token, role, slot.version);
         let key = layout::pin_key(token, role);
         let (label, tmk) = seal::open(&kek, Place { table: Table::Pin, key: &key }, &slot.wrapped)?;
@@ -238,12 +243,12 @@ impl<L: Ledger> Vault<L> {
         let token = tmk.token();
         let mut salt = vec![0; SALT_LEN];
         seal::fill_random(&mut salt)?;
-        let stretched = self.stretch(new, &salt, self.pins.iterations);
+        let stretched = self.stretch(new, &salt, self.pins.function)?;
         let kek = self.keys.pin_key(&stretched, token, role, version);
         let label = seal::wrapped_label(self.store_id(), token, version, tmk.epoch());
         let key = layout::pin_key(token, role);
         let wrapped = seal::seal(&kek, &label, Place { table: Table::Pin, key: &key }, tmk.key().expose())?;
-        let slot = PinSlot { kdf: PBKDF2, iterations: self.pins.iterations, salt, version, wrapped };
+        let slot = PinSlot::new(self.pins.function, salt, version, wrapped);
         work.batch.put(Table::Pin, &key, self.seal_own(Table::Pin, token, &key, &slot.encode_to_vec())?);
         self.put_attempts(work, token, role, 0)
     }

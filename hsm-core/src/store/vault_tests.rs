@@ -7,7 +7,7 @@ use super::memory::MemoryStore;
 use super::vault::StoredObject;
 use super::*;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{PinConfig, StoreConfig};
+use crate::config::{PasswordFunction, PinConfig, StoreConfig};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
 use crate::secret::SecretBytes;
@@ -61,7 +61,12 @@ impl Ledger for Book {
 }
 
 pub(super) fn quick() -> PinConfig {
-    PinConfig { min_length: 4, iterations: 10, client_attempts: 1000, ..PinConfig::default() }
+    PinConfig {
+        min_length: 4,
+        function: PasswordFunction::Pbkdf2 { iterations: 10 },
+        client_attempts: 1000,
+        ..PinConfig::default()
+    }
 }
 
 pub(super) fn pin(text: &str) -> SecretBytes {

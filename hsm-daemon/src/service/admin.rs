@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hsm_core::backup::{BackupPublicKey, For, ShareSet};
 use hsm_core::{KeySummary, Peer, SecretBytes, TokenName, TokenSummary};
 use hsm_proto::v1;
 use hsm_proto::v1::admin_server::Admin;
@@ -75,6 +76,27 @@ fn token_name(name: Option<v1::TokenName>) -> TokenName {
 /// An empty PIN is none.
 fn maybe_pin(pin: Vec<u8>) -> Option<SecretBytes> {
     Some(SecretBytes::new(pin)).filter(|pin| !pin.is_empty())
+}
+
+/// Who else may open a backup.
+fn recipient(asked: v1::BackupRecipient) -> hsm_core::Result<For> {
+    use v1::backup_recipient::Whom;
+    let bad = || hsm_core::Error::new(hsm_core::Kind::ArgumentsBad, "a recipient of the backup is malformed");
+    match asked.whom.ok_or_else(bad)? {
+        Whom::Passphrase(phrase) if phrase.is_empty() => Err(bad()),
+        Whom::Passphrase(phrase) => Ok(For::Passphrase(SecretBytes::new(phrase))),
+        Whom::PublicKey(key) => BackupPublicKey::from_bytes(&key).map(For::PublicKey),
+        Whom::Shares(shares) => {
+            let key = SecretBytes::new(shares.key);
+            let number = |number: u32| u8::try_from(number).map_err(|_| bad());
+            let name = shares.set.try_into().map_err(|_| bad())?;
+            let set = ShareSet { name, threshold: number(shares.threshold)?, count: number(shares.count)? };
+            if key.len() != 32 || set.threshold < 2 || set.threshold > set.count {
+                return Err(bad());
+            }
+            Ok(For::Shares(set, key))
+        }
+    }
 }
 
 fn token_summary(token: TokenSummary) -> v1::TokenSummary {
@@ -195,7 +217,9 @@ impl Admin for AdminService {
         tokio::task::spawn_blocking(move || {
             let mut out = Pieces { pieces, begun: Vec::with_capacity(CHUNK) };
             let so_pin = SecretBytes::new(request.so_pin);
-            let outcome = desk.hsm.admin_backup(&peer, &token_name(request.token), so_pin, &mut out);
+            let token = token_name(request.token);
+            let others = request.recipients.into_iter().map(recipient).collect::<hsm_core::Result<Vec<For>>>();
+            let outcome = others.and_then(|others| desk.hsm.admin_backup(&peer, &token, so_pin, &others, &mut out));
             let last = match outcome {
                 Ok(()) => out.flush().err().map(|error| Status::cancelled(error.to_string())),
                 Err(error) => Some(status(error)),

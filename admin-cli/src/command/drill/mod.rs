@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hsm_core::backup::{Manifest, Replace, Restore as Request, TokenLine, restore, verify};
+use hsm_core::backup::{Credential, Manifest, Replace, Restore as Request, TokenLine, restore, verify};
 use hsm_core::{Clock, SecretBytes, SystemClock};
 use hsm_proto::v1::{AdminResetPinRequest, StatusRequest, TokenName};
 
@@ -140,7 +140,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     fn verify(&mut self, so_pin: &SecretBytes) -> Result<(Manifest, String), Failure> {
-        let archive = verify(&self.given.input, so_pin)?;
+        let archive = verify(&self.given.input, &Credential::SoPin(so_pin.duplicate()))?;
         self.report.rpo_seconds = Some(self.report.started.saturating_sub(archive.created) / 1_000_000_000);
         let running =
             talk(self.settings, |mut daemon| async move { Ok(daemon.status(StatusRequest {}).await?.into_inner()) });
@@ -161,9 +161,10 @@ impl<'a> Rehearsal<'a> {
 
     fn restore(&mut self, scratch: &Scratch, so_pin: &SecretBytes) -> Result<((), String), Failure> {
         let clock = Arc::new(SystemClock);
+        let credential = Credential::SoPin(so_pin.duplicate());
         let request = Request {
             input: &self.given.input,
-            so_pin,
+            credential: &credential,
             config: &scratch.settings.core,
             uid: self.report.uid,
             clock,
