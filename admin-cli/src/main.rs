@@ -43,6 +43,8 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Pin(Pin::Change(given)) => command::pin::change(&settings()?, given, output),
         Command::Pin(Pin::Reset(given)) => command::pin::reset(&settings()?, given, output),
         Command::Key(Key::List(given)) => command::key::list(&settings()?, given, output),
+        Command::Unseal(given) => command::unseal::run(&settings()?, given, output),
+        Command::StoreKey(given) => command::store_key::run(&settings()?, given, output),
         Command::Backup(given) => command::backup::run(&settings()?, given, output),
         Command::Restore(given) => command::restore::run(&settings()?, given, output),
         Command::Drill(given) => command::drill::run(&settings()?, given, output),

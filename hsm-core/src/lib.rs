@@ -27,8 +27,8 @@ pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use hsm::{
-    AttributeRead, Derived, Found, Hsm, KeySummary, Message, MessagePart, MessagePiece, SelfTestFailure, SlotView,
-    StartError, Status, TokenName, TokenSummary, TokenView,
+    AttributeRead, Derived, Found, Hsm, KeySummary, Message, MessagePart, MessagePiece, SealState, SelfTestFailure,
+    SlotView, StartError, Status, TokenName, TokenSummary, TokenView, Unsealing,
 };
 pub use id::{ObjectId, TokenId};
 pub use mechanism::{
@@ -40,3 +40,9 @@ pub use secret::SecretBytes;
 pub use session::SessionView;
 pub use session::operation::{Begin, OperationKind};
 pub use store::OpenError;
+
+/// How the store's key is kept: offline, on its file.
+pub mod store_key {
+    pub use crate::envelope::ModuleKey;
+    pub use crate::store::{KeyState, key_state, module_keys, open_store_key, seal_store_key};
+}

@@ -24,6 +24,9 @@ use crate::tls::Tls;
 /// How long operations that run may take to finish when the daemon is told to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How soon after the unsealing the health service tells of it.
+const SEAL_CHECK: Duration = Duration::from_millis(200);
+
 /// The Craton HSM daemon: keeps keys and uses them for its clients.
 #[derive(Parser)]
 #[command(name = "craton-hsm-daemon", version)]
@@ -115,7 +118,17 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
     let signal = runtime.block_on(async {
         doors.report_health(!status.sealed).await;
         tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), metrics = metrics.map(tracing::field::display), "ready");
-        let signal = until_told_to_stop(&mut signals, tls.as_deref()).await;
+        let unsealed = async {
+            while hsm.status().sealed {
+                tokio::time::sleep(SEAL_CHECK).await;
+            }
+            doors.report_health(true).await;
+            std::future::pending().await
+        };
+        let signal = tokio::select! {
+            signal = until_told_to_stop(&mut signals, tls.as_deref()) => signal,
+            never = unsealed => never,
+        };
         doors.report_health(false).await;
         signal
     });

@@ -4,3 +4,4 @@ mod drill;
 mod journal;
 mod recipients;
 mod tamper;
+mod unseal;

@@ -129,6 +129,7 @@ fn the_admin_tool_uses_only_audit_and_backup_of_the_core() {
             let allowed = [
                 "audit",
                 "backup",
+                "store_key",
                 "config",
                 "SystemClock",
                 "{Clock",

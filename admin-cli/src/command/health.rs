@@ -86,7 +86,7 @@ pub(crate) fn status(settings: &Settings, output: &Output) -> Result<(), Failure
     reader.answer(&status, || status_table(settings, &status))?;
     match (status.sealed, status.health.as_str()) {
         (false, "ok") => Ok(()),
-        (true, _) => Err(Failure::new("the daemon is sealed: its store key is missing")),
+        (true, _) => Err(Failure::new("the daemon is sealed: craton-hsm-admin unseal says what its store key needs")),
         (false, why) => Err(Failure::new(format!("the daemon is not well: {why}"))),
     }
 }

@@ -7,9 +7,12 @@ pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod health;
 pub(crate) mod key;
+mod module;
 pub(crate) mod pin;
 pub(crate) mod restore;
+pub(crate) mod store_key;
 pub(crate) mod token;
+pub(crate) mod unseal;
 
 use hsm_proto::v1::TokenName;
 

@@ -83,15 +83,16 @@ impl Hsm {
     pub fn status(&self) -> Status {
         let applications = self.applications();
         let sessions: usize = applications.iter().map(|app| app.sessions.read().len()).sum();
-        let vault = self.vault.as_ref();
-        let health = match (&self.sealed, self.journal().failure(), vault.is_some_and(|vault| vault.is_poisoned())) {
+        let vault = self.vault.get();
+        let sealed = vault.is_none().then(|| self.seal.lock().why());
+        let health = match (&sealed, self.journal().failure(), vault.is_some_and(|vault| vault.is_poisoned())) {
             (Some(sealed), _, _) => format!("sealed: {sealed}"),
             (_, Some(failure), _) => format!("the journal cannot be written: {failure}"),
             (_, _, true) => "a write to the store failed; restart the daemon to verify it".to_owned(),
             _ => "ok".to_owned(),
         };
         Status {
-            sealed: self.sealed.is_some(),
+            sealed: sealed.is_some(),
             health,
             store_path: self.config().store.path.display().to_string(),
             store_generation: vault.map_or(0, |vault| vault.generation()),

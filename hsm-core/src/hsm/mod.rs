@@ -8,6 +8,7 @@ mod kem;
 mod key;
 mod message;
 mod object;
+mod seal;
 mod session;
 mod slot;
 mod state;
@@ -18,7 +19,7 @@ mod wrap_authenticated;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -26,6 +27,7 @@ pub use admin::{KeySummary, Status, TokenName, TokenSummary};
 pub use derive::Derived;
 pub use message::{Message, MessagePart, MessagePiece};
 pub use object::{AttributeRead, Found};
+pub use seal::{SealState, Unsealing};
 pub use slot::{SlotView, TokenView};
 
 use crate::audit::{self, Category, Durability, Entry, Fact, Journal};
@@ -72,8 +74,9 @@ pub struct Hsm {
     config: Config,
     clock: Arc<dyn Clock>,
     journal: Arc<Journal>,
-    vault: Option<Vault<Journal>>,
-    sealed: Option<String>,
+    vault: OnceLock<Vault<Journal>>,
+    /// Why it is sealed, and what has been brought to unseal it.
+    seal: Mutex<seal::Seal>,
     pub(crate) mechanisms: Mechanisms,
     slots: RwLock<Vec<Arc<Slot>>>,
     applications: Mutex<HashMap<[u8; 16], Arc<Application>>>,
@@ -114,16 +117,11 @@ impl Hsm {
             journal.forget_generations();
             Vault::in_memory(&config.pin, Arc::clone(&journal), Arc::clone(&clock))
         };
-        let (vault, sealed) = match opened {
-            Ok(vault) => (Some(vault), None),
-            Err(error) if error.is_sealed() => (None, Some(error.to_string())),
+        let (vault, seal) = match opened {
+            Ok(vault) => (Some(vault), seal::Seal::default()),
+            Err(error) if error.is_sealed() => (None, seal::Seal::because(error.to_string())),
             Err(error) => return Err(error.into()),
         };
-        if let (Some(vault), true) = (&vault, config.token.persist_objects) {
-            let origin = format!("craton-hsm/{}", data_encoding::HEXLOWER.encode(&vault.store_id()));
-            let keys = audit::SigningKeys::new(&audit.log_path, vault.journal_key(), origin);
-            journal.sign_with(keys).map_err(StartError::Journal)?;
-        }
         let (mut boot, mut base) = ([0; 16], [0; 3]);
         rng::fill(&mut boot).and_then(|()| rng::fill(&mut base)).map_err(|error| StartError::Token(error.into()))?;
         let [a, b, c] = base;
@@ -133,8 +131,8 @@ impl Hsm {
             started_ns: clock.now_unix_nanos(),
             clock,
             journal,
-            vault,
-            sealed,
+            vault: OnceLock::new(),
+            seal: Mutex::new(seal),
             mechanisms: Mechanisms::new(&config.algorithms, &config.policy),
             slots: RwLock::default(),
             applications: Mutex::default(),
@@ -147,10 +145,23 @@ impl Hsm {
             unreadable: AtomicBool::new(false),
             iv_books: iv::IvBooks::default(),
         });
-        if hsm.vault.is_some() {
-            hsm.fill_slots().and_then(|()| hsm.note_policy()).map_err(StartError::Token)?;
+        if let Some(vault) = vault {
+            hsm.take_up(vault)?;
         }
         Ok(hsm)
+    }
+
+    /// From an open store to a token that can be used.
+    fn take_up(&self, vault: Vault<Journal>) -> Result<(), StartError> {
+        if self.config.token.persist_objects {
+            let origin = format!("craton-hsm/{}", data_encoding::HEXLOWER.encode(&vault.store_id()));
+            let keys = audit::SigningKeys::new(&self.config.audit.log_path, vault.journal_key(), origin);
+            self.journal.sign_with(keys).map_err(StartError::Journal)?;
+        }
+        if self.vault.set(vault).is_err() {
+            return Err(StartError::Token(Error::new(Kind::Internal, "the store is open already")));
+        }
+        self.fill_slots().and_then(|()| self.note_policy()).map_err(StartError::Token)
     }
 
     /// Every opened policy switch leaves a warning in the log and a record in the journal, at each start.
@@ -203,8 +214,7 @@ impl Hsm {
         if self.unreadable.load(Ordering::Acquire) {
             return Err(Error::new(Kind::Device, "a token's objects cannot be read: see the log"));
         }
-        let why = || Error::new(Kind::Sealed, self.sealed.clone().unwrap_or_default());
-        self.vault.as_ref().ok_or_else(why)
+        self.vault.get().ok_or_else(|| Error::new(Kind::Sealed, self.seal.lock().why()))
     }
 
     /// The slot of a number.

@@ -7,7 +7,7 @@ use super::layout::{self, Attempts, FORMAT, Reserved, Role, Table, TokenRecord};
 use super::manifest::Manifest;
 use super::redb::RedbStore;
 use super::seal::{self, Key, Place, StoreKeys};
-use super::store_key::KeySource;
+use super::store_key::{Found, KeySource};
 use super::vault::{Vault, device};
 use super::verify::{self, NO_OBJECT, NO_TOKEN};
 use super::{Batch, OpenError, Snapshot, Store, StoreError};
@@ -151,7 +151,7 @@ pub(crate) fn restore_into(
             return Err(error);
         }
     };
-    if source.load()?.is_none() {
+    if matches!(source.load()?, Found::Nothing) {
         let key = Key::from_slice(keys.store_key().expose());
         source.save(&key.ok_or_else(|| Error::from(Kind::Internal))?)?;
     }
@@ -161,7 +161,7 @@ pub(crate) fn restore_into(
 
 /// A key without a store is what a crash of an earlier restore leaves: the same key is welcome, another is not.
 fn refuse_occupied(path: &Path, source: &KeySource, key: &Key) -> Result<(), OpenError> {
-    let other_key = source.load()?.is_some_and(|found| found.expose() != key.expose());
+    let other_key = source.load()?.is(key) == Some(false);
     let occupied = path.try_exists().map_err(|error| OpenError::io(path, &error))?;
     match occupied || other_key {
         true => Err(OpenError::NotEmpty(path.parent().unwrap_or(path).to_owned())),

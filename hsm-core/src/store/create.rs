@@ -4,7 +4,7 @@ use super::layout::{self, FormatRow, Table};
 use super::manifest::Manifest;
 use super::redb::RedbStore;
 use super::seal::{self, Key, StoreKeys};
-use super::store_key::{KeySource, check_private};
+use super::store_key::{KeySource, check_private, usable_key};
 use super::verify::{self, Verified};
 use super::{Batch, OpenError, Store};
 use crate::config::StoreConfig;
@@ -38,13 +38,13 @@ pub(crate) fn lock_dir(config: &StoreConfig) -> Result<Lock, OpenError> {
     lock.ok_or_else(|| OpenError::InUse(dir.clone()))
 }
 
-/// Opens the store of a directory. `fresh` says whether an empty one may be made there.
-pub(crate) fn open(config: &StoreConfig, fresh: Fresh) -> Result<Opened, OpenError> {
+/// Opens the store of a directory. `fresh` says whether an empty one may be made there; `unsealed` is its key, if it had been sealed.
+pub(crate) fn open(config: &StoreConfig, fresh: Fresh, unsealed: Option<Key>) -> Result<Opened, OpenError> {
     let lock = lock_dir(config)?;
     let path = file_of(config);
     let source = KeySource::of(config);
     match path.try_exists() {
-        Ok(true) => open_file(&path, &source, lock),
+        Ok(true) => open_file(&path, &source, unsealed, lock),
         Ok(false) => match fresh {
             Fresh::Allowed => create_file(&path, &source, lock),
             Fresh::RolledBack { journal } => Err(OpenError::RolledBack { store: 0, journal }),
@@ -64,10 +64,13 @@ pub(crate) enum Fresh {
     },
 }
 
-fn open_file(path: &Path, source: &KeySource, lock: Lock) -> Result<Opened, OpenError> {
+fn open_file(path: &Path, source: &KeySource, unsealed: Option<Key>, lock: Lock) -> Result<Opened, OpenError> {
     check_private(path, 0o600)?;
     let sealed = || OpenError::Sealed { store: path.to_owned(), key: source.path().to_owned() };
-    let key = source.load()?.ok_or_else(sealed)?;
+    let key = match unsealed {
+        Some(key) => key,
+        None => usable_key(source, path)?.ok_or_else(sealed)?,
+    };
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).map_err(|error| OpenError::store(path, error))?);
     let snapshot = store.snapshot().map_err(|error| OpenError::store(path, error))?;
     let format = verify::format_row(&*snapshot, path)?;
@@ -83,7 +86,7 @@ fn open_file(path: &Path, source: &KeySource, lock: Lock) -> Result<Opened, Open
 /// The key is durable before the store has its name: a crash between them leaves a key without a store, which the next
 /// start takes up.
 fn create_file(path: &Path, source: &KeySource, lock: Lock) -> Result<Opened, OpenError> {
-    let key = match source.load()? {
+    let key = match usable_key(source, path)? {
         Some(key) => key,
         None => {
             let key = Key::random()?;

@@ -19,6 +19,7 @@ mod open_error;
 mod redb;
 mod replace;
 mod seal;
+mod sealed_key;
 mod spread;
 mod store_key;
 #[cfg(test)]
@@ -35,6 +36,9 @@ pub(crate) use layout::{Role, TokenRecord};
 pub use open_error::OpenError;
 pub(crate) use replace::{Previous, previous, replace_with};
 pub(crate) use seal::TokenMasterKey;
+pub(crate) use sealed_key::SealedKey;
+pub(crate) use store_key::sealed_key;
+pub use store_key::{KeyState, key_state, module_keys, open_store_key, seal_store_key};
 pub(crate) use vault::{Change, ObjectPut, Vault};
 
 use layout::Table;

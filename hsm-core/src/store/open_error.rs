@@ -16,6 +16,14 @@ pub enum OpenError {
         /// Where the key was looked for.
         key: PathBuf,
     },
+    /// The key is there, and sealed.
+    #[error("the store {} is sealed: its key opens with {}; unseal it with craton-hsm-admin unseal", store.display(), opens.join(", or with "))]
+    Locked {
+        /// The store file.
+        store: PathBuf,
+        /// What opens the key, in words.
+        opens: Vec<String>,
+    },
     /// The key file is there and is not the key of this store.
     #[error("the key {} is not the key of the store {}", key.display(), store.display())]
     WrongKey {
@@ -121,7 +129,7 @@ pub enum OpenError {
 impl OpenError {
     /// Whether all is well but the key: the daemon then runs sealed.
     pub fn is_sealed(&self) -> bool {
-        matches!(self, OpenError::Sealed { .. })
+        matches!(self, OpenError::Sealed { .. } | OpenError::Locked { .. })
     }
 
     pub(super) fn io(path: &std::path::Path, error: &std::io::Error) -> OpenError {

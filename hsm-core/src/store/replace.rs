@@ -4,6 +4,8 @@ use super::OpenError;
 use super::backup::{RawRecord, RestoreFloor, Restored, restore_into, stored};
 use super::create::{self, Fresh, Opened};
 use super::layout::{self, Attempts, Role, Table};
+use super::seal::Key;
+use super::store_key::{KeySource, sealed_key};
 use crate::config::StoreConfig;
 use crate::error::Result;
 use crate::id::TokenId;
@@ -30,7 +32,7 @@ pub(crate) fn previous(config: &StoreConfig) -> Result<Option<Previous>, OpenErr
     if !path.try_exists().map_err(|error| OpenError::io(&path, &error))? {
         return Ok(None);
     }
-    match create::open(config, Fresh::RolledBack { journal: 0 }) {
+    match create::open(config, Fresh::RolledBack { journal: 0 }, None) {
         Ok(opened) => counted(opened).map(Some),
         Err(error @ OpenError::InUse(_)) => Err(error),
         Err(error) => {
@@ -77,11 +79,25 @@ pub(crate) fn replace_with(
         _ => {}
     }
     let place = StoreConfig { path: new.clone(), ..config.clone() };
+    keep_sealed(config, &place, store_key)?;
     let restored = restore_into(&place, records, manifest, store_id, store_key, floor)?;
     renameat_with(CWD, &new, CWD, old, RenameFlags::EXCHANGE).map_err(|error| OpenError::io(old, &error.into()))?;
     let kept = named(old, &format!("pre-restore-{}", restored.generation));
     sys::replace_durably(&new, &kept).map_err(|error| OpenError::io(&kept, &error))?;
     Ok((restored, kept))
+}
+
+/// A key that was sealed stays sealed: the file goes with the restored store if it holds the same key.
+fn keep_sealed(old: &StoreConfig, new: &StoreConfig, store_key: &SecretBytes) -> Result<(), OpenError> {
+    let (Some(key), Some(sealed)) = (Key::from_slice(store_key.expose()), sealed_key(old)?) else {
+        return Ok(());
+    };
+    let place = KeySource::of(new);
+    if !sealed.fits(&key) || place.path() == KeySource::of(old).path() {
+        return Ok(());
+    }
+    sys::create_private_dir(&new.path).map_err(|error| OpenError::io(&new.path, &error))?;
+    place.save_text(sealed.to_text()?.as_bytes())
 }
 
 fn named(store: &Path, suffix: &str) -> PathBuf {

@@ -30,6 +30,11 @@ pub(crate) struct Key(SecretBytes);
 const KEY_LEN: usize = 32;
 
 impl Key {
+    /// A second copy, made on purpose.
+    pub(crate) fn to_secret(&self) -> SecretBytes {
+        self.0.duplicate()
+    }
+
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Key> {
         (bytes.len() == KEY_LEN).then(|| Key(SecretBytes::copy_from(bytes)))
     }
@@ -106,7 +111,7 @@ impl StoreKeys {
 
     /// A copy for the backup, which wraps it.
     pub(crate) fn store_key(&self) -> SecretBytes {
-        self.store_key.0.duplicate()
+        self.store_key.to_secret()
     }
 
     /// Seals the journal's signing key, which lies beside the journal.

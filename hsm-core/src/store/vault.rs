@@ -121,11 +121,25 @@ impl<L: Ledger> Vault<L> {
         ledger: Arc<L>,
         clock: Arc<dyn Clock>,
     ) -> Result<Vault<L>, OpenError> {
+        Vault::open_unsealed(store, None, pins, ledger, clock)
+    }
+
+    /// The same with the key, if it had been sealed.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub(crate) fn open_unsealed(
+        store: &StoreConfig,
+        key: Option<seal::Key>,
+        pins: &PinConfig,
+        ledger: Arc<L>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vault<L>, OpenError> {
         let fresh = match ledger.last_generation() {
             Some(journal) if journal > 0 => Fresh::RolledBack { journal },
             _ => Fresh::Allowed,
         };
-        Vault::start(create::open(store, fresh)?, pins, ledger, clock)
+        Vault::start(create::open(store, fresh, key)?, pins, ledger, clock)
     }
 
     /// A vault without a disk: all is gone when it is dropped.

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hsm_core::backup::{BackupPublicKey, For, ShareSet};
-use hsm_core::{KeySummary, Peer, SecretBytes, TokenName, TokenSummary};
+use hsm_core::backup::{BackupPublicKey, For, Share, ShareSet};
+use hsm_core::store_key::ModuleKey;
+use hsm_core::{KeySummary, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
 use hsm_proto::v1;
 use hsm_proto::v1::admin_server::Admin;
 use tokio::sync::mpsc;
@@ -97,6 +98,22 @@ fn recipient(asked: v1::BackupRecipient) -> hsm_core::Result<For> {
             Ok(For::Shares(set, key))
         }
     }
+}
+
+fn brought(asked: v1::unseal_request::Brought) -> hsm_core::Result<Unsealing> {
+    use v1::unseal_request::Brought;
+    Ok(match asked {
+        Brought::Passphrase(phrase) => Unsealing::Passphrase(SecretBytes::new(phrase)),
+        Brought::ModuleSecret(secret) => Unsealing::Module(SecretBytes::new(secret)),
+        Brought::Share(text) => {
+            let text = SecretBytes::new(text);
+            Unsealing::Share(Share::parse(core::str::from_utf8(text.expose()).unwrap_or_default())?)
+        }
+    })
+}
+
+fn module_key(key: ModuleKey) -> v1::ModuleKey {
+    v1::ModuleKey { token: key.token, label: key.label, iv: key.iv, ciphertext: key.ciphertext }
 }
 
 fn token_summary(token: TokenSummary) -> v1::TokenSummary {
@@ -205,6 +222,23 @@ impl Admin for AdminService {
         self.run(request, |desk, peer, r| {
             let keys = desk.hsm.admin_list_keys(peer, &token_name(r.token), maybe_pin(r.user_pin))?;
             Ok(v1::ListKeysReply { keys: keys.into_iter().map(key_summary).collect() })
+        })
+        .await
+    }
+
+    async fn unseal(&self, request: Request<v1::UnsealRequest>) -> Result<Response<v1::UnsealReply>, Status> {
+        self.run(request, |desk, peer, r| {
+            let state = match r.brought.map(brought).transpose()? {
+                Some(brought) => desk.hsm.unseal(peer, brought)?,
+                None => desk.hsm.seal_state()?,
+            };
+            Ok(v1::UnsealReply {
+                sealed: state.sealed,
+                opens_with: state.opens_with,
+                shares_have: state.shares.0.into(),
+                shares_needed: state.shares.1.into(),
+                module_keys: state.modules.into_iter().map(module_key).collect(),
+            })
         })
         .await
     }
