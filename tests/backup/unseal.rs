@@ -83,7 +83,17 @@ fn a_restore_over_a_sealed_store_leaves_its_key_sealed() {
     world.admin(["unseal", "--passphrase", "file:phrase"]).ok();
     world.admin(["backup", "--pin", "env:SO_PIN", "--output", "token.backup"]).ok();
     world.stop_daemon();
-    let line = ["restore", "--pin", "env:SO_PIN", "--input", "token.backup", "--force", "--accept-rollback", "--reason", "test"];
+    let line = [
+        "restore",
+        "--pin",
+        "env:SO_PIN",
+        "--input",
+        "token.backup",
+        "--force",
+        "--accept-rollback",
+        "--reason",
+        "test",
+    ];
     world.admin(line).ok();
     world.start_daemon();
     assert_eq!(world.admin_json(["unseal"])["sealed"], true);
@@ -106,7 +116,8 @@ fn a_key_in_another_module_opens_the_store() {
     fs::write(world.dir().join("softhsm2.conf"), conf).expect("our own directory");
     let init = ["--init-token", "--free", "--label", "outer", "--so-pin", "12345678", "--pin", "87654321"];
     tools::run(world.command("softhsm2-util").args(init)).ok();
-    let keygen = ["--login", "--pin", "87654321", "--token-label", "outer", "--keygen", "--key-type", "aes:32", "--label"];
+    let keygen =
+        ["--login", "--pin", "87654321", "--token-label", "outer", "--keygen", "--key-type", "aes:32", "--label"];
     let keygen = keygen.iter().chain(&["wake"]);
     tools::run(world.command("pkcs11-tool").arg("--module").arg(&module).args(keygen)).ok();
     let mut world = world;

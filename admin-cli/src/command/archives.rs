@@ -221,6 +221,7 @@ mod tests {
                 records: 0,
                 audit_seq: 0,
                 audit_head: String::new(),
+                audit_first_key: None,
                 opened_by: Vec::new(),
                 tokens: Vec::new(),
             },
