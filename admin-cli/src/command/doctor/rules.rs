@@ -1,6 +1,6 @@
 //! What the doctor thinks: one row per rule. docs/operations.md explains each of them; a test holds the two together.
 
-use hsm_core::config::{LogLevel, UseRecords};
+use hsm_core::config::{LogLevel, PasswordFunction, UseRecords};
 
 use super::facts::{Facts, Place, started};
 use super::{Finding, Severity};
@@ -53,7 +53,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "not-persistent", find: not_persistent, remedy: "set token.persist_objects = true" },
     Rule { name: "policy-open", find: policy_open, remedy: "close the switch in [policy], or write down who needs it and until when" },
     Rule { name: "weak-algorithms", find: weak_algorithms, remedy: "close the switch in [algorithms]" },
-    Rule { name: "pin-rounds", find: pin_rounds, remedy: "set security.pbkdf2_iterations = 600000, then change the PINs" },
+    Rule { name: "pin-rounds", find: pin_rounds, remedy: "set security.pbkdf2_iterations = 600000; each PIN moves over at its next login" },
     Rule { name: "pin-length", find: pin_length, remedy: "set security.pin_min_length = 8 or more" },
     Rule { name: "pin-attempts", find: pin_attempts, remedy: "set security.max_failed_logins = 10 or fewer" },
     Rule { name: "pin-locked", find: pin_locked, remedy: "user PIN: craton-hsm-admin pin reset; SO PIN: restore a backup" },
@@ -126,7 +126,9 @@ fn weak_algorithms(facts: &Facts) -> Sentences {
 }
 
 fn pin_rounds(facts: &Facts) -> Sentences {
-    let rounds = facts.core.pin.iterations;
+    let PasswordFunction::Pbkdf2 { iterations: rounds } = facts.core.pin.function else {
+        return Vec::new();
+    };
     when(rounds < ROUNDS, Warning, format!("new PINs get {rounds} rounds of PBKDF2, fewer than {ROUNDS}"))
 }
 
