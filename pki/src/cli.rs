@@ -1,6 +1,9 @@
 //! The command line: its arguments, and how answers are shown to people or, with `--json`, to programs.
 
+mod authority;
+
 use crate::api::command::{Command, Paging};
+use authority::CaAct;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::io::Write;
@@ -50,7 +53,7 @@ pub(crate) enum Act {
     },
     /// Print the current CRL of an authority, or write it to a file.
     Crl {
-        /// root or issuing.
+        /// The name of the authority.
         #[arg(long, default_value = "issuing")]
         ca: String,
         /// Make a new one first.
@@ -78,13 +81,6 @@ pub(crate) enum CrlFormat {
     Pem,
     /// DER.
     Der,
-}
-
-/// What to do with authorities.
-#[derive(Subcommand)]
-pub(crate) enum CaAct {
-    /// List them.
-    List,
 }
 
 /// Which page of a list.
@@ -165,12 +161,11 @@ impl PageArgs {
 }
 
 impl Act {
-    /// The command of an operator that it stands for; none for `init` and `serve`.
+    /// The command of an operator that it stands for; none for those that the program itself performs.
     pub(crate) fn command(self) -> Option<Command> {
         match self {
-            Self::Init | Self::Serve => None,
+            Self::Init | Self::Serve | Self::Ca { .. } => None,
             Self::Health => Some(Command::Health {}),
-            Self::Ca { act: CaAct::List } => Some(Command::CaList {}),
             Self::Cert { act: CertAct::List { device, page } } => {
                 Some(Command::CertList { device, paging: page.paging() })
             }
@@ -217,7 +212,7 @@ pub(crate) fn complain(code: &str, message: &str, json: bool) {
 
 /// Columns of lists, in order; those that no record has are left out.
 const COLUMNS: &[&str] =
-    &["id", "serial", "state", "kind", "device", "subject", "not_after", "certificate", "key", "crl_number"];
+    &["id", "serial", "state", "kind", "parent", "device", "subject", "not_after", "certificate", "key", "crl_number"];
 
 fn text(value: &Value) -> String {
     match value.get("items").and_then(Value::as_array) {

@@ -4,6 +4,8 @@
 //! Relative paths in it are relative to the folder of the file. Every key is explained in `craton_pki.toml`.
 
 use crate::ca::Publication;
+use crate::ca::authority::{INTERNAL, ISSUING, ROOT};
+use crate::ca::validity;
 use crate::va::signer::responder_id_form;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::is_host_name;
@@ -18,6 +20,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use x509_cert::name::Name;
 
+/// Subject of the internal authority unless the configuration says another: the name that fleets know it by.
+const INTERNAL_SUBJECT: &str = "CN=LAMASSU-DMS-MANAGER";
 /// Seconds of a day.
 const DAY_SECONDS: i64 = 86_400;
 
@@ -72,20 +76,24 @@ struct WrittenStore {
 struct WrittenAuthorities {
     root: WrittenAuthority,
     issuing: WrittenAuthority,
+    #[serde(default)]
+    internal: WrittenAuthority,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct WrittenAuthority {
-    subject: String,
-    key: String,
-    validity_days: u32,
+    subject: Option<String>,
+    key: Option<String>,
+    validity_days: Option<u32>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenProfile {
     validity_days: u32,
+    #[serde(default = "default_authority")]
+    authority: String,
     #[serde(default)]
     dns_suffixes: Vec<String>,
     #[serde(default)]
@@ -170,6 +178,9 @@ struct WrittenLog {
     filter: Option<String>,
 }
 
+fn default_authority() -> String {
+    ISSUING.to_owned()
+}
 fn default_key_label_prefix() -> String {
     "craton-pki".to_owned()
 }
@@ -214,6 +225,8 @@ pub(crate) struct Config {
     pub(crate) root: AuthoritySection,
     /// The issuing authority.
     pub(crate) issuing: AuthoritySection,
+    /// The authority of the house itself.
+    pub(crate) internal: AuthoritySection,
     /// The profiles by name.
     pub(crate) profiles: BTreeMap<String, Profile>,
     /// EST.
@@ -261,6 +274,8 @@ pub(crate) struct AuthoritySection {
 pub(crate) struct Profile {
     /// Its name.
     pub(crate) name: String,
+    /// The authority that issues them.
+    pub(crate) authority: String,
     /// How long its certificates are good.
     pub(crate) validity_seconds: i64,
     /// DNS names asked for must end in one of these.
@@ -357,7 +372,8 @@ pub(crate) enum SecretSource {
 }
 
 impl SecretSource {
-    fn parse(written: &str, folder: &Path) -> Self {
+    /// Reads how a source is written; a path is relative to `folder`.
+    pub(crate) fn parse(written: &str, folder: &Path) -> Self {
         if let Some(name) = written.strip_prefix("env:") {
             Self::Environment(name.to_owned())
         } else if let Some(path) = written.strip_prefix("file:") {
@@ -430,10 +446,18 @@ impl Written {
     fn mean(self, folder: &Path) -> Result<Config, String> {
         let mut warnings = Vec::new();
         let token = self.token.mean(folder, &mut warnings)?;
-        let root = self.ca.root.mean("ca.root")?;
-        let issuing = self.ca.issuing.mean("ca.issuing")?;
-        if root.subject == issuing.subject {
-            return Err("ca.root.subject and ca.issuing.subject must differ".to_owned());
+        let root = self.ca.root.mean(ROOT, &mut warnings)?;
+        let issuing = self.ca.issuing.mean(ISSUING, &mut warnings)?;
+        let internal = WrittenAuthority {
+            subject: self.ca.internal.subject.or_else(|| Some(INTERNAL_SUBJECT.to_owned())),
+            key: self.ca.internal.key.or_else(|| Some(default_server_key())),
+            validity_days: self.ca.internal.validity_days,
+        };
+        let internal = internal.mean(INTERNAL, &mut warnings)?;
+        for (one, other) in [(&root, &issuing), (&root, &internal), (&issuing, &internal)] {
+            if one.subject == other.subject {
+                return Err("the subjects of [ca.root], [ca.issuing] and [ca.internal] must differ".to_owned());
+            }
         }
         let profiles = profiles(self.profiles, &issuing)?;
         let est = self.est.mean(&profiles)?;
@@ -451,6 +475,7 @@ impl Written {
             state_dir: folder.join(self.store.state_dir),
             root,
             issuing,
+            internal,
             profiles,
             est,
             ocsp: self.ocsp.mean(&crl.base_url)?,
@@ -491,15 +516,22 @@ fn seconds(days: u32, key: &str) -> Result<i64, String> {
 }
 
 impl WrittenAuthority {
-    fn mean(self, key: &str) -> Result<AuthoritySection, String> {
-        let subject = Name::from_str(&self.subject).map_err(|fault| format!("{key}.subject: {fault}"))?;
+    fn mean(self, id: &str, warnings: &mut Vec<String>) -> Result<AuthoritySection, String> {
+        let key = format!("ca.{id}");
+        let text = self.subject.ok_or_else(|| format!("{key}.subject is missing"))?;
+        let subject = Name::from_str(&text).map_err(|fault| format!("{key}.subject: {fault}"))?;
         if subject.is_empty() {
             return Err(format!("{key}.subject is empty"));
         }
+        let usual = validity::named(if id == ROOT { ROOT } else { ISSUING });
+        let days = self.validity_days.or(usual.map(|usual| usual.default_days)).unwrap_or(1);
+        let remark = usual.and_then(|usual| usual.remark(days));
+        warnings.extend(remark.map(|remark| format!("{key}.validity_days: {remark}")));
+        let spec = self.key.ok_or_else(|| format!("{key}.key is missing"))?;
         Ok(AuthoritySection {
             subject,
-            key: self.key.parse().map_err(|fault| format!("{key}.key: {fault}"))?,
-            validity_seconds: seconds(self.validity_days, &format!("{key}.validity_days"))?,
+            key: spec.parse().map_err(|fault| format!("{key}.key: {fault}"))?,
+            validity_seconds: seconds(days, &format!("{key}.validity_days"))?,
         })
     }
 }
@@ -512,7 +544,7 @@ fn profiles(
     for (name, profile) in written {
         let key = format!("profiles.{name}");
         let validity_seconds = seconds(profile.validity_days, &format!("{key}.validity_days"))?;
-        if validity_seconds > issuing.validity_seconds {
+        if profile.authority == ISSUING && validity_seconds > issuing.validity_seconds {
             return Err(format!("{key}.validity_days is longer than ca.issuing.validity_days"));
         }
         if let Some(bad) = profile.dns_suffixes.iter().find(|suffix| !is_host_name(suffix)) {
@@ -520,6 +552,7 @@ fn profiles(
         }
         let profile = Profile {
             name: name.clone(),
+            authority: profile.authority,
             validity_seconds,
             dns_suffixes: profile.dns_suffixes,
             revoke_on_reenroll: profile.revoke_on_reenroll,

@@ -6,6 +6,7 @@
 mod api;
 mod ca;
 mod cli;
+mod client;
 mod clock;
 mod config;
 mod device;
@@ -19,4 +20,5 @@ mod token;
 mod va;
 mod x509;
 
+pub use client::main as client_main;
 pub use run::main;

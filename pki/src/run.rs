@@ -4,7 +4,7 @@ use crate::api::command::{Command, Fault};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
 use crate::ca::ceremony::{self, Founding};
-use crate::ca::{CaError, Desk};
+use crate::ca::{CaError, Desk, Parsed};
 use crate::cli::{self, Act, Cli, CrlFormat};
 use crate::clock;
 use crate::config::{Config, LogFormat};
@@ -50,6 +50,10 @@ fn run(cli: Cli) -> Result<(), Error> {
         Act::Crl { ca, renew, format, out } => {
             let answer = operate(&config, Command::Crl { authority: ca, renew })?;
             write_crl(&answer, cli.json, format, out.as_deref())
+        }
+        Act::Ca { act } => {
+            let command = act.command().map_err(|fault| Error::Operator(Fault::new("bad_request", fault)))?;
+            Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
         act => {
             let command = act.command().ok_or(Error::NoConfig)?;
@@ -102,7 +106,17 @@ fn open_token(config: &Config) -> Result<Arc<Token>, CaError> {
 
 fn open_desk(config: &Config) -> Result<Desk, Error> {
     let store = open_store(config)?;
-    Ok(Desk { token: open_token(config)?, store, publication: config.publication() })
+    Ok(desk_over(config, store)?)
+}
+
+fn desk_over(config: &Config, store: Arc<dyn Store>) -> Result<Desk, CaError> {
+    Ok(Desk {
+        token: open_token(config)?,
+        store,
+        publication: config.publication(),
+        key_label_prefix: config.token.key_label_prefix.clone(),
+        parsed: Parsed::default(),
+    })
 }
 
 fn init(config: &Config, json: bool) -> Result<(), Error> {
@@ -150,8 +164,7 @@ fn operate(config: &Arc<Config>, command: Command) -> Result<Value, Error> {
     let office = {
         let (config, store) = (Arc::clone(config), Arc::clone(&store));
         move || {
-            let desk =
-                Desk { token: open_token(&config)?, store: Arc::clone(&store), publication: config.publication() };
+            let desk = desk_over(&config, Arc::clone(&store))?;
             Ok(Arc::new(CrlOffice::new(desk, serve::schedule(&config))))
         }
     };

@@ -4,7 +4,6 @@
 use crate::api::operator::Operator;
 use crate::api::rest::Rest;
 use crate::api::socket;
-use crate::ca::authority::{Authority, ISSUING, ROOT};
 use crate::ca::{CaError, Desk, ceremony, issue, serial};
 use crate::clock;
 use crate::config::{Config, SecretSource};
@@ -77,6 +76,14 @@ fn ensure_responder(desk: &Desk, config: &Config, now: i64) -> Result<Option<Arc
     Ok(Some(Arc::new(responder)))
 }
 
+/// A profile must name an authority that there is.
+fn refuse_unknown_authorities(desk: &Desk, config: &Config) -> Result<(), String> {
+    for profile in config.profiles.values() {
+        desk.newest(&profile.authority).map_err(|fault| format!("profiles.{}.authority: {fault}", profile.name))?;
+    }
+    Ok(())
+}
+
 /// A listener that is bound and what it will do.
 struct Door {
     name: &'static str,
@@ -94,12 +101,11 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     let now = clock::now();
     ceremony::check_keys(&desk).map_err(say)?;
     issue::resolve_intents(&desk, now).map_err(say)?;
-    let issuing = Authority::load(desk.store.as_ref(), ISSUING).map_err(say)?;
-    let root = Authority::load(desk.store.as_ref(), ROOT).map_err(say)?;
-    let (key, certificate) = ceremony::ensure_server(&desk, config, &issuing, now).map_err(say)?;
+    refuse_unknown_authorities(&desk, config)?;
+    let (key, certificate) = ceremony::ensure_server(&desk, config, now).map_err(say)?;
     ensure_operator_token(config).map_err(say)?;
-    let chain = |leaf: Vec<u8>| vec![leaf, issuing.certificate.clone()];
-    let place = Arc::new(CertificatePlace::new(Arc::clone(&desk.token), key, chain(certificate.der)));
+    let chain = ceremony::server_chain(&desk, &certificate).map_err(say)?;
+    let place = Arc::new(CertificatePlace::new(Arc::clone(&desk.token), key, chain));
     let office = Arc::new(CrlOffice::new(desk.clone(), schedule(config)));
     office.publish_due(now).map_err(say)?;
     let responder = ensure_responder(&desk, config, now)?;
@@ -114,16 +120,17 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     ));
     let est = Est {
         desk: desk.clone(),
-        issuing: issuing.clone(),
-        root: root.clone(),
         profiles: config.profiles.clone(),
         labels: config.est.labels.clone(),
         base64_wrap_columns: config.est.base64_wrap_columns,
         limiter: Limiter::default(),
     };
-    let devices = ClientCertificates::Optional(vec![issuing.certificate.clone(), root.certificate.clone()]);
-    let est_tls = ServerTls::new(Arc::clone(&place), &devices)?;
-    let api_tls = ServerTls::new(Arc::clone(&place), &ClientCertificates::NotAsked)?;
+    let devices = ClientCertificates::Optional({
+        let desk = desk.clone();
+        Arc::new(move || desk.anchors().map_err(|fault| fault.to_string()))
+    });
+    let est_tls = ServerTls::new(Arc::clone(&place), devices)?;
+    let api_tls = ServerTls::new(Arc::clone(&place), ClientCertificates::NotAsked)?;
     let token_sha256 = operator_token_sha256(config)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -169,7 +176,7 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
             .name("operators".to_owned())
             .spawn(move || socket::serve(&operators_socket, &operator))
             .map_err(|fault| format!("the operators' socket does not start: {fault}"))?;
-        let caretaker = Caretaker { config: Arc::clone(config), desk: desk.clone(), issuing, office, place, responder };
+        let caretaker = Caretaker { config: Arc::clone(config), desk: desk.clone(), office, place, responder };
         hold_open(doors, caretaker).await
     })?;
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -219,7 +226,6 @@ async fn hold_open(doors: Vec<Door>, caretaker: Caretaker) -> Result<(), String>
 struct Caretaker {
     config: Arc<Config>,
     desk: Desk,
-    issuing: Authority,
     office: Arc<CrlOffice>,
     place: Arc<CertificatePlace>,
     responder: Option<Arc<Responder>>,
@@ -233,11 +239,10 @@ impl Caretaker {
         if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), now) {
             tracing::error!(event = "expiry_not_checked", %fault);
         }
-        match ceremony::ensure_server(&self.desk, &self.config, &self.issuing, now) {
-            Ok((key, certificate)) => {
-                let chain = vec![certificate.der, self.issuing.certificate.clone()];
-                self.place.replace(Arc::clone(&self.desk.token), key, chain);
-            }
+        let renewed = ceremony::ensure_server(&self.desk, &self.config, now)
+            .and_then(|(key, certificate)| Ok((key, ceremony::server_chain(&self.desk, &certificate)?)));
+        match renewed {
+            Ok((key, chain)) => self.place.replace(Arc::clone(&self.desk.token), key, chain),
             Err(fault) => tracing::error!(event = "server_certificate_not_renewed", %fault),
         }
         if let Some(responder) = &self.responder {

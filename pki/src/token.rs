@@ -5,10 +5,11 @@
 //! every session and key handle and begins again with a fresh login, so that the server needs no restart of its own.
 //! A refused PIN is never tried a second time: the token would lock itself.
 
-use crate::x509::algorithm::{KeySpec, Scheme, ec_spki, ml_dsa_65_spki, oid, rsa_spki};
+use crate::x509::algorithm::{KeySpec, Scheme, bare_spki, ec_spki, oid, rsa_spki};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Ck, RvError};
 use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, MlDsaParameterSetType, ObjectClass, ObjectHandle};
@@ -18,7 +19,7 @@ use cryptoki::types::AuthPin;
 use der::asn1::{OctetStringRef, UintRef};
 use der::{Decode, Encode, Sequence};
 use parking_lot::{Condvar, Mutex};
-use sha2::{Digest, Sha256, Sha384};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use spki::SubjectPublicKeyInfoOwned;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -202,7 +203,7 @@ impl Token {
             Ok(worker.session.sign(&mechanism, handle, &data)?)
         })?;
         match scheme {
-            Scheme::EcdsaSha256 | Scheme::EcdsaSha384 => ecdsa_der(&raw),
+            Scheme::EcdsaSha256 | Scheme::EcdsaSha384 | Scheme::EcdsaSha512 => ecdsa_der(&raw),
             _ => Ok(raw),
         }
     }
@@ -267,9 +268,9 @@ impl Token {
             };
             worker.refuse_unsafe(key, private)?;
             let wanted = match key.spec {
-                KeySpec::EcP256 | KeySpec::EcP384 => vec![AttributeType::EcPoint],
+                KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::EcP521 | KeySpec::Ed25519 => vec![AttributeType::EcPoint],
                 KeySpec::Rsa { .. } => vec![AttributeType::Modulus, AttributeType::PublicExponent],
-                KeySpec::MlDsa65 => vec![AttributeType::Value],
+                KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => vec![AttributeType::Value],
             };
             let values = worker.session.get_attributes(public, &wanted)?;
             Ok(Some(spki(key.spec, &values)?))
@@ -471,20 +472,27 @@ impl Worker {
     }
 }
 
+/// PrintableString "edwards25519", a curveName of CKA_EC_PARAMS (PKCS#11 v3.0, Current Mechanisms).
+const EDWARDS25519: &[u8] = b"\x13\x0cedwards25519";
+
 fn generation(spec: KeySpec) -> Result<(Mechanism<'static>, Vec<Attribute>), TokenError> {
     let curve = |curve: const_oid::ObjectIdentifier| {
         curve.to_der().map(Attribute::EcParams).map_err(|_| TokenError::Malformed("curve"))
     };
+    let ml_dsa = |set: MlDsaParameterSetType| (Mechanism::MlDsaKeyPairGen, vec![Attribute::ParameterSet(set.into())]);
     Ok(match spec {
         KeySpec::EcP256 => (Mechanism::EccKeyPairGen, vec![curve(oid::P256)?]),
         KeySpec::EcP384 => (Mechanism::EccKeyPairGen, vec![curve(oid::P384)?]),
+        KeySpec::EcP521 => (Mechanism::EccKeyPairGen, vec![curve(oid::P521)?]),
+        // The name instead of the object identifier: older modules know only this form.
+        KeySpec::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, vec![Attribute::EcParams(EDWARDS25519.to_vec())]),
         KeySpec::Rsa { modulus_bits } => (
             Mechanism::RsaPkcsKeyPairGen,
             vec![Attribute::ModulusBits(u64::from(modulus_bits).into()), Attribute::PublicExponent(vec![1, 0, 1])],
         ),
-        KeySpec::MlDsa65 => {
-            (Mechanism::MlDsaKeyPairGen, vec![Attribute::ParameterSet(MlDsaParameterSetType::ML_DSA_65.into())])
-        }
+        KeySpec::MlDsa44 => ml_dsa(MlDsaParameterSetType::ML_DSA_44),
+        KeySpec::MlDsa65 => ml_dsa(MlDsaParameterSetType::ML_DSA_65),
+        KeySpec::MlDsa87 => ml_dsa(MlDsaParameterSetType::ML_DSA_87),
     })
 }
 
@@ -494,6 +502,8 @@ fn mechanism(scheme: Scheme, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
     match scheme {
         Scheme::EcdsaSha256 => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
         Scheme::EcdsaSha384 => (Mechanism::Ecdsa, Sha384::digest(message).to_vec()),
+        Scheme::EcdsaSha512 => (Mechanism::Ecdsa, Sha512::digest(message).to_vec()),
+        Scheme::Ed25519 => (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519)), message.to_vec()),
         Scheme::RsaPkcs1Sha256 => (Mechanism::Sha256RsaPkcs, message.to_vec()),
         Scheme::RsaPkcs1Sha384 => (Mechanism::Sha384RsaPkcs, message.to_vec()),
         Scheme::RsaPssSha256 => {
@@ -511,8 +521,12 @@ fn spki(spec: KeySpec, values: &[Attribute]) -> Result<SubjectPublicKeyInfoOwned
     let built = match (spec, values) {
         (KeySpec::EcP256, [Attribute::EcPoint(point)]) => ec_spki(oid::P256, bare_point(point)),
         (KeySpec::EcP384, [Attribute::EcPoint(point)]) => ec_spki(oid::P384, bare_point(point)),
+        (KeySpec::EcP521, [Attribute::EcPoint(point)]) => ec_spki(oid::P521, bare_point(point)),
+        (KeySpec::Ed25519, [Attribute::EcPoint(point)]) => bare_spki(oid::ED25519, bare_point(point)),
         (KeySpec::Rsa { .. }, [Attribute::Modulus(n), Attribute::PublicExponent(e)]) => rsa_spki(n, e),
-        (KeySpec::MlDsa65, [Attribute::Value(key)]) => ml_dsa_65_spki(key),
+        (KeySpec::MlDsa44, [Attribute::Value(key)]) => bare_spki(oid::ML_DSA_44, key),
+        (KeySpec::MlDsa65, [Attribute::Value(key)]) => bare_spki(oid::ML_DSA_65, key),
+        (KeySpec::MlDsa87, [Attribute::Value(key)]) => bare_spki(oid::ML_DSA_87, key),
         _ => return Err(malformed),
     };
     built.map_err(|_| malformed)

@@ -1,5 +1,6 @@
 //! What operators may ask, and how a refusal reads. Both travel as JSON over the local socket.
 
+use crate::ca::hierarchy::Act;
 use serde::{Deserialize, Serialize};
 
 /// Which page of a list.
@@ -21,6 +22,31 @@ pub(crate) enum Command {
     Health {},
     /// The authorities.
     CaList {},
+    /// One authority.
+    CaShow {
+        /// Its name.
+        id: String,
+    },
+    /// A new authority.
+    CaCreate(Box<CaOrder>),
+    /// An authority from elsewhere.
+    CaImport(CaImport),
+    /// Hold, release or retire an authority.
+    CaMove {
+        /// Its name.
+        id: String,
+        /// What is to be done with it.
+        act: Act,
+    },
+    /// The next key of an authority.
+    CaRollover {
+        /// Its name.
+        id: String,
+        /// Kind of the new key; none for the kind of the old one.
+        key: Option<String>,
+        /// How long the new certificate is good; none for what is usual.
+        validity_days: Option<u32>,
+    },
     /// Certificates in the order of issuance.
     CertList {
         /// Only of this device.
@@ -66,6 +92,48 @@ pub(crate) enum Command {
         /// How long it is good, in hours.
         valid_hours: u32,
     },
+}
+
+/// A new authority, as it is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CaOrder {
+    /// Its name.
+    pub(crate) id: String,
+    /// root, intermediate or issuing.
+    pub(crate) kind: String,
+    /// Who signs it; empty for a root.
+    #[serde(default)]
+    pub(crate) parent: String,
+    /// Its subject (RFC 4514).
+    pub(crate) subject: String,
+    /// Kind of its key.
+    pub(crate) key: String,
+    /// How long it is good; none for what is usual.
+    #[serde(default)]
+    pub(crate) validity_days: Option<u32>,
+    /// How many levels of authorities an intermediate may have below itself.
+    #[serde(default)]
+    pub(crate) path_length: Option<u8>,
+    /// Names it may certify.
+    #[serde(default)]
+    pub(crate) permit: Vec<String>,
+    /// Names it must not certify.
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
+}
+
+/// An authority from elsewhere, as it is imported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CaImport {
+    /// Its name.
+    pub(crate) id: String,
+    /// Its certificate and those above it, nearest first.
+    pub(crate) pem: String,
+    /// CKA_ID of its key in the token, in hexadecimal; none to import the certificate only.
+    #[serde(default)]
+    pub(crate) key_id: Option<String>,
 }
 
 /// Why an operator's command was refused.
@@ -122,6 +190,8 @@ mod tests {
             Command::Health {},
             Command::CertList { device: None, paging: Paging { after: Some("00".to_owned()), limit: Some(5) } },
             Command::CertRevoke { serial: "4a".to_owned(), reason: "superseded".to_owned() },
+            Command::CaMove { id: "issuing".to_owned(), act: Act::Hold },
+            Command::CaCreate(Box::new(CaOrder { id: "line-7".to_owned(), ..CaOrder::default() })),
         ];
         for command in commands {
             let wire = serde_json::to_string(&command).expect("writes");

@@ -2,14 +2,13 @@
 
 use super::command::{Command, Fault, Paging};
 use super::view;
-use crate::ca::authority::Authority;
 use crate::ca::{CaError, revoke, serial};
 use crate::clock;
 use crate::est::routes::is_label;
 use crate::store::query::{Cursor, Span};
 use crate::store::record::Credential;
 use crate::store::{Change, Conflict, Page, Query, Record, Store, StoreError};
-use crate::va::crl::{AUTHORITIES, CrlOffice};
+use crate::va::crl::CrlOffice;
 use crate::x509::{hex, sha256};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use serde_json::{Value, json};
@@ -25,8 +24,8 @@ pub(crate) type OfficeSource = Box<dyn Fn() -> Result<Arc<CrlOffice>, CaError> +
 
 /// Performs commands.
 pub(crate) struct Operator {
-    store: Arc<dyn Store>,
-    office: OfficeSource,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) office: OfficeSource,
     labels: Vec<String>,
 }
 
@@ -40,6 +39,10 @@ impl From<CaError> for Fault {
             CaError::Store(_) => "store",
             CaError::Token(_) => "token",
             CaError::NotInitialised => "not_initialised",
+            CaError::NoAuthority(_) => "not_found",
+            CaError::Hierarchy(_) | CaError::Idle { .. } | CaError::CertificateOnly(_) => "hierarchy",
+            CaError::NameConstraint { .. } => "name_constraint",
+            CaError::WrongKey(_) => "wrong_key",
             _ => "internal",
         };
         Self::new(code, fault)
@@ -66,6 +69,11 @@ impl Operator {
         match command {
             Command::Health {} => self.health(),
             Command::CaList {} => self.ca_list(),
+            Command::CaShow { id } => self.ca_show(&id),
+            Command::CaCreate(order) => self.ca_create(*order),
+            Command::CaImport(import) => self.ca_import(&import),
+            Command::CaMove { id, act } => self.ca_move(&id, act),
+            Command::CaRollover { id, key, validity_days } => self.ca_rollover(&id, key, validity_days),
             Command::CertList { device, paging } => self.cert_list(device, &paging),
             Command::CertShow { serial } => self.cert_show(&serial),
             Command::CertRevoke { serial, reason } => self.cert_revoke(&serial, &reason),
@@ -83,8 +91,11 @@ impl Operator {
         let now = clock::now();
         let mut lists = serde_json::Map::new();
         let mut well = true;
-        for authority in AUTHORITIES {
-            let crl = self.store.crl(authority)?.unwrap_or_default();
+        for authority in self.store.authorities()? {
+            if authority.key_role.is_empty() {
+                continue;
+            }
+            let crl = self.store.crl(&authority.id)?.unwrap_or_default();
             let fresh = crl.number > 0 && crl.next_update > now && crl.pending == 0;
             well &= fresh;
             let status = json!({
@@ -93,18 +104,9 @@ impl Operator {
                 "next_update": view::instant(crl.next_update),
                 "revocations_not_published": crl.pending,
             });
-            lists.insert((*authority).to_owned(), status);
+            lists.insert(authority.id, status);
         }
         Ok(json!({ "status": if well { "ok" } else { "degraded" }, "crl": lists }))
-    }
-
-    fn ca_list(&self) -> Result<Value, Fault> {
-        let mut items = Vec::new();
-        for id in AUTHORITIES {
-            let crl = self.store.crl(id)?;
-            items.push(view::authority(&Authority::load(self.store.as_ref(), id)?, crl.as_ref()));
-        }
-        Ok(json!({ "items": items, "next": null }))
     }
 
     fn cert_list(&self, device: Option<String>, paging: &Paging) -> Result<Value, Fault> {
@@ -170,8 +172,8 @@ impl Operator {
     }
 
     fn crl(&self, authority: &str, renew: bool) -> Result<Value, Fault> {
-        if !AUTHORITIES.contains(&authority) {
-            return Err(Fault::new("not_found", format!("there is no authority '{authority}': use root or issuing")));
+        if self.store.authority(authority)?.is_none() {
+            return Err(CaError::NoAuthority(authority.to_owned()).into());
         }
         let stored = self.store.crl(authority)?.filter(|crl| crl.number > 0 && !renew);
         let crl = match stored {

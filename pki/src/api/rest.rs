@@ -4,6 +4,10 @@
 //! | --- | --- |
 //! | GET /api/v1/health | health (without token) |
 //! | GET /api/v1/cas | ca list |
+//! | POST /api/v1/cas {"id": "...", "kind": "issuing", "parent": "root", "subject": "...", "key": "..."} | ca create |
+//! | GET /api/v1/cas/ID | ca show |
+//! | POST /api/v1/cas/ID/hold, /release, /retire | ca hold, release, retire |
+//! | POST /api/v1/cas/ID/rollover {"key": "...", "validity_days": 1825} | ca rollover |
 //! | GET /api/v1/cas/ID/crl | crl |
 //! | GET /api/v1/certificates?after=&limit=&device= | cert list |
 //! | GET /api/v1/certificates/SERIAL | cert show |
@@ -14,6 +18,7 @@
 
 use super::command::{Command, Fault, Paging};
 use super::operator::Operator;
+use crate::ca::hierarchy::Act;
 use crate::listener::{BodyFault, Call, Reply};
 use crate::x509::sha256;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -40,6 +45,13 @@ struct Revocation {
 
 fn unspecified() -> String {
     "unspecified".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollover {
+    key: Option<String>,
+    validity_days: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +98,22 @@ fn command(call: &Call) -> Result<Command, Fault> {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (method, command): (Method, Result<Command, Fault>) = match segments.as_slice() {
         ["health"] => (Method::GET, Ok(Command::Health {})),
+        ["cas"] if call.method == Method::POST => {
+            (Method::POST, body(call).map(|order| Command::CaCreate(Box::new(order))))
+        }
         ["cas"] => (Method::GET, Ok(Command::CaList {})),
+        ["cas", id] => (Method::GET, Ok(Command::CaShow { id: (*id).to_owned() })),
+        ["cas", id, "hold"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Hold })),
+        ["cas", id, "release"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Release })),
+        ["cas", id, "retire"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Retire })),
+        ["cas", id, "rollover"] => (
+            Method::POST,
+            body(call).map(|body: Rollover| Command::CaRollover {
+                id: (*id).to_owned(),
+                key: body.key,
+                validity_days: body.validity_days,
+            }),
+        ),
         ["cas", id, "crl"] => (Method::GET, Ok(Command::Crl { authority: (*id).to_owned(), renew: false })),
         ["certificates"] => (
             Method::GET,
@@ -173,7 +200,7 @@ fn status(fault: &Fault) -> StatusCode {
         "bad_request" => StatusCode::BAD_REQUEST,
         "method" => StatusCode::METHOD_NOT_ALLOWED,
         "body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "already_revoked" | "conflict" => StatusCode::CONFLICT,
+        "already_revoked" | "conflict" | "hierarchy" | "name_constraint" | "wrong_key" => StatusCode::CONFLICT,
         "token" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -88,6 +88,12 @@ pub(crate) fn device(device: &Device) -> Value {
 pub(crate) fn authority(authority: &Authority, crl: Option<&Crl>) -> Value {
     json!({
         "id": authority.id,
+        "kind": authority.kind.word(),
+        "state": authority.state.word(),
+        "parent": text_or_null(&authority.parent),
+        "successor": text_or_null(&authority.successor),
+        "path_length": authority.path_length,
+        "has_key": authority.has_key(),
         "subject": name::text(&authority.name),
         "key": authority.key.spec.to_string(),
         "key_label": authority.key.label,
@@ -97,6 +103,10 @@ pub(crate) fn authority(authority: &Authority, crl: Option<&Crl>) -> Value {
         "crl_next_update": crl.map_or(Value::Null, |crl| instant(crl.next_update)),
         "pem": pem("CERTIFICATE", &authority.certificate),
     })
+}
+
+fn text_or_null(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
 }
 
 /// A CRL.
@@ -114,4 +124,18 @@ pub(crate) fn crl(crl: &Crl) -> Value {
 pub(crate) fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     data_encoding::BASE64.decode(body.as_bytes()).ok().filter(|der| !der.is_empty())
+}
+
+/// The DER inside each PEM block with this label (RFC 7468), in their order; text around them is passed over.
+pub(crate) fn ders_of_pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let mut ders = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(&begin) {
+        let (body, tail) = after.split_once(&end)?;
+        let body: String = body.split_whitespace().collect();
+        ders.push(data_encoding::BASE64.decode(body.as_bytes()).ok()?);
+        rest = tail;
+    }
+    Some(ders)
 }

@@ -2,27 +2,84 @@
 
 use super::{CaError, Desk};
 use crate::store::Store;
-use crate::store::record;
+use crate::store::record::{self, AuthorityState};
 use crate::token::KeyRef;
+use crate::x509::algorithm::KeySpec;
 use crate::x509::lint::IssuerFacts;
 use crate::x509::{extension, tbs, unix_seconds, verify};
 use der::{Decode, Encode};
 use spki::SubjectPublicKeyInfoOwned;
 use x509_cert::Certificate;
+use x509_cert::ext::pkix::{BasicConstraints, NameConstraints, SubjectKeyIdentifier};
 use x509_cert::name::Name;
 
-/// The root authority.
+/// The root authority that `init` founds.
 pub(crate) const ROOT: &str = "root";
-/// The issuing authority.
+/// The issuing authority that `init` founds.
 pub(crate) const ISSUING: &str = "issuing";
+/// The authority of the house itself: registration authorities and the TLS certificates of the services.
+pub(crate) const INTERNAL: &str = "internal";
 /// The TLS server: not an authority, but a key of the house.
 pub(crate) const SERVER: &str = "server";
 
-/// An authority that can sign.
+/// What an authority is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuthorityKind {
+    /// Self-signed.
+    Root,
+    /// Certifies other authorities.
+    Intermediate,
+    /// Certifies devices, servers and people, but no authority.
+    Issuing,
+    /// From elsewhere, with or without its key.
+    Imported,
+}
+
+/// One row per kind, with its word in the store and on the command line.
+const KINDS: &[(AuthorityKind, &str)] = &[
+    (AuthorityKind::Root, "root"),
+    (AuthorityKind::Intermediate, "intermediate"),
+    (AuthorityKind::Issuing, "issuing"),
+    (AuthorityKind::Imported, "imported"),
+];
+
+impl AuthorityKind {
+    /// The word in the store and on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.1)
+    }
+
+    /// The kind with this word.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        KINDS.iter().find(|row| row.1 == word).map(|row| row.0)
+    }
+
+    /// The kind of a record. Records of version 0.1 say it by their id.
+    fn of(stored: &record::Authority) -> Self {
+        let by_id = if stored.id == ROOT { Self::Root } else { Self::Issuing };
+        Self::named(&stored.kind).unwrap_or(by_id)
+    }
+}
+
+/// An authority.
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
-    /// root or issuing.
+    /// Its name in the configuration and in commands.
     pub(crate) id: String,
+    /// What it is for.
+    pub(crate) kind: AuthorityKind,
+    /// Whether it issues.
+    pub(crate) state: AuthorityState,
+    /// The authority that signed its certificate; empty for a root and for one whose parent is not here.
+    pub(crate) parent: String,
+    /// The authority with the next key of the same name, empty when there is none.
+    pub(crate) successor: String,
+    /// The certificates above an imported one, nearest first.
+    pub(crate) imported_chain: Vec<Vec<u8>>,
+    /// How many authorities may follow it on a path; none for no limit.
+    pub(crate) path_length: Option<u8>,
+    /// The names it may certify; none for no limit.
+    pub(crate) constraints: Option<NameConstraints>,
     /// Its certificate.
     pub(crate) certificate: Vec<u8>,
     /// Its name.
@@ -34,7 +91,7 @@ pub(crate) struct Authority {
     pub(crate) key_id: Vec<u8>,
     /// When it expires.
     pub(crate) not_after: i64,
-    /// Its key in the token.
+    /// Its key in the token; without id when only its certificate is here.
     pub(crate) key: KeyRef,
 }
 
@@ -61,6 +118,13 @@ impl Authority {
     ) -> Result<Self, CaError> {
         Ok(Self {
             id: id.to_owned(),
+            kind: AuthorityKind::Root,
+            state: AuthorityState::Active,
+            parent: String::new(),
+            successor: String::new(),
+            imported_chain: Vec::new(),
+            path_length: None,
+            constraints: None,
             certificate: Vec::new(),
             name_der: name.to_der()?,
             name,
@@ -76,19 +140,54 @@ impl Authority {
     /// # Errors
     /// [`CaError::NotInitialised`] when there is none.
     pub(crate) fn load(store: &dyn Store, id: &str) -> Result<Self, CaError> {
-        let stored = store.authority(id)?.ok_or(CaError::NotInitialised)?;
-        let plan = store.key_plan(&stored.key_role)?.ok_or(CaError::NotInitialised)?;
+        let stored = store.authority(id)?.ok_or_else(|| match id {
+            ROOT | ISSUING => CaError::NotInitialised,
+            other => CaError::NoAuthority(other.to_owned()),
+        })?;
+        Self::of(store, stored)
+    }
+
+    /// The authority of a record.
+    ///
+    /// # Errors
+    /// When its key is not planned or its certificate does not decode.
+    pub(crate) fn of(store: &dyn Store, stored: record::Authority) -> Result<Self, CaError> {
         let parsed = Certificate::from_der(&stored.certificate)?;
         let facts = parsed.tbs_certificate();
-        let mut authority = Self::nascent(
-            id,
-            facts.subject().clone(),
-            facts.subject_public_key_info().clone(),
-            unix_seconds(&facts.validity().not_after),
-            key_ref(&plan)?,
-        )?;
+        let spki = facts.subject_public_key_info().clone();
+        let key = match stored.key_role.as_str() {
+            "" => {
+                let spec = KeySpec::of(&spki).map_err(|fault| CaError::Encoding(fault.to_string()))?;
+                KeyRef { id: Vec::new(), label: String::new(), spec }
+            }
+            role => key_ref(&store.key_plan(role)?.ok_or(CaError::NotInitialised)?)?,
+        };
+        let not_after = unix_seconds(&facts.validity().not_after);
+        let mut authority = Self::nascent(&stored.id, facts.subject().clone(), spki, not_after, key)?;
+        authority.kind = AuthorityKind::of(&stored);
+        authority.state = stored.state();
+        authority.path_length =
+            facts.get_extension::<BasicConstraints>()?.and_then(|(_, value)| value.path_len_constraint);
+        authority.constraints = facts.get_extension::<NameConstraints>()?.map(|(_, value)| value);
+        // What the certificate itself says, so that what it signs names it by the same identifier.
+        if let Some((_, id)) = facts.get_extension::<SubjectKeyIdentifier>()? {
+            authority.key_id = id.0.as_bytes().to_vec();
+        }
+        authority.parent = stored.parent;
+        authority.successor = stored.successor;
+        authority.imported_chain = stored.chain;
         authority.certificate = stored.certificate;
         Ok(authority)
+    }
+
+    /// True when its key is in the token, so that it can sign.
+    pub(crate) fn has_key(&self) -> bool {
+        !self.key.id.is_empty()
+    }
+
+    /// True when it signed its own certificate.
+    pub(crate) fn is_root(&self) -> bool {
+        self.parent.is_empty() && self.imported_chain.is_empty()
     }
 
     /// What the linter must know.
@@ -101,6 +200,9 @@ impl Authority {
     /// # Errors
     /// When the token fails, or [`CaError::FalseSignature`].
     pub(crate) fn sign(&self, desk: &Desk, tbs: &[u8]) -> Result<Vec<u8>, CaError> {
+        if !self.has_key() {
+            return Err(CaError::CertificateOnly(self.id.clone()));
+        }
         let spec = self.key.spec;
         let signature = desk.token.sign(&self.key, spec.certificate_scheme(), tbs)?;
         verify::verify(&self.spki, &spec.signature_algorithm(), tbs, &signature)

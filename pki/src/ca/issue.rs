@@ -11,8 +11,11 @@ use crate::store::change::Doubt;
 use crate::store::record::{Certificate, CertificateState, Intent};
 use crate::store::{Change, Query, Record};
 use crate::x509::lint::{self, Linted};
-use crate::x509::{hex, name, sha256, tbs};
-use der::Encode;
+use crate::x509::{constraint, hex, name, sha256, tbs};
+use const_oid::AssociatedOid;
+use der::{Decode, Encode};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::SubjectAltName;
 
 /// Whose certificate it will be, and what it costs. Empty for the house's own certificates.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +65,7 @@ pub(crate) fn prepare<'a>(
     now: i64,
 ) -> Result<Prepared<'a>, CaError> {
     let contents = profile::contents(desk, issuer, order, serial::fresh()?, now)?;
+    judge_names(desk, issuer, order, &contents.extensions)?;
     let record = Certificate {
         serial: contents.serial.clone(),
         authority: issuer.id.clone(),
@@ -93,6 +97,20 @@ pub(crate) fn prepare<'a>(
     };
     let linted = lint::pass(tbs::certificate(contents)?, order.kind.role(), &issuer.facts())?;
     Ok(Prepared { desk, issuer, linted, intent, record })
+}
+
+/// The names must be allowed by every authority of the chain (RFC 5280 section 4.2.1.10).
+fn judge_names(desk: &Desk, issuer: &Authority, order: &Order, extensions: &[Extension]) -> Result<(), CaError> {
+    let above = if issuer.parent.is_empty() { Vec::new() } else { desk.chain(&issuer.parent)? };
+    let chain = std::iter::once(issuer).chain(above.iter().map(AsRef::as_ref));
+    for authority in chain {
+        let Some(constraints) = &authority.constraints else { continue };
+        let names = extensions.iter().find(|extension| extension.extn_id == SubjectAltName::OID);
+        let names = names.map(|names| SubjectAltName::from_der(names.extn_value.as_bytes())).transpose()?;
+        constraint::judge(constraints, &order.subject, names.as_ref().map_or(&[], |names| names.0.as_slice()))
+            .map_err(|name| CaError::NameConstraint { id: authority.id.clone(), name })?;
+    }
+    Ok(())
 }
 
 impl<'a> Prepared<'a> {

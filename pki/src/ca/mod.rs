@@ -4,14 +4,23 @@
 
 pub(crate) mod authority;
 pub(crate) mod ceremony;
+pub(crate) mod hierarchy;
+pub(crate) mod import;
 pub(crate) mod issue;
+pub(crate) mod key;
 pub(crate) mod profile;
 pub(crate) mod revoke;
+pub(crate) mod rollover;
 pub(crate) mod serial;
+pub(crate) mod validity;
 
+use crate::store::record::AuthorityState;
 use crate::store::{Store, StoreError};
 use crate::token::{Token, TokenError};
 use crate::x509::lint::Findings;
+use authority::Authority;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The desk at which certificates are issued: what every act of the authorities needs.
@@ -23,6 +32,118 @@ pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
     /// Where relying parties find what is published.
     pub(crate) publication: Publication,
+    /// Begin of the labels of our keys.
+    pub(crate) key_label_prefix: String,
+    /// Authorities as they were read last.
+    pub(crate) parsed: Parsed,
+}
+
+/// Authorities that were read before, so that a certificate is not decoded for each that it signs.
+#[derive(Clone, Default)]
+pub(crate) struct Parsed(Arc<Mutex<HashMap<String, Arc<Authority>>>>);
+
+/// How many keys of one name may follow each other: a bound for a walk, not for people.
+const MAX_SUCCESSIONS: usize = 64;
+/// How many authorities a chain may have.
+const MAX_CHAIN: usize = 16;
+
+impl Desk {
+    /// An authority as it stands now: the state is read anew, the certificate decoded once.
+    ///
+    /// # Errors
+    /// [`CaError::NoAuthority`], or a failing store.
+    pub(crate) fn authority(&self, id: &str) -> Result<Arc<Authority>, CaError> {
+        let stored = self.store.authority(id)?.ok_or_else(|| CaError::NoAuthority(id.to_owned()))?;
+        let mut parsed = self.parsed.0.lock();
+        if let Some(known) = parsed.get(id)
+            && known.certificate == stored.certificate
+            && known.state == stored.state()
+            && known.successor == stored.successor
+        {
+            return Ok(Arc::clone(known));
+        }
+        let fresh = Arc::new(Authority::of(self.store.as_ref(), stored)?);
+        parsed.insert(id.to_owned(), Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// Every authority by name.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(crate) fn authorities(&self) -> Result<Vec<Arc<Authority>>, CaError> {
+        self.store.authorities()?.iter().map(|stored| self.authority(&stored.id)).collect()
+    }
+
+    /// The newest key of an authority's name.
+    ///
+    /// # Errors
+    /// [`CaError::NoAuthority`], or a failing store.
+    pub(crate) fn newest(&self, id: &str) -> Result<Arc<Authority>, CaError> {
+        let mut authority = self.authority(id)?;
+        for _ in 0..MAX_SUCCESSIONS {
+            if authority.successor.is_empty() {
+                break;
+            }
+            authority = self.authority(&authority.successor)?;
+        }
+        Ok(authority)
+    }
+
+    /// The authority that issues under a name: the newest of its keys, if it is active and has its key.
+    ///
+    /// # Errors
+    /// [`CaError::Idle`] when it issues nothing.
+    pub(crate) fn issuer(&self, id: &str) -> Result<Arc<Authority>, CaError> {
+        let authority = self.newest(id)?;
+        if !authority.has_key() {
+            return Err(CaError::CertificateOnly(authority.id.clone()));
+        }
+        match authority.state {
+            AuthorityState::Active => Ok(authority),
+            state => Err(CaError::Idle { id: authority.id.clone(), state: state.word() }),
+        }
+    }
+
+    /// An authority and those above it, nearest first.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(crate) fn chain(&self, id: &str) -> Result<Vec<Arc<Authority>>, CaError> {
+        let mut chain = vec![self.authority(id)?];
+        while let Some(last) = chain.last()
+            && !last.parent.is_empty()
+            && chain.len() < MAX_CHAIN
+        {
+            let parent = self.authority(&last.parent)?;
+            chain.push(parent);
+        }
+        Ok(chain)
+    }
+
+    /// The certificates of an authority and of those above it, nearest first, as a client needs them. During the change of a
+    /// root's key they are followed by those that lead from one key to the other.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(crate) fn chain_certificates(&self, id: &str) -> Result<Vec<Vec<u8>>, CaError> {
+        let chain = self.chain(id)?;
+        let mut certificates: Vec<Vec<u8>> = chain.iter().map(|authority| authority.certificate.clone()).collect();
+        if let Some(top) = chain.last() {
+            certificates.extend(top.imported_chain.iter().cloned());
+            certificates.extend(rollover::links(self, top)?);
+        }
+        Ok(certificates)
+    }
+
+    /// The certificates that a client certificate may be verified with: of every authority whose key is ours.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(crate) fn anchors(&self) -> Result<Vec<Vec<u8>>, CaError> {
+        let ours = self.authorities()?.into_iter().filter(|authority| authority.has_key());
+        Ok(ours.map(|authority| authority.certificate.clone()).collect())
+    }
 }
 
 /// Where relying parties find what is published: the addresses that are written into certificates.
@@ -64,6 +185,31 @@ pub(crate) enum CaError {
     /// The key in the token is not the one of the certificate.
     #[error("the key '{0}' in the token is not the one in the certificate of the same role: is this the right token?")]
     WrongKey(String),
+    /// There is no such authority.
+    #[error("there is no authority '{0}'")]
+    NoAuthority(String),
+    /// The authority issues nothing now.
+    #[error("the authority '{id}' is {state}: it issues nothing")]
+    Idle {
+        /// Its name.
+        id: String,
+        /// Its state.
+        state: &'static str,
+    },
+    /// Only the certificate of the authority is here.
+    #[error("only the certificate of the authority '{0}' is here, not its key: it can sign nothing")]
+    CertificateOnly(String),
+    /// The change does not fit the hierarchy.
+    #[error("{0}")]
+    Hierarchy(String),
+    /// A name that an authority above must not certify.
+    #[error("the name constraints of the authority '{id}' do not allow {name}")]
+    NameConstraint {
+        /// The authority that is constrained.
+        id: String,
+        /// The name.
+        name: String,
+    },
     /// Something that must be there is not.
     #[error("this PKI is not initialised: run `craton-pki init`")]
     NotInitialised,

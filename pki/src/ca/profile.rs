@@ -10,7 +10,7 @@ use crate::x509::tbs::CertificateContents;
 use spki::SubjectPublicKeyInfoOwned;
 use std::net::IpAddr;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::KeyUsages;
+use x509_cert::ext::pkix::{KeyUsages, NameConstraints};
 use x509_cert::name::Name;
 
 /// How far notBefore lies in the past, so that a device with a slow clock accepts its certificate.
@@ -23,8 +23,15 @@ const MIN_VALIDITY_SECONDS: i64 = 3600;
 pub(crate) enum Kind {
     /// Self-signed root.
     Root,
-    /// Issuing authority under the root.
+    /// Authority that certifies this many levels of authorities below itself.
+    Intermediate {
+        /// pathLenConstraint, at least 1.
+        path_length: u8,
+    },
+    /// Authority that certifies no authority.
     Issuing,
+    /// The same authority's other key, certified by this one: it leads over a change of the key.
+    Link,
     /// TLS server of this PKI.
     Server,
     /// Device.
@@ -38,7 +45,9 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::Intermediate { .. } => "intermediate",
             Self::Issuing => "issuing",
+            Self::Link => "link",
             Self::Server => "server",
             Self::Device => "device",
             Self::OcspResponder => "ocsp-responder",
@@ -48,7 +57,8 @@ impl Kind {
     /// What the linter holds it to.
     pub(crate) fn role(self) -> Role {
         match self {
-            Self::Root => Role::Root,
+            Self::Root | Self::Link => Role::Root,
+            Self::Intermediate { .. } => Role::Intermediate,
             Self::Issuing => Role::Issuing,
             Self::Server | Self::Device | Self::OcspResponder => Role::EndEntity,
         }
@@ -68,6 +78,8 @@ pub(crate) struct Order {
     pub(crate) dns_names: Vec<String>,
     /// Addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The names that an authority may certify; none for no limit.
+    pub(crate) constraints: Option<NameConstraints>,
     /// How long it is to be good; never longer than the issuer.
     pub(crate) validity_seconds: i64,
 }
@@ -112,10 +124,14 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Exte
     }
     let authority_usage = [KeyUsages::KeyCertSign, KeyUsages::CRLSign];
     match order.kind {
-        Kind::Root => {
+        Kind::Root | Kind::Link => {
             list.push(extension::basic_constraints_ca(None)?);
             list.push(extension::key_usage(&authority_usage)?);
             return Ok(list);
+        }
+        Kind::Intermediate { path_length } => {
+            list.push(extension::basic_constraints_ca(Some(path_length))?);
+            list.push(extension::key_usage(&authority_usage)?);
         }
         Kind::Issuing => {
             list.push(extension::basic_constraints_ca(Some(0))?);
@@ -137,6 +153,9 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Exte
             list.push(extension::extended_key_usage(&[extension::OCSP_SIGNING])?);
             list.push(extension::ocsp_no_check()?);
         }
+    }
+    if let Some(constraints) = &order.constraints {
+        list.push(extension::name_constraints(constraints)?);
     }
     // Nobody asks the responder about the certificate that makes its answers believed.
     let ocsp_url = publication.ocsp_url.as_deref().filter(|_| order.kind != Kind::OcspResponder);

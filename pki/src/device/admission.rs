@@ -251,7 +251,13 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn profile() -> Profile {
-        Profile { name: "device".to_owned(), validity_seconds: 1, dns_suffixes: Vec::new(), revoke_on_reenroll: false }
+        Profile {
+            name: "device".to_owned(),
+            authority: "issuing".to_owned(),
+            validity_seconds: 1,
+            dns_suffixes: Vec::new(),
+            revoke_on_reenroll: false,
+        }
     }
 
     fn csr(subject: &str) -> VerifiedCsr {

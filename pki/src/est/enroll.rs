@@ -124,6 +124,7 @@ fn issue(
         spki: csr.spki().clone(),
         dns_names: grant.dns_names,
         addresses: Vec::new(),
+        constraints: None,
         validity_seconds: profile.validity_seconds,
     };
     let circumstances = Circumstances {
@@ -137,7 +138,8 @@ fn issue(
         label: route.label.clone(),
     };
     let supersession = if profile.revoke_on_reenroll { Supersession::Revoke } else { Supersession::Expire };
-    let prepared = issue::prepare(&est.desk, &est.issuing, &order, circumstances, now)?;
+    let issuer = est.desk.issuer(&profile.authority)?;
+    let prepared = issue::prepare(&est.desk, &issuer, &order, circumstances, now)?;
     let certificate = prepared.intend()?.sign()?.record(|certificate: Certificate| Change::Enrolled {
         device: Device { certificate: certificate.serial.clone(), ..grant.device },
         certificate,

@@ -117,6 +117,10 @@ impl Refusal {
             Self::TooManyFailures => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
             Self::Admission(fault) => (StatusCode::FORBIDDEN, admission_code(fault)),
             Self::Busy => (StatusCode::CONFLICT, "busy"),
+            Self::Ca(CaError::Idle { .. } | CaError::CertificateOnly(_) | CaError::NoAuthority(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "authority_idle")
+            }
+            Self::Ca(CaError::NameConstraint { .. }) => (StatusCode::FORBIDDEN, "name_constraint"),
             Self::Ca(CaError::Token(_)) => (StatusCode::SERVICE_UNAVAILABLE, "token_unavailable"),
             Self::Ca(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }

@@ -10,7 +10,6 @@ pub(crate) mod error;
 pub(crate) mod routes;
 
 use crate::ca::Desk;
-use crate::ca::authority::Authority;
 use crate::config::Profile;
 use crate::listener::{Call, Reply};
 use auth::Limiter;
@@ -27,10 +26,6 @@ const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-
 pub(crate) struct Est {
     /// Where certificates are issued.
     pub(crate) desk: Desk,
-    /// The authority that issues to devices.
-    pub(crate) issuing: Authority,
-    /// The root above it.
-    pub(crate) root: Authority,
     /// Profiles by name.
     pub(crate) profiles: BTreeMap<String, Profile>,
     /// Profile names by label.
@@ -56,7 +51,7 @@ impl Est {
             return Err(Refusal::Method(route.operation.method()));
         }
         match route.operation {
-            Operation::CaCerts => Ok(self.ca_certs()),
+            Operation::CaCerts => self.ca_certs(route),
             // Nothing is asked of requests beyond RFC 7030, so there is nothing to say (section 4.5.2).
             Operation::CsrAttrs => Ok(Reply::empty(StatusCode::NO_CONTENT)),
             Operation::SimpleEnroll | Operation::SimpleReenroll => {
@@ -67,14 +62,18 @@ impl Est {
         }
     }
 
-    fn ca_certs(&self) -> Reply {
-        let body = codec::certs_only(&[&self.issuing.certificate, &self.root.certificate]);
+    /// The chain of the authority that issues under this label (RFC 7030 section 4.1.3).
+    fn ca_certs(&self, route: &Route) -> Result<Reply, Refusal> {
+        let profile = self.profiles.get(&route.profile).ok_or(Refusal::UnknownLabel)?;
+        let issuer = self.desk.newest(&profile.authority)?;
+        let chain = self.desk.chain_certificates(&issuer.id)?;
+        let body = codec::certs_only(&chain.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let tag = format!("\"{}\"", crate::x509::hex(&crate::x509::sha256(&body)));
         let reply = self.certificates("application/pkcs7-mime", &body);
-        match HeaderValue::try_from(tag) {
+        Ok(match HeaderValue::try_from(tag) {
             Ok(tag) => reply.header(ETAG, tag),
             Err(_) => reply,
-        }
+        })
     }
 
     fn certificates(&self, content_type: &'static str, cms: &[u8]) -> Reply {

@@ -4,11 +4,16 @@ use super::Peer;
 use crate::token::{KeyRef, Token};
 use crate::x509::algorithm::{KeySpec, Scheme};
 use parking_lot::RwLock;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+    SignatureAlgorithm, SignatureScheme,
+};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -18,11 +23,13 @@ use tokio_rustls::server::TlsStream;
 /// Label of the tls-exporter channel binding (RFC 9266 section 2).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
+/// Gives the certificates of the authorities as they stand now, or a sentence why they cannot be read.
+pub(crate) type Anchors = Arc<dyn Fn() -> Result<Vec<Vec<u8>>, String> + Send + Sync>;
+
 /// Whether a listener asks for client certificates.
-#[derive(Debug, Clone)]
 pub(crate) enum ClientCertificates {
-    /// It asks; who has none is let in; one from elsewhere is refused. The certificates of the authorities.
-    Optional(Vec<Vec<u8>>),
+    /// It asks; who has none is let in; one from elsewhere is refused.
+    Optional(Anchors),
     /// It does not ask.
     NotAsked,
 }
@@ -38,23 +45,15 @@ impl ServerTls {
     ///
     /// # Errors
     /// A sentence, when a certificate is not usable.
-    pub(crate) fn new(place: Arc<CertificatePlace>, clients: &ClientCertificates) -> Result<Self, String> {
+    pub(crate) fn new(place: Arc<CertificatePlace>, clients: ClientCertificates) -> Result<Self, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|fault| fault.to_string())?;
         let builder = match clients {
             ClientCertificates::NotAsked => builder.with_no_client_auth(),
-            ClientCertificates::Optional(authorities) => {
-                let mut roots = RootCertStore::empty();
-                for authority in authorities {
-                    roots.add(CertificateDer::from(authority.clone())).map_err(|fault| fault.to_string())?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .allow_unauthenticated()
-                    .build()
-                    .map_err(|fault| fault.to_string())?;
-                builder.with_client_cert_verifier(verifier)
+            ClientCertificates::Optional(anchors) => {
+                builder.with_client_cert_verifier(Arc::new(LiveVerifier::new(anchors, provider)?))
             }
         };
         let mut config = builder.with_cert_resolver(place);
@@ -68,6 +67,103 @@ impl ServerTls {
     /// Shakes hands.
     pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await
+    }
+}
+
+/// Verifies client certificates with the authorities of this moment: one that was made or retired while the server runs counts
+/// from the next handshake on.
+struct LiveVerifier {
+    anchors: Anchors,
+    provider: Arc<CryptoProvider>,
+    built: RwLock<Built>,
+}
+
+/// A verifier and the anchors it was built from.
+struct Built {
+    from: Vec<Vec<u8>>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Built {
+    fn new(from: Vec<Vec<u8>>, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for authority in &from {
+            roots.add(CertificateDer::from(authority.clone())).map_err(|fault| fault.to_string())?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|fault| fault.to_string())?;
+        Ok(Self { from, verifier })
+    }
+}
+
+impl LiveVerifier {
+    fn new(anchors: Anchors, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+        let built = RwLock::new(Built::new(anchors()?, &provider)?);
+        Ok(Self { anchors, provider, built })
+    }
+
+    fn current(&self) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+        let now = (self.anchors)().map_err(rustls::Error::General)?;
+        {
+            let built = self.built.read();
+            if built.from == now {
+                return Ok(Arc::clone(&built.verifier));
+            }
+        }
+        let fresh = Built::new(now, &self.provider).map_err(rustls::Error::General)?;
+        let verifier = Arc::clone(&fresh.verifier);
+        *self.built.write() = fresh;
+        Ok(verifier)
+    }
+}
+
+impl std::fmt::Debug for LiveVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LiveVerifier")
+    }
+}
+
+impl ClientCertVerifier for LiveVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: the authorities change while this lives, and an empty list leaves the choice to the client.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.current()?.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -107,6 +203,11 @@ impl ResolvesServerCert for CertificatePlace {
     }
 }
 
+/// A key in the token, as TLS uses it.
+pub(crate) fn token_key(token: Arc<Token>, key: KeyRef) -> Arc<dyn SigningKey> {
+    Arc::new(TokenKey { token, key: Arc::new(key) })
+}
+
 /// The server key, which is in the token.
 #[derive(Debug)]
 struct TokenKey {
@@ -125,7 +226,11 @@ fn schemes(spec: KeySpec) -> &'static [(SignatureScheme, Scheme)] {
             (SignatureScheme::RSA_PKCS1_SHA256, Scheme::RsaPkcs1Sha256),
             (SignatureScheme::RSA_PKCS1_SHA384, Scheme::RsaPkcs1Sha384),
         ],
+        KeySpec::EcP521 => &[(SignatureScheme::ECDSA_NISTP521_SHA512, Scheme::EcdsaSha512)],
+        KeySpec::Ed25519 => &[(SignatureScheme::ED25519, Scheme::Ed25519)],
+        KeySpec::MlDsa44 => &[(SignatureScheme::ML_DSA_44, Scheme::MlDsa)],
         KeySpec::MlDsa65 => &[(SignatureScheme::ML_DSA_65, Scheme::MlDsa)],
+        KeySpec::MlDsa87 => &[(SignatureScheme::ML_DSA_87, Scheme::MlDsa)],
     }
 }
 
@@ -137,9 +242,11 @@ impl SigningKey for TokenKey {
 
     fn algorithm(&self) -> SignatureAlgorithm {
         match self.key.spec {
-            KeySpec::EcP256 | KeySpec::EcP384 => SignatureAlgorithm::ECDSA,
+            KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::EcP521 => SignatureAlgorithm::ECDSA,
             KeySpec::Rsa { .. } => SignatureAlgorithm::RSA,
-            KeySpec::MlDsa65 => SignatureAlgorithm::Unknown(0),
+            KeySpec::Ed25519 => SignatureAlgorithm::ED25519,
+            // TLS 1.2 has no name for it: such a server key serves TLS 1.3 only.
+            KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => SignatureAlgorithm::Unknown(0),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The business events: the only ways the memory of the PKI changes.
 
-use super::record::{Authority, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan};
+use super::record::{Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan};
 
 /// What becomes of the certificate that a new one replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,15 @@ pub(crate) enum Change {
         authority: Authority,
         /// Its certificate.
         certificate: Certificate,
+    },
+    /// An authority from elsewhere is known here from now on.
+    AuthorityImported(Authority),
+    /// An authority is another from now on: its state or its successor.
+    AuthorityMoved {
+        /// As it is from now on.
+        authority: Authority,
+        /// The state it was read with.
+        from: AuthorityState,
     },
     /// A serial number is reserved; device, replaced certificate and credential are claimed until the intent closes.
     Intend(Intent),
@@ -115,6 +124,8 @@ impl Change {
         match self {
             Self::KeyPlanned(_) => "key_planned",
             Self::AuthorityCreated { .. } => "authority_created",
+            Self::AuthorityImported(_) => "authority_imported",
+            Self::AuthorityMoved { .. } => "authority_moved",
             Self::Intend(_) => "intended",
             Self::Issued { .. } => "issued",
             Self::Enrolled { .. } => "enrolled",

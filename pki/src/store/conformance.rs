@@ -3,7 +3,8 @@
 use super::change::Doubt;
 use super::query::Span;
 use super::record::{
-    Authority, Certificate, CertificateState, Credential, Crl, Device, DeviceState, DueEvent, Intent, KeyPlan,
+    Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, Device, DeviceState, DueEvent, Intent,
+    KeyPlan,
 };
 use super::redb::RedbStore;
 use super::{Change, Conflict, Query, Record, Store, StoreError, Supersession};
@@ -357,4 +358,30 @@ fn an_edited_store_is_refused_or_says_the_same() {
         }
     }
     assert!(refused > 0, "no edit was noticed");
+}
+
+#[test]
+fn an_authority_moves_only_from_the_state_it_was_read_with() {
+    on_each(|store| {
+        let authority = Authority { id: "line".to_owned(), certificate: vec![1], ..Authority::default() };
+        store.commit(Change::AuthorityImported(authority.clone())).expect("imported");
+        refused(store.commit(Change::AuthorityImported(authority.clone())), Conflict::Exists);
+        let held = Authority { state: AuthorityState::OnHold.into(), changed_at: 5, ..authority.clone() };
+        store.commit(Change::AuthorityMoved { authority: held.clone(), from: AuthorityState::Active }).expect("moved");
+        refused(
+            store.commit(Change::AuthorityMoved { authority: held.clone(), from: AuthorityState::Active }),
+            Conflict::Stale,
+        );
+        let other = Authority { certificate: vec![2], ..held.clone() };
+        refused(
+            store.commit(Change::AuthorityMoved { authority: other, from: AuthorityState::OnHold }),
+            Conflict::Stale,
+        );
+        let nobody = Authority { id: "nobody".to_owned(), ..held.clone() };
+        refused(
+            store.commit(Change::AuthorityMoved { authority: nobody, from: AuthorityState::OnHold }),
+            Conflict::Missing,
+        );
+        assert_eq!(store.authorities().expect("answer"), [held]);
+    });
 }

@@ -123,6 +123,14 @@ pub(crate) trait Store: Send + Sync {
         Ok(self.find(Query::Authority { id: id.to_owned() })?.one(Record::authority))
     }
 
+    /// Every authority by name.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
+        Ok(self.find(Query::Authorities)?.all(Record::authority))
+    }
+
     /// The plan of a key by role.
     ///
     /// # Errors

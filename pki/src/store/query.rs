@@ -51,12 +51,14 @@ pub(crate) enum Query {
     Devices(Span),
     /// One authority.
     Authority {
-        /// root or issuing.
+        /// Its name.
         id: String,
     },
+    /// All authorities by name.
+    Authorities,
     /// One planned key.
     KeyPlan {
-        /// root, issuing or server.
+        /// The authority or the service that has it.
         role: String,
     },
     /// The certificate that the house uses for a role.

@@ -194,24 +194,71 @@ pub(crate) struct Device {
     pub(crate) revision: u64,
 }
 
-/// A certificate authority of this PKI.
+/// Whether an authority issues. That it was revoked is another fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum AuthorityState {
+    /// It issues.
+    Active = 0,
+    /// It issues nothing until it is released; what it issued stays good.
+    OnHold = 1,
+    /// It issues nothing any more, and signs lists of what it issued until that has expired.
+    Retired = 2,
+}
+
+impl AuthorityState {
+    /// The word for people and the API.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::OnHold => "on hold",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// A certificate authority of this PKI, or one from elsewhere whose certificate is known.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Authority {
-    /// root or issuing: the key of the record.
+    /// Its name in the configuration, in commands and in CRL addresses: the key of the record.
     #[prost(string, tag = "1")]
     pub(crate) id: String,
     /// Its certificate.
     #[prost(bytes = "vec", tag = "2")]
     pub(crate) certificate: Vec<u8>,
-    /// Role of its key plan.
+    /// Role of its key plan; empty when only its certificate is here.
     #[prost(string, tag = "3")]
     pub(crate) key_role: String,
+    /// root, intermediate, issuing or imported. Empty in records of version 0.1: the id says it.
+    #[prost(string, tag = "4")]
+    pub(crate) kind: String,
+    /// The authority that signed its certificate; empty for a root and for one whose parent is not here.
+    #[prost(string, tag = "5")]
+    pub(crate) parent: String,
+    /// Whether it issues.
+    #[prost(enumeration = "AuthorityState", tag = "6")]
+    pub(crate) state: i32,
+    /// When the state changed, 0 when it never did.
+    #[prost(int64, tag = "7")]
+    pub(crate) changed_at: i64,
+    /// The authority with the next key of the same name, empty when there is none.
+    #[prost(string, tag = "8")]
+    pub(crate) successor: String,
+    /// The authority whose name this one goes on with, empty when there is none.
+    #[prost(string, tag = "9")]
+    pub(crate) predecessor: String,
+    /// The certificates above an imported one, nearest first.
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub(crate) chain: Vec<Vec<u8>>,
+    /// When it came here.
+    #[prost(int64, tag = "11")]
+    pub(crate) created_at: i64,
 }
 
 /// Where a key is or will be: durable before the key is generated, so that no key in the token is forgotten.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct KeyPlan {
-    /// root, issuing or server: the key of the record.
+    /// The authority or the service that has it: the key of the record.
     #[prost(string, tag = "1")]
     pub(crate) role: String,
     /// CKA_ID.

@@ -10,13 +10,11 @@
 
 use super::signer::{self, Signer};
 use super::status::{self, Standing};
-use crate::ca::authority::Authority;
 use crate::ca::{CaError, Desk};
 use crate::config::Config;
 use crate::store::query::{Cursor, MAX_PAGE, Span};
 use crate::store::record::{Certificate, CertificateState};
 use crate::store::{Query, Record, StoreError};
-use crate::va::crl::AUTHORITIES;
 use crate::x509::ocsp::{self, CertId, ErrorStatus, Questions, Status};
 use der::Encode;
 use parking_lot::{Mutex, RwLock};
@@ -99,17 +97,18 @@ impl Responder {
     /// The first failure; an authority that has a signer keeps it.
     pub(crate) fn ensure_signers(&self, config: &Config, now: i64) -> Result<(), CaError> {
         let mut outcome = Ok(());
-        for id in AUTHORITIES {
-            let ensured = Authority::load(self.desk.store.as_ref(), id)
-                .and_then(|issuer| signer::ensure(&self.desk, config, &issuer, now));
-            match ensured {
+        for issuer in self.desk.authorities()? {
+            if !issuer.has_key() {
+                continue;
+            }
+            match signer::ensure(&self.desk, config, &issuer, now) {
                 Ok(signer) => {
                     let mut signers = self.signers.write();
                     signers.retain(|other| other.authority != signer.authority);
                     signers.push(Arc::new(signer));
                 }
                 Err(fault) => {
-                    tracing::error!(event = "ocsp_signer_not_ready", authority = id, %fault);
+                    tracing::error!(event = "ocsp_signer_not_ready", authority = issuer.id, %fault);
                     outcome = Err(fault);
                 }
             }

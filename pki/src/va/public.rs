@@ -2,7 +2,6 @@
 //! (`GET /ca/AUTHORITY.cer`) and the OCSP responder (`POST /ocsp`, `GET /ocsp/BASE64`: RFC 6960 appendix A), with the caching
 //! fields that relying parties use (RFC 5019 section 6).
 
-use super::crl::AUTHORITIES;
 use super::ocsp::{Answer, Responder};
 use crate::clock;
 use crate::listener::{BodyFault, Call, Reply};
@@ -68,15 +67,13 @@ impl Public {
     }
 
     fn crl(&self, authority: &str, call: &Call) -> Reply {
-        if !AUTHORITIES.contains(&authority) {
-            return refused(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
-        }
         if call.method != Method::GET && call.method != Method::HEAD {
             return wrong_method("GET, HEAD");
         }
         match self.store.crl(authority) {
             Ok(Some(crl)) if crl.number > 0 => published(crl, &call.headers),
-            Ok(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "crl_not_published", "no CRL is published yet"),
+            Ok(Some(_)) => refused(StatusCode::SERVICE_UNAVAILABLE, "crl_not_published", "no CRL is published yet"),
+            Ok(None) => refused(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),
             Err(fault) => {
                 tracing::error!(event = "crl_not_served", authority, %fault);
                 refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")

@@ -4,7 +4,7 @@
 use crate::ca::authority::Authority;
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
-use crate::ca::{CaError, Desk, ceremony};
+use crate::ca::{CaError, Desk, key};
 use crate::config::Config;
 use crate::store::Change;
 use crate::store::record::{Certificate, CertificateState};
@@ -77,7 +77,7 @@ fn role(authority: &str) -> String {
 /// When the token or the store fails.
 pub(crate) fn ensure(desk: &Desk, config: &Config, issuer: &Authority, now: i64) -> Result<Signer, CaError> {
     let role = role(&issuer.id);
-    let (key, spki) = ceremony::ensure_key(desk, config, &role, config.ocsp.key)?;
+    let (key, spki) = key::ensure(desk, &role, config.ocsp.key)?;
     let certificate = match desk.store.house(&role)?.filter(|current| serves_still(current, issuer, now)) {
         Some(current) => current,
         None => issue(desk, config, issuer, &role, spki.clone(), now)?,
@@ -113,6 +113,7 @@ fn issue(
         spki,
         dns_names: Vec::new(),
         addresses: Vec::new(),
+        constraints: None,
         validity_seconds: config.ocsp.signer_validity_seconds,
     };
     let prepared = issue::prepare(desk, issuer, &order, Circumstances::default(), now)?;

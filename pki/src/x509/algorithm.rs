@@ -19,8 +19,10 @@ pub(crate) mod oid {
     pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier = oid("1.2.840.10045.2.1");
     pub(crate) const P256: ObjectIdentifier = oid("1.2.840.10045.3.1.7");
     pub(crate) const P384: ObjectIdentifier = oid("1.3.132.0.34");
+    pub(crate) const P521: ObjectIdentifier = oid("1.3.132.0.35");
     pub(crate) const ECDSA_SHA256: ObjectIdentifier = oid("1.2.840.10045.4.3.2");
     pub(crate) const ECDSA_SHA384: ObjectIdentifier = oid("1.2.840.10045.4.3.3");
+    pub(crate) const ECDSA_SHA512: ObjectIdentifier = oid("1.2.840.10045.4.3.4");
     pub(crate) const RSA: ObjectIdentifier = oid("1.2.840.113549.1.1.1");
     pub(crate) const RSA_SHA256: ObjectIdentifier = oid("1.2.840.113549.1.1.11");
     pub(crate) const RSA_SHA384: ObjectIdentifier = oid("1.2.840.113549.1.1.12");
@@ -31,70 +33,121 @@ pub(crate) mod oid {
     pub(crate) const ML_DSA_87: ObjectIdentifier = oid("2.16.840.1.101.3.4.3.19");
 }
 
-/// The kind of a key that the token is asked to make: `ec:P-256`, `ec:P-384`, `rsa:2048`, `rsa:3072`, `rsa:4096`, `ml-dsa-65`.
+/// The kind of a key that the token is asked to make, in the words of [`SPECS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeySpec {
-    /// ECDSA on NIST P-256, with SHA-256.
+    /// ECDSA on NIST P-256.
     EcP256,
-    /// ECDSA on NIST P-384, with SHA-384.
+    /// ECDSA on NIST P-384.
     EcP384,
-    /// RSA of this many modulus bits, PKCS#1 v1.5 with SHA-256 in certificates.
+    /// ECDSA on NIST P-521.
+    EcP521,
+    /// RSA of this many modulus bits.
     Rsa {
         /// Size of the modulus.
         modulus_bits: u32,
     },
-    /// ML-DSA-65 (FIPS 204), pure, with empty context.
+    /// Ed25519, pure.
+    Ed25519,
+    /// ML-DSA-44 (FIPS 204), pure, with empty context.
+    MlDsa44,
+    /// ML-DSA-65.
     MlDsa65,
+    /// ML-DSA-87.
+    MlDsa87,
+}
+
+/// One kind of key.
+struct Spec {
+    spec: KeySpec,
+    /// Its name in the configuration and in the store.
+    word: &'static str,
+    /// How it signs certificates and CRLs.
+    scheme: Scheme,
+    /// The identifier of that signature.
+    signature: ObjectIdentifier,
+}
+
+/// THE table of keys that authorities and servers may have. RSA signs with PKCS#1 v1.5 in certificates, ECDSA with the digest of
+/// the size of its curve.
+const SPECS: &[Spec] = &[
+    spec(KeySpec::EcP256, "ec:P-256", Scheme::EcdsaSha256, oid::ECDSA_SHA256),
+    spec(KeySpec::EcP384, "ec:P-384", Scheme::EcdsaSha384, oid::ECDSA_SHA384),
+    spec(KeySpec::EcP521, "ec:P-521", Scheme::EcdsaSha512, oid::ECDSA_SHA512),
+    spec(KeySpec::Rsa { modulus_bits: 2048 }, "rsa:2048", Scheme::RsaPkcs1Sha256, oid::RSA_SHA256),
+    spec(KeySpec::Rsa { modulus_bits: 3072 }, "rsa:3072", Scheme::RsaPkcs1Sha256, oid::RSA_SHA256),
+    spec(KeySpec::Rsa { modulus_bits: 4096 }, "rsa:4096", Scheme::RsaPkcs1Sha256, oid::RSA_SHA256),
+    spec(KeySpec::Ed25519, "ed25519", Scheme::Ed25519, oid::ED25519),
+    spec(KeySpec::MlDsa44, "ml-dsa-44", Scheme::MlDsa, oid::ML_DSA_44),
+    spec(KeySpec::MlDsa65, "ml-dsa-65", Scheme::MlDsa, oid::ML_DSA_65),
+    spec(KeySpec::MlDsa87, "ml-dsa-87", Scheme::MlDsa, oid::ML_DSA_87),
+];
+
+const fn spec(spec: KeySpec, word: &'static str, scheme: Scheme, signature: ObjectIdentifier) -> Spec {
+    Spec { spec, word, scheme, signature }
 }
 
 impl FromStr for KeySpec {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "ec:P-256" => Ok(Self::EcP256),
-            "ec:P-384" => Ok(Self::EcP384),
-            "rsa:2048" => Ok(Self::Rsa { modulus_bits: 2048 }),
-            "rsa:3072" => Ok(Self::Rsa { modulus_bits: 3072 }),
-            "rsa:4096" => Ok(Self::Rsa { modulus_bits: 4096 }),
-            "ml-dsa-65" => Ok(Self::MlDsa65),
-            other => Err(format!(
-                "unknown key kind '{other}': use ec:P-256, ec:P-384, rsa:2048, rsa:3072, rsa:4096 or ml-dsa-65"
-            )),
-        }
+        SPECS.iter().find(|row| row.word == text).map(|row| row.spec).ok_or_else(|| {
+            let words: Vec<_> = SPECS.iter().map(|row| row.word).collect();
+            format!("unknown key kind '{text}': use one of {}", words.join(", "))
+        })
     }
 }
 
 impl fmt::Display for KeySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::EcP256 => f.write_str("ec:P-256"),
-            Self::EcP384 => f.write_str("ec:P-384"),
-            Self::Rsa { modulus_bits } => write!(f, "rsa:{modulus_bits}"),
-            Self::MlDsa65 => f.write_str("ml-dsa-65"),
-        }
+        f.write_str(self.row().map_or("unknown", |row| row.word))
     }
 }
 
 impl KeySpec {
+    /// Its row; RSA sizes that nobody can ask for have none.
+    fn row(self) -> Option<&'static Spec> {
+        SPECS.iter().find(|row| row.spec == self)
+    }
+
     /// The scheme this key signs certificates and CRLs with.
     pub(crate) fn certificate_scheme(self) -> Scheme {
-        match self {
-            Self::EcP256 => Scheme::EcdsaSha256,
-            Self::EcP384 => Scheme::EcdsaSha384,
-            Self::Rsa { .. } => Scheme::RsaPkcs1Sha256,
-            Self::MlDsa65 => Scheme::MlDsa,
-        }
+        self.row().map_or(Scheme::RsaPkcs1Sha256, |row| row.scheme)
     }
 
     /// The identifier of [`Self::certificate_scheme`] as it stands in a certificate.
     pub(crate) fn signature_algorithm(self) -> AlgorithmIdentifierOwned {
-        match self {
-            Self::EcP256 => bare(oid::ECDSA_SHA256),
-            Self::EcP384 => bare(oid::ECDSA_SHA384),
-            Self::Rsa { .. } => AlgorithmIdentifierOwned { oid: oid::RSA_SHA256, parameters: Some(Any::null()) },
-            Self::MlDsa65 => bare(oid::ML_DSA_65),
-        }
+        let oid = self.row().map_or(oid::RSA_SHA256, |row| row.signature);
+        // RFC 8017 appendix A.2.4: parameters NULL. All others: absent.
+        let parameters = matches!(self, Self::Rsa { .. }).then(Any::null);
+        AlgorithmIdentifierOwned { oid, parameters }
     }
+
+    /// The kind of an existing key: of a certificate whose key is in the token already.
+    ///
+    /// # Errors
+    /// A [`KeyFault`] when no authority may have such a key.
+    pub(crate) fn of(spki: &SubjectPublicKeyInfoOwned) -> Result<Self, KeyFault> {
+        Ok(match judge_key(spki)? {
+            KeyKind::EcP256 => Self::EcP256,
+            KeyKind::EcP384 => Self::EcP384,
+            KeyKind::EcP521 => Self::EcP521,
+            KeyKind::Ed25519 => Self::Ed25519,
+            KeyKind::MlDsa(44) => Self::MlDsa44,
+            KeyKind::MlDsa(65) => Self::MlDsa65,
+            KeyKind::MlDsa(_) => Self::MlDsa87,
+            KeyKind::Rsa => match rsa_modulus_bits(spki) {
+                Some(bits @ (2048 | 3072 | 4096)) => Self::Rsa { modulus_bits: bits },
+                _ => return Err(KeyFault::Unsupported("RSA of another size than 2048, 3072 or 4096 bits".to_owned())),
+            },
+        })
+    }
+}
+
+fn rsa_modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<u32> {
+    let key = RsaPublicKey::from_der(spki.subject_public_key.as_bytes()?).ok()?;
+    let modulus = key.modulus.as_bytes();
+    let zeros = modulus.first()?.leading_zeros();
+    u32::try_from(modulus.len()).ok()?.checked_mul(8)?.checked_sub(zeros)
 }
 
 /// How a message becomes a signature.
@@ -104,6 +157,10 @@ pub(crate) enum Scheme {
     EcdsaSha256,
     /// ECDSA with SHA-384.
     EcdsaSha384,
+    /// ECDSA with SHA-512.
+    EcdsaSha512,
+    /// Pure Ed25519.
+    Ed25519,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RsaPkcs1Sha256,
     /// RSASSA-PKCS1-v1_5 with SHA-384.
@@ -127,6 +184,8 @@ pub(crate) enum KeyKind {
     EcP256,
     /// ECDSA key on P-384.
     EcP384,
+    /// ECDSA key on P-521.
+    EcP521,
     /// RSA key.
     Rsa,
     /// Ed25519 key.
@@ -139,7 +198,9 @@ pub(crate) enum KeyKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyFault {
     /// No rule admits this algorithm.
-    #[error("the key algorithm {0} is not supported: use EC P-256 or P-384, RSA 2048 to 8192, Ed25519 or ML-DSA")]
+    #[error(
+        "the key algorithm {0} is not supported: use EC P-256, P-384 or P-521, RSA 2048 to 8192, Ed25519 or ML-DSA"
+    )]
     Unsupported(String),
     /// The key is of a supported kind but too weak.
     #[error("the key is too weak: {0}")]
@@ -178,12 +239,12 @@ pub(crate) fn ec_spki(curve: ObjectIdentifier, point: &[u8]) -> der::Result<Subj
     })
 }
 
-/// Builds the SubjectPublicKeyInfo of an ML-DSA-65 key (RFC 9881: parameters absent).
+/// Builds the SubjectPublicKeyInfo of a key whose algorithm has no parameters: Ed25519 (RFC 8410) and ML-DSA (RFC 9881).
 ///
 /// # Errors
 /// A key too long to encode.
-pub(crate) fn ml_dsa_65_spki(key: &[u8]) -> der::Result<SubjectPublicKeyInfoOwned> {
-    Ok(SubjectPublicKeyInfoOwned { algorithm: bare(oid::ML_DSA_65), subject_public_key: BitString::from_bytes(key)? })
+pub(crate) fn bare_spki(algorithm: ObjectIdentifier, key: &[u8]) -> der::Result<SubjectPublicKeyInfoOwned> {
+    Ok(SubjectPublicKeyInfoOwned { algorithm: bare(algorithm), subject_public_key: BitString::from_bytes(key)? })
 }
 
 /// Judges a public key by kind and strength. Every key that we certify passes here.
@@ -222,6 +283,7 @@ fn judge_ec(spki: &SubjectPublicKeyInfoOwned, point: &[u8]) -> Result<KeyKind, K
     let (kind, coordinate_bytes) = match curve {
         oid::P256 => (KeyKind::EcP256, 32),
         oid::P384 => (KeyKind::EcP384, 48),
+        oid::P521 => (KeyKind::EcP521, 66),
         other => return Err(KeyFault::Unsupported(format!("EC on curve {other}"))),
     };
     if point.len() != 1 + 2 * coordinate_bytes || point.first() != Some(&4) {
@@ -331,8 +393,10 @@ mod tests {
 
     #[test]
     fn key_spec_is_written_as_it_is_read() {
-        for text in ["ec:P-256", "ec:P-384", "rsa:2048", "rsa:3072", "rsa:4096", "ml-dsa-65"] {
-            assert_eq!(text.parse::<KeySpec>().map(|spec| spec.to_string()), Ok(text.to_owned()));
+        for row in SPECS {
+            assert_eq!(row.word.parse::<KeySpec>(), Ok(row.spec));
+            assert_eq!(row.spec.to_string(), row.word);
+            assert_eq!(row.spec.certificate_scheme(), row.scheme);
         }
         assert!("rsa:1024".parse::<KeySpec>().is_err());
     }

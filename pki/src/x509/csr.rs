@@ -249,7 +249,7 @@ pub(crate) mod made {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::x509::algorithm::{KeySpec, ml_dsa_65_spki};
+    use crate::x509::algorithm::{KeySpec, bare_spki, oid};
     use crate::x509::tbs::join;
     use ml_dsa::{MlDsa65, Signer, SigningKey};
 
@@ -271,7 +271,7 @@ mod tests {
     fn possession_of_an_ml_dsa_key_is_proved() {
         let key = SigningKey::<MlDsa65>::from_seed(&[7; 32].into());
         let public = key.expanded_key().verifying_key().encode();
-        let tbs = made::to_be_signed("CN=sensor", ml_dsa_65_spki(public.as_slice()).expect("encodes"));
+        let tbs = made::to_be_signed("CN=sensor", bare_spki(oid::ML_DSA_65, public.as_slice()).expect("encodes"));
         let signature = key.sign(&tbs).encode();
         let request =
             |signature: &[u8]| join(&tbs, KeySpec::MlDsa65.signature_algorithm(), signature).expect("encodes");

@@ -11,7 +11,7 @@ use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
-    CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+    CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints, SubjectAltName, SubjectKeyIdentifier,
 };
 
 /// id-kp-serverAuth (RFC 5280 section 4.2.1.12).
@@ -66,6 +66,11 @@ pub(crate) fn extended_key_usage(purposes: &[ObjectIdentifier]) -> der::Result<E
 /// basicConstraints of an authority, critical.
 pub(crate) fn basic_constraints_ca(path_len: Option<u8>) -> der::Result<Extension> {
     extension(true, &BasicConstraints { ca: true, path_len_constraint: path_len })
+}
+
+/// nameConstraints, critical (RFC 5280 section 4.2.1.10).
+pub(crate) fn name_constraints(constraints: &NameConstraints) -> der::Result<Extension> {
+    extension(true, constraints)
 }
 
 /// basicConstraints of an end entity (cA FALSE), critical.

@@ -23,6 +23,8 @@ pub(crate) enum Role {
     Root,
     /// Authority below the root, allowed no authority below itself.
     Issuing,
+    /// Authority below the root, allowed authorities below itself.
+    Intermediate,
     /// Device or server.
     EndEntity,
 }
@@ -118,6 +120,9 @@ fn judge_extensions(
     let constraints_hold = match (role, constraints) {
         (Role::Root, Some((critical, value))) => critical && value.ca,
         (Role::Issuing, Some((critical, value))) => critical && value.ca && value.path_len_constraint == Some(0),
+        (Role::Intermediate, Some((critical, value))) => {
+            critical && value.ca && value.path_len_constraint.is_some_and(|length| length > 0)
+        }
         (Role::EndEntity, Some((_, value))) => !value.ca && value.path_len_constraint.is_none(),
         (Role::EndEntity, None) => true,
         (_, None) => false,

@@ -3,6 +3,7 @@
 //! This room knows bytes and rules. It knows no store, no clock, no token and no network: times and keys are given to it.
 
 pub(crate) mod algorithm;
+pub(crate) mod constraint;
 pub(crate) mod csr;
 pub(crate) mod extension;
 pub(crate) mod lint;

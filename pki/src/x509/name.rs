@@ -89,6 +89,12 @@ pub(crate) fn same_name(left: &Name, right: &Name) -> bool {
         && left.iter_rdn().zip(right.iter_rdn()).all(|(left, right)| folded(left) == folded(right))
 }
 
+/// True when a name begins with the attributes of another (RFC 5280 section 4.2.1.10, directoryName).
+pub(crate) fn begins_with(name: &Name, base: &Name) -> bool {
+    name.iter_rdn().count() >= base.iter_rdn().count()
+        && name.iter_rdn().zip(base.iter_rdn()).all(|(rdn, base)| folded(rdn) == folded(base))
+}
+
 fn folded(rdn: &RelativeDistinguishedName) -> Vec<(ObjectIdentifier, Vec<u8>)> {
     let mut attributes: Vec<_> = rdn.iter().map(|attribute| (attribute.oid, fold(attribute))).collect();
     attributes.sort();

@@ -1,4 +1,4 @@
-//! The second opinion: verification of signatures with another implementation (`ring`, `ml-dsa`) than the one that signs.
+//! The second opinion: verification of signatures with another implementation (`ring`, `p521`, `ml-dsa`) than the one that signs.
 //!
 //! Used for the proof of possession in a request and for every signature the token made, before it leaves the house.
 
@@ -6,7 +6,9 @@ use super::algorithm::{KeyKind, judge_key, oid};
 use const_oid::ObjectIdentifier;
 use ml_dsa::signature::Verifier;
 use ml_dsa::{MlDsa44, MlDsa65, MlDsa87, MlDsaParams};
+use p521::ecdsa::signature::hazmat::PrehashVerifier;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 /// Why a signature was not accepted.
@@ -48,6 +50,9 @@ pub(crate) fn verify(
     let kind = judge_key(spki).map_err(|_| unsupported())?;
     let key = spki.subject_public_key.as_bytes().ok_or_else(unsupported)?;
     match (kind, algorithm.oid) {
+        (KeyKind::EcP521, oid::ECDSA_SHA256) => verify_p521(key, &Sha256::digest(message), signature),
+        (KeyKind::EcP521, oid::ECDSA_SHA384) => verify_p521(key, &Sha384::digest(message), signature),
+        (KeyKind::EcP521, oid::ECDSA_SHA512) => verify_p521(key, &Sha512::digest(message), signature),
         (KeyKind::MlDsa(44), oid::ML_DSA_44) => verify_ml_dsa::<MlDsa44>(key, message, signature),
         (KeyKind::MlDsa(65), oid::ML_DSA_65) => verify_ml_dsa::<MlDsa65>(key, message, signature),
         (KeyKind::MlDsa(87), oid::ML_DSA_87) => verify_ml_dsa::<MlDsa87>(key, message, signature),
@@ -62,4 +67,16 @@ fn verify_ml_dsa<P: MlDsaParams>(key: &[u8], message: &[u8], signature: &[u8]) -
     let key = ml_dsa::EncodedVerifyingKey::<P>::try_from(key).map_err(|_| VerifyFault::False)?;
     let signature = ml_dsa::Signature::<P>::try_from(signature).map_err(|_| VerifyFault::False)?;
     ml_dsa::VerifyingKey::<P>::decode(&key).verify(message, &signature).map_err(|_| VerifyFault::False)
+}
+
+/// Bytes of a coordinate of P-521.
+const P521_LEN: usize = 66;
+
+fn verify_p521(key: &[u8], digest: &[u8], signature: &[u8]) -> Result<(), VerifyFault> {
+    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(key).map_err(|_| VerifyFault::False)?;
+    let signature = p521::ecdsa::DerSignature::try_from(signature).map_err(|_| VerifyFault::False)?;
+    let signature = p521::ecdsa::Signature::try_from(signature).map_err(|_| VerifyFault::False)?;
+    // The same number, as long as the library wants it: every digest here is shorter than the order of the curve.
+    let padded = [&vec![0; P521_LEN.saturating_sub(digest.len())], digest].concat();
+    key.verify_prehash(&padded, &signature).map_err(|_| VerifyFault::False)
 }

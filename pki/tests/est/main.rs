@@ -6,6 +6,7 @@
 
 mod crash;
 mod enrol;
+mod hierarchy;
 mod ocsp;
 mod operator;
 mod reenrol;

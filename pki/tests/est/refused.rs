@@ -210,7 +210,7 @@ fn weak_reused_and_foreign_keys_are_refused() {
             "key_weak",
         ),
         ("p192", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime192v1"], "key_unsupported"),
-        ("p521", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], "key_unsupported"),
+        ("k256", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"], "key_unsupported"),
         ("ed448", &["-algorithm", "ED448"], "key_unsupported"),
     ];
     let credential = world.credential(&[]);

@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) est_port: u16,
     pub(crate) crl_port: u16,
     pub(crate) api_port: u16,
-    environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// An HTTP answer.

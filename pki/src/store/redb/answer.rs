@@ -33,6 +33,7 @@ impl Store for RedbStore {
             Query::Certificate { serial } => read(CERTIFICATES)?.one::<Certificate>(&serial, Record::Certificate),
             Query::Device { id } => read(DEVICES)?.one::<Device>(id.as_bytes(), Record::Device),
             Query::Authority { id } => read(AUTHORITIES)?.one::<Authority>(id.as_bytes(), Record::Authority),
+            Query::Authorities => read(AUTHORITIES)?.many::<Authority>(&[], &Span::first(MAX_PAGE), Record::Authority),
             Query::KeyPlan { role } => read(KEY_PLANS)?.one::<KeyPlan>(role.as_bytes(), Record::KeyPlan),
             Query::Crl { authority } => read(CRLS)?.one::<Crl>(authority.as_bytes(), Record::Crl),
             Query::Credential { name } => read(CREDENTIALS)?.one::<Credential>(name.as_bytes(), Record::Credential),

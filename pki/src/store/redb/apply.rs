@@ -7,7 +7,7 @@ use super::{
 };
 use crate::store::change::Doubt;
 use crate::store::record::{
-    Certificate, CertificateState, Credential, Crl, Device, Due, DueEvent, Intent, KeyUse, Revocation,
+    Authority, Certificate, CertificateState, Credential, Crl, Device, Due, DueEvent, Intent, KeyUse, Revocation,
 };
 use crate::store::{Change, Conflict, StoreError, Supersession};
 use crate::x509::hex;
@@ -35,6 +35,14 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             save(transaction, AUTHORITIES, authority.id.as_bytes(), authority)?;
             store_certificate(transaction, certificate)?;
             close_intent(transaction, &intent)?;
+        }
+        Change::AuthorityImported(authority) => create(transaction, AUTHORITIES, &authority.id, authority)?,
+        Change::AuthorityMoved { authority, from } => {
+            let stored: Authority = get(transaction, AUTHORITIES, authority.id.as_bytes())?.ok_or(Conflict::Missing)?;
+            if stored.state() != *from || stored.certificate != authority.certificate {
+                return Err(Conflict::Stale.into());
+            }
+            save(transaction, AUTHORITIES, authority.id.as_bytes(), authority)?;
         }
         Change::Intend(intent) => intend(transaction, intent)?,
         Change::Issued { role, certificate } => {
@@ -319,6 +327,7 @@ fn journal(transaction: &WriteTransaction, change: &Change) -> Result<(), StoreE
     let concerns = match change {
         Change::KeyPlanned(plan) => plan.role.clone(),
         Change::AuthorityCreated { authority, .. } => authority.id.clone(),
+        Change::AuthorityImported(authority) | Change::AuthorityMoved { authority, .. } => authority.id.clone(),
         Change::Intend(intent) => hex(&intent.serial),
         Change::Issued { certificate, .. } | Change::Enrolled { certificate, .. } => hex(&certificate.serial),
         Change::Abandoned { serial, .. } | Change::Revoked { serial, .. } => hex(serial),
