@@ -76,7 +76,7 @@ enum Origin {
 
 /// What was known before a request.
 pub(crate) struct Note {
-    operation: String,
+    operation: &'static str,
     mechanism: u64,
     parent: Flags,
     target: Flags,
@@ -91,39 +91,9 @@ impl Note {
             Op::CopyObject(request) => (flags(request.object), Flags::new()),
             _ => Default::default(),
         };
-        Note { operation: name(op), mechanism: mechanism(op), parent, target }
+        let subject = op.subject();
+        Note { operation: subject.operation, mechanism: subject.mechanism.unwrap_or(u64::MAX), parent, target }
     }
-}
-
-/// The name of an operation's variant: what its `Debug` says before the first bracket, and nothing after it.
-fn name(op: &Op) -> String {
-    struct Head(String);
-    impl core::fmt::Write for Head {
-        fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            let head = text.split(['(', ' ', '{']).next().unwrap_or_default();
-            self.0.push_str(head);
-            if head.len() == text.len() { Ok(()) } else { Err(core::fmt::Error) }
-        }
-    }
-    let mut head = Head(String::new());
-    // The error is how it stops.
-    core::fmt::write(&mut head, format_args!("{op:?}")).ok();
-    head.0
-}
-
-fn mechanism(op: &Op) -> u64 {
-    let named = match op {
-        Op::OneShot(request) => request.begin.as_ref().and_then(|begin| begin.mechanism.as_ref()),
-        Op::Update(request) => request.begin.as_ref().and_then(|begin| begin.mechanism.as_ref()),
-        Op::Final(request) => request.begin.as_ref().and_then(|begin| begin.mechanism.as_ref()),
-        Op::GenerateKey(request) => request.mechanism.as_ref(),
-        Op::GenerateKeyPair(request) => request.mechanism.as_ref(),
-        Op::WrapKey(request) => request.mechanism.as_ref(),
-        Op::UnwrapKey(request) => request.mechanism.as_ref(),
-        Op::DeriveKey(request) => request.mechanism.as_ref(),
-        _ => None,
-    };
-    named.map_or(u64::MAX, |mechanism| mechanism.r#type)
 }
 
 /// Watches one application for the length of an input.
@@ -150,9 +120,9 @@ impl Watch {
             Some(Outcome::Fault(fault)) => fault.rv,
             _ => CKR_OK.0,
         };
-        feedback::note((&note.operation, note.mechanism, rv, self.safe));
+        feedback::note((note.operation, note.mechanism, rv, self.safe));
         // A client that speaks another protocol is told so by CKR_DEVICE_ERROR.
-        let defects = [CKR_GENERAL_ERROR, CKR_DEVICE_ERROR].into_iter().filter(|_| note.operation != "Attach");
+        let defects = [CKR_GENERAL_ERROR, CKR_DEVICE_ERROR].into_iter().filter(|_| note.operation != "attach");
         for defect in defects {
             assert_ne!(
                 rv, defect.0,
@@ -167,17 +137,17 @@ impl Watch {
                     self.note_made(note, made);
                 }
             }
-            Some(Outcome::Output(_)) if note.operation == "WrapKey" && self.safe => check_wrap(note),
+            Some(Outcome::Output(_)) if note.operation == "wrap_key" && self.safe => check_wrap(note),
             _ => {}
         }
     }
 
     fn note_made(&mut self, note: &Note, made: &v1::ObjectReply) {
-        let origin = match note.operation.as_str() {
-            "CreateObject" => Origin::Imported,
-            "GenerateKey" | "GenerateKeyPair" => Origin::Generated,
-            "CopyObject" => Origin::Copied(note.parent.clone()),
-            "UnwrapKey" => Origin::Unwrapped(note.parent.clone()),
+        let origin = match note.operation {
+            "create_object" => Origin::Imported,
+            "generate_key" | "generate_key_pair" => Origin::Generated,
+            "copy_object" => Origin::Copied(note.parent.clone()),
+            "unwrap_key" => Origin::Unwrapped(note.parent.clone()),
             _ => Origin::Other,
         };
         let snapshot = made.snapshot.as_ref().expect("a made object comes with its snapshot");

@@ -12,6 +12,7 @@ use crate::crypto::rng;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
 use crate::mechanism::params::Parameter;
+use crate::mechanism::purpose::Use;
 use crate::perform::Work;
 use crate::session::operation::{Begin, Capacity, Operation, OperationKind, check_capacity};
 
@@ -294,7 +295,7 @@ pub(crate) fn admitted_key(
     work: &Work<'_>,
     row: &crate::mechanism::table::Row,
     handle: u64,
-    purpose: admit::Use,
+    purpose: Use,
     otherwise: Kind,
 ) -> Result<Arc<crate::object::Object>> {
     let key = work.object(handle, otherwise)?;

@@ -9,8 +9,8 @@ use ck::flags::mechanism::*;
 use ck::mechanism::*;
 use ck::object::*;
 
-use super::admit::Use;
 use super::params::Parameter;
+use super::purpose::Use;
 use crate::error::{Error, Kind, Result};
 use crate::object::Object;
 use crate::object::import::significant_bits;

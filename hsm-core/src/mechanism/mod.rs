@@ -8,6 +8,7 @@ pub(crate) mod kdf;
 pub(crate) mod kdf_params;
 pub(crate) mod params;
 pub(crate) mod period;
+pub(crate) mod purpose;
 pub(crate) mod secret_target;
 pub(crate) mod table;
 

@@ -6,7 +6,7 @@ use core::fmt;
 
 use ck::attribute::{CKA_END_DATE, CKA_START_DATE};
 
-use super::admit::Use;
+use super::purpose::Use;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::object::Attributes;

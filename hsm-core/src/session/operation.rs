@@ -15,8 +15,8 @@ use crate::crypto::{
     digest, eddsa, hmac, prehash, rsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
-use crate::mechanism::admit::Use;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
+use crate::mechanism::purpose::Use;
 use crate::mechanism::table::{Row, Scheme};
 use crate::object::Object;
 use crate::secret::SecretBytes;

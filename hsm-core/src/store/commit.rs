@@ -5,7 +5,7 @@
 //! tried again; reads go on and writes answer [`Kind::Device`] until the store is opened and verified anew.
 
 use super::layout::{self, Role, Table};
-use super::manifest::Manifest;
+use super::manifest::{LedgerHead, Manifest};
 use super::seal::{self, Place, StoreKeys};
 use super::{Batch, Snapshot, Store, StoreError};
 use crate::error::{Error, Kind, Result};
@@ -44,15 +44,6 @@ pub(crate) trait Ledger: Send + Sync + 'static {
 
     /// Whether the journal still holds an entry that it once reported by [`Ledger::synced_head`].
     fn contains_head(&self, head: &LedgerHead) -> bool;
-}
-
-/// An entry's place in the journal's chain; sequence 0 stands for the empty journal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LedgerHead {
-    /// Its sequence number.
-    pub(crate) sequence: u64,
-    /// The chain's hash up to and including it.
-    pub(crate) hash: [u8; 32],
 }
 
 /// A change is durable and its entry is in the journal.

@@ -3,7 +3,6 @@
 //! The set hash is an exclusive or of one keyed hash per record. Such a sum alone could be forged by its linearity; here
 //! it is safe because the manifest's tag covers it together with the generation.
 
-use super::commit::LedgerHead;
 use super::layout;
 use super::seal::StoreKeys;
 use subtle::ConstantTimeEq;
@@ -12,6 +11,15 @@ const MAGIC: &[u8; 4] = b"HSMF";
 const FORMAT: u8 = 1;
 const FIELDS_LEN: usize = 128;
 const LEN: usize = FIELDS_LEN + 32;
+
+/// An entry's place in the journal's chain; sequence 0 stands for the empty journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LedgerHead {
+    /// Its sequence number.
+    pub(crate) sequence: u64,
+    /// The chain's hash up to and including it.
+    pub(crate) hash: [u8; 32],
+}
 
 /// What the store must add up to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,8 +31,9 @@ mod vault_tests;
 mod verify;
 
 pub(crate) use backup::{BackupSnapshot, RawRecord, RestoreFloor, Restored, restore_into};
-pub(crate) use commit::{Committed, Ledger, LedgerHead};
+pub(crate) use commit::{Committed, Ledger};
 pub(crate) use layout::{Role, TokenRecord};
+pub(crate) use manifest::LedgerHead;
 pub use open_error::OpenError;
 pub(crate) use replace::{Previous, previous, replace_with};
 pub(crate) use seal::TokenMasterKey;
