@@ -68,6 +68,8 @@ pub(crate) enum Token {
     Init(TokenInit),
     /// Shows the tokens.
     Info(TokenInfo),
+    /// Gives the token a new master key and seals its objects again, while it is used.
+    RotateKey(TokenRotateKey),
 }
 
 /// Which token; needless when there is only one.
@@ -96,6 +98,19 @@ pub(crate) struct TokenInit {
     /// The user PIN.
     #[arg(long, value_name = "PIN")]
     pub(crate) user_pin: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct TokenRotateKey {
+    /// The SO PIN.
+    #[arg(long, value_name = "SO_PIN")]
+    pub(crate) pin: Option<String>,
+    /// The user PIN; without it the old key goes at the user's next login.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) user_pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +261,12 @@ pub(crate) struct Backup {
     /// Also opens with any M of N shares, which are written beside the archive as FILE.share-1 and so on.
     #[arg(long, value_name = "M:N", value_parser = quorum)]
     pub(crate) shares: Option<(u8, u8)>,
+    /// Also writes FILE.files, with configuration, TLS material and journal, which opens as the archive does, and FILE.manifest.json.
+    #[arg(long)]
+    pub(crate) bundle: bool,
+    /// Puts another file or directory into the bundle, such as the store of a stopped craton-pki. Can be repeated.
+    #[arg(long, value_name = "PATH", requires = "bundle")]
+    pub(crate) with: Vec<PathBuf>,
     /// Where the shares are written instead.
     #[arg(long, value_name = "DIR", requires = "shares")]
     pub(crate) shares_directory: Option<PathBuf>,
@@ -314,6 +335,17 @@ pub(crate) enum Archives {
         #[command(flatten)]
         opening: Opening,
     },
+    /// Writes the files of a bundle (FILE.files) into an empty directory.
+    #[command(after_help = PIN_HELP)]
+    Extract {
+        /// The archive of files.
+        file: PathBuf,
+        /// Where to.
+        #[arg(long, value_name = "DIR")]
+        directory: PathBuf,
+        #[command(flatten)]
+        opening: Opening,
+    },
     /// Removes archives that are no longer needed: per store the newest are kept, and the first of the current quarter.
     Prune {
         /// The directory.
@@ -321,6 +353,9 @@ pub(crate) enum Archives {
         /// How many of the newest are kept.
         #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
         keep: u32,
+        /// Archives that are younger than so many days are kept too.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        days: u64,
         /// Only says what would go.
         #[arg(long)]
         dry_run: bool,
@@ -398,6 +433,8 @@ pub(crate) enum Audit {
     Key(AuditKey),
     /// Writes the newest signed checkpoint as a note that witnesses and other tools read.
     Checkpoint(AuditVerify),
+    /// Writes the line that an anchor file holds: the newest record's number and hash. Or compares the journal with such a file.
+    Anchor(AuditAnchor),
     /// Proves that one record is under the newest checkpoint, for somebody who has a key and nothing else.
     Prove(AuditProve),
     /// Checks such a proof.
@@ -422,6 +459,7 @@ impl Audit {
         match self {
             Audit::Verify(given) | Audit::Checkpoint(given) => given.file.as_deref(),
             Audit::Key(given) => given.file.as_deref(),
+            Audit::Anchor(given) => given.file.as_deref(),
             Audit::Prove(given) => given.journal.file.as_deref(),
             Audit::CheckProof(_) => None,
             Audit::Export(given) => given.file.as_deref(),
@@ -468,6 +506,16 @@ pub(crate) struct AuditKey {
     /// The journal; else the configuration's.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditAnchor {
+    /// The journal; else the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// An anchor that was written earlier: the journal must hold its record.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) check: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -539,6 +587,7 @@ mod tests {
             "token init --label L",
             "token init --label L --slot 1 --so-pin - --user-pin env:X",
             "token info --json",
+            "token rotate-key --pin - --user-pin env:P --slot 0",
             "--config c.toml status",
             "doctor --backups D",
             "metrics",
@@ -549,6 +598,8 @@ mod tests {
             "backup --pin 12345678 --output F",
             "backup --pin - --output F --recipient K --recipient L --passphrase env:P --shares 2:3 --shares-directory D",
             "backup keygen --output K",
+            "backup --pin - --output F --bundle --with P --with Q",
+            "backup extract F --directory D --pin -",
             "backup verify F --passphrase -",
             "restore --secret-key K --input F",
             "restore --share file:A --share - --input F",
@@ -563,7 +614,7 @@ mod tests {
             "backup list D",
             "backup inspect F",
             "backup verify F --pin -",
-            "backup prune D --keep 3 --dry-run",
+            "backup prune D --keep 3 --days 30 --dry-run",
             "backup status D --max-age 2",
             "restore --pin 12345678 --input F",
             "restore --pin - --input F --force",
@@ -575,6 +626,7 @@ mod tests {
             "audit verify --key abab --key cdcd --later-start",
             "audit key",
             "audit checkpoint --file F",
+            "audit anchor --file F --check A",
             "audit prove --seq 7 --key abab",
             "audit check-proof --proof F --key abab",
             "audit export-cef",

@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use hsm_core::config::{self, AlgorithmsTable, AuditTable, Config, PolicyTable, SecurityTable, StoreTable, TokenTable};
+use hsm_core::config::{
+    self, AlgorithmsTable, AuditTable, BackupTable, Config, PolicyTable, SecurityTable, StoreTable, TokenTable,
+};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -41,6 +43,7 @@ struct Written {
     audit: AuditTable,
     algorithms: AlgorithmsTable,
     policy: PolicyTable,
+    backup: BackupTable,
     metrics: MetricsTable,
     shim: ShimTable,
 }
@@ -106,12 +109,19 @@ fn at_line(error: &toml::de::Error, text: &str) -> String {
 /// Relative paths are taken from `base`, the folder of the file.
 fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<Settings, Failure> {
     let socket = base.join(written.daemon.bind_unix.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
-    for path in [&mut written.token.storage_path, &mut written.store.key_file, &mut written.audit.log_path] {
+    for path in [
+        &mut written.token.storage_path,
+        &mut written.store.key_file,
+        &mut written.audit.log_path,
+        &mut written.audit.anchor,
+    ] {
         // An empty path stays empty, for the core to refuse by name.
         if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
             *path = base.join(&*path);
         }
     }
+    let stream = written.backup.stream.iter_mut().chain(&mut written.backup.stream_recipients);
+    stream.filter(|path| !path.as_os_str().is_empty()).for_each(|path| *path = base.join(&*path));
     let core = config::Written {
         token: written.token,
         security: written.security,
@@ -119,6 +129,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
         audit: written.audit,
         algorithms: written.algorithms,
         policy: written.policy,
+        backup: written.backup,
     };
     Ok(Settings {
         socket,

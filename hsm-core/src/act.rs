@@ -87,6 +87,7 @@ acts! {
     DECAPSULATE_KEY:   "decapsulate_key",    Crypto, Nothing, InTransaction;
     BACKUP:            "backup",             Admin,  Nothing, Durably;
     LIST_KEYS:         "list_keys",          Admin,  Nothing, Durably;
+    ROTATE_KEY:        "rotate_key",         Admin,  Nothing, InTransaction;
     UNSEAL:            "unseal",             Admin,  Nothing, Durably;
 }
 

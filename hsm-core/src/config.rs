@@ -176,6 +176,8 @@ pub struct AuditTable {
     pub file_max_mib: u32,
     /// Age in hours at which the file is closed and another begun.
     pub file_max_hours: u32,
+    /// A file elsewhere that names the journal's head.
+    pub anchor: Option<PathBuf>,
 }
 
 impl Default for AuditTable {
@@ -187,6 +189,7 @@ impl Default for AuditTable {
             use_operations: UseRecords::Written,
             file_max_mib: 16,
             file_max_hours: 24,
+            anchor: None,
         }
     }
 }
@@ -251,6 +254,16 @@ impl Default for AlgorithmsTable {
     }
 }
 
+/// `[backup]` as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupTable {
+    /// A directory that always holds a copy of the newest state.
+    pub stream: Option<PathBuf>,
+    /// Public keys, as `craton-hsm-admin backup keygen` makes them, whose secret halves open the copy.
+    pub stream_recipients: Vec<PathBuf>,
+}
+
 /// The tables of this crate, as written.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
@@ -266,6 +279,8 @@ pub struct Written {
     pub algorithms: AlgorithmsTable,
     /// `[policy]`
     pub policy: PolicyTable,
+    /// `[backup]`
+    pub backup: BackupTable,
 }
 
 /// What the tables mean.
@@ -283,6 +298,17 @@ pub struct Config {
     pub algorithms: AlgorithmsConfig,
     /// What keys may do.
     pub policy: PolicyConfig,
+    /// The copy of the newest state, if there shall be one.
+    pub stream: Option<StreamConfig>,
+}
+
+/// A copy of the newest state.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// Where.
+    pub directory: PathBuf,
+    /// Public keys whose secret halves open it; at least one.
+    pub recipients: Vec<PathBuf>,
 }
 
 /// Slots and sessions.
@@ -355,6 +381,8 @@ pub struct AuditConfig {
     pub use_operations: UseRecords,
     /// When a file is closed and another begun.
     pub files: Files,
+    /// A file elsewhere that names the journal's head.
+    pub anchor: Option<PathBuf>,
 }
 
 /// Which algorithms are offered.
@@ -398,6 +426,7 @@ impl Written {
             store,
             algorithms: algorithms_config(&self.algorithms)?,
             policy: self.policy.resolve()?,
+            stream: stream_config(self.backup)?,
         })
     }
 }
@@ -546,7 +575,30 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
         max_bytes: u64::from(table.file_max_mib) << 20,
         max_age: Duration::from_secs(u64::from(table.file_max_hours) * 3600),
     };
-    Ok(AuditConfig { log_path, log_level: table.log_level, use_operations: table.use_operations, files })
+    if let Some(anchor) = &table.anchor {
+        check_path("audit.anchor", anchor)?;
+        if anchor.parent() == log_path.parent() {
+            let rule = "it must not lie beside the journal: whoever puts an older journal back would put it back too";
+            return Err(range("audit.anchor", anchor.display(), rule));
+        }
+    }
+    let (log_level, use_operations) = (table.log_level, table.use_operations);
+    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor: table.anchor })
+}
+
+fn stream_config(table: BackupTable) -> Result<Option<StreamConfig>, ConfigError> {
+    let Some(directory) = table.stream else {
+        return match table.stream_recipients.is_empty() {
+            true => Ok(None),
+            false => Err(range("backup.stream_recipients", "set", "it needs backup.stream")),
+        };
+    };
+    check_path("backup.stream", &directory)?;
+    if !(1..=8).contains(&table.stream_recipients.len()) {
+        let count = table.stream_recipients.len();
+        return Err(range("backup.stream_recipients", count, "1 to 8 public keys: a copy opens for nobody else"));
+    }
+    Ok(Some(StreamConfig { directory, recipients: table.stream_recipients }))
 }
 
 fn algorithms_config(table: &AlgorithmsTable) -> Result<AlgorithmsConfig, ConfigError> {
@@ -593,6 +645,7 @@ mod tests {
         audit: AuditTable,
         algorithms: AlgorithmsTable,
         policy: PolicyTable,
+        backup: BackupTable,
     }
 
     fn resolve(text: &str) -> Result<Config, String> {
@@ -604,6 +657,7 @@ mod tests {
             audit: root.audit,
             algorithms: root.algorithms,
             policy: root.policy,
+            backup: root.backup,
         };
         written.resolve().map_err(|error| error.to_string())
     }
@@ -652,6 +706,9 @@ mod tests {
             ("[audit]\nenabled = false", "audit.enabled = false is not offered"),
             ("[audit]\nlog_level = \"none\"", "audit.log_path"),
             ("[audit]\nlog_level = \"some\"", "unknown variant"),
+            ("[token]\nstorage_path = \"d/store\"\n[audit]\nanchor = \"d/anchor\"", "beside the journal"),
+            ("[backup]\nstream = \"copies\"", "1 to 8 public keys"),
+            ("[backup]\nstream_recipients = [\"k.pub\"]", "needs backup.stream"),
             ("[algorithms]\ncrypto_backend = \"rustcrypto\"", "aws-lc"),
             ("[algorithms]\nfips_approved_only = true\nallow_weak_rsa = true", "algorithms.fips_approved_only"),
             ("[algorithms]\nfips_approved_only = true\nallow_legacy = true", "algorithms.fips_approved_only"),

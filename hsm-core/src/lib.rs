@@ -27,8 +27,8 @@ pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use hsm::{
-    AttributeRead, Derived, Found, Hsm, KeySummary, Message, MessagePart, MessagePiece, SealState, SelfTestFailure,
-    SlotView, StartError, Status, TokenName, TokenSummary, TokenView, Unsealing,
+    AttributeRead, Derived, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece, SealState,
+    SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary, TokenView, Unsealing,
 };
 pub use id::{ObjectId, TokenId};
 pub use mechanism::{

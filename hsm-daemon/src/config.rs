@@ -1,7 +1,7 @@
 //! The daemon's configuration: where the file is, what it says (`Written`), and what it means (`Settings`).
 //!
 //! One file configures everything that runs beside the store. This crate owns `[daemon]` and
-//! `[metrics]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]` and `[policy]`; `[shim]` belongs to the library in the
+//! `[metrics]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]`, `[policy]` and `[backup]`; `[shim]` belongs to the library in the
 //! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
 
 use std::fs::File;
@@ -100,6 +100,7 @@ struct Written {
     audit: hsm_core::config::AuditTable,
     algorithms: hsm_core::config::AlgorithmsTable,
     policy: hsm_core::config::PolicyTable,
+    backup: hsm_core::config::BackupTable,
     metrics: WrittenMetrics,
     shim: WrittenShim,
 }
@@ -235,12 +236,19 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let cooldown = seconds("daemon.login_cooldown_secs", written.daemon.login_cooldown_secs, 86_400)?;
     let daemon = judge_daemon(written.daemon, base)?;
     let metrics = judge_metrics(&written.metrics)?;
-    for path in [&mut written.token.storage_path, &mut written.store.key_file, &mut written.audit.log_path] {
+    for path in [
+        &mut written.token.storage_path,
+        &mut written.store.key_file,
+        &mut written.audit.log_path,
+        &mut written.audit.anchor,
+    ] {
         // An empty path stays empty, for the core to refuse by name.
         if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
             *path = base.join(&*path);
         }
     }
+    let stream = written.backup.stream.iter_mut().chain(&mut written.backup.stream_recipients);
+    stream.filter(|path| !path.as_os_str().is_empty()).for_each(|path| *path = base.join(&*path));
     let core = hsm_core::config::Written {
         token: written.token,
         security: written.security,
@@ -248,6 +256,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
         audit: written.audit,
         algorithms: written.algorithms,
         policy: written.policy,
+        backup: written.backup,
     };
     let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
     core.pin.client_attempts = attempts;

@@ -5,12 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use hsm_core::audit::export::timestamp;
-use hsm_core::backup::{BackupSecretKey, Manifest, inspect, looks_like_archive, verify};
+use hsm_core::backup::{BackupSecretKey, Manifest, extract, inspect, looks_like_archive, verify};
 use hsm_core::{Clock, SystemClock};
 use serde::Serialize;
 
 use super::{archive_table, credential};
-use crate::cli::Archives;
+use crate::cli::{Archives, Opening};
 use crate::failure::Failure;
 use crate::output::{Output, Table, warn, write_new};
 
@@ -31,7 +31,8 @@ pub(crate) fn run(asked: &Archives, output: &Output) -> Result<(), Failure> {
         Archives::Inspect { file } => shown(file, inspect(file)?, output),
         Archives::Keygen { output: file } => keygen(file, output),
         Archives::Verify { file, opening } => shown(file, verify(file, &credential(opening)?)?, output),
-        Archives::Prune { directory, keep, dry_run } => prune(directory, *keep, *dry_run, output),
+        Archives::Extract { file, directory, opening } => extracted(file, directory, opening, output),
+        Archives::Prune { directory, keep, days, dry_run } => prune(directory, (*keep, *days), *dry_run, output),
         Archives::Status { directory, max_age } => status(directory, *max_age, output),
     }
 }
@@ -58,6 +59,17 @@ fn keygen(file: &Path, output: &Output) -> Result<(), Failure> {
     })
 }
 
+fn extracted(file: &Path, directory: &Path, opening: &Opening, output: &Output) -> Result<(), Failure> {
+    let files = extract(file, &credential(opening)?, directory)?;
+    output.answer(&files, || {
+        let mut table = Table::new(&["FILE", "BYTES", "SHA256"]);
+        for line in &files {
+            table.row([line.name.clone(), line.bytes.to_string(), line.sha256.clone()]);
+        }
+        table
+    })
+}
+
 fn shown(file: &Path, archive: Manifest, output: &Output) -> Result<(), Failure> {
     let found = Found { file: file.to_owned(), archive };
     output.answer(&found, || {
@@ -78,6 +90,8 @@ pub(super) fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
             continue;
         }
         match inspect(&file) {
+            // What belongs beside an archive is not one to restore from.
+            Ok(archive) if archive.files.is_some() => {}
             Ok(archive) => found.push(Found { file, archive }),
             Err(error) => warn(&format!("{}: {}", file.display(), error.detail().unwrap_or("not readable"))),
         }
@@ -112,15 +126,15 @@ struct Pruned {
     dry_run: bool,
 }
 
-fn prune(directory: &Path, keep: u32, dry_run: bool, output: &Output) -> Result<(), Failure> {
-    let quarter = quarter_of(SystemClock.now_unix_nanos());
+fn prune(directory: &Path, keep: (u32, u64), dry_run: bool, output: &Output) -> Result<(), Failure> {
+    let now = SystemClock.now_unix_nanos();
     let mut stores: BTreeMap<String, Vec<Found>> = BTreeMap::new();
     for found in archives_in(directory)? {
         stores.entry(found.archive.store.clone()).or_default().push(found);
     }
     let mut pruned = Pruned { kept: Vec::new(), removed: Vec::new(), dry_run };
     for archives in stores.into_values() {
-        let (kept, removed) = divided(&archives, keep, quarter);
+        let (kept, removed) = divided(&archives, keep, now);
         pruned.kept.extend(kept);
         pruned.removed.extend(removed);
     }
@@ -128,6 +142,10 @@ fn prune(directory: &Path, keep: u32, dry_run: bool, output: &Output) -> Result<
         for file in &pruned.removed {
             std::fs::remove_file(file)
                 .map_err(|error| Failure::new(format!("{} cannot be removed: {error}", file.display())))?;
+            for beside in [super::backup::FILES, super::backup::MANIFEST] {
+                // Not every archive is a bundle.
+                std::fs::remove_file(super::backup::beside(file, beside)).unwrap_or_default();
+            }
         }
     }
     output.answer(&pruned, || {
@@ -143,10 +161,13 @@ fn prune(directory: &Path, keep: u32, dry_run: bool, output: &Output) -> Result<
 }
 
 /// Of one store's archives, newest first: those to keep and those to remove.
-fn divided(archives: &[Found], keep: u32, quarter: (u64, u64)) -> (Vec<PathBuf>, Vec<PathBuf>) {
+fn divided(archives: &[Found], (keep, days): (u32, u64), now: u64) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let quarter = quarter_of(now);
+    let oldest = now.saturating_sub(days.saturating_mul(24 * HOUR_NANOS));
     let first_of_quarter = archives.iter().rposition(|found| quarter_of(found.archive.created) == quarter);
     let newest = usize::try_from(keep).unwrap_or(usize::MAX);
-    let is_kept = |at: usize| at < newest || Some(at) == first_of_quarter;
+    let is_young = |at: usize| days > 0 && archives[at].archive.created > oldest;
+    let is_kept = |at: usize| at < newest || Some(at) == first_of_quarter || is_young(at);
     let of = |kept: bool| {
         let chosen = archives.iter().enumerate().filter(|(at, _)| is_kept(*at) == kept);
         chosen.map(|(_, found)| found.file.clone()).collect()
@@ -222,6 +243,7 @@ mod tests {
                 audit_seq: 0,
                 audit_head: String::new(),
                 audit_first_key: None,
+                files: None,
                 opened_by: Vec::new(),
                 tokens: Vec::new(),
             },
@@ -231,15 +253,17 @@ mod tests {
 
     #[test]
     fn the_newest_and_the_first_of_the_quarter_are_kept() {
-        let rows: [(&[u64], u32, &[&str]); 5] = [
-            (&[0, 1, 2, 30, 51, 53, 400], 2, &["0", "1", "51"]), // 51 days before is 2 October, 53 is 30 September
-            (&[0, 1, 2], 2, &["0", "1", "2"]),
-            (&[0], 2, &["0"]),
-            (&[100, 200, 300], 2, &["100", "200"]),
-            (&[0, 1, 2, 3], 1, &["0", "3"]),
+        type Row<'a> = (&'a [u64], (u32, u64), &'a [&'a str]);
+        let rows: [Row<'_>; 6] = [
+            (&[0, 1, 2, 30, 51, 53, 400], (2, 0), &["0", "1", "51"]), // 51 days before is 2 October, 53 is 30 September
+            (&[0, 1, 2], (2, 0), &["0", "1", "2"]),
+            (&[0], (2, 0), &["0"]),
+            (&[100, 200, 300], (2, 0), &["100", "200"]),
+            (&[0, 1, 2, 3], (1, 0), &["0", "3"]),
+            (&[0, 1, 2, 30, 40, 51], (1, 31), &["0", "1", "2", "30", "51"]),
         ];
         for (ages, keep, expected) in rows {
-            let (kept, removed) = divided(&archives(ages), keep, quarter_of(NOW));
+            let (kept, removed) = divided(&archives(ages), keep, NOW);
             assert_eq!(kept, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{ages:?}");
             assert_eq!(kept.len() + removed.len(), ages.len());
         }

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use hsm_core::audit::export::{self, Style, sentence, timestamp};
 use hsm_core::audit::{
-    Finding, Proof, PublicKey, Record, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
-    verifier_key, visit_file, visit_trusting,
+    Finding, Line, Proof, PublicKey, Record, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
+    read_anchor, verifier_key, visit_file, visit_trusting,
 };
 use serde::Serialize;
 
 use super::hex;
-use crate::cli::{AuditCheckProof, AuditProve, AuditVerify, Format};
+use crate::cli::{AuditAnchor, AuditCheckProof, AuditProve, AuditVerify, Format};
 use crate::failure::Failure;
 use crate::output::{Output, Table, written};
 
@@ -94,6 +94,34 @@ pub(crate) fn checkpoint(journal: &Path, given: &AuditVerify) -> Result<(), Fail
     let (signed, by) =
         newest_checkpoint(journal, trust(given)?).map_err(|finding| does_not_verify(journal, &finding))?;
     written(io::stdout().lock().write_all(signed.note(&by).as_bytes()))
+}
+
+/// Writes the line of an anchor, or says whether the journal holds the record that one names.
+pub(crate) fn anchor(journal: &Path, given: &AuditAnchor) -> Result<(), Failure> {
+    let wanted = match &given.check {
+        Some(file) => {
+            let head = read_anchor(file).map_err(|error| Failure::new(error.detail().unwrap_or_default()))?;
+            Some(head.ok_or_else(|| Failure::new(format!("{} is missing", file.display())))?)
+        }
+        None => None,
+    };
+    let mut found = false;
+    let see = |line: &Line<'_>| {
+        found |= wanted == Some(line.head);
+        Ok(())
+    };
+    let summary = visit_file(journal, see).map_err(|finding| does_not_verify(journal, &finding))?;
+    match wanted {
+        None => written(io::stdout().lock().write_all(summary.head.to_line().as_bytes())),
+        Some(head) if found => written(writeln!(io::stdout().lock(), "record {} is there", head.seq)),
+        Some(head) => Err(Failure::new(format!(
+            "the journal {} ends at record {} and does not hold record {} that the anchor names: it was rolled back, or \
+             replaced",
+            journal.display(),
+            summary.head.seq,
+            head.seq
+        ))),
+    }
 }
 
 /// Writes the proof of one record as JSON.

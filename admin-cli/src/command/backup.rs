@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use hsm_core::backup::{BackupPublicKey, Credential, Manifest, Share, new_shares, verify};
+use hsm_core::audit::{closed_files, head_path};
+use hsm_core::backup::{BackupPublicKey, Credential, FileLine, Manifest, Share, new_shares, verify, write_files};
 use hsm_proto::v1::backup_recipient::Whom;
 use hsm_proto::v1::{BackupRecipient, BackupRequest, BackupShares};
 use serde::Serialize;
@@ -24,6 +25,8 @@ struct Answer {
     file: PathBuf,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shares: Vec<PathBuf>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bundle: Vec<PathBuf>,
     #[serde(flatten)]
     archive: Manifest,
 }
@@ -41,19 +44,154 @@ pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Resul
     let part = Part::create(file)?;
     talk(settings, |daemon| receive(daemon, request, &part))?;
     part.file.sync_all().map_err(|error| part.failed(&error))?;
-    let archive = verify(&part.path, &Credential::SoPin(pin))?;
+    let credential = Credential::SoPin(pin);
+    let archive = verify(&part.path, &credential)?;
+    let bundle = given.bundle.then(|| Bundle::make(settings, given, file, (&part.path, &archive), &credential));
+    let bundle = bundle.transpose()?;
     let shares = write_shares(&part.path, given, file, &shares)?;
     part.keep(file)?;
-    let answer = Answer { file: file.to_owned(), shares, archive };
+    let bundle = bundle.map(|bundle| bundle.keep(file, &archive)).transpose()?.unwrap_or_default();
+    let answer = Answer { file: file.to_owned(), shares, bundle, archive };
     output.answer(&answer, || {
         let mut table = Table::default();
         table.fact("backup", answer.file.display());
+        for file in &answer.bundle {
+            table.fact("with", file.display());
+        }
         for share in &answer.shares {
             table.fact("share", format!("{}: give it to its keeper and remove it here", share.display()));
         }
         table.append(archive_table(&answer.archive));
         table
     })
+}
+
+/// What stands beside an archive: its files, and the manifest of both.
+pub(super) const FILES: &str = ".files";
+pub(super) const MANIFEST: &str = ".manifest.json";
+
+/// An archive's name with something after it.
+pub(super) fn beside(archive: &Path, suffix: &str) -> PathBuf {
+    [archive.as_os_str(), suffix.as_ref()].into_iter().collect::<std::ffi::OsString>().into()
+}
+
+/// The files beside the archive, made and verified, without their name yet.
+struct Bundle {
+    part: Part,
+    lines: Vec<FileLine>,
+    sealed: Manifest,
+}
+
+/// For people and for whoever stores the bundle: what there is, without a secret.
+#[derive(Serialize)]
+struct BundleManifest<'a> {
+    created: u64,
+    host: String,
+    program: &'a str,
+    store: &'a str,
+    generation: u64,
+    archive: Sum<'a>,
+    files: Sum<'a>,
+    contents: &'a [FileLine],
+}
+
+#[derive(Serialize)]
+struct Sum<'a> {
+    name: String,
+    bytes: u64,
+    sha256: &'a str,
+}
+
+impl Bundle {
+    fn make(
+        settings: &Settings,
+        given: &Backup,
+        output: &Path,
+        (archive, manifest): (&Path, &Manifest),
+        credential: &Credential,
+    ) -> Result<Self, Failure> {
+        let output = beside(output, FILES);
+        refuse_existing(&output)?;
+        let part = Part::create(&output)?;
+        let files = bundled(settings, &given.with)?;
+        let mut out = std::io::BufWriter::new(&part.file);
+        // The archive's own time: the two belong together.
+        let lines = write_files(archive, credential, manifest.created, &files, &mut out)?;
+        out.flush().map_err(|error| part.failed(&error))?;
+        drop(out);
+        part.file.sync_all().map_err(|error| part.failed(&error))?;
+        let sealed = verify(&part.path, credential)?;
+        Ok(Bundle { part, lines, sealed })
+    }
+
+    fn keep(self, output: &Path, archive: &Manifest) -> Result<Vec<PathBuf>, Failure> {
+        let (files, manifest) = (beside(output, FILES), beside(output, MANIFEST));
+        self.part.keep(&files)?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let written = BundleManifest {
+            created: archive.created,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            program: &archive.program,
+            store: &archive.store,
+            generation: archive.generation,
+            archive: Sum { name: name(output), bytes: archive.bytes, sha256: &archive.sha256 },
+            files: Sum { name: name(&files), bytes: self.sealed.bytes, sha256: &self.sealed.sha256 },
+            contents: &self.lines,
+        };
+        let json = serde_json::to_string_pretty(&written).map_err(|error| Failure::new(error.to_string()))?;
+        write_new(&manifest, 0o600, format!("{json}\n").as_bytes())?;
+        Ok(vec![files, manifest])
+    }
+}
+
+/// Configuration, TLS material, journal, and what the operator adds; by their names in the bundle.
+fn bundled(settings: &Settings, more: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let mut files = Vec::new();
+    if let Some(path) = &settings.source {
+        files.push(("craton_hsm.toml".to_owned(), path.clone()));
+    }
+    let daemon = &settings.daemon;
+    let tls = [&daemon.tls_cert, &daemon.tls_key, &daemon.tls_client_ca, &daemon.tls_client_crl];
+    for path in tls.into_iter().flatten().map(|path| settings.base.join(path)) {
+        files.push((format!("tls/{}", leaf(&path)), path));
+    }
+    let journal = &settings.core.audit.log_path;
+    let closed = closed_files(journal).into_iter().map(|(_, path)| path);
+    for path in closed.chain([journal.clone(), head_path(journal)]).filter(|path| path.is_file()) {
+        files.push((format!("journal/{}", leaf(&path)), path));
+    }
+    for path in more {
+        add_tree(&format!("with/{}", leaf(path)), path, &mut files)?;
+    }
+    Ok(files)
+}
+
+fn leaf(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A file, or all files below a directory. What another process keeps locked is in use, and a copy of it would be torn.
+fn add_tree(name: &str, path: &Path, files: &mut Vec<(String, PathBuf)>) -> Result<(), Failure> {
+    let unreadable = |error: std::io::Error| Failure::new(format!("{} cannot be read: {error}", path.display()));
+    let metadata = path.symlink_metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        let mut inside =
+            std::fs::read_dir(path).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        inside.sort_by_key(std::fs::DirEntry::file_name);
+        return inside
+            .into_iter()
+            .try_for_each(|entry| add_tree(&format!("{name}/{}", leaf(&entry.path())), &entry.path(), files));
+    }
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_err() {
+        let sentence = "is in use: stop its program first, a copy of a running store is torn";
+        return Err(Failure::new(format!("{} {sentence}", path.display())));
+    }
+    files.push((name.to_owned(), path.to_owned()));
+    Ok(())
 }
 
 /// Who may open the archive beside the SO, and the shares to be handed out.

@@ -17,6 +17,8 @@ struct Status {
     version: String,
     self_test: String,
     approved_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<Stream>,
     started_unix_seconds: u64,
     store_path: String,
     store_generation: u64,
@@ -26,6 +28,15 @@ struct Status {
     applications: u64,
     sessions: u64,
     slots: Vec<Slot>,
+}
+
+/// The copy of the newest state.
+#[derive(Serialize)]
+struct Stream {
+    directory: String,
+    generation: u64,
+    taken_unix_seconds: u64,
+    loss_seconds: u64,
 }
 
 /// One slot with its token.
@@ -72,6 +83,12 @@ pub(crate) fn status(settings: &Settings, output: &Output) -> Result<(), Failure
         version: reply.version,
         self_test: reply.self_test,
         approved_only: reply.approved_only,
+        stream: reply.stream.map(|stream| Stream {
+            directory: stream.directory,
+            generation: stream.generation,
+            taken_unix_seconds: stream.taken_unix_seconds,
+            loss_seconds: stream.loss_seconds,
+        }),
         started_unix_seconds: reply.started_unix_seconds,
         store_path: reply.store_path,
         store_generation: reply.store_generation,
@@ -103,6 +120,13 @@ fn status_table(settings: &Settings, status: &Status) -> Table {
     table.fact("started", hsm_core::audit::export::timestamp(started));
     table.fact("store", format!("{} at generation {}", status.store_path, status.store_generation));
     table.fact("journal", format!("{} at record {}", status.audit_path, status.audit_sequence));
+    if let Some(stream) = &status.stream {
+        let behind = match stream.loss_seconds {
+            0 => "the newest state".to_owned(),
+            seconds => format!("{seconds} seconds behind"),
+        };
+        table.fact("copy", format!("{} at generation {}: {behind}", stream.directory, stream.generation));
+    }
     table.fact("tokens", status.tokens);
     table.fact("applications", status.applications);
     let most = u64::from(settings.core.token.max_sessions_total);

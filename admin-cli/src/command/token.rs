@@ -1,10 +1,10 @@
-//! `token init` and `token info`.
+//! `token init`, `token info` and `token rotate-key`.
 
-use hsm_proto::v1::{AdminInitTokenRequest, ListTokensRequest, TokenSummary};
+use hsm_proto::v1::{AdminInitTokenRequest, ListTokensRequest, RotateKeyRequest, TokenSummary};
 use serde::Serialize;
 
 use super::yes_no;
-use crate::cli::{TokenInfo, TokenInit};
+use crate::cli::{TokenInfo, TokenInit, TokenRotateKey};
 use crate::config::Settings;
 use crate::connect::talk;
 use crate::failure::Failure;
@@ -117,4 +117,31 @@ fn pin_state(set: bool, locked: bool, failures: u64) -> String {
         (true, false, 0) => "set".to_owned(),
         (true, false, failures) => format!("set, {failures} wrong"),
     }
+}
+
+#[derive(Serialize)]
+struct Rotation {
+    epoch: u32,
+    objects: u64,
+    complete: bool,
+}
+
+/// Gives the token a new master key.
+pub(crate) fn rotate_key(settings: &Settings, given: &TokenRotateKey, output: &Output) -> Result<(), Failure> {
+    let so_pin = prompt::pin("--pin", "SO PIN", given.pin.as_deref())?;
+    let user_pin = match &given.user_pin {
+        Some(place) => prompt::pin("--user-pin", "user PIN", Some(place))?.expose().to_vec(),
+        None => Vec::new(),
+    };
+    let request = RotateKeyRequest { token: Some((&given.which).into()), so_pin: so_pin.expose().to_vec(), user_pin };
+    let reply = talk(settings, |mut daemon| async move { Ok(daemon.rotate_key(request).await?.into_inner()) })?;
+    let done = Rotation { epoch: reply.epoch, objects: reply.objects, complete: reply.complete };
+    output.answer(&done, || {
+        let mut table = Table::default();
+        table.fact("master key", format!("number {}", done.epoch));
+        table.fact("objects", format!("{} sealed again", done.objects));
+        let rest = if done.complete { "gone" } else { "goes at the user's next login" };
+        table.fact("old key", rest);
+        table
+    })
 }

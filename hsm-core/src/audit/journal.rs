@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::anchor;
 use super::chain::{Head, line_hash};
 use super::checkpoint::{self, Checkpoint, PublicKey, SEGMENT_OPEN};
 use super::file::{JournalFile, Medium, Opened, Opening, TornTail, closed_path, hash_of_record, remembered_head};
@@ -67,6 +68,8 @@ pub struct Options {
     pub level: Level,
     /// The newest record that the store remembers; the journal must still hold it.
     pub known: Option<Head>,
+    /// A file on another disk that names a durable record; the journal must still hold it.
+    pub anchor: Option<PathBuf>,
     /// When a file is closed and another begun.
     pub files: Files,
 }
@@ -113,6 +116,7 @@ struct Shared {
     boot: String,
     level: Level,
     files: Files,
+    anchor: Option<PathBuf>,
     path: PathBuf,
     pen: Mutex<Pen>,
     /// Told when a group became durable or failed.
@@ -243,6 +247,9 @@ impl Journal {
         let file = JournalFile::open(&options.path)?;
         let noted = remembered_head(&options.path);
         let mut pen = Pen::empty();
+        if let Some(anchor) = &options.anchor {
+            anchor::check(anchor, &options.path)?;
+        }
         let (torn, begin_another) = load(&file, &options, noted, &mut pen)?;
         let now = clock.now_unix_nanos();
         let behind = pen.last_time.saturating_sub(now);
@@ -284,6 +291,7 @@ impl Journal {
             boot,
             level: options.level,
             files: options.files,
+            anchor: options.anchor,
             path: options.path.clone(),
             pen: Mutex::new(pen),
             settled: Condvar::new(),
@@ -483,6 +491,9 @@ impl Shared {
         pen.last_checkpoint = pen.head.seq;
         pen.checkpointed = Instant::now();
         pen.checkpoint_wanted = false;
+        if let Some(anchor) = &self.anchor {
+            anchor::write(anchor, &pen.durable);
+        }
         Ok(())
     }
 

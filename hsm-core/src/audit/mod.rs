@@ -4,6 +4,7 @@
 //! format is in `format.md`; [`verify`] and [`export`] need neither the daemon nor a secret. The journal knows what was
 //! done, never with which bytes.
 
+mod anchor;
 mod chain;
 mod checkpoint;
 mod crc;
@@ -21,6 +22,7 @@ mod signer;
 mod tests;
 
 pub use crate::config::LogLevel as Level;
+pub use anchor::read as read_anchor;
 pub use chain::{Finding, Head, Line, Signatures, Summary, Trust, Wrong, verify, visit};
 pub use checkpoint::{Checkpoint, PublicKey, SignedCheckpoint, verifier_key};
 pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};

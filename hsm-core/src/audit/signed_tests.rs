@@ -17,7 +17,7 @@ fn keys(path: &Path) -> SigningKeys {
 }
 
 fn open(path: &Path, files: Files) -> Journal {
-    let options = Options { path: path.to_owned(), level: Level::All, known: None, files };
+    let options = Options { path: path.to_owned(), level: Level::All, known: None, anchor: None, files };
     let journal = Journal::open(options, TestClock::at(5)).unwrap();
     journal.sign_with(keys(path)).unwrap();
     journal
@@ -63,7 +63,7 @@ fn everything_that_was_answered_is_signed_when_the_journal_closes() {
 fn a_journal_without_signatures_is_not_by_the_trusted_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let options = Options { path: path.clone(), level: Level::All, known: None, files: SMALL };
+    let options = Options { path: path.clone(), level: Level::All, known: None, anchor: None, files: SMALL };
     drop(Journal::open(options, TestClock::at(5)).unwrap());
     assert_eq!(check(&path, [9; 32]).unwrap_err().wrong, Wrong::Signature);
     assert_eq!(visit_file(&path, |_| Ok(())).unwrap().signatures, Signatures::default());
@@ -235,7 +235,8 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let files = Files { max_bytes: 500, ..SMALL };
-    let (medium, journal) = faulty_with(Options { path: path.clone(), level: Level::All, known: None, files });
+    let (medium, journal) =
+        faulty_with(Options { path: path.clone(), level: Level::All, known: None, anchor: None, files });
     journal.sign_with(keys(&path)).unwrap();
     let mut keys_seen = std::collections::HashSet::new();
     for _ in 0..3 {
@@ -266,8 +267,13 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
 fn failed_fsyncs_leave_tree_and_records_in_step() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let (medium, journal) =
-        faulty_with(Options { path: path.clone(), level: Level::All, known: None, files: Files::default() });
+    let (medium, journal) = faulty_with(Options {
+        path: path.clone(),
+        level: Level::All,
+        known: None,
+        anchor: None,
+        files: Files::default(),
+    });
     journal.sign_with(keys(&path)).unwrap();
     for round in 0..20 {
         medium.fail_sync(round % 3 == 1);
@@ -315,8 +321,13 @@ fn a_checkpoint_of_other_records_is_found() {
     // A journal whose only checkpoint has a right signature over a wrong root.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let (medium, journal) =
-        faulty_with(Options { path: path.clone(), level: Level::All, known: None, files: Files::default() });
+    let (medium, journal) = faulty_with(Options {
+        path: path.clone(),
+        level: Level::All,
+        known: None,
+        anchor: None,
+        files: Files::default(),
+    });
     journal.sign_with(keys(&path)).unwrap();
     drop(journal);
     let good = medium.durable();

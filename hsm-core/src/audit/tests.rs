@@ -94,7 +94,7 @@ fn check(lines: &[Vec<u8>], known: &[Head]) -> Result<u64, Finding> {
 }
 
 fn options(path: &Path) -> Options {
-    Options { path: path.to_owned(), level: Level::All, known: None, files: Files::default() }
+    Options { path: path.to_owned(), level: Level::All, known: None, anchor: None, files: Files::default() }
 }
 
 fn open(path: &Path) -> Journal {
@@ -346,7 +346,8 @@ fn level_keeps_its_category_and_the_journals_own() {
     ];
     for (level, kept) in rows {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { path: folder.path().join("a"), level, known: None, files: Files::default() };
+        let options =
+            Options { path: folder.path().join("a"), level, known: None, anchor: None, files: Files::default() };
         let journal = Journal::open(options, TestClock::at(START)).unwrap();
         for category in [Crypto, Auth, Admin] {
             let entry = Entry::new(category, "x", Client::Daemon);

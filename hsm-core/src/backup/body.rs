@@ -23,12 +23,14 @@ pub(super) enum Item {
     Manifest(Vec<u8>),
     StoreKey(Zeroizing<Vec<u8>>),
     Record(RawRecord),
+    File { name: String, part: Vec<u8> },
     End { records: u64 },
 }
 
 const MANIFEST: u8 = 1;
 const STORE_KEY: u8 = 2;
 const RECORD: u8 = 3;
+const FILE: u8 = 4;
 const END: u8 = 255;
 
 /// Whether a chunk is the last.
@@ -70,6 +72,12 @@ impl<W: Write> Sealer<W> {
         let name = u8::try_from(table.len()).map_err(|_| too_long())?;
         let key_len = u32::try_from(key.len()).map_err(|_| too_long())?;
         self.item(RECORD, &[&[name], table.as_bytes(), &key_len.to_le_bytes(), key, row])
+    }
+
+    /// The next part of a file.
+    pub(super) fn file(&mut self, name: &str, part: &[u8]) -> Result<()> {
+        let len = u16::try_from(name.len()).map_err(|_| too_long())?;
+        self.item(FILE, &[&len.to_le_bytes(), name.as_bytes(), part])
     }
 
     /// The last item, the last chunk; gives the output back.
@@ -143,6 +151,7 @@ impl<R: Read> Opener<R> {
             MANIFEST => Ok(Item::Manifest(core::mem::take(&mut *content))),
             STORE_KEY => Ok(Item::StoreKey(content)),
             RECORD => parse_record(&content).map(Item::Record).ok_or_else(|| damaged("a record is malformed")),
+            FILE => parse_file(&content).ok_or_else(|| damaged("a file is malformed")),
             END => {
                 let records = content.as_slice().try_into().map_err(|_| damaged("its last item is malformed"))?;
                 if self.at < self.plain.len() || self.remaining > 0 {
@@ -197,6 +206,12 @@ fn parse_record(content: &[u8]) -> Option<RawRecord> {
     let (key, value) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*key_len)).ok()?)?;
     let table = String::from_utf8(name.to_vec()).ok()?;
     Some(RawRecord { table, key: key.to_vec(), value: value.to_vec() })
+}
+
+fn parse_file(content: &[u8]) -> Option<Item> {
+    let (len, rest) = content.split_first_chunk::<2>()?;
+    let (name, part) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some(Item::File { name: String::from_utf8(name.to_vec()).ok()?, part: part.to_vec() })
 }
 
 fn too_long() -> Error {

@@ -41,6 +41,15 @@ pub struct TokenLine {
     pub slot: u64,
 }
 
+/// What makes an archive of files one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FilesLine {
+    pub(super) count: u64,
+    /// Random, so that two archives of files beside one token's archive have different keys.
+    pub(super) salt: String,
+}
+
 /// The header; the fields stand in byte order of their names, which is the canonical order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +57,9 @@ pub(super) struct Header {
     pub(super) audit: AuditHead,
     pub(super) created: u64,
     pub(super) file: String,
+    /// In an archive of files: how many. Absent in a token's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) files: Option<FilesLine>,
     pub(super) generation: u64,
     pub(super) program: String,
     pub(super) recipients: Vec<Recipient>,

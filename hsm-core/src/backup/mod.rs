@@ -5,6 +5,7 @@
 //! record is sealed, and what it means, is not known here.
 
 mod body;
+mod files;
 mod header;
 mod keys;
 mod read;
@@ -17,6 +18,7 @@ mod write;
 
 pub use crate::envelope::{BackupPublicKey, BackupSecretKey, Credential, For};
 pub use crate::share::{Share, ShareSet, combine_shares, new_shares};
+pub use files::{FileLine, extract, write_files};
 pub use header::TokenLine;
 pub use read::{Manifest, inspect, looks_like_archive, verify};
 pub use restore::{Replace, Restore, Restored, restore};

@@ -43,6 +43,9 @@ pub struct Manifest {
     pub audit_head: String,
     /// The public key that the journal named first, hexadecimal: what a verifier needs.
     pub audit_first_key: Option<String>,
+    /// In an archive of files: how many. Absent in a token's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
     /// What opens the archive, in words.
     pub opened_by: Vec<String>,
     /// The tokens in it.
@@ -116,6 +119,7 @@ impl Frame {
             records: header.records,
             audit_seq: header.audit.seq,
             audit_head: header.audit.hash.clone(),
+            files: header.files.as_ref().map(|files| files.count),
             audit_first_key: header.audit.first_key.clone(),
             opened_by: envelope(self.format, &super::header::unhex(&header.file)?)
                 .openers(&header.recipients, &|id| header.token_name(id))?,
@@ -202,6 +206,10 @@ impl Archive {
 
     /// Opens every chunk and looks at every item.
     pub(super) fn verify(&mut self) -> Result<Manifest> {
+        if self.frame.header.files.is_some() {
+            super::files::verify(self)?;
+            return self.frame.manifest();
+        }
         let mut contents = self.contents()?;
         for record in &mut contents.records {
             record?;
@@ -211,11 +219,12 @@ impl Archive {
 
     /// The manifest row, the store key, and the records one by one.
     pub(super) fn contents(&mut self) -> Result<Contents<'_>> {
-        let start = (self.frame.head.len() + MAC_LEN) as u64;
-        let mut file = &self.frame.file;
-        file.seek(SeekFrom::Start(start)).map_err(|error| io("the backup cannot be read", &error))?;
-        let input = BufReader::with_capacity(1 << 16, file);
-        let mut body = Opener::new(self.key.body(&self.frame.head)?, input, self.frame.body_len);
+        if self.frame.header.files.is_some() {
+            let sentence = "it is an archive of files, not of a store: see `craton-hsm-admin backup extract`";
+            return Err(Error::new(Kind::DataInvalid, sentence));
+        }
+        let expected = self.frame.records;
+        let mut body = self.body()?;
         let Item::Manifest(manifest) = body.item()? else {
             return Err(damaged("the store's manifest is missing"));
         };
@@ -223,8 +232,27 @@ impl Archive {
             return Err(damaged("the store's key is missing"));
         };
         let store_key = store_key_of(store_key)?;
-        let records = Records { body, expected: self.frame.records, seen: 0, done: false };
+        let records = Records { body, expected, seen: 0, done: false };
         Ok(Contents { manifest, store_key, records })
+    }
+
+    /// The items, from the first.
+    pub(super) fn body(&self) -> Result<Opener<BufReader<&File>>> {
+        let start = (self.frame.head.len() + MAC_LEN) as u64;
+        let mut file = &self.frame.file;
+        file.seek(SeekFrom::Start(start)).map_err(|error| io("the backup cannot be read", &error))?;
+        let input = BufReader::with_capacity(1 << 16, file);
+        Ok(Opener::new(self.key.body(&self.frame.head)?, input, self.frame.body_len))
+    }
+
+    /// What the archive says of itself; authentic.
+    pub(super) fn header(&self) -> &Header {
+        &self.frame.header
+    }
+
+    /// The archive's key.
+    pub(super) fn key(&self) -> &FileKey {
+        &self.key
     }
 
     /// The store's identifier.

@@ -67,6 +67,10 @@ pub struct Restored {
 pub fn restore(request: &Restore<'_>) -> Result<Restored> {
     let mut archive = Archive::open(request.input, request.credential)?;
     let manifest = archive.verify()?;
+    if manifest.files.is_some() {
+        let sentence = "it is an archive of files, not of a store: see `craton-hsm-admin backup extract`";
+        return Err(Error::new(Kind::DataInvalid, sentence));
+    }
     let replaced = to_replace(request, &manifest)?;
     let journal = open_journal(request)?;
     let tell = |op: &'static str, outcome: Option<u64>| {
@@ -153,7 +157,13 @@ fn build(
 
 fn open_journal(request: &Restore<'_>) -> Result<Journal> {
     let audit = &request.config.audit;
-    let options = Options { path: audit.log_path.clone(), level: audit.log_level, known: None, files: audit.files };
+    let options = Options {
+        path: audit.log_path.clone(),
+        level: audit.log_level,
+        known: None,
+        anchor: audit.anchor.clone(),
+        files: audit.files,
+    };
     Journal::open(options, Arc::clone(&request.clock))
 }
 

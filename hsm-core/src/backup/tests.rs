@@ -33,8 +33,13 @@ fn body() -> Vec<u8> {
 }
 
 pub(super) fn journal(path: &Path) -> Arc<Journal> {
-    let options =
-        Options { path: path.to_owned(), level: Level::All, known: None, files: crate::audit::Files::default() };
+    let options = Options {
+        path: path.to_owned(),
+        level: Level::All,
+        known: None,
+        anchor: None,
+        files: crate::audit::Files::default(),
+    };
     Arc::new(Journal::open(options, Arc::new(SystemClock)).unwrap())
 }
 

@@ -113,6 +113,7 @@ fn header(
         },
         created: request.created,
         file: file_key.file_hex(),
+        files: None,
         generation: snapshot.generation,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         recipients: recipients(request, file_key)?,
@@ -135,10 +136,10 @@ fn recipients(request: &Request<'_>, file_key: &FileKey) -> Result<Vec<Recipient
 }
 
 /// Counts and digests what passes.
-struct Counted<'a> {
-    out: &'a mut dyn Write,
-    digest: Sha256,
-    bytes: u64,
+pub(super) struct Counted<'a> {
+    pub(super) out: &'a mut dyn Write,
+    pub(super) digest: Sha256,
+    pub(super) bytes: u64,
 }
 
 impl Write for Counted<'_> {

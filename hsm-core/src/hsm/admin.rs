@@ -33,6 +33,17 @@ pub struct Status {
     pub tokens: u64,
     pub started_unix_seconds: u64,
     pub approved_only: bool,
+    pub stream: Option<StreamStatus>,
+}
+
+/// The streaming copy.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it; the proto file documents them")]
+pub struct StreamStatus {
+    pub directory: String,
+    pub generation: u64,
+    pub taken_unix_seconds: u64,
+    pub loss_seconds: u64,
 }
 
 /// One token for the operator.
@@ -85,17 +96,27 @@ impl Hsm {
         let sessions: usize = applications.iter().map(|app| app.sessions.read().len()).sum();
         let vault = self.vault.get();
         let sealed = vault.is_none().then(|| self.seal.lock().why());
+        let stream = self.stream.lock().clone();
         let health = match (&sealed, self.journal().failure(), vault.is_some_and(|vault| vault.is_poisoned())) {
             (Some(sealed), _, _) => format!("sealed: {sealed}"),
             (_, Some(failure), _) => format!("the journal cannot be written: {failure}"),
             (_, _, true) => "a write to the store failed; restart the daemon to verify it".to_owned(),
+            _ if stream.failure.is_some() => {
+                format!(
+                    "backup.stream has no copy of the newest state: {}",
+                    stream.failure.as_deref().unwrap_or_default()
+                )
+            }
             _ => "ok".to_owned(),
         };
+        let store_generation = vault.map_or(0, |vault| vault.generation());
+        let is_newest = stream.generation == store_generation;
+        let age = self.clock.now_unix_nanos().saturating_sub(stream.taken) / 1_000_000_000;
         Status {
             sealed: sealed.is_some(),
             health,
             store_path: self.config().store.path.display().to_string(),
-            store_generation: vault.map_or(0, |vault| vault.generation()),
+            store_generation,
             audit_path: self.config().audit.log_path.display().to_string(),
             audit_sequence: self.journal().head().seq,
             applications: applications.len() as u64,
@@ -103,6 +124,12 @@ impl Hsm {
             tokens: self.all_slots().iter().filter(|slot| slot.token().initialized).count() as u64,
             started_unix_seconds: self.started_ns / 1_000_000_000,
             approved_only: self.mechanisms.are_approved_only(),
+            stream: self.config().stream.as_ref().map(|configured| StreamStatus {
+                directory: configured.directory.display().to_string(),
+                generation: stream.generation,
+                taken_unix_seconds: stream.taken / 1_000_000_000,
+                loss_seconds: if is_newest { 0 } else { age },
+            }),
         }
     }
 
@@ -139,7 +166,7 @@ impl Hsm {
     }
 
     /// The slot that an operator means.
-    fn named(&self, name: &TokenName) -> Result<Arc<Slot>> {
+    pub(super) fn named(&self, name: &TokenName) -> Result<Arc<Slot>> {
         if let Some(number) = name.slot {
             return self.slot(number);
         }
@@ -204,7 +231,7 @@ impl Hsm {
     }
 
     /// Runs an administrative change whose record is in its transaction.
-    fn administer<T>(
+    pub(super) fn administer<T>(
         &self,
         act: &'static act::Act,
         peer: &Peer,

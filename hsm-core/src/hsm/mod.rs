@@ -8,10 +8,12 @@ mod kem;
 mod key;
 mod message;
 mod object;
+mod rotate;
 mod seal;
 mod session;
 mod slot;
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod wrap;
@@ -23,10 +25,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use admin::{KeySummary, Status, TokenName, TokenSummary};
+pub use admin::{KeySummary, Status, StreamStatus, TokenName, TokenSummary};
 pub use derive::Derived;
 pub use message::{Message, MessagePart, MessagePiece};
 pub use object::{AttributeRead, Found};
+pub use rotate::KeyRotation;
 pub use seal::{SealState, Unsealing};
 pub use slot::{SlotView, TokenView};
 
@@ -86,6 +89,7 @@ pub struct Hsm {
     sessions_open: Arc<AtomicU32>,
     handles: Mutex<std::ops::Range<u64>>,
     iv_books: iv::IvBooks,
+    stream: Mutex<stream::Stream>,
     started_ns: u64,
     /// A token's objects could not be read after the start.
     unreadable: AtomicBool,
@@ -107,8 +111,13 @@ impl Hsm {
     /// [`StartError`] with a sentence for the operator.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Hsm>, StartError> {
         let audit = &config.audit;
-        let options =
-            audit::Options { path: audit.log_path.clone(), level: audit.log_level, known: None, files: audit.files };
+        let options = audit::Options {
+            path: audit.log_path.clone(),
+            level: audit.log_level,
+            known: None,
+            anchor: audit.anchor.clone(),
+            files: audit.files,
+        };
         let journal = Arc::new(Journal::open(options, Arc::clone(&clock)).map_err(StartError::Journal)?);
         let opened = if config.token.persist_objects {
             Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock))
@@ -144,6 +153,7 @@ impl Hsm {
             handles: Mutex::new(0..0),
             unreadable: AtomicBool::new(false),
             iv_books: iv::IvBooks::default(),
+            stream: Mutex::default(),
         });
         if let Some(vault) = vault {
             hsm.take_up(vault)?;
@@ -161,7 +171,10 @@ impl Hsm {
         if self.vault.set(vault).is_err() {
             return Err(StartError::Token(Error::new(Kind::Internal, "the store is open already")));
         }
-        self.fill_slots().and_then(|()| self.note_policy()).map_err(StartError::Token)
+        self.fill_slots()
+            .and_then(|()| self.note_policy())
+            .and_then(|()| self.start_stream())
+            .map_err(StartError::Token)
     }
 
     /// Every opened policy switch leaves a warning in the log and a record in the journal, at each start.
@@ -325,6 +338,7 @@ impl Hsm {
 
     /// Ends every session and makes the journal durable: what a graceful stop does last.
     pub fn close(&self) {
+        self.stream.lock().closing = true;
         for application in self.applications() {
             application.sessions.write().clear();
             application.objects.write().clear();

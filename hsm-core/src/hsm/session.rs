@@ -150,6 +150,7 @@ impl Hsm {
         };
         let token = work.slot.token();
         let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
+        self.go_on_rotating(&tmk);
         match (user, role) {
             (UserType::ContextSpecific, _) => work.session.operations.lock().context_authenticated = true,
             (_, Role::So) => work.app.logins.enter(slot, LoggedIn { login: Login::So, tmk }),

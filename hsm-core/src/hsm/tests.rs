@@ -61,6 +61,7 @@ fn world_of(policy: PolicyTable, algorithms: AlgorithmsTable) -> World {
         store: Default::default(),
         algorithms,
         policy,
+        backup: Default::default(),
     };
     let config = written.resolve().expect("a good configuration");
     let hsm = Hsm::open(&config, Arc::new(SystemClock)).expect("opens");

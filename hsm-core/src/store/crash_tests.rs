@@ -35,11 +35,25 @@ struct State {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<State>>);
+pub(super) struct Disk(Arc<Mutex<State>>);
 
 impl Disk {
     fn with(image: Vec<u8>) -> Disk {
         Disk(Arc::new(Mutex::new(State { durable: image.clone(), seen: image, ..State::default() })))
+    }
+
+    pub(super) fn operations(&self) -> usize {
+        self.0.lock().done
+    }
+
+    /// The power goes after so many operations.
+    pub(super) fn stop_after(&self, operations: usize) {
+        self.0.lock().left = Some(operations);
+    }
+
+    /// The disk after the power has gone: all that was not synced is there, or nothing of it.
+    pub(super) fn after_crash(&self, keep: bool) -> Disk {
+        Disk::with(self.crash(&mut || keep))
     }
 
     fn step(state: &mut State) -> IoResult<()> {
@@ -131,35 +145,35 @@ impl Dice {
 
 const PATH: &str = "(a disk in memory)";
 
-fn open(disk: &Disk, keys: &Arc<seal::StoreKeys>) -> Result<create::Opened, OpenError> {
+pub(super) fn open(disk: &Disk, keys: &Arc<seal::StoreKeys>) -> Result<create::Opened, OpenError> {
     let failed = |error| OpenError::store(Path::new(PATH), error);
     let store: Arc<dyn Store> = Arc::new(RedbStore::over(disk.clone()).map_err(failed)?);
     let verified = verify::verify(&*store.snapshot().map_err(failed)?, keys, Path::new(PATH))?;
     Ok(create::Opened { store, keys: Arc::clone(keys), verified, lock: None })
 }
 
-fn start(opened: create::Opened, book: &Arc<Book>) -> Vault<Book> {
+pub(super) fn start(opened: create::Opened, book: &Arc<Book>) -> Vault<Book> {
     Vault::start(opened, &quick(), Arc::clone(book), Arc::new(SystemClock)).unwrap()
 }
 
 /// An initialised token on a disk.
-struct Base {
+pub(super) struct Base {
     image: Vec<u8>,
-    keys: Arc<seal::StoreKeys>,
-    token: TokenId,
+    pub(super) keys: Arc<seal::StoreKeys>,
+    pub(super) token: TokenId,
     entries: Vec<(u64, Vec<u8>)>,
 }
 
 impl Base {
     /// The disk and the journal, as they were.
-    fn again(&self) -> (Disk, Arc<Book>) {
+    pub(super) fn again(&self) -> (Disk, Arc<Book>) {
         let book = Book::default();
         book.entries.lock().clone_from(&self.entries);
         (Disk::with(self.image.clone()), Arc::new(book))
     }
 }
 
-fn base() -> Base {
+pub(super) fn base() -> Base {
     let memory = Arc::new(MemoryStore::default());
     let made = create::create_in(Arc::clone(&memory) as Arc<dyn Store>).unwrap();
     let disk = Disk::default();

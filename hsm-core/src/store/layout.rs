@@ -116,6 +116,13 @@ pub(crate) fn pin_key(token: TokenId, role: Role) -> [u8; 17] {
     key
 }
 
+/// Key of a token's key link in [`Table::Pin`].
+pub(crate) fn link_key(token: TokenId) -> [u8; 17] {
+    let mut key = [2; 17];
+    key[..16].copy_from_slice(&token.0);
+    key
+}
+
 /// Key of an object record.
 pub(crate) fn object_key(token: TokenId, object: ObjectId) -> [u8; 32] {
     let mut key = [0; 32];
@@ -253,6 +260,24 @@ impl PinSlot {
             _ => None,
         }
     }
+}
+
+/// While a token's master key is being replaced: the new one under the old one and the other way round. Both are records of type
+/// [`WRAPPED_KEY_TYPE`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct KeyLink {
+    /// The number of the old key.
+    #[prost(uint32, tag = "1")]
+    pub(crate) from: u32,
+    /// The number of the new key.
+    #[prost(uint32, tag = "2")]
+    pub(crate) to: u32,
+    /// The new key under the old one, as long as a PIN slot holds the old one.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) forward: Vec<u8>,
+    /// The old key under the new one, as long as an object is sealed under the old one.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) backward: Vec<u8>,
 }
 
 /// How many attempts with one PIN have been made since the last that succeeded.

@@ -18,6 +18,9 @@ mod memory;
 mod open_error;
 mod redb;
 mod replace;
+mod rotate;
+#[cfg(test)]
+mod rotate_tests;
 mod seal;
 mod sealed_key;
 mod spread;
@@ -36,6 +39,7 @@ pub(crate) use layout::{Role, TokenRecord};
 pub(crate) use manifest::LedgerHead;
 pub use open_error::OpenError;
 pub(crate) use replace::{Previous, previous, replace_with};
+pub(crate) use rotate::Rotated;
 pub(crate) use seal::TokenMasterKey;
 pub(crate) use sealed_key::SealedKey;
 pub(crate) use store_key::sealed_key;

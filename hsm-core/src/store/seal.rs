@@ -12,7 +12,9 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
+use parking_lot::RwLock;
 use sha2::Sha256;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 const MAGIC: &[u8; 4] = b"HSR1";
@@ -238,33 +240,60 @@ fn mac(key: &Key) -> Hmac<Sha256> {
     Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length")
 }
 
-/// The key that seals a token's private objects. It exists in memory only between login and logout.
+/// The keys that seal a token's private objects: one, or two while the second replaces the first. They exist in memory only between
+/// login and logout, and everybody who is logged in shares them.
 pub(crate) struct TokenMasterKey {
     token: TokenId,
+    ring: RwLock<Ring>,
+}
+
+struct Ring {
     epoch: u32,
-    key: Key,
+    key: Arc<Key>,
+    previous: Option<(u32, Arc<Key>)>,
 }
 
 impl TokenMasterKey {
-    pub(crate) fn random(token: TokenId) -> Result<TokenMasterKey> {
-        Ok(TokenMasterKey { token, epoch: 1, key: Key::random()? })
-    }
-
     pub(crate) fn from_parts(token: TokenId, epoch: u32, key: Key) -> TokenMasterKey {
-        TokenMasterKey { token, epoch, key }
+        TokenMasterKey { token, ring: RwLock::new(Ring { epoch, key: Arc::new(key), previous: None }) }
     }
 
-    /// The token whose objects it seals.
+    /// The token whose objects they seal.
     pub(crate) fn token(&self) -> TokenId {
         self.token
     }
 
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch
+    /// The newest key and its number.
+    pub(crate) fn current(&self) -> (u32, Arc<Key>) {
+        let ring = self.ring.read();
+        (ring.epoch, Arc::clone(&ring.key))
     }
 
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
+    /// The key of this number.
+    pub(crate) fn of_epoch(&self, epoch: u32) -> Option<Arc<Key>> {
+        let ring = self.ring.read();
+        if ring.epoch == epoch {
+            return Some(Arc::clone(&ring.key));
+        }
+        ring.previous.as_ref().filter(|(previous, _)| *previous == epoch).map(|(_, key)| Arc::clone(key))
+    }
+
+    /// Puts a new key in the place of the newest, which stays at hand.
+    pub(crate) fn advance(&self, epoch: u32, key: Key) {
+        let mut ring = self.ring.write();
+        let old = core::mem::replace(&mut ring.key, Arc::new(key));
+        ring.previous = Some((ring.epoch, old));
+        ring.epoch = epoch;
+    }
+
+    /// Whether the key before the newest is still at hand.
+    pub(crate) fn is_rotating(&self) -> bool {
+        self.ring.read().previous.is_some()
+    }
+
+    /// Nothing is sealed under the key before the newest any more.
+    pub(crate) fn forget_previous(&self) {
+        self.ring.write().previous = None;
     }
 }
 

@@ -20,10 +20,15 @@ use std::sync::atomic::Ordering;
 
 const SALT_LEN: usize = 32;
 
+/// The number of a new token's key.
+const FIRST_EPOCH: u32 = 1;
+
 /// A PIN that was right, and what its slot held.
-struct Proven {
-    tmk: TokenMasterKey,
-    version: u64,
+pub(super) struct Proven {
+    pub(super) tmk: Arc<TokenMasterKey>,
+    pub(super) version: u64,
+    /// The number of the key in its slot.
+    epoch: u32,
     function: PasswordFunction,
 }
 
@@ -89,7 +94,7 @@ impl<L: Ledger> Vault<L> {
             ..old
         };
         self.put_token(&mut work, &token)?;
-        self.put_pin(&mut work, &TokenMasterKey::random(token.id)?, Role::So, 1, so_pin)?;
+        self.put_pin(&mut work, token.id, (FIRST_EPOCH, &Key::random()?), Role::So, 1, so_pin)?;
         let entry = entry(&token);
         let committed = self.pen.write(work, &entry);
         // The change is durable even when its entry waits in the outbox; the store says which token there is.
@@ -113,14 +118,17 @@ impl<L: Ledger> Vault<L> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, pin, client)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
-        if proven.function == self.pins.function {
+        let (epoch, key) = proven.tmk.current();
+        if proven.function == self.pins.function && proven.epoch == epoch {
             self.put_attempts(&mut work, token, role, 0)?;
         } else {
-            // The configured function or its cost has changed: this is the moment when the PIN is known.
-            self.put_pin(&mut work, &proven.tmk, role, proven.version + 1, pin)?;
+            // The configured function or its cost has changed, or the token's key: this is the moment when the PIN is known.
+            self.put_pin(&mut work, token, (epoch, &key), role, proven.version + 1, pin)?;
         }
+        let _links = self.links.lock();
+        self.trim_link(&mut work, token, role)?;
         self.pen.write_unrecorded(work)?;
-        Ok(Arc::new(proven.tmk))
+        Ok(proven.tmk)
     }
 
     /// C_SetPIN: from the old PIN to the new one, in one step.
@@ -140,7 +148,8 @@ impl<L: Ledger> Vault<L> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, old, client)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
-        self.put_pin(&mut work, &proven.tmk, role, proven.version + 1, new)?;
+        let (epoch, key) = proven.tmk.current();
+        self.put_pin(&mut work, token, (epoch, &key), role, proven.version + 1, new)?;
         self.pen.write(work, entry)
     }
 
@@ -159,7 +168,8 @@ impl<L: Ledger> Vault<L> {
         let _turn = self.turnstile.enter(token)?;
         let version = self.pin_slot(token, Role::User)?.map_or(1, |slot| slot.version + 1);
         let mut work = Work { requires: Some(token), ..Work::default() };
-        self.put_pin(&mut work, tmk, Role::User, version, new)?;
+        let (epoch, key) = tmk.current();
+        self.put_pin(&mut work, token, (epoch, &key), Role::User, version, new)?;
         self.pen.write(work, entry)
     }
 
@@ -176,7 +186,7 @@ impl<L: Ledger> Vault<L> {
     }
 
     /// Counts the attempt, then checks the PIN. The caller holds the token's turn, and clears the count on success.
-    fn prove(&self, token: TokenId, role: Role, pin: &SecretBytes, client: &str) -> Result<Proven> {
+    pub(super) fn prove(&self, token: TokenId, role: Role, pin: &SecretBytes, client: &str) -> Result<Proven> {
         self.clients.admit(client, token)?;
         let Some(slot) = self.pin_slot(token, role)? else {
             // As slow as a wrong PIN: time does not tell whether a PIN exists.
@@ -197,9 +207,9 @@ impl<L: Ledger> Vault<L> {
         let function = slot.function().ok_or_else(unknown)?;
         let stretched = self.stretch(pin, &slot.salt, function)?;
         match self.unwrap(token, role, &slot, &stretched) {
-            Ok(tmk) => {
+            Ok((epoch, key)) => {
                 self.clients.succeeded(client, token);
-                Ok(Proven { tmk, version: slot.version, function })
+                Ok(Proven { tmk: self.ring(token, epoch, key)?, version: slot.version, epoch, function })
             }
             Err(SealError::WrongKey) => {
                 self.clients.failed(client, token);
@@ -220,40 +230,39 @@ impl<L: Ledger> Vault<L> {
         seal::stretch(pin, salt, function)
     }
 
-    fn unwrap(&self, token: TokenId, role: Role, slot: &PinSlot, stretched: &Key) -> Result<TokenMasterKey, SealError> {
+    fn unwrap(&self, token: TokenId, role: Role, slot: &PinSlot, stretched: &Key) -> Result<(u32, Key), SealError> {
         let kek = self.keys.pin_key(stretched, token, role, slot.version);
         let key = layout::pin_key(token, role);
         let (label, tmk) = seal::open(&kek, Place { table: Table::Pin, key: &key }, &slot.wrapped)?;
         if label != seal::wrapped_label(self.store_id(), token, slot.version, label.epoch) {
             return Err(SealError::Misplaced);
         }
-        let tmk = Key::from_slice(tmk.expose()).ok_or(SealError::NotARecord)?;
-        Ok(TokenMasterKey::from_parts(token, label.epoch, tmk))
+        Ok((label.epoch, Key::from_slice(tmk.expose()).ok_or(SealError::NotARecord)?))
     }
 
     /// A new slot and a cleared count, in the same change.
-    fn put_pin(
+    pub(super) fn put_pin(
         &self,
         work: &mut Work,
-        tmk: &TokenMasterKey,
+        token: TokenId,
+        (epoch, tmk): (u32, &Key),
         role: Role,
         version: u64,
         new: &SecretBytes,
     ) -> Result<()> {
-        let token = tmk.token();
         let mut salt = vec![0; SALT_LEN];
         seal::fill_random(&mut salt)?;
         let stretched = self.stretch(new, &salt, self.pins.function)?;
         let kek = self.keys.pin_key(&stretched, token, role, version);
-        let label = seal::wrapped_label(self.store_id(), token, version, tmk.epoch());
+        let label = seal::wrapped_label(self.store_id(), token, version, epoch);
         let key = layout::pin_key(token, role);
-        let wrapped = seal::seal(&kek, &label, Place { table: Table::Pin, key: &key }, tmk.key().expose())?;
+        let wrapped = seal::seal(&kek, &label, Place { table: Table::Pin, key: &key }, tmk.expose())?;
         let slot = PinSlot::new(self.pins.function, salt, version, wrapped);
         work.batch.put(Table::Pin, &key, self.seal_own(Table::Pin, token, &key, &slot.encode_to_vec())?);
         self.put_attempts(work, token, role, 0)
     }
 
-    fn put_attempts(&self, work: &mut Work, token: TokenId, role: Role, failed: u32) -> Result<()> {
+    pub(super) fn put_attempts(&self, work: &mut Work, token: TokenId, role: Role, failed: u32) -> Result<()> {
         let key = layout::pin_key(token, role);
         let row = self.seal_own(Table::Attempts, token, &key, &Attempts { failed }.encode_to_vec())?;
         work.batch.put(Table::Attempts, &key, row);
@@ -276,7 +285,7 @@ impl<L: Ledger> Vault<L> {
         Ok(())
     }
 
-    fn pin_slot(&self, token: TokenId, role: Role) -> Result<Option<PinSlot>> {
+    pub(super) fn pin_slot(&self, token: TokenId, role: Role) -> Result<Option<PinSlot>> {
         let key = layout::pin_key(token, role);
         let Some(body) = self.open_row(Table::Pin, &key)? else {
             return Ok(None);

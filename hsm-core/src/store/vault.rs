@@ -7,6 +7,7 @@ use super::commit::{Committed, Ledger, Ledgered, Pen, Work};
 use super::create::{self, Fresh, Opened};
 use super::layout::{self, Reserved, Role, Table, TokenRecord};
 use super::memory::MemoryStore;
+use super::rotate::epoch_of;
 use super::seal::{self, Place, SealError, StoreKeys, TokenMasterKey};
 use super::spread::over_rows;
 use super::verify::{NO_OBJECT, NO_TOKEN};
@@ -20,10 +21,10 @@ use crate::sys::Lock;
 use crate::token::pin::{ClientLimits, Turnstile};
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// An object as it was stored.
 #[derive(Debug)]
@@ -87,6 +88,12 @@ pub(crate) struct Vault<L: Ledger> {
     pub(super) tokens: RwLock<BTreeMap<u64, TokenRecord>>,
     pub(super) derivations: AtomicU64,
     next_handle: Mutex<u64>,
+    /// Read while private objects are opened, or sealed and written; written while a token's key is being replaced.
+    pub(super) sealing: RwLock<()>,
+    /// Held while the link between two keys of a token is looked at and changed.
+    pub(super) links: Mutex<()>,
+    /// The keys of tokens at which somebody is logged in.
+    pub(super) rings: Mutex<HashMap<TokenId, Weak<TokenMasterKey>>>,
     /// Held while numbers for IVs are reserved.
     pub(super) iv_turn: Mutex<()>,
     /// How often the store has been restored from a backup.
@@ -170,6 +177,9 @@ impl<L: Ledger> Vault<L> {
             tokens: RwLock::new(verified.tokens.into_iter().map(|token| (token.slot, token)).collect()),
             derivations: AtomicU64::new(0),
             next_handle: Mutex::new(FIRST_HANDLE),
+            sealing: RwLock::new(()),
+            links: Mutex::new(()),
+            rings: Mutex::default(),
             iv_turn: Mutex::new(()),
             restores,
             _lock: lock,
@@ -211,10 +221,12 @@ impl<L: Ledger> Vault<L> {
         read: impl Fn(StoredObject) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
         let table = object_table(tmk.is_some());
-        let key = self.object_key_of(token, tmk)?;
+        check_owner(token, tmk)?;
+        // The key that an object is sealed under is not dropped while it is read.
+        let _sealing = self.sealing.read();
         let snapshot = self.snapshot()?;
         let open = |objects: &mut Vec<T>, row_key: &[u8], row: &[u8]| {
-            let object = self.open_object(table, key, row_key, row).and_then(&read);
+            let object = self.open_object(table, tmk, row_key, row).and_then(&read);
             objects.push(object.map_err(Unread::Object)?);
             Ok(())
         };
@@ -231,23 +243,24 @@ impl<L: Ledger> Vault<L> {
         self.read_objects(token, tmk, Ok)
     }
 
-    fn open_object(&self, table: Table, key: Option<&seal::Key>, row_key: &[u8], row: &[u8]) -> Result<StoredObject> {
+    pub(super) fn open_object(
+        &self,
+        table: Table,
+        tmk: Option<&TokenMasterKey>,
+        row_key: &[u8],
+        row: &[u8],
+    ) -> Result<StoredObject> {
         let place = Place { table, key: row_key };
-        let opened = self.keys.open_row(key, place, row).and_then(|(label, plaintext)| {
+        let of_epoch = |tmk: &TokenMasterKey| tmk.of_epoch(epoch_of(row)?);
+        let key = match tmk {
+            None => None,
+            Some(tmk) => Some(of_epoch(tmk).ok_or_else(|| broken_row(table, row_key, SealError::WrongKey))?),
+        };
+        let opened = self.keys.open_row(key.as_deref(), place, row).and_then(|(label, plaintext)| {
             verify::check_place(&label, place)?;
             Ok(StoredObject { id: layout::object_of_key(row_key).ok_or(SealError::Misplaced)?, plaintext })
         });
         opened.map_err(|error| broken_row(table, row_key, error))
-    }
-
-    /// The key for a token's private objects, if `tmk` is that token's.
-    fn object_key_of<'a>(&self, token: TokenId, tmk: Option<&'a TokenMasterKey>) -> Result<Option<&'a seal::Key>> {
-        match tmk {
-            Some(tmk) if tmk.token() != token => {
-                Err(Error::new(Kind::Internal, "the master key belongs to another token"))
-            }
-            tmk => Ok(tmk.map(TokenMasterKey::key)),
-        }
     }
 
     /// Stores and destroys objects in one durable change, with its journal entry.
@@ -261,6 +274,8 @@ impl<L: Ledger> Vault<L> {
         tmk: Option<&TokenMasterKey>,
         entry: &[u8],
     ) -> Result<Committed<L::Receipt>> {
+        // The token's key is not replaced between sealing and writing.
+        let _sealing = self.sealing.read();
         let mut work = Work::default();
         for put in &change.puts {
             let row = self.seal_object(put, tmk)?;
@@ -292,8 +307,9 @@ impl<L: Ledger> Vault<L> {
             return self.keys.seal_row(&label, place, put.plaintext.expose());
         }
         let tmk = tmk.filter(|tmk| tmk.token() == put.token).ok_or(Kind::NotLoggedIn)?;
-        label.epoch = tmk.epoch();
-        self.keys.seal_row_under(tmk.key(), &label, place, put.plaintext.expose())
+        let (epoch, key) = tmk.current();
+        label.epoch = epoch;
+        self.keys.seal_row_under(&key, &label, place, put.plaintext.expose())
     }
 
     /// How many objects the token holds.
@@ -360,6 +376,14 @@ fn reconcile<L: Ledger>(verified: &verify::Verified, ledger: &L) -> Result<VecDe
         ledger.sync()?;
     }
     Ok(verified.outbox.iter().map(|(generation, _)| *generation).collect())
+}
+
+/// Whether `tmk` is that token's.
+fn check_owner(token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<()> {
+    match tmk {
+        Some(tmk) if tmk.token() != token => Err(Error::new(Kind::Internal, "the master key belongs to another token")),
+        _ => Ok(()),
+    }
 }
 
 fn object_table(private: bool) -> Table {

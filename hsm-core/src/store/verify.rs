@@ -139,7 +139,12 @@ fn name(table: Table, key: &[u8]) -> String {
             format!("{} {} of token {}", table.name(), hex(object), TokenId(*token))
         }
         (Table::Pin | Table::Attempts, Some((token, [role]))) => {
-            format!("{} {} of token {}", table.name(), if *role == 0 { "so" } else { "user" }, TokenId(*token))
+            format!(
+                "{} {} of token {}",
+                table.name(),
+                ["so", "user", "link"].get(usize::from(*role)).unwrap_or(&"unknown"),
+                TokenId(*token)
+            )
         }
         _ => format!("{} {}", table.name(), hex(key)),
     }

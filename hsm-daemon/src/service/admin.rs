@@ -170,6 +170,12 @@ impl Admin for AdminService {
                 tokens: status.tokens,
                 self_test,
                 approved_only: status.approved_only,
+                stream: status.stream.map(|stream| v1::StreamStatus {
+                    directory: stream.directory,
+                    generation: stream.generation,
+                    taken_unix_seconds: stream.taken_unix_seconds,
+                    loss_seconds: stream.loss_seconds,
+                }),
             })
         })
         .await
@@ -222,6 +228,15 @@ impl Admin for AdminService {
         self.run(request, |desk, peer, r| {
             let keys = desk.hsm.admin_list_keys(peer, &token_name(r.token), maybe_pin(r.user_pin))?;
             Ok(v1::ListKeysReply { keys: keys.into_iter().map(key_summary).collect() })
+        })
+        .await
+    }
+
+    async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Result<Response<v1::RotateKeyReply>, Status> {
+        self.run(request, |desk, peer, r| {
+            let (so_pin, user_pin) = (SecretBytes::new(r.so_pin), maybe_pin(r.user_pin));
+            let done = desk.hsm.admin_rotate_key(peer, &token_name(r.token), &so_pin, user_pin.as_ref())?;
+            Ok(v1::RotateKeyReply { epoch: done.epoch, objects: done.objects, complete: done.complete })
         })
         .await
     }
