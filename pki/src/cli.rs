@@ -66,6 +66,12 @@ pub(crate) enum Act {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Profiles: what certificates may be.
+    Profile {
+        /// What to do.
+        #[command(subcommand)]
+        act: ProfileAct,
+    },
     /// Credentials for the first enrolment.
     Bootstrap {
         /// What to do.
@@ -137,6 +143,29 @@ pub(crate) enum DeviceAct {
     },
 }
 
+/// What to do with profiles. They stand in the configuration; nothing here changes anything.
+#[derive(Subcommand)]
+pub(crate) enum ProfileAct {
+    /// List those of the configuration.
+    List,
+    /// List the presets that a profile may start from.
+    Presets,
+    /// Show one with everything that was not written.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Show the certificate that a request would get. Nothing is signed.
+    Test {
+        /// Name of the profile.
+        #[arg(long, default_value = "device")]
+        profile: String,
+        /// File with the request: PEM, DER or base64.
+        #[arg(long, value_name = "FILE")]
+        csr: PathBuf,
+    },
+}
+
 /// What to do with credentials.
 #[derive(Subcommand)]
 pub(crate) enum BootstrapAct {
@@ -164,7 +193,7 @@ impl Act {
     /// The command of an operator that it stands for; none for those that the program itself performs.
     pub(crate) fn command(self) -> Option<Command> {
         match self {
-            Self::Init | Self::Serve | Self::Ca { .. } => None,
+            Self::Init | Self::Serve | Self::Ca { .. } | Self::Profile { .. } => None,
             Self::Health => Some(Command::Health {}),
             Self::Cert { act: CertAct::List { device, page } } => {
                 Some(Command::CertList { device, paging: page.paging() })

@@ -6,6 +6,9 @@
 use crate::ca::Publication;
 use crate::ca::authority::{INTERNAL, ISSUING, ROOT};
 use crate::ca::validity;
+use crate::est::label::{self, Label, WrittenLabel};
+use crate::profile::Profile;
+use crate::profile::written::{WrittenProfile, profiles};
 use crate::va::signer::responder_id_form;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::is_host_name;
@@ -90,18 +93,6 @@ struct WrittenAuthority {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenProfile {
-    validity_days: u32,
-    #[serde(default = "default_authority")]
-    authority: String,
-    #[serde(default)]
-    dns_suffixes: Vec<String>,
-    #[serde(default)]
-    revoke_on_reenroll: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct WrittenEst {
     #[serde(default = "default_est_listen")]
     listen: SocketAddr,
@@ -115,7 +106,8 @@ struct WrittenEst {
     #[serde(default = "default_profile")]
     profile: String,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: BTreeMap<String, toml::Value>,
+    unlabelled: Option<WrittenLabel>,
     #[serde(default = "default_base64_wrap_columns")]
     base64_wrap_columns: usize,
 }
@@ -178,9 +170,6 @@ struct WrittenLog {
     filter: Option<String>,
 }
 
-fn default_authority() -> String {
-    ISSUING.to_owned()
-}
 fn default_key_label_prefix() -> String {
     "craton-pki".to_owned()
 }
@@ -269,21 +258,6 @@ pub(crate) struct AuthoritySection {
     pub(crate) validity_seconds: i64,
 }
 
-/// What a device certificate may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Profile {
-    /// Its name.
-    pub(crate) name: String,
-    /// The authority that issues them.
-    pub(crate) authority: String,
-    /// How long its certificates are good.
-    pub(crate) validity_seconds: i64,
-    /// DNS names asked for must end in one of these.
-    pub(crate) dns_suffixes: Vec<String>,
-    /// Whether the old certificate goes on the CRL at a re-enrolment.
-    pub(crate) revoke_on_reenroll: bool,
-}
-
 /// `[est]` as meant.
 pub(crate) struct EstSection {
     /// Where to listen.
@@ -296,10 +270,8 @@ pub(crate) struct EstSection {
     pub(crate) server_key: KeySpec,
     /// How long the server certificate is good.
     pub(crate) server_validity_seconds: i64,
-    /// Profile by label; the empty label stands for the path without label.
-    pub(crate) labels: BTreeMap<String, String>,
-    /// Line length of base64 answers, 0 for no line breaks.
-    pub(crate) base64_wrap_columns: usize,
+    /// Rules by label; the empty label stands for the path without label.
+    pub(crate) labels: BTreeMap<String, Label>,
 }
 
 /// `[crl]` as meant.
@@ -459,7 +431,7 @@ impl Written {
                 return Err("the subjects of [ca.root], [ca.issuing] and [ca.internal] must differ".to_owned());
             }
         }
-        let profiles = profiles(self.profiles, &issuing)?;
+        let profiles = profiles(self.profiles, issuing.validity_seconds)?;
         let est = self.est.mean(&profiles)?;
         let crl = self.crl.mean()?;
         let log = self.log.mean()?;
@@ -536,32 +508,6 @@ impl WrittenAuthority {
     }
 }
 
-fn profiles(
-    written: BTreeMap<String, WrittenProfile>,
-    issuing: &AuthoritySection,
-) -> Result<BTreeMap<String, Profile>, String> {
-    let mut profiles = BTreeMap::new();
-    for (name, profile) in written {
-        let key = format!("profiles.{name}");
-        let validity_seconds = seconds(profile.validity_days, &format!("{key}.validity_days"))?;
-        if profile.authority == ISSUING && validity_seconds > issuing.validity_seconds {
-            return Err(format!("{key}.validity_days is longer than ca.issuing.validity_days"));
-        }
-        if let Some(bad) = profile.dns_suffixes.iter().find(|suffix| !is_host_name(suffix)) {
-            return Err(format!("{key}.dns_suffixes: '{bad}' is not a lower-case host name"));
-        }
-        let profile = Profile {
-            name: name.clone(),
-            authority: profile.authority,
-            validity_seconds,
-            dns_suffixes: profile.dns_suffixes,
-            revoke_on_reenroll: profile.revoke_on_reenroll,
-        };
-        profiles.insert(name, profile);
-    }
-    Ok(profiles)
-}
-
 impl WrittenEst {
     fn mean(self, profiles: &BTreeMap<String, Profile>) -> Result<EstSection, String> {
         if self.host_names.is_empty() {
@@ -570,19 +516,7 @@ impl WrittenEst {
         if let Some(bad) = self.host_names.iter().find(|name| !is_host_name(name)) {
             return Err(format!("est.host_names: '{bad}' is not a lower-case host name"));
         }
-        let mut labels = self.labels;
-        if let Some(bad) = labels.keys().find(|label| !crate::est::routes::is_label(label)) {
-            return Err(format!(
-                "est.labels: '{bad}' must be 1 to 64 letters, digits, '-' or '_' and not the name of an EST operation"
-            ));
-        }
-        labels.insert(String::new(), self.profile);
-        if let Some((label, profile)) = labels.iter().find(|(_, profile)| !profiles.contains_key(*profile)) {
-            return Err(format!("est: label '{label}' names the profile '{profile}', which is not in [profiles]"));
-        }
-        if !matches!(self.base64_wrap_columns, 0 | 64 | 76) {
-            return Err("est.base64_wrap_columns must be 64, 76 or 0 for no line breaks".to_owned());
-        }
+        let labels = label::labels(self.labels, self.unlabelled, &self.profile, self.base64_wrap_columns, profiles)?;
         Ok(EstSection {
             listen: self.listen,
             host_names: self.host_names,
@@ -590,7 +524,6 @@ impl WrittenEst {
             server_key: self.server_key.parse().map_err(|fault| format!("est.server_key: {fault}"))?,
             server_validity_seconds: seconds(self.server_validity_days, "est.server_validity_days")?,
             labels,
-            base64_wrap_columns: self.base64_wrap_columns,
         })
     }
 }
@@ -675,7 +608,7 @@ mod tests {
         assert_eq!(config.crl.listen, default_crl_listen());
         assert_eq!(config.token.max_sessions, default_max_sessions());
         assert_eq!(config.token.key_label_prefix, default_key_label_prefix());
-        assert_eq!(config.est.base64_wrap_columns, default_base64_wrap_columns());
+        assert_eq!(config.est.labels[""].base64_wrap_columns, default_base64_wrap_columns());
         let (meant, default) = (&config.ocsp, WrittenOcsp::default().mean("http://127.0.0.1:8080").expect("means"));
         assert_eq!((&meant.url, meant.max_age_seconds), (&default.url, default.max_age_seconds));
         assert_eq!((meant.key, meant.responder_id), (default.key, default.responder_id));

@@ -13,6 +13,7 @@ mod device;
 mod error;
 mod est;
 mod listener;
+mod profile;
 mod run;
 mod serve;
 mod store;

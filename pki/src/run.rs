@@ -5,10 +5,11 @@ use crate::api::operator::Operator;
 use crate::api::{socket, view};
 use crate::ca::ceremony::{self, Founding};
 use crate::ca::{CaError, Desk, Parsed};
-use crate::cli::{self, Act, Cli, CrlFormat};
+use crate::cli::{self, Act, Cli, CrlFormat, ProfileAct};
 use crate::clock;
 use crate::config::{Config, LogFormat};
 use crate::error::Error;
+use crate::profile::dry_run;
 use crate::serve;
 use crate::store::Store;
 use crate::store::redb::RedbStore;
@@ -55,10 +56,26 @@ fn run(cli: Cli) -> Result<(), Error> {
             let command = act.command().map_err(|fault| Error::Operator(Fault::new("bad_request", fault)))?;
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
+        Act::Profile { act } => Ok(cli::show(&profile(&config, &act)?, cli.json)?),
         act => {
             let command = act.command().ok_or(Error::NoConfig)?;
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
+    }
+}
+
+/// What the configuration says about profiles.
+fn profile(config: &Config, act: &ProfileAct) -> Result<Value, Error> {
+    let named = |name: &str| {
+        let unknown = || Error::Operator(Fault::new("not_found", format!("there is no profile '{name}'")));
+        config.profiles.get(name).ok_or_else(unknown)
+    };
+    match act {
+        ProfileAct::List => Ok(dry_run::list(config)),
+        ProfileAct::Presets => Ok(dry_run::presets()),
+        ProfileAct::Show { name } => Ok(dry_run::show(named(name)?)),
+        ProfileAct::Test { profile, csr } => dry_run::test(config, named(profile)?, csr, clock::now())
+            .map_err(|sentence| Error::Operator(Fault::new("refused", sentence))),
     }
 }
 

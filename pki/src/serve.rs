@@ -121,8 +121,7 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     let est = Est {
         desk: desk.clone(),
         profiles: config.profiles.clone(),
-        labels: config.est.labels.clone(),
-        base64_wrap_columns: config.est.base64_wrap_columns,
+        labels: config.est.labels.iter().map(|(name, label)| (name.clone(), Arc::new(label.clone()))).collect(),
         limiter: Limiter::default(),
     };
     let devices = ClientCertificates::Optional({

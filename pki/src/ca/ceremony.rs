@@ -108,6 +108,7 @@ pub(crate) fn ensure_server(desk: &Desk, config: &Config, now: i64) -> Result<(K
         spki,
         dns_names: config.est.host_names.clone(),
         addresses: config.est.addresses.clone(),
+        particular: Vec::new(),
         constraints: None,
         validity_seconds: config.est.server_validity_seconds,
     };

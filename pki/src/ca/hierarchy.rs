@@ -113,6 +113,7 @@ pub(crate) fn order(plan: &Plan, kind: Kind, spki: SubjectPublicKeyInfoOwned) ->
         spki,
         dns_names: Vec::new(),
         addresses: Vec::new(),
+        particular: Vec::new(),
         constraints: plan.constraints.clone(),
         validity_seconds: plan.validity_seconds,
     }

@@ -7,10 +7,11 @@ use crate::x509::algorithm::{KeyKind, judge_key};
 use crate::x509::extension;
 use crate::x509::lint::Role;
 use crate::x509::tbs::CertificateContents;
+use const_oid::AssociatedOid;
 use spki::SubjectPublicKeyInfoOwned;
 use std::net::IpAddr;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::{KeyUsages, NameConstraints};
+use x509_cert::ext::pkix::{AuthorityInfoAccessSyntax, CrlDistributionPoints, KeyUsages, NameConstraints};
 use x509_cert::name::Name;
 
 /// How far notBefore lies in the past, so that a device with a slow clock accepts its certificate.
@@ -80,6 +81,8 @@ pub(crate) struct Order {
     pub(crate) addresses: Vec<IpAddr>,
     /// The names that an authority may certify; none for no limit.
     pub(crate) constraints: Option<NameConstraints>,
+    /// For a device: what its profile gives, instead of what the kind would.
+    pub(crate) particular: Vec<Extension>,
     /// How long it is to be good; never longer than the issuer.
     pub(crate) validity_seconds: i64,
 }
@@ -142,11 +145,7 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Exte
             list.push(extension::key_usage(&end_entity_usage)?);
             list.push(extension::extended_key_usage(&[extension::SERVER_AUTH])?);
         }
-        Kind::Device => {
-            list.push(extension::basic_constraints_end_entity()?);
-            list.push(extension::key_usage(&end_entity_usage)?);
-            list.push(extension::extended_key_usage(&[extension::CLIENT_AUTH])?);
-        }
+        Kind::Device => list.extend(order.particular.iter().cloned()),
         Kind::OcspResponder => {
             list.push(extension::basic_constraints_end_entity()?);
             list.push(extension::key_usage(&[KeyUsages::DigitalSignature])?);
@@ -157,10 +156,15 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Exte
     if let Some(constraints) = &order.constraints {
         list.push(extension::name_constraints(constraints)?);
     }
+    let given = |list: &[Extension], id| list.iter().any(|extension| extension.extn_id == id);
     // Nobody asks the responder about the certificate that makes its answers believed.
     let ocsp_url = publication.ocsp_url.as_deref().filter(|_| order.kind != Kind::OcspResponder);
-    list.push(extension::authority_info_access(ocsp_url, &publication.issuer_url(&issuer.id))?);
-    list.push(extension::crl_distribution_point(&publication.crl_url(&issuer.id))?);
+    if !given(&list, AuthorityInfoAccessSyntax::OID) {
+        list.push(extension::authority_info_access(ocsp_url, &publication.issuer_url(&issuer.id))?);
+    }
+    if !given(&list, CrlDistributionPoints::OID) {
+        list.push(extension::crl_distribution_point(&publication.crl_url(&issuer.id))?);
+    }
     if !order.dns_names.is_empty() || !order.addresses.is_empty() {
         let subject_is_empty = order.subject.is_empty();
         list.push(extension::subject_alt_name(&order.dns_names, &order.addresses, subject_is_empty)?);

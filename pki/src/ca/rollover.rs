@@ -102,6 +102,7 @@ fn link(desk: &Desk, issuer: &Authority, subject: &Authority, role: &str, now: i
         spki: subject.spki.clone(),
         dns_names: Vec::new(),
         addresses: Vec::new(),
+        particular: Vec::new(),
         constraints: None,
         // Neither key is trusted longer than its own certificate says.
         validity_seconds: subject.not_after.min(issuer.not_after).saturating_sub(now),

@@ -1,27 +1,38 @@
 //! May this device have this certificate now? A pure function of facts: it reads no clock and no store.
 
 use super::lifecycle::{self, Event};
-use crate::config::Profile;
 use crate::est::auth::Requester;
+use crate::est::label::{Label, Registration, Renewal};
+use crate::profile::{Named, Profile, ProfileFault};
 use crate::store::record::{Certificate, CertificateState, Device, DeviceState, KeyUse};
-use crate::x509::csr::{CsrFault, VerifiedCsr, name_set};
-use crate::x509::name::{NameFault, device_name, same_name};
+use crate::x509::csr::{VerifiedCsr, name_set};
+use crate::x509::name::same_name;
 use der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
 /// Why a device may not have the certificate. Each has a stable code in `est/error.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdmissionFault {
-    /// The subject is not acceptable.
+    /// The request does not fit the profile.
     #[error(transparent)]
-    Name(#[from] NameFault),
-    /// The names asked for are not acceptable.
-    #[error(transparent)]
-    AltNames(#[from] CsrFault),
-    /// A name asked for is outside the profile.
-    #[error("the name '{0}' is not allowed by the profile")]
-    NameNotPermitted(String),
+    Profile(#[from] ProfileFault),
+    /// Nobody has recorded the device.
+    #[error("the device is not known here: this label enrols only devices that an operator has registered")]
+    UnknownDevice,
+    /// The registration authority may not enrol at this label.
+    #[error("this registration authority may not enrol devices at this label")]
+    RegistrarNotPermitted,
+    /// The request asks for other names.
+    #[error("the request asks for other names by ChangeSubjectName, which this label does not allow")]
+    ChangeOfName,
+    /// The key is the one of the certificate, or is not.
+    #[error("this label {0}")]
+    RenewalKey(&'static str),
+    /// It is too early.
+    #[error("it is too early: this label re-enrols only certificates that expire soon")]
+    TooEarly,
     /// The credential is for another device.
     #[error("this credential is for another device")]
     OtherDevice,
@@ -88,8 +99,8 @@ pub(crate) struct Grant {
     pub(crate) device: Device,
     /// Subject to certify.
     pub(crate) subject: Name,
-    /// DNS names to certify.
-    pub(crate) dns_names: Vec<String>,
+    /// Alternative names to certify.
+    pub(crate) names: Vec<GeneralName>,
     /// Serial number of the active certificate it replaces, empty when none.
     pub(crate) replaces: Vec<u8>,
 }
@@ -107,6 +118,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) profile: &'a Profile,
     /// The label.
     pub(crate) label: &'a str,
+    /// The rules of the label.
+    pub(crate) rules: &'a Label,
     /// The device of the request, if it is known.
     pub(crate) device: Option<&'a Device>,
     /// The current certificate of that device, if it has one.
@@ -124,17 +137,13 @@ pub(crate) struct Facts<'a> {
 /// # Errors
 /// The reason it is refused.
 pub(crate) fn enrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
-    let named = device_name(facts.csr.subject())?;
-    let Requester::Bootstrap { device: bound, .. } = facts.requester else {
-        return Err(AdmissionFault::AlreadyEnrolled);
-    };
-    if !bound.is_empty() && *bound != named.id {
-        return Err(AdmissionFault::OtherDevice);
-    }
+    facts.profile.judge(facts.csr)?;
+    let named = permitted_names(facts)?;
+    let may_replace = warrant(facts, &named.id)?;
     judge_key_use(facts, &named.id)?;
-    let dns_names = permitted_names(facts)?;
     let device = match facts.device {
         Some(device) => device.clone(),
+        None if facts.rules.registration == Registration::PreRegistered => return Err(AdmissionFault::UnknownDevice),
         None => Device {
             id: named.id.clone(),
             state: DeviceState::PendingProvisioning.into(),
@@ -146,18 +155,46 @@ pub(crate) fn enrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
     if device.label != facts.label {
         return Err(AdmissionFault::OtherLabel);
     }
-    // Only a credential that an operator made for this very device may give a known device another certificate: else
-    // whoever holds any unused credential could take over an identity.
-    if bound.is_empty() && device.state() != DeviceState::PendingProvisioning {
+    if !may_replace && device.state() != DeviceState::PendingProvisioning {
         return Err(AdmissionFault::AlreadyEnrolled);
     }
     let active = facts.current.filter(|current| current.state() == CertificateState::Active);
     Ok(Admission::Issue(Grant {
         device: provisioned(&device, facts.now)?,
         subject: named.subject,
-        dns_names,
+        names: named.names,
         replaces: active.map(|certificate| certificate.serial.clone()).unwrap_or_default(),
     }))
+}
+
+/// Whether the requester may enrol this device; true when even one that is enrolled already.
+fn warrant(facts: &Facts<'_>, id: &str) -> Result<bool, AdmissionFault> {
+    match facts.requester {
+        // Only a credential that an operator made for this very device may give a known device another certificate: else
+        // whoever holds any unused credential could take over an identity.
+        Requester::Bootstrap { device: bound, .. } if bound.is_empty() => Ok(false),
+        Requester::Bootstrap { device: bound, .. } if bound == id => Ok(true),
+        Requester::Bootstrap { .. } => Err(AdmissionFault::OtherDevice),
+        Requester::Registrar { certificate, .. } => {
+            good(certificate, facts.now)?;
+            if !facts.rules.registration_authorities.contains(&certificate.device) {
+                return Err(AdmissionFault::RegistrarNotPermitted);
+            }
+            // It enrols others; its own certificate it renews by re-enrolment.
+            if certificate.device == id { Err(AdmissionFault::AlreadyEnrolled) } else { Ok(facts.rules.replaceable) }
+        }
+        Requester::Device { .. } => Err(AdmissionFault::AlreadyEnrolled),
+    }
+}
+
+/// A certificate of ours that is good for anything at all.
+fn good(certificate: &Certificate, now: i64) -> Result<(), AdmissionFault> {
+    match certificate.state() {
+        CertificateState::Active if certificate.not_after > now => Ok(()),
+        CertificateState::Active => Err(AdmissionFault::Expired),
+        CertificateState::Superseded => Err(AdmissionFault::Superseded),
+        _ => Err(AdmissionFault::Revoked),
+    }
 }
 
 /// Judges a re-enrolment (/simplereenroll).
@@ -170,6 +207,7 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
     };
     let parsed = x509_cert::Certificate::from_der(&held.der).map_err(|_| AdmissionFault::Inconsistent)?;
     same_identity(&parsed, facts.csr)?;
+    facts.profile.judge(facts.csr)?;
     judge_key_use(facts, &held.device)?;
     match held.state() {
         CertificateState::Active => {}
@@ -187,12 +225,33 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
     if device.certificate != held.serial {
         return Err(AdmissionFault::Superseded);
     }
+    judge_renewal(facts, held)?;
+    let named = permitted_names(facts)?;
+    let renamed = facts.csr.change_of_name().is_some_and(|change| change.subject.is_some());
+    // Another name for the same device, never another device.
+    if renamed && named.id != held.device {
+        return Err(AdmissionFault::OtherDevice);
+    }
     Ok(Admission::Issue(Grant {
         device: provisioned(device, facts.now)?,
-        subject: parsed.tbs_certificate().subject().clone(),
-        dns_names: permitted_names(facts)?,
+        subject: if renamed { named.subject } else { parsed.tbs_certificate().subject().clone() },
+        names: named.names,
         replaces: held.serial.clone(),
     }))
+}
+
+/// The rules of the label for renewals: which key, and when.
+fn judge_renewal(facts: &Facts<'_>, held: &Certificate) -> Result<(), AdmissionFault> {
+    let same_key = held.spki_sha256 == facts.csr.spki_sha256();
+    match facts.rules.renewal {
+        Renewal::SameKey if !same_key => {
+            return Err(AdmissionFault::RenewalKey("renews certificates for the same key only"));
+        }
+        Renewal::NewKey if same_key => return Err(AdmissionFault::RenewalKey("wants a new key at every re-enrolment")),
+        _ => {}
+    }
+    let window = facts.rules.renewal_window_seconds;
+    if window > 0 && held.not_after.saturating_sub(facts.now) > window { Err(AdmissionFault::TooEarly) } else { Ok(()) }
 }
 
 /// The client never saw the answer to its last re-enrolment: with the same key it gets the same certificate again.
@@ -224,15 +283,11 @@ fn judge_key_use(facts: &Facts<'_>, device: &str) -> Result<(), AdmissionFault> 
     }
 }
 
-fn permitted_names(facts: &Facts<'_>) -> Result<Vec<String>, AdmissionFault> {
-    let names = facts.csr.dns_names()?;
-    for name in &names {
-        let under = |suffix: &String| name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        if !facts.profile.dns_suffixes.iter().any(under) {
-            return Err(AdmissionFault::NameNotPermitted(name.clone()));
-        }
+fn permitted_names(facts: &Facts<'_>) -> Result<Named, AdmissionFault> {
+    if facts.csr.change_of_name().is_some() && !facts.rules.change_of_name {
+        return Err(AdmissionFault::ChangeOfName);
     }
-    Ok(names)
+    Ok(facts.profile.named(facts.csr)?)
 }
 
 fn provisioned(device: &Device, now: i64) -> Result<Device, AdmissionFault> {
@@ -242,7 +297,8 @@ fn provisioned(device: &Device, now: i64) -> Result<Device, AdmissionFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::est::auth::{bootstrap_requester, device_requester};
+    use crate::est::auth::{bootstrap_requester, device_requester, registrar_requester};
+    use crate::est::label;
     use crate::x509::algorithm::KeySpec;
     use crate::x509::csr::made;
     use crate::x509::{extension, tbs};
@@ -251,13 +307,14 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn profile() -> Profile {
-        Profile {
-            name: "device".to_owned(),
-            authority: "issuing".to_owned(),
-            validity_seconds: 1,
-            dns_suffixes: Vec::new(),
-            revoke_on_reenroll: false,
-        }
+        let written = toml::from_str("").expect("an empty profile");
+        let mut profiles = crate::profile::written::profiles([("device".to_owned(), written)].into(), 1 << 40);
+        profiles.as_mut().ok().and_then(|profiles| profiles.remove("device")).expect("a profile")
+    }
+
+    fn rules() -> &'static Label {
+        static RULES: std::sync::OnceLock<Label> = std::sync::OnceLock::new();
+        RULES.get_or_init(|| label::plain("device"))
     }
 
     fn csr(subject: &str) -> VerifiedCsr {
@@ -298,6 +355,7 @@ mod tests {
             csr,
             profile,
             label: "",
+            rules: rules(),
             device: None,
             current: None,
             key_use: None,
@@ -358,6 +416,70 @@ mod tests {
             let facts = Facts { device: Some(&device), ..facts(&requester, &csr, &profile) };
             assert_eq!(reenrol(&facts).err(), *expected, "row {index}");
         }
+    }
+
+    #[test]
+    fn m31_only_a_named_registration_authority_enrols_others_and_not_itself() {
+        let (csr, profile) = (csr("CN=sensor"), profile());
+        let of_label = |names: &[&str], replaceable| Label {
+            registration_authorities: names.iter().map(|name| (*name).to_owned()).collect(),
+            replaceable,
+            ..label::plain("device")
+        };
+        let registrar = |id: &str, state: CertificateState| {
+            let mut certificate = Certificate { device: id.to_owned(), ..held() };
+            certificate.set_state(state);
+            registrar_requester(certificate)
+        };
+        let device = known(DeviceState::FullyProvisioned);
+        let (active, revoked) = (CertificateState::Active, CertificateState::Revoked);
+        let rows = [
+            (registrar("ra", active), of_label(&["ra"], false), None, None),
+            (registrar("ra", active), of_label(&[], false), None, Some(AdmissionFault::RegistrarNotPermitted)),
+            (registrar("ra", active), of_label(&["other"], false), None, Some(AdmissionFault::RegistrarNotPermitted)),
+            (registrar("ra", revoked), of_label(&["ra"], false), None, Some(AdmissionFault::Revoked)),
+            (registrar("sensor", active), of_label(&["sensor"], true), None, Some(AdmissionFault::AlreadyEnrolled)),
+            (registrar("ra", active), of_label(&["ra"], false), Some(&device), Some(AdmissionFault::AlreadyEnrolled)),
+            (registrar("ra", active), of_label(&["ra"], true), Some(&device), None),
+        ];
+        for (index, (requester, rules, device, expected)) in rows.iter().enumerate() {
+            let facts = Facts { rules, device: *device, ..facts(requester, &csr, &profile) };
+            assert_eq!(enrol(&facts).err(), *expected, "row {index}");
+        }
+    }
+
+    #[test]
+    fn m35_a_label_decides_about_keys_and_times_of_renewals() {
+        let (csr, profile, device) = (csr("CN=sensor"), profile(), known(DeviceState::FullyProvisioned));
+        let other_key = held();
+        let same_key = Certificate { spki_sha256: csr.spki_sha256().to_vec(), ..held() };
+        let (any, same, new) = (Renewal::AnyKey, Renewal::SameKey, Renewal::NewKey);
+        let rows = [
+            (&same_key, any, 0, true),
+            (&other_key, any, 0, true),
+            (&same_key, same, 0, true),
+            (&other_key, same, 0, false),
+            (&same_key, new, 0, false),
+            (&other_key, new, 0, true),
+            (&other_key, any, 1000, true),
+            (&other_key, any, 999, false),
+        ];
+        for (index, (certificate, renewal, renewal_window_seconds, admitted)) in rows.into_iter().enumerate() {
+            let rules = Label { renewal, renewal_window_seconds, ..label::plain("device") };
+            let requester = device_requester(certificate.clone());
+            let facts = Facts { rules: &rules, device: Some(&device), ..facts(&requester, &csr, &profile) };
+            assert_eq!(reenrol(&facts).is_ok(), admitted, "row {index}");
+        }
+    }
+
+    #[test]
+    fn e4_an_unknown_device_is_refused_where_devices_are_registered_before() {
+        let (requester, csr, profile) = (bootstrap_requester(""), csr("CN=sensor"), profile());
+        let rules = Label { registration: Registration::PreRegistered, ..label::plain("device") };
+        let device = known(DeviceState::PendingProvisioning);
+        let refused = Facts { rules: &rules, ..facts(&requester, &csr, &profile) };
+        assert_eq!(enrol(&refused).err(), Some(AdmissionFault::UnknownDevice));
+        assert_eq!(enrol(&Facts { device: Some(&device), ..refused }).err(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::device::admission::AdmissionFault;
 use crate::listener::Call;
 use crate::store::Store;
 use crate::store::record::Certificate;
+use crate::x509::extension::CMC_RA;
 use crate::x509::sha256;
 use data_encoding::BASE64;
 use der::Decode;
@@ -13,6 +14,7 @@ use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use subtle::ConstantTimeEq;
+use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 /// Failed logins within a window that one name or one address may have.
 const MAX_FAILURES: u32 = 20;
@@ -30,6 +32,13 @@ pub(crate) enum Requester {
         name: String,
         /// The only device it is good for, empty for any new one.
         device: String,
+        /// Proof that this room made it.
+        _seal: Seal,
+    },
+    /// A registration authority of this PKI: it asks for somebody else.
+    Registrar {
+        /// The record of its certificate.
+        certificate: Box<Certificate>,
         /// Proof that this room made it.
         _seal: Seal,
     },
@@ -75,7 +84,7 @@ pub(crate) fn authenticate(
                 }
             })
         }
-        (None, Some(shown)) => device(shown, store),
+        (None, Some(shown)) => device(shown, store).map(as_registrar),
         (None, None) => Err(Refusal::CredentialsNeeded),
     }
 }
@@ -90,6 +99,24 @@ fn device(shown: &[u8], store: &dyn Store) -> Result<Requester, Refusal> {
         return Err(foreign());
     }
     Ok(Requester::Device { certificate: Box::new(certificate), _seal: Seal(()) })
+}
+
+/// Who holds a certificate of ours with the purpose id-kp-cmcRA asks for others (RFC 7030 section 3.7). The purpose counts only
+/// in what we issued ourselves.
+fn as_registrar(requester: Requester) -> Requester {
+    match requester {
+        Requester::Device { certificate, _seal } if is_registrar(&certificate) => {
+            Requester::Registrar { certificate, _seal }
+        }
+        other => other,
+    }
+}
+
+fn is_registrar(certificate: &Certificate) -> bool {
+    let purposes = x509_cert::Certificate::from_der(&certificate.der)
+        .ok()
+        .and_then(|parsed| parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>().ok().flatten());
+    purposes.is_some_and(|(_, purposes)| purposes.0.contains(&CMC_RA))
 }
 
 /// User name and secret of an Authorization field (RFC 7617 section 2).
@@ -170,6 +197,12 @@ pub(crate) fn bootstrap_requester(device: &str) -> Requester {
 #[cfg(test)]
 pub(crate) fn device_requester(certificate: Certificate) -> Requester {
     Requester::Device { certificate: Box::new(certificate), _seal: Seal(()) }
+}
+
+/// A requester for the tests of other rooms.
+#[cfg(test)]
+pub(crate) fn registrar_requester(certificate: Certificate) -> Requester {
+    Requester::Registrar { certificate: Box::new(certificate), _seal: Seal(()) }
 }
 
 #[cfg(test)]

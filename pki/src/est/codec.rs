@@ -32,8 +32,10 @@ const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x0
 const DATA: &[u8] = &[0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x01];
 const INTEGER_ONE: &[u8] = &[0x02, 0x01, 0x01];
 const EMPTY_SET: &[u8] = &[0x31, 0x00];
-const SEQUENCE: u8 = 0x30;
-const CONTEXT_0: u8 = 0xA0;
+/// Tag of a SEQUENCE.
+pub(super) const SEQUENCE: u8 = 0x30;
+/// Tag [0], constructed.
+pub(super) const CONTEXT_0: u8 = 0xA0;
 
 /// A CMS message that carries certificates and nothing else. The certificates stay byte for byte as they are, in the order
 /// that DER asks of a SET OF.
@@ -47,7 +49,7 @@ pub(crate) fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Tag, length and value (X.690 section 8.1.3, shortest form).
-fn tagged(tag: u8, value: &[u8]) -> Vec<u8> {
+pub(super) fn tagged(tag: u8, value: &[u8]) -> Vec<u8> {
     let mut der = vec![tag];
     let length = value.len().to_be_bytes();
     let significant = &length[length.iter().take_while(|byte| **byte == 0).count().min(length.len() - 1)..];

@@ -2,18 +2,19 @@
 
 use super::auth::{Requester, authenticate};
 use super::error::Refusal;
+use super::label::ChannelBinding;
 use super::routes::{Operation, Route};
 use super::{Est, codec};
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
 use crate::clock;
-use crate::config::Profile;
 use crate::device::admission::{self, Admission, AdmissionFault, Facts, Grant};
 use crate::listener::{Call, Peer};
+use crate::profile::Profile;
 use crate::store::record::{Certificate, Device};
 use crate::store::{Change, Supersession};
 use crate::x509::csr::VerifiedCsr;
-use crate::x509::{hex, name};
+use crate::x509::hex;
 use data_encoding::BASE64;
 use http::header::CONTENT_TYPE;
 use subtle::ConstantTimeEq;
@@ -25,10 +26,12 @@ use subtle::ConstantTimeEq;
 pub(crate) fn enroll(est: &Est, route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
     let now = clock::now();
     let requester = authenticate(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
-    let csr = request(call)?;
-    check_binding(csr.challenge(), &call.peer)?;
-    // The configuration refuses labels without profile.
-    let profile = est.profiles.get(&route.profile).ok_or(Refusal::UnknownLabel)?;
+    let csr = request(route, call)?;
+    // What a registration authority passes on was linked to another connection than its own (RFC 7030 section 3.7).
+    if !matches!(requester, Requester::Registrar { .. }) {
+        check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
+    }
+    let profile = est.profile(route)?;
     match admit(est, route, &requester, &csr, profile, now)? {
         Admission::Repeat { serial } => {
             let certificate = est.desk.store.certificate(&serial)?.ok_or(AdmissionFault::Inconsistent)?;
@@ -39,20 +42,26 @@ pub(crate) fn enroll(est: &Est, route: &Route, call: &Call) -> Result<Vec<u8>, R
     }
 }
 
-fn request(call: &Call) -> Result<VerifiedCsr, Refusal> {
+fn request(route: &Route, call: &Call) -> Result<VerifiedCsr, Refusal> {
     let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/pkcs10") {
         return Err(Refusal::ContentType);
     }
     let body = call.body.as_ref().map_err(|fault| Refusal::Body(*fault))?;
-    let der = codec::decode(body).ok_or(Refusal::NotBase64)?;
+    // A SEQUENCE begins with 0x30, which is also the digit 0 of base64, but no long form of a length follows it there.
+    let is_der = route.rules.raw_der && matches!(body.get(..2), Some([0x30, 0x80..=0xFF]));
+    let der = if is_der { body.to_vec() } else { codec::decode(body).ok_or(Refusal::NotBase64)? };
     Ok(VerifiedCsr::verify(&der)?)
 }
 
 /// RFC 7030 section 3.5 with RFC 9266: a request that claims to belong to this connection must prove it.
-fn check_binding(challenge: Option<&str>, peer: &Peer) -> Result<(), Refusal> {
-    let Some(challenge) = challenge else { return Ok(()) };
+fn check_binding(rule: ChannelBinding, challenge: Option<&str>, peer: &Peer) -> Result<(), Refusal> {
+    let challenge = match (challenge, rule) {
+        (Some(challenge), _) => challenge,
+        (None, ChannelBinding::Optional) => return Ok(()),
+        (None, ChannelBinding::Required) => return Err(Refusal::BindingNeeded),
+    };
     let Some(exporter) = peer.exporter else {
         return Err(Refusal::Binding(
             "on TLS 1.2 this server cannot check it; use TLS 1.3 with tls-exporter, or leave it out",
@@ -83,7 +92,7 @@ fn admit(
             };
             (certificate.device.clone(), successor)
         }
-        Requester::Bootstrap { .. } => (name::device_name(csr.subject()).map_err(AdmissionFault::from)?.id, None),
+        _ => (profile.named(csr).map_err(AdmissionFault::from)?.id, None),
     };
     let device = store.device(&id)?;
     let current = match &device {
@@ -96,6 +105,7 @@ fn admit(
         csr,
         profile,
         label: &route.label,
+        rules: &route.rules,
         device: device.as_ref(),
         current: current.as_ref(),
         key_use: key_use.as_ref(),
@@ -120,19 +130,20 @@ fn issue(
 ) -> Result<Vec<u8>, Refusal> {
     let order = Order {
         kind: Kind::Device,
+        particular: profile.extensions(csr.spki(), &grant.subject, &grant.names).map_err(AdmissionFault::from)?,
         subject: grant.subject,
         spki: csr.spki().clone(),
-        dns_names: grant.dns_names,
+        dns_names: Vec::new(),
         addresses: Vec::new(),
         constraints: None,
-        validity_seconds: profile.validity_seconds,
+        validity_seconds: profile.validity_seconds(now),
     };
     let circumstances = Circumstances {
         device: grant.device.id.clone(),
         replaces: grant.replaces.clone(),
         credential: match requester {
             Requester::Bootstrap { name, .. } => name.clone(),
-            Requester::Device { .. } => String::new(),
+            Requester::Device { .. } | Requester::Registrar { .. } => String::new(),
         },
         profile: profile.name.clone(),
         label: route.label.clone(),
@@ -166,12 +177,20 @@ mod tests {
     fn a_binding_is_checked_or_refused_never_ignored() {
         let peer = |exporter| Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), certificate: None, exporter };
         let right = BASE64.encode(&[7; 32]);
-        assert_eq!(check_binding(None, &peer(None)), Ok(()));
-        assert_eq!(check_binding(Some(&right), &peer(Some([7; 32]))), Ok(()));
+        let optional = ChannelBinding::Optional;
+        assert_eq!(check_binding(optional, None, &peer(None)), Ok(()));
+        for rule in [optional, ChannelBinding::Required] {
+            assert_eq!(check_binding(rule, Some(&right), &peer(Some([7; 32]))), Ok(()));
+        }
+        let missing = check_binding(ChannelBinding::Required, None, &peer(Some([7; 32])));
+        assert_eq!(missing, Err(Refusal::BindingNeeded));
         for (challenge, exporter) in
             [(right.as_str(), None), (&right, Some([8; 32])), ("", Some([7; 32])), ("x", Some([7; 32]))]
         {
-            assert!(matches!(check_binding(Some(challenge), &peer(exporter)), Err(Refusal::Binding(_))), "{challenge}");
+            assert!(
+                matches!(check_binding(optional, Some(challenge), &peer(exporter)), Err(Refusal::Binding(_))),
+                "{challenge}"
+            );
         }
     }
 }

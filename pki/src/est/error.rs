@@ -4,6 +4,7 @@
 use crate::ca::CaError;
 use crate::device::admission::AdmissionFault;
 use crate::listener::{BodyFault, Call, Reply};
+use crate::profile::ProfileFault;
 use crate::store::{Conflict, StoreError};
 use crate::x509::algorithm::KeyFault;
 use crate::x509::csr::CsrFault;
@@ -42,6 +43,11 @@ pub(crate) enum Refusal {
         "the request carries a challengePassword, which EST uses to link it to this TLS connection (RFC 7030 section 3.5): {0}"
     )]
     Binding(&'static str),
+    /// A channel binding is needed.
+    #[error(
+        "this label requires requests to be linked to their TLS connection: put the base64 of the tls-exporter value into challengePassword (RFC 7030 section 3.5, RFC 9266), on TLS 1.3"
+    )]
+    BindingNeeded,
     /// Nobody was named.
     #[error("credentials are needed")]
     CredentialsNeeded,
@@ -107,7 +113,10 @@ impl Refusal {
             Self::Csr(C::Key(_)) => (StatusCode::BAD_REQUEST, "key_unsupported"),
             Self::Csr(C::Algorithm(_)) => (StatusCode::BAD_REQUEST, "algorithm_unsupported"),
             Self::Csr(C::AsksForAuthority) => (StatusCode::FORBIDDEN, "csr_asks_for_authority"),
-            Self::Csr(C::Names(_)) | Self::Admission(A::AltNames(_)) => (StatusCode::BAD_REQUEST, "names_malformed"),
+            Self::Csr(C::Names(_)) | Self::Admission(A::Profile(ProfileFault::NameMalformed(_))) => {
+                (StatusCode::BAD_REQUEST, "names_malformed")
+            }
+            Self::BindingNeeded => (StatusCode::FORBIDDEN, "channel_binding_needed"),
             Self::Binding(_) => (StatusCode::FORBIDDEN, "channel_binding"),
             Self::CredentialsNeeded => (StatusCode::UNAUTHORIZED, "credentials_needed"),
             Self::CredentialsWrong => (StatusCode::UNAUTHORIZED, "credentials_wrong"),
@@ -174,9 +183,18 @@ impl Refusal {
 fn admission_code(fault: &AdmissionFault) -> &'static str {
     use AdmissionFault as A;
     match fault {
-        A::Name(_) => "subject_not_acceptable",
-        A::AltNames(_) => "names_malformed",
-        A::NameNotPermitted(_) => "name_not_permitted",
+        A::Profile(ProfileFault::Subject(_)) => "subject_not_acceptable",
+        A::Profile(ProfileFault::NameMalformed(_)) => "names_malformed",
+        A::Profile(ProfileFault::NameNotPermitted(_)) => "name_not_permitted",
+        A::Profile(ProfileFault::NameMissing(_)) => "name_missing",
+        A::Profile(ProfileFault::KeyNotPermitted(_)) => "key_not_permitted",
+        A::Profile(ProfileFault::ExtensionNotPermitted(_)) => "extension_not_permitted",
+        A::Profile(ProfileFault::Encoding(_)) => "profile",
+        A::UnknownDevice => "device_unknown",
+        A::RegistrarNotPermitted => "registrar_not_permitted",
+        A::ChangeOfName => "change_of_name_not_permitted",
+        A::RenewalKey(_) => "renewal_key",
+        A::TooEarly => "too_early",
         A::OtherDevice => "other_device",
         A::AlreadyEnrolled => "already_enrolled",
         A::Decommissioned => "decommissioned",

@@ -5,19 +5,23 @@
 
 pub(crate) mod auth;
 pub(crate) mod codec;
+pub(crate) mod csrattrs;
 pub(crate) mod enroll;
 pub(crate) mod error;
+pub(crate) mod label;
 pub(crate) mod routes;
 
-use crate::ca::Desk;
-use crate::config::Profile;
+use crate::ca::{CaError, Desk};
 use crate::listener::{Call, Reply};
+use crate::profile::Profile;
 use auth::Limiter;
 use error::Refusal;
 use http::header::{ETAG, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use label::Label;
 use routes::{Operation, Route};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Content-Transfer-Encoding, which clients of 2013 still look for.
 const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
@@ -28,10 +32,8 @@ pub(crate) struct Est {
     pub(crate) desk: Desk,
     /// Profiles by name.
     pub(crate) profiles: BTreeMap<String, Profile>,
-    /// Profile names by label.
-    pub(crate) labels: BTreeMap<String, String>,
-    /// Line length of answers, 0 for no line breaks.
-    pub(crate) base64_wrap_columns: usize,
+    /// Rules by label.
+    pub(crate) labels: BTreeMap<String, Arc<Label>>,
     /// Counts failed logins.
     pub(crate) limiter: Limiter,
 }
@@ -52,32 +54,43 @@ impl Est {
         }
         match route.operation {
             Operation::CaCerts => self.ca_certs(route),
-            // Nothing is asked of requests beyond RFC 7030, so there is nothing to say (section 4.5.2).
-            Operation::CsrAttrs => Ok(Reply::empty(StatusCode::NO_CONTENT)),
+            Operation::CsrAttrs => self.csr_attrs(route),
             Operation::SimpleEnroll | Operation::SimpleReenroll => {
                 let certificate = enroll::enroll(self, route, call)?;
                 let body = codec::certs_only(&[&certificate]);
-                Ok(self.certificates("application/pkcs7-mime; smime-type=certs-only", &body))
+                Ok(base64(route, "application/pkcs7-mime; smime-type=certs-only", &body))
             }
         }
     }
 
     /// The chain of the authority that issues under this label (RFC 7030 section 4.1.3).
     fn ca_certs(&self, route: &Route) -> Result<Reply, Refusal> {
-        let profile = self.profiles.get(&route.profile).ok_or(Refusal::UnknownLabel)?;
+        let profile = self.profile(route)?;
         let issuer = self.desk.newest(&profile.authority)?;
         let chain = self.desk.chain_certificates(&issuer.id)?;
         let body = codec::certs_only(&chain.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let tag = format!("\"{}\"", crate::x509::hex(&crate::x509::sha256(&body)));
-        let reply = self.certificates("application/pkcs7-mime", &body);
+        let reply = base64(route, "application/pkcs7-mime", &body);
         Ok(match HeaderValue::try_from(tag) {
             Ok(tag) => reply.header(ETAG, tag),
             Err(_) => reply,
         })
     }
 
-    fn certificates(&self, content_type: &'static str, cms: &[u8]) -> Reply {
-        let body = codec::encode(cms, self.base64_wrap_columns);
-        Reply::with(StatusCode::OK, content_type, body).header(TRANSFER_ENCODING, HeaderValue::from_static("base64"))
+    /// What the profile asks of requests (RFC 7030 section 4.5.2, RFC 9908).
+    fn csr_attrs(&self, route: &Route) -> Result<Reply, Refusal> {
+        let der = csrattrs::attributes(self.profile(route)?, &route.rules).map_err(CaError::from)?;
+        Ok(base64(route, "application/csrattrs", &der))
     }
+
+    /// The profile of a route. The configuration refuses labels without one.
+    fn profile(&self, route: &Route) -> Result<&Profile, Refusal> {
+        self.profiles.get(&route.rules.profile).ok_or(Refusal::UnknownLabel)
+    }
+}
+
+/// An answer in base64, in lines as the label asks.
+fn base64(route: &Route, content_type: &'static str, der: &[u8]) -> Reply {
+    let body = codec::encode(der, route.rules.base64_wrap_columns);
+    Reply::with(StatusCode::OK, content_type, body).header(TRANSFER_ENCODING, HeaderValue::from_static("base64"))
 }

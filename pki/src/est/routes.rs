@@ -1,8 +1,10 @@
 //! From path to operation (RFC 7030 section 3.2.2), decided once, segment by segment, never by substring.
 
 use super::error::Refusal;
+use super::label::Label;
 use http::Method;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An operation of EST that this server offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +46,8 @@ impl Operation {
 pub(crate) struct Route {
     /// The label, empty for the path without one.
     pub(crate) label: String,
-    /// The profile of the label.
-    pub(crate) profile: String,
+    /// The rules of the label.
+    pub(crate) rules: Arc<Label>,
     /// The operation.
     pub(crate) operation: Operation,
 }
@@ -55,7 +57,7 @@ impl Route {
     ///
     /// # Errors
     /// [`Refusal::NotFound`] or [`Refusal::UnknownLabel`].
-    pub(crate) fn find(path: &str, labels: &BTreeMap<String, String>) -> Result<Self, Refusal> {
+    pub(crate) fn find(path: &str, labels: &BTreeMap<String, Arc<Label>>) -> Result<Self, Refusal> {
         let rest = path.strip_prefix("/.well-known/est/").ok_or(Refusal::NotFound)?;
         let segments: Vec<&str> = rest.split('/').collect();
         let (label, name) = match segments.as_slice() {
@@ -64,8 +66,8 @@ impl Route {
             _ => return Err(Refusal::NotFound),
         };
         let operation = NAMES.iter().find(|row| row.0 == name).and_then(|row| row.1).ok_or(Refusal::NotFound)?;
-        let profile = labels.get(label).ok_or(Refusal::UnknownLabel)?;
-        Ok(Self { label: label.to_owned(), profile: profile.clone(), operation })
+        let rules = labels.get(label).ok_or(Refusal::UnknownLabel)?;
+        Ok(Self { label: label.to_owned(), rules: Arc::clone(rules), operation })
     }
 }
 
@@ -80,8 +82,8 @@ mod tests {
     use super::*;
 
     fn find(path: &str) -> Result<(String, Operation), Refusal> {
-        let labels =
-            [("", "device"), ("line-1", "device")].map(|(label, profile)| (label.to_owned(), profile.to_owned()));
+        let rules = Arc::new(crate::est::label::plain("device"));
+        let labels = ["", "line-1"].map(|label| (label.to_owned(), Arc::clone(&rules)));
         Route::find(path, &BTreeMap::from(labels)).map(|route| (route.label, route.operation))
     }
 

@@ -114,6 +114,7 @@ fn issue(
         dns_names: Vec::new(),
         addresses: Vec::new(),
         constraints: None,
+        particular: Vec::new(),
         validity_seconds: config.ocsp.signer_validity_seconds,
     };
     let prepared = issue::prepare(desk, issuer, &order, Circumstances::default(), now)?;

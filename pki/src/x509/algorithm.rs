@@ -143,11 +143,10 @@ impl KeySpec {
     }
 }
 
-fn rsa_modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<u32> {
+/// Size of the modulus of an RSA key.
+pub(crate) fn rsa_modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<u32> {
     let key = RsaPublicKey::from_der(spki.subject_public_key.as_bytes()?).ok()?;
-    let modulus = key.modulus.as_bytes();
-    let zeros = modulus.first()?.leading_zeros();
-    u32::try_from(modulus.len()).ok()?.checked_mul(8)?.checked_sub(zeros)
+    Some(bit_length(key.modulus.as_bytes()))
 }
 
 /// How a message becomes a signature.
@@ -292,11 +291,15 @@ fn judge_ec(spki: &SubjectPublicKeyInfoOwned, point: &[u8]) -> Result<KeyKind, K
     Ok(kind)
 }
 
+fn bit_length(number: &[u8]) -> u32 {
+    let leading_zeros = number.first().map_or(0, |byte| byte.leading_zeros());
+    u32::try_from(number.len()).unwrap_or(0).saturating_mul(8).saturating_sub(leading_zeros)
+}
+
 fn judge_rsa(bits: &[u8]) -> Result<KeyKind, KeyFault> {
     let key = RsaPublicKey::from_der(bits).map_err(|_| KeyFault::Malformed("not an RSAPublicKey"))?;
     let modulus = key.modulus.as_bytes();
-    let leading_zeros = modulus.first().map_or(0, |byte| byte.leading_zeros());
-    let modulus_bits = modulus.len().saturating_mul(8).saturating_sub(leading_zeros.try_into().unwrap_or(8));
+    let modulus_bits = bit_length(modulus);
     if !(2048..=8192).contains(&modulus_bits) {
         return Err(KeyFault::Weak("an RSA modulus must have 2048 to 8192 bits"));
     }

@@ -6,7 +6,7 @@
 use super::algorithm::{KeyFault, judge_key};
 use super::verify::{VerifyFault, verify};
 use const_oid::ObjectIdentifier;
-use der::asn1::{AnyRef, BitStringRef};
+use der::asn1::{Any, AnyRef, BitStringRef};
 use der::{Decode, Encode, Sequence, Tag, Tagged};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use std::collections::BTreeSet;
@@ -18,6 +18,8 @@ use x509_cert::request::CertReqInfo;
 
 const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
 const CHALLENGE_PASSWORD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.7");
+/// id-cmc-changeSubjectName (RFC 6402 section 2.8).
+const CHANGE_SUBJECT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.7.36");
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
@@ -64,7 +66,18 @@ pub(crate) struct VerifiedCsr {
     spki: SubjectPublicKeyInfoOwned,
     spki_sha256: [u8; 32],
     alt_names: Vec<GeneralName>,
+    requested: Vec<ObjectIdentifier>,
     challenge: Option<String>,
+    change: Option<ChangeOfName>,
+}
+
+/// The names a request asks for instead of those of the certificate that it is authenticated by (RFC 6402 section 2.8).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ChangeOfName {
+    /// The new subject, when it is to change.
+    pub(crate) subject: Option<Name>,
+    /// The new alternative names, when they are to change.
+    pub(crate) alt_names: Option<Vec<GeneralName>>,
 }
 
 impl VerifiedCsr {
@@ -88,7 +101,9 @@ impl VerifiedCsr {
         let spki_sha256 = super::sha256(&info.public_key.to_der().map_err(malformed)?);
         Ok(Self {
             alt_names: alt_names(&requested)?,
+            requested: requested.iter().map(|extension| extension.extn_id).collect(),
             challenge: challenge_password(&info)?,
+            change: change_of_name(&info)?,
             subject: info.subject,
             spki: info.public_key,
             spki_sha256,
@@ -120,24 +135,19 @@ impl VerifiedCsr {
         name_set(&self.alt_names)
     }
 
-    /// The DNS names asked for.
-    ///
-    /// # Errors
-    /// [`CsrFault::Names`] when a name of another kind is asked for or a DNS name has a bad form.
-    pub(crate) fn dns_names(&self) -> Result<Vec<String>, CsrFault> {
-        let mut names = Vec::with_capacity(self.alt_names.len());
-        for name in &self.alt_names {
-            match name {
-                GeneralName::DnsName(name) if is_host_name(name.as_str()) => names.push(name.as_str().to_owned()),
-                GeneralName::DnsName(_) => {
-                    return Err(CsrFault::Names(
-                        "a DNS name must be lower-case letters, digits and hyphens in labels, no wildcard, no final dot",
-                    ));
-                }
-                _ => return Err(CsrFault::Names("only DNS names may be asked for in subjectAltName")),
-            }
-        }
-        Ok(names)
+    /// The names asked for in subjectAltName.
+    pub(crate) fn alt_names(&self) -> &[GeneralName] {
+        &self.alt_names
+    }
+
+    /// The extensions asked for, by identifier.
+    pub(crate) fn requested(&self) -> &[ObjectIdentifier] {
+        &self.requested
+    }
+
+    /// The names asked for by ChangeSubjectName.
+    pub(crate) fn change_of_name(&self) -> Option<&ChangeOfName> {
+        self.change.as_ref()
     }
 }
 
@@ -194,12 +204,43 @@ fn alt_names(requested: &[Extension]) -> Result<Vec<GeneralName>, CsrFault> {
     let Some(extension) = requested.iter().find(|extension| extension.extn_id == SUBJECT_ALT_NAME) else {
         return Ok(Vec::new());
     };
-    let names = SubjectAltName::from_der(extension.extn_value.as_bytes())
-        .map_err(|fault| CsrFault::Malformed(fault.to_string()))?;
+    bounded_names(extension.extn_value.as_bytes())
+}
+
+fn bounded_names(der: &[u8]) -> Result<Vec<GeneralName>, CsrFault> {
+    let names = SubjectAltName::from_der(der).map_err(|fault| CsrFault::Malformed(fault.to_string()))?;
     if names.0.len() > MAX_NAMES {
         return Err(CsrFault::Names("more than 16 names are asked for"));
     }
     Ok(names.0)
+}
+
+/// ChangeSubjectName: a name, alternative names, or both. They are both SEQUENCEs and known by what is in them.
+fn change_of_name(info: &CertReqInfo) -> Result<Option<ChangeOfName>, CsrFault> {
+    let Some(attribute) = info.attributes.iter().find(|attribute| attribute.oid == CHANGE_SUBJECT_NAME) else {
+        return Ok(None);
+    };
+    let malformed =
+        || CsrFault::Malformed("ChangeSubjectName is not one subject, one list of names, or both".to_owned());
+    let value = attribute.values.get(0).filter(|_| attribute.values.len() == 1).ok_or_else(malformed)?;
+    let parts: Vec<Any> = value.decode_as().map_err(|_| malformed())?;
+    let mut change = ChangeOfName { subject: None, alt_names: None };
+    for part in &parts {
+        let mut der = part.to_der().map_err(|_| malformed())?;
+        // Erratum 3943 tells the second part by the tag [1], IMPLICIT; without it both are SEQUENCEs.
+        if let Some(tag @ 0xA1) = der.first_mut() {
+            *tag = 0x30;
+        }
+        let is_name = part.tag() == Tag::Sequence && matches!(part.value().first(), None | Some(0x31));
+        match (is_name, &change) {
+            (true, ChangeOfName { subject: None, alt_names: None }) => {
+                change.subject = Some(Name::from_der(&der).map_err(|_| malformed())?);
+            }
+            (false, ChangeOfName { alt_names: None, .. }) => change.alt_names = Some(bounded_names(&der)?),
+            _ => return Err(malformed()),
+        }
+    }
+    if parts.is_empty() { Err(malformed()) } else { Ok(Some(change)) }
 }
 
 fn challenge_password(info: &CertReqInfo) -> Result<Option<String>, CsrFault> {

@@ -7,25 +7,70 @@ use der::asn1::{Ia5String, OctetString};
 use spki::SubjectPublicKeyInfoOwned;
 use std::net::IpAddr;
 use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::certpolicy::PolicyInformation;
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
-    CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints, SubjectAltName, SubjectKeyIdentifier,
+    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
+    CrlDistributionPoints, CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints,
+    SubjectAltName, SubjectKeyIdentifier,
 };
 
 /// id-kp-serverAuth (RFC 5280 section 4.2.1.12).
 pub(crate) const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 /// id-kp-clientAuth (RFC 5280 section 4.2.1.12).
 pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+/// id-kp-codeSigning (RFC 5280 section 4.2.1.12).
+pub(crate) const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+/// id-kp-emailProtection (RFC 5280 section 4.2.1.12).
+const EMAIL_PROTECTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4");
+/// id-kp-timeStamping (RFC 5280 section 4.2.1.12).
+const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
 /// id-kp-OCSPSigning (RFC 6960 section 4.2.2.2).
 pub(crate) const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
+/// id-kp-cmcRA (RFC 6402 section 2.10).
+pub(crate) const CMC_RA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.28");
 /// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1).
 const OCSP_NO_CHECK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.5");
 /// id-ad-ocsp (RFC 5280 section 4.2.2.1).
 const ACCESS_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
 /// id-ad-caIssuers (RFC 5280 section 4.2.2.1).
 const ACCESS_CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
+/// The purposes, with their names in the configuration.
+pub(crate) const PURPOSES: &[(&str, ObjectIdentifier)] = &[
+    ("serverAuth", SERVER_AUTH),
+    ("clientAuth", CLIENT_AUTH),
+    ("codeSigning", CODE_SIGNING),
+    ("emailProtection", EMAIL_PROTECTION),
+    ("timeStamping", TIME_STAMPING),
+    ("OCSPSigning", OCSP_SIGNING),
+    ("cmcRA", CMC_RA),
+];
+/// cRLDistributionPoints.
+pub(crate) const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = CrlDistributionPoints::OID;
+/// Extensions that every certificate of a stranger has.
+pub(crate) const ALWAYS_GIVEN: &[ObjectIdentifier] = &[
+    SubjectKeyIdentifier::OID,
+    AuthorityKeyIdentifier::OID,
+    BasicConstraints::OID,
+    KeyUsage::OID,
+    ExtendedKeyUsage::OID,
+    SubjectAltName::OID,
+];
+/// Extensions that the house writes by other rules than "as the configuration says".
+pub(crate) const WRITTEN_BY_US: &[ObjectIdentifier] = &[
+    SubjectKeyIdentifier::OID,
+    AuthorityKeyIdentifier::OID,
+    BasicConstraints::OID,
+    KeyUsage::OID,
+    ExtendedKeyUsage::OID,
+    SubjectAltName::OID,
+    CrlDistributionPoints::OID,
+    AuthorityInfoAccessSyntax::OID,
+    CertificatePolicies::OID,
+    NameConstraints::OID,
+    OCSP_NO_CHECK,
+];
 /// anyExtendedKeyUsage, which we never write.
 pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
@@ -80,10 +125,15 @@ pub(crate) fn basic_constraints_end_entity() -> der::Result<Extension> {
 
 /// cRLDistributionPoints with one http address, not critical.
 pub(crate) fn crl_distribution_point(url: &str) -> der::Result<Extension> {
+    crl_distribution_points(std::slice::from_ref(&url))
+}
+
+/// cRLDistributionPoints with one point at several http addresses, not critical.
+pub(crate) fn crl_distribution_points(urls: &[impl AsRef<str>]) -> der::Result<Extension> {
     let point = DistributionPoint {
-        distribution_point: Some(DistributionPointName::FullName(vec![GeneralName::UniformResourceIdentifier(
-            Ia5String::new(url)?,
-        )])),
+        distribution_point: Some(DistributionPointName::FullName(
+            urls.iter().map(|url| uri(url.as_ref())).collect::<der::Result<_>>()?,
+        )),
         reasons: None,
         crl_issuer: None,
     };
@@ -93,18 +143,35 @@ pub(crate) fn crl_distribution_point(url: &str) -> der::Result<Extension> {
 /// authorityInfoAccess, not critical: where to ask about the certificate, when anybody answers, and where its issuer's certificate is
 /// (RFC 5280 section 4.2.2.1).
 pub(crate) fn authority_info_access(ocsp_url: Option<&str>, issuer_url: &str) -> der::Result<Extension> {
-    let access = |access_method, url: &str| -> der::Result<AccessDescription> {
-        Ok(AccessDescription {
-            access_method,
-            access_location: GeneralName::UniformResourceIdentifier(Ia5String::new(url)?),
-        })
-    };
-    let mut list = Vec::with_capacity(2);
-    if let Some(url) = ocsp_url {
-        list.push(access(ACCESS_OCSP, url)?);
+    authority_information_access(&[issuer_url], ocsp_url.as_slice())
+}
+
+fn uri(text: &str) -> der::Result<GeneralName> {
+    Ok(GeneralName::UniformResourceIdentifier(Ia5String::new(text)?))
+}
+
+/// authorityInfoAccess with any number of addresses.
+pub(crate) fn authority_information_access(
+    ca_issuers: &[impl AsRef<str>],
+    ocsp: &[impl AsRef<str>],
+) -> der::Result<Extension> {
+    let mut list = Vec::with_capacity(ocsp.len() + ca_issuers.len());
+    for url in ocsp {
+        list.push(AccessDescription { access_method: ACCESS_OCSP, access_location: uri(url.as_ref())? });
     }
-    list.push(access(ACCESS_CA_ISSUERS, issuer_url)?);
+    for url in ca_issuers {
+        list.push(AccessDescription { access_method: ACCESS_CA_ISSUERS, access_location: uri(url.as_ref())? });
+    }
     extension(false, &AuthorityInfoAccessSyntax(list))
+}
+
+/// certificatePolicies without qualifiers, not critical.
+pub(crate) fn certificate_policies(policies: &[ObjectIdentifier]) -> der::Result<Extension> {
+    let list = policies
+        .iter()
+        .map(|policy| PolicyInformation { policy_identifier: *policy, policy_qualifiers: None })
+        .collect();
+    extension(false, &CertificatePolicies(list))
 }
 
 /// id-pkix-ocsp-nocheck, not critical: NULL.
@@ -120,6 +187,11 @@ pub(crate) fn subject_alt_name(dns: &[String], addresses: &[IpAddr], subject_is_
     }
     names.extend(addresses.iter().map(|address| GeneralName::from(*address)));
     extension(subject_is_empty, &SubjectAltName(names))
+}
+
+/// subjectAltName of names of any kind; critical exactly when the subject is empty.
+pub(crate) fn general_names(names: &[GeneralName], subject_is_empty: bool) -> der::Result<Extension> {
+    extension(subject_is_empty, &SubjectAltName(names.to_vec()))
 }
 
 /// cRLNumber, not critical (RFC 5280 section 5.2.3).

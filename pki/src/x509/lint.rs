@@ -1,14 +1,17 @@
 //! The last look at a certificate before it is signed: reads the encoded bytes back and holds them against the rules of
 //! RFC 5280 that this PKI promises. Only [`pass`] makes a [`Linted`], and only a `Linted` can be signed.
 
+use super::algorithm::{KeyKind, judge_key};
 use super::extension::ANY_EXTENDED_KEY_USAGE;
-use super::{csr, unix_seconds};
-use der::{Decode, Encode};
+use super::{csr, extension, unix_seconds};
+use crate::profile::names::{is_known_other_name, is_uri};
+use der::{Decode, Encode, Tag, Tagged};
 use std::collections::BTreeSet;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::crl::dp::DistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
-    SubjectKeyIdentifier,
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage,
+    KeyUsage, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::time::Time;
 use x509_cert::{TbsCertificate, Version};
@@ -78,6 +81,7 @@ pub(crate) fn pass(tbs: Vec<u8>, role: Role, issuer: &IssuerFacts<'_>) -> Result
     rule(certificate.issuer().to_der().is_ok_and(|der| der == issuer.name_der), "issuer is not the issuer's subject");
     judge_extensions(&certificate, role, issuer, &mut rule);
     judge_names(&certificate, &mut rule);
+    judge_public_key(&certificate, role, issuer, &mut rule);
     if findings.is_empty() { Ok(Linted { tbs }) } else { Err(Findings(findings)) }
 }
 
@@ -98,6 +102,42 @@ fn judge_validity(certificate: &TbsCertificate, issuer: &IssuerFacts<'_>, rule: 
     rule(not_after <= issuer.not_after, "validity ends after the issuer's");
 }
 
+/// The key must be as strong as we promise, must not be the issuer's own, and its usages must be ones it can do.
+fn judge_public_key(
+    certificate: &TbsCertificate,
+    role: Role,
+    issuer: &IssuerFacts<'_>,
+    rule: &mut impl FnMut(bool, &str),
+) {
+    let spki = certificate.subject_public_key_info();
+    let kind = judge_key(spki);
+    rule(kind.is_ok(), "the public key is weak or of a kind that we do not certify");
+    let is_issuers = extension::key_identifier(spki) == issuer.key_id;
+    rule(role == Role::Root || !is_issuers, "the public key is the issuer's own");
+    let Some((_, usage)) = certificate.get_extension::<KeyUsage>().ok().flatten() else { return };
+    let enciphers = usage.key_encipherment() || usage.data_encipherment();
+    rule(!enciphers || kind == Ok(KeyKind::Rsa), "keyUsage enciphers with a key that cannot");
+    let is_ec = matches!(kind, Ok(KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521));
+    rule(!usage.key_agreement() || is_ec, "keyUsage agrees on keys with a key that cannot");
+    rule(!usage.encipher_only() && !usage.decipher_only(), "keyUsage holds encipherOnly or decipherOnly");
+}
+
+/// Addresses in a certificate are fetched without TLS: what is there is signed, and TLS would need this very certificate.
+fn judge_addresses(certificate: &TbsCertificate, rule: &mut impl FnMut(bool, &str)) {
+    let is_http = |name: &GeneralName| matches!(name, GeneralName::UniformResourceIdentifier(uri) if uri.as_str().starts_with("http://") && is_uri(uri.as_str()));
+    if let Ok(Some((critical, points))) = certificate.get_extension::<CrlDistributionPoints>() {
+        let named = |point: &DistributionPoint| match &point.distribution_point {
+            Some(DistributionPointName::FullName(names)) => !names.is_empty() && names.iter().all(is_http),
+            _ => false,
+        };
+        rule(!critical && points.0.iter().all(named), "cRLDistributionPoints is critical or not of http addresses");
+    }
+    if let Ok(Some((critical, access))) = certificate.get_extension::<AuthorityInfoAccessSyntax>() {
+        let good = !access.0.is_empty() && access.0.iter().all(|access| is_http(&access.access_location));
+        rule(!critical && good, "authorityInfoAccess is critical or not of http addresses");
+    }
+}
+
 fn judge_extensions(
     certificate: &TbsCertificate,
     role: Role,
@@ -107,6 +147,7 @@ fn judge_extensions(
     let extensions = certificate.extensions().map(Vec::as_slice).unwrap_or_default();
     let distinct: BTreeSet<_> = extensions.iter().map(|extension| extension.extn_id).collect();
     rule(distinct.len() == extensions.len(), "an extension occurs twice");
+    judge_addresses(certificate, rule);
     let is_authority = role != Role::EndEntity;
 
     let subject_key = certificate.get_extension::<SubjectKeyIdentifier>().ok().flatten();
@@ -148,16 +189,25 @@ fn judge_extensions(
 }
 
 fn judge_names(certificate: &TbsCertificate, rule: &mut impl FnMut(bool, &str)) {
+    for attribute in certificate.subject().iter() {
+        let is_text = matches!(attribute.value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
+        let has_nul = attribute.value.value().contains(&0);
+        rule(is_text && !has_nul, "the subject holds a string that is not UTF8String or PrintableString, or a NUL");
+    }
     let subject_is_empty = certificate.subject().is_empty();
     let Ok(Some((critical, names))) = certificate.get_extension::<SubjectAltName>() else {
         rule(!subject_is_empty, "the certificate names nobody");
         return;
     };
+    rule(!names.0.is_empty(), "subjectAltName is empty");
+    rule(csr::name_set(&names.0).len() == names.0.len(), "subjectAltName holds a name twice");
     rule(critical == subject_is_empty, "subjectAltName must be critical exactly when the subject is empty");
     for name in &names.0 {
         let good = match name {
             GeneralName::DnsName(name) => csr::is_host_name(name.as_str()),
             GeneralName::IpAddress(address) => matches!(address.as_bytes().len(), 4 | 16),
+            GeneralName::UniformResourceIdentifier(uri) => is_uri(uri.as_str()),
+            GeneralName::OtherName(other) => is_known_other_name(other),
             _ => false,
         };
         rule(good, "subjectAltName holds a name of a form we do not issue");
@@ -167,7 +217,7 @@ fn judge_names(certificate: &TbsCertificate, rule: &mut impl FnMut(bool, &str)) 
 #[cfg(test)]
 mod tests {
     use super::super::algorithm::{KeySpec, ec_spki, oid};
-    use super::super::{extension, tbs};
+    use super::super::tbs;
     use super::*;
     use std::str::FromStr;
     use x509_cert::ext::pkix::KeyUsages;
@@ -226,6 +276,14 @@ mod tests {
             }),
             ("cRLDistributionPoints", |c| drop(c.extensions.remove(5))),
             ("occurs twice", |c| c.extensions.push(c.extensions[0].clone())),
+            ("weak", |c| c.spki = ec_spki(oid::P256, &[5; 65]).expect("encodes")),
+            ("enciphers", |c| {
+                let usages = [KeyUsages::DigitalSignature, KeyUsages::KeyEncipherment];
+                c.extensions[3] = extension::key_usage(&usages).expect("encodes");
+            }),
+            ("not of http", |c| {
+                c.extensions[5] = extension::crl_distribution_point("https://127.0.0.1/x.crl").expect("encodes");
+            }),
             ("names nobody", |c| c.subject = Name::default()),
             ("form we do not issue", |c| {
                 let name = ["*.example".to_owned()];
@@ -238,5 +296,15 @@ mod tests {
             let findings = judge(broken).expect_err(finding).0;
             assert!(findings.iter().any(|found| found.contains(finding)), "{finding}: {findings:?}");
         }
+    }
+
+    #[test]
+    fn the_issuers_own_key_is_never_certified_for_somebody_else() {
+        let contents = contents();
+        let id = extension::key_identifier(&contents.spki);
+        let name = Name::from_str("CN=Issuer").expect("parses").to_der().expect("encodes");
+        let issuer = IssuerFacts { name_der: &name, key_id: &id, not_after: NOW + 10 * DAY };
+        let judged = pass(tbs::certificate(contents).expect("encodes"), Role::EndEntity, &issuer);
+        assert!(judged.expect_err("refused").0.iter().any(|found| found.contains("issuer's own")));
     }
 }

@@ -22,6 +22,11 @@ use x509_cert::time::Time;
 /// First second of 2050, from which RFC 5280 section 4.1.2.5 asks for GeneralizedTime.
 const YEAR_2050: i64 = 2_524_608_000;
 
+/// Last second of 9999: for certificates that never expire (RFC 5280 section 4.1.2.5).
+pub(crate) fn year_9999() -> i64 {
+    253_402_300_799
+}
+
 /// The encoding of an instant that RFC 5280 section 4.1.2.5 asks for: UTCTime before 2050, GeneralizedTime from then on.
 ///
 /// # Errors

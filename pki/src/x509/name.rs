@@ -11,6 +11,9 @@ pub(crate) const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2
 /// serialNumber, the device attribute of IEEE 802.1AR.
 pub(crate) const SERIAL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.5");
 
+/// countryName: two letters, PrintableString.
+const COUNTRY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.6");
+
 /// Longest commonName and serialNumber (RFC 5280 appendix A.1, ub-common-name and ub-serial-number).
 const UPPER_BOUND: usize = 64;
 
@@ -42,31 +45,69 @@ pub(crate) struct DeviceName {
     pub(crate) subject: Name,
 }
 
-/// Reduces a requested subject to commonName and serialNumber. Other attributes are left out, never copied.
+/// The attributes a subject may have, with their names in the configuration (RFC 5280 appendix A.1).
+pub(crate) const ATTRIBUTES: &[(&str, ObjectIdentifier)] = &[
+    ("CN", COMMON_NAME),
+    ("serialNumber", SERIAL_NUMBER),
+    ("C", ObjectIdentifier::new_unwrap("2.5.4.6")),
+    ("ST", ObjectIdentifier::new_unwrap("2.5.4.8")),
+    ("L", ObjectIdentifier::new_unwrap("2.5.4.7")),
+    ("O", ObjectIdentifier::new_unwrap("2.5.4.10")),
+    ("OU", ObjectIdentifier::new_unwrap("2.5.4.11")),
+];
+
+/// The word of an attribute.
+fn word(oid: ObjectIdentifier) -> &'static str {
+    match oid {
+        COMMON_NAME => "commonName",
+        SERIAL_NUMBER => "serialNumber",
+        _ => ATTRIBUTES.iter().find(|row| row.1 == oid).map_or("attribute", |row| row.0),
+    }
+}
+
+/// Reduces a requested subject to the honoured attributes, behind those that are imposed. Others are left out, never copied.
 ///
 /// # Errors
 /// A [`NameFault`] when nothing is left or a value has a bad form.
-pub(crate) fn device_name(requested: &Name) -> Result<DeviceName, NameFault> {
-    let mut common_name = None;
-    let mut serial_number = None;
+pub(crate) fn device_name(
+    requested: &Name,
+    honoured: &[ObjectIdentifier],
+    imposed: &[AttributeTypeAndValue],
+) -> Result<DeviceName, NameFault> {
+    let mut found: Vec<(ObjectIdentifier, String)> = Vec::new();
     let mut rdns = RdnSequence::default();
-    for attribute in requested.iter() {
-        let (slot, what) = match attribute.oid {
-            COMMON_NAME => (&mut common_name, "commonName"),
-            SERIAL_NUMBER => (&mut serial_number, "serialNumber"),
-            _ => continue,
-        };
-        if slot.is_some() {
+    let mut write = |attribute: &AttributeTypeAndValue| {
+        let set = SetOfVec::try_from(vec![attribute.clone()]).map_err(|_| NameFault::Encoding)?;
+        rdns.push(RelativeDistinguishedName::from(set));
+        Ok(())
+    };
+    imposed.iter().try_for_each(&mut write)?;
+    for attribute in requested.iter().filter(|attribute| honoured.contains(&attribute.oid)) {
+        let what = word(attribute.oid);
+        if found.iter().any(|known| known.0 == attribute.oid) {
             return Err(NameFault::Repeated(what));
         }
         let text = device_text(&attribute.value).ok_or(NameFault::Form(what))?;
-        *slot = Some(text);
-        let set = SetOfVec::try_from(vec![attribute.clone()]).map_err(|_| NameFault::Encoding)?;
-        rdns.push(RelativeDistinguishedName::from(set));
+        if attribute.oid == COUNTRY && (text.len() != 2 || attribute.value.tag() != Tag::PrintableString) {
+            return Err(NameFault::Form(what));
+        }
+        found.push((attribute.oid, text));
+        write(attribute)?;
     }
-    let id = serial_number.or(common_name).ok_or(NameFault::NoDevice)?;
+    let value = |oid| found.iter().find(|known| known.0 == oid).map(|known| known.1.clone());
+    let id = value(SERIAL_NUMBER).or_else(|| value(COMMON_NAME)).ok_or(NameFault::NoDevice)?;
     let subject = rdns.to_der().and_then(|der| Name::from_der(&der)).map_err(|_| NameFault::Encoding)?;
     Ok(DeviceName { id, subject })
+}
+
+/// The commonName of a subject that [`device_name`] made.
+pub(crate) fn common_name(subject: &Name) -> Option<String> {
+    subject.iter().find(|attribute| attribute.oid == COMMON_NAME).and_then(|attribute| device_text(&attribute.value))
+}
+
+/// True when a subject has an attribute.
+pub(crate) fn has_attribute(subject: &Name, oid: ObjectIdentifier) -> bool {
+    subject.iter().any(|attribute| attribute.oid == oid)
 }
 
 fn device_text(value: &Any) -> Option<String> {
@@ -126,6 +167,22 @@ mod tests {
         Name::from_str(text).expect("parses")
     }
 
+    fn device(requested: &Name) -> Result<DeviceName, NameFault> {
+        device_name(requested, &[COMMON_NAME, SERIAL_NUMBER], &[])
+    }
+
+    #[test]
+    fn imposed_attributes_stand_before_those_of_the_request() {
+        let imposed: Vec<_> = name("O=Acme").iter().cloned().collect();
+        let honoured = [COMMON_NAME, SERIAL_NUMBER, ATTRIBUTES[2].1];
+        let made = device_name(&name("C=DE,CN=a,O=Evil,serialNumber=7"), &honoured, &imposed).expect("accepted");
+        assert_eq!(made.id, "7");
+        let order: Vec<_> = made.subject.iter().map(|attribute| attribute.oid).collect();
+        assert_eq!(order.len(), 4);
+        assert_eq!(order[0], ATTRIBUTES[5].1);
+        assert!(device_name(&name("C=Germany,CN=a"), &honoured, &[]).is_err());
+    }
+
     /// The name with every PrintableString or UTF8String re-tagged.
     fn retagged(name: &Name, from: u8, to: u8) -> Name {
         let mut der = name.to_der().expect("encodes");
@@ -139,18 +196,18 @@ mod tests {
 
     #[test]
     fn only_common_name_and_serial_number_are_kept() {
-        let device = device_name(&name("CN=sensor-1,O=Evil,OU=Admins,C=DE")).expect("accepted");
+        let device = device(&name("CN=sensor-1,O=Evil,OU=Admins,C=DE")).expect("accepted");
         assert_eq!(device.id, "sensor-1");
         assert_eq!(text(&device.subject), "CN=sensor-1");
     }
 
     #[test]
     fn bad_subjects_are_refused() {
-        assert_eq!(device_name(&name("O=Nobody")), Err(NameFault::NoDevice));
-        assert_eq!(device_name(&name("CN=a,CN=b")), Err(NameFault::Repeated("commonName")));
-        assert_eq!(device_name(&name("CN=a/../b;")), Err(NameFault::Form("commonName")));
+        assert_eq!(device(&name("O=Nobody")), Err(NameFault::NoDevice));
+        assert_eq!(device(&name("CN=a,CN=b")), Err(NameFault::Repeated("commonName")));
+        assert_eq!(device(&name("CN=a/../b;")), Err(NameFault::Form("commonName")));
         let long = format!("CN={}", "x".repeat(65));
-        assert_eq!(device_name(&name(&long)), Err(NameFault::Form("commonName")));
+        assert_eq!(device(&name(&long)), Err(NameFault::Form("commonName")));
     }
 
     #[test]

@@ -6,9 +6,12 @@
 
 mod crash;
 mod enrol;
+mod hand;
 mod hierarchy;
+mod must;
 mod ocsp;
 mod operator;
+mod profile;
 mod reenrol;
 mod refused;
 mod revoke;

@@ -1,0 +1,218 @@
+//! What an enrolment label (a registration authority's path, `/.well-known/est/LABEL/`) asks of devices and gives them.
+
+use super::routes::is_label;
+use crate::profile::Profile;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// The rules of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// Profile of its certificates.
+    pub(crate) profile: String,
+    /// Line length of answers, 0 for no line breaks.
+    pub(crate) base64_wrap_columns: usize,
+    /// Whether requests must be linked to their TLS connection.
+    pub(crate) channel_binding: ChannelBinding,
+    /// Whether a device must be known before its first enrolment.
+    pub(crate) registration: Registration,
+    /// Whether a registration authority or a manufacturer's certificate may enrol a known device again.
+    pub(crate) replaceable: bool,
+    /// Registration authorities that may enrol others here.
+    pub(crate) registration_authorities: Vec<String>,
+    /// Which keys a re-enrolment may bring.
+    pub(crate) renewal: Renewal,
+    /// How long before expiry a re-enrolment is accepted, 0 for always.
+    pub(crate) renewal_window_seconds: i64,
+    /// Whether a request may ask for other names by ChangeSubjectName.
+    pub(crate) change_of_name: bool,
+    /// Whether a body may be DER instead of base64.
+    pub(crate) raw_der: bool,
+}
+
+/// Whether requests must be linked to their TLS connection (RFC 7030 section 3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ChannelBinding {
+    /// A binding that is there must be true.
+    Optional,
+    /// There must be one.
+    Required,
+}
+
+/// Whether a device must be known before its first enrolment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Registration {
+    /// A new device is recorded when it first enrols.
+    JustInTime,
+    /// An operator has recorded it.
+    PreRegistered,
+}
+
+/// Which keys a re-enrolment may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Renewal {
+    /// The same key or another one.
+    AnyKey,
+    /// The same key only: renewal.
+    SameKey,
+    /// Another key only: rekey.
+    NewKey,
+}
+
+/// `[est.labels.LABEL]` and `[est.unlabelled]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenLabel {
+    profile: Option<String>,
+    base64_wrap: Option<usize>,
+    #[serde(default = "default_channel_binding")]
+    channel_binding: ChannelBinding,
+    #[serde(default = "default_registration")]
+    registration: Registration,
+    #[serde(default)]
+    replaceable: bool,
+    #[serde(default)]
+    registration_authorities: Vec<String>,
+    #[serde(default = "default_renewal")]
+    renewal: Renewal,
+    #[serde(default)]
+    renewal_window_days: u32,
+    #[serde(default)]
+    change_subject_name: bool,
+    #[serde(default)]
+    raw_der: bool,
+}
+
+fn default_channel_binding() -> ChannelBinding {
+    ChannelBinding::Optional
+}
+fn default_registration() -> Registration {
+    Registration::JustInTime
+}
+fn default_renewal() -> Renewal {
+    Renewal::AnyKey
+}
+
+impl WrittenLabel {
+    /// A label of which only the profile is written.
+    fn of_profile(profile: String) -> Self {
+        Self {
+            profile: Some(profile),
+            base64_wrap: None,
+            channel_binding: default_channel_binding(),
+            registration: default_registration(),
+            replaceable: false,
+            registration_authorities: Vec::new(),
+            renewal: default_renewal(),
+            renewal_window_days: 0,
+            change_subject_name: false,
+            raw_der: false,
+        }
+    }
+
+    /// Reads a label: the name of its profile, or a table.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn read(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(profile) => Ok(Self::of_profile(profile)),
+            table => table.try_into().map_err(|fault: toml::de::Error| fault.message().to_owned()),
+        }
+    }
+
+    fn mean(self, profile: &str, columns: usize) -> Result<Label, String> {
+        let base64_wrap_columns = self.base64_wrap.unwrap_or(columns);
+        if !matches!(base64_wrap_columns, 0 | 64 | 76) {
+            return Err("base64_wrap must be 64, 76 or 0 for no line breaks".to_owned());
+        }
+        Ok(Label {
+            profile: self.profile.unwrap_or_else(|| profile.to_owned()),
+            base64_wrap_columns,
+            channel_binding: self.channel_binding,
+            registration: self.registration,
+            replaceable: self.replaceable,
+            registration_authorities: self.registration_authorities,
+            renewal: self.renewal,
+            renewal_window_seconds: i64::from(self.renewal_window_days) * 86_400,
+            change_of_name: self.change_subject_name,
+            raw_der: self.raw_der,
+        })
+    }
+}
+
+/// What is meant by the labels of a configuration; the empty one stands for the path without label.
+///
+/// # Errors
+/// The first wrong key with a sentence.
+pub(crate) fn labels(
+    written: BTreeMap<String, toml::Value>,
+    unlabelled: Option<WrittenLabel>,
+    profile: &str,
+    columns: usize,
+    profiles: &BTreeMap<String, Profile>,
+) -> Result<BTreeMap<String, Label>, String> {
+    let unlabelled = unlabelled.unwrap_or_else(|| WrittenLabel::of_profile(profile.to_owned()));
+    let mut labels = BTreeMap::new();
+    labels
+        .insert(String::new(), unlabelled.mean(profile, columns).map_err(|fault| format!("est.unlabelled: {fault}"))?);
+    for (label, value) in written {
+        if !is_label(&label) {
+            return Err(format!(
+                "est.labels: '{label}' must be 1 to 64 letters, digits, '-' or '_' and not the name of an EST operation"
+            ));
+        }
+        let meant = WrittenLabel::read(value).and_then(|written| written.mean(profile, columns));
+        labels.insert(label.clone(), meant.map_err(|fault| format!("est.labels.{label}: {fault}"))?);
+    }
+    match labels.iter().find(|(_, label)| !profiles.contains_key(&label.profile)) {
+        Some((name, label)) => {
+            Err(format!("est: label '{name}' names the profile '{}', which is not in [profiles]", label.profile))
+        }
+        None => Ok(labels),
+    }
+}
+
+/// A label that asks for nothing in particular, for the tests of this and other rooms.
+#[cfg(test)]
+pub(crate) fn plain(profile: &str) -> Label {
+    WrittenLabel::of_profile(profile.to_owned()).mean(profile, 64).expect("a plain label")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<BTreeMap<String, Label>, String> {
+        let table: toml::Table = toml::from_str(text).map_err(|fault| fault.to_string())?;
+        let profile = toml::from_str::<crate::profile::written::WrittenProfile>("").expect("empty profile");
+        let profiles = crate::profile::written::profiles(BTreeMap::from([("device".to_owned(), profile)]), 1 << 40)?;
+        labels(table.into_iter().collect(), None, "device", 64, &profiles)
+    }
+
+    #[test]
+    fn a_label_is_a_profile_or_a_table() {
+        let labels = read("a = \"device\"\nb = { base64_wrap = 0, channel_binding = \"required\" }").expect("parses");
+        assert_eq!(labels["a"], labels[""]);
+        assert_eq!((labels["b"].base64_wrap_columns, labels["b"].channel_binding), (0, ChannelBinding::Required));
+        assert_eq!(labels["b"].profile, "device");
+    }
+
+    #[test]
+    fn each_bad_label_is_named() {
+        for (text, named) in [
+            ("simpleenroll = \"device\"", "simpleenroll"),
+            ("a = \"nobody\"", "nobody"),
+            ("a = { base64_wrap = 63 }", "base64_wrap"),
+            ("a = { renewal = \"yes\" }", "yes"),
+            ("a = { colour = 1 }", "colour"),
+            ("a = 7", "a"),
+        ] {
+            let fault = read(text).expect_err(text);
+            assert!(fault.contains(named), "{text}: {fault}");
+        }
+    }
+}

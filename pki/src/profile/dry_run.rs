@@ -1,0 +1,138 @@
+//! Profiles for people: what there is, and the certificate that a request would get. Nothing is signed and nothing is stored.
+
+use super::names::text;
+use super::preset::PRESETS;
+use super::{Profile, Requested, Validity};
+use crate::api::view;
+use crate::ca::serial;
+use crate::config::Config;
+use crate::x509::csr::VerifiedCsr;
+use crate::x509::lint::{self, IssuerFacts, Role};
+use crate::x509::tbs::CertificateContents;
+use crate::x509::{extension, hex, name, tbs};
+use data_encoding::BASE64;
+use der::Encode;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// All profiles of a configuration, and the presets they may start from.
+pub(crate) fn list(config: &Config) -> Value {
+    let items: Vec<Value> = config.profiles.values().map(|profile| json!({
+        "id": profile.name,
+        "kind": profile.preset.row().word,
+        "key": profile.key_words().join(", "),
+        "labels": config.est.labels.iter().filter(|(_, label)| label.profile == profile.name).map(|(name, _)| name).collect::<Vec<_>>(),
+    })).collect();
+    json!({ "items": items, "next": null })
+}
+
+/// The presets.
+pub(crate) fn presets() -> Value {
+    let items: Vec<Value> = PRESETS
+        .iter()
+        .map(|row| json!({ "id": row.word, "purpose": row.purpose, "validity_days": row.validity_days }))
+        .collect();
+    json!({ "items": items, "next": null })
+}
+
+/// One profile, with everything that was not written.
+pub(crate) fn show(profile: &Profile) -> Value {
+    let oids = |list: &[const_oid::ObjectIdentifier]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "id": profile.name,
+        "preset": profile.preset.row().word,
+        "purpose": profile.preset.row().purpose,
+        "valid": match profile.validity {
+            Validity::Seconds(seconds) => format!("{} days", seconds / 86_400),
+            Validity::Until(instant) => format!("until {}", view::instant(instant)),
+        },
+        "keys": if profile.keys.is_empty() { vec!["any that is strong enough".to_owned()] } else { profile.key_words() },
+        "subject_attributes": oids(&profile.subject_attributes),
+        "subject_fixed": profile.subject_fixed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "dns_suffixes": profile.names.dns_suffixes,
+        "uri_prefixes": profile.names.uri_prefixes,
+        "hardware_module_types": oids(&profile.names.hardware_types),
+        "permanent_identifier_assigners": oids(&profile.names.assigners),
+        "key_usage": profile.usages.iter().map(|usage| format!("{usage:?}")).collect::<Vec<_>>(),
+        "extended_key_usage": oids(&profile.purposes),
+        "policies": oids(&profile.policies),
+        "extensions": oids(&profile.extensions.iter().map(|extension| extension.extn_id).collect::<Vec<_>>()),
+        "refuse_other_extensions": profile.requested == Requested::Refused,
+        "revoke_on_reenroll": profile.revoke_on_reenroll,
+    })
+}
+
+/// The certificate that a request would get by a profile.
+///
+/// # Errors
+/// The sentence that the device would read.
+pub(crate) fn test(config: &Config, profile: &Profile, path: &Path, now: i64) -> Result<Value, String> {
+    let bytes = std::fs::read(path).map_err(|fault| format!("{}: {fault}", path.display()))?;
+    let csr = VerifiedCsr::verify(&der(&bytes)).map_err(|fault| fault.to_string())?;
+    profile.judge(&csr).map_err(|fault| fault.to_string())?;
+    let named = profile.named(&csr).map_err(|fault| fault.to_string())?;
+    let extensions = profile.extensions(csr.spki(), &named.subject, &named.names).map_err(|fault| fault.to_string())?;
+    let shown: Vec<Value> = extensions
+        .iter()
+        .map(|extension| {
+            json!({
+                "id": extension.extn_id.to_string(),
+                "critical": extension.critical,
+                "der": hex(extension.extn_value.as_bytes()),
+            })
+        })
+        .collect();
+    let not_after = now.saturating_add(profile.validity_seconds(now));
+    let answer = json!({
+        "device": named.id,
+        "subject": name::text(&named.subject),
+        "names": named.names.iter().map(text).collect::<Vec<_>>(),
+        "not_before": view::instant(now),
+        "not_after": view::instant(not_after),
+        "extensions": shown,
+    });
+    lint(config, &csr, &named.subject, extensions, (now, not_after))?;
+    Ok(answer)
+}
+
+/// The linter's opinion of it, with an issuer of which only the name is known.
+fn lint(
+    config: &Config,
+    csr: &VerifiedCsr,
+    subject: &x509_cert::name::Name,
+    extensions: Vec<x509_cert::ext::Extension>,
+    (not_before, not_after): (i64, i64),
+) -> Result<(), String> {
+    let say = |fault: der::Error| fault.to_string();
+    let issuer_key_id = [0; 20];
+    let mut all = vec![
+        extension::subject_key_identifier(&extension::key_identifier(csr.spki())).map_err(say)?,
+        extension::authority_key_identifier(&issuer_key_id).map_err(say)?,
+    ];
+    all.extend(extensions);
+    if !all.iter().any(|extension| extension.extn_id == extension::CRL_DISTRIBUTION_POINTS) {
+        all.push(extension::crl_distribution_point(&format!("{}/crl/issuing.crl", config.crl.base_url)).map_err(say)?);
+    }
+    let contents = CertificateContents {
+        serial: serial::fresh().map_err(|fault| fault.to_string())?,
+        algorithm: config.issuing.key.signature_algorithm(),
+        issuer: config.issuing.subject.clone(),
+        not_before,
+        not_after,
+        subject: subject.clone(),
+        spki: csr.spki().clone(),
+        extensions: all,
+    };
+    let name_der = config.issuing.subject.to_der().map_err(say)?;
+    let issuer = IssuerFacts { name_der: &name_der, key_id: &issuer_key_id, not_after };
+    let tbs = tbs::certificate(contents).map_err(say)?;
+    lint::pass(tbs, Role::EndEntity, &issuer).map(drop).map_err(|findings| findings.to_string())
+}
+
+/// The DER in a file of PEM, base64 or DER.
+fn der(bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes);
+    let dense: String =
+        text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_whitespace).collect();
+    BASE64.decode(dense.as_bytes()).unwrap_or_else(|_| bytes.to_vec())
+}
