@@ -244,10 +244,10 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
 fn judge_renewal(facts: &Facts<'_>, held: &Certificate) -> Result<(), AdmissionFault> {
     let same_key = held.spki_sha256 == facts.csr.spki_sha256();
     match facts.rules.renewal {
-        Renewal::SameKey if !same_key => {
+        Renewal::Same if !same_key => {
             return Err(AdmissionFault::RenewalKey("renews certificates for the same key only"));
         }
-        Renewal::NewKey if same_key => return Err(AdmissionFault::RenewalKey("wants a new key at every re-enrolment")),
+        Renewal::New if same_key => return Err(AdmissionFault::RenewalKey("wants a new key at every re-enrolment")),
         _ => {}
     }
     let window = facts.rules.renewal_window_seconds;
@@ -453,7 +453,7 @@ mod tests {
         let (csr, profile, device) = (csr("CN=sensor"), profile(), known(DeviceState::FullyProvisioned));
         let other_key = held();
         let same_key = Certificate { spki_sha256: csr.spki_sha256().to_vec(), ..held() };
-        let (any, same, new) = (Renewal::AnyKey, Renewal::SameKey, Renewal::NewKey);
+        let (any, same, new) = (Renewal::Any, Renewal::Same, Renewal::New);
         let rows = [
             (&same_key, any, 0, true),
             (&other_key, any, 0, true),

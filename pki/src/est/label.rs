@@ -52,14 +52,16 @@ pub(crate) enum Registration {
 
 /// Which keys a re-enrolment may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub(crate) enum Renewal {
     /// The same key or another one.
-    AnyKey,
+    #[serde(rename = "any-key")]
+    Any,
     /// The same key only: renewal.
-    SameKey,
+    #[serde(rename = "same-key")]
+    Same,
     /// Another key only: rekey.
-    NewKey,
+    #[serde(rename = "new-key")]
+    New,
 }
 
 /// `[est.labels.LABEL]` and `[est.unlabelled]`.
@@ -93,7 +95,7 @@ fn default_registration() -> Registration {
     Registration::JustInTime
 }
 fn default_renewal() -> Renewal {
-    Renewal::AnyKey
+    Renewal::Any
 }
 
 impl WrittenLabel {
