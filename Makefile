@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo drill deb test bench fuzz fuzz-replay fmt lint clean scale
+.PHONY: help demo drill deb test chaos bench fuzz fuzz-replay fmt lint clean scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -27,6 +27,9 @@ fuzz: ## fuzz every target with coverage guidance for FUZZ_SECONDS each (600); F
 
 fuzz-replay: ## play one input again: FILE=fuzz/findings/TARGET/NAME
 	@RUST_BACKTRACE=1 $(CARGO) run --quiet --package hsm-fuzz --bin craton-fuzz -- replay "$(FILE)"
+
+chaos: ## the long chaos tests: 2,000 kills, every fault point of the disk, half-open connections, a soak (hours)
+	@scripts/chaos
 
 scale: ## a token of 1,000, 10,000 and 100,000 objects: searches, listings, login, start and memory
 	@scripts/scale

@@ -113,7 +113,7 @@ pub(crate) fn open(config: &Config) -> Arc<Hsm> {
 }
 
 pub(crate) fn peer(pid: u32) -> Peer {
-    Peer { identity: Identity::Local { uid: 1000, gid: 1000 }, pid: Some(pid) }
+    Peer::unrestricted(Identity::Local { uid: 1000, gid: 1000 }, Some(pid))
 }
 
 /// A key that is always there.

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::audit;
 use crate::crypto::digest;
+use crate::grant::Grant;
 use crate::hsm::Hsm;
 use crate::mechanism::table::Row;
 use crate::object::Object;
@@ -45,11 +46,18 @@ pub struct Peer {
     pub identity: Identity,
     /// Its process, for the journal and for telling instances apart.
     pub pid: Option<u32>,
+    /// What it may do.
+    pub grant: Arc<Grant>,
 }
 
 impl Peer {
-    /// The identity under which wrong PINs are counted.
-    pub(crate) fn canonical(&self) -> String {
+    /// A peer that may do all that a local application may.
+    pub fn unrestricted(identity: Identity, pid: Option<u32>) -> Self {
+        Peer { identity, pid, grant: Arc::new(Grant::token_service()) }
+    }
+
+    /// The identity under which wrong PINs and connections are counted.
+    pub fn canonical(&self) -> String {
         match &self.identity {
             Identity::Local { uid, .. } => format!("uid:{uid}"),
             Identity::Certificate { key_sha256, .. } => format!("key:{}", data_encoding::HEXLOWER.encode(key_sha256)),

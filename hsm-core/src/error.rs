@@ -41,6 +41,8 @@ errors! {
     SessionExists => CKR_SESSION_EXISTS;
     /// The session is read-only and the operation writes.
     SessionReadOnly => CKR_SESSION_READ_ONLY;
+    /// The client was not given the role that this change of the token needs.
+    TokenWriteProtected => CKR_TOKEN_WRITE_PROTECTED;
     /// A read-only session is open, so the SO cannot log in.
     ReadOnlySessionExists => CKR_SESSION_READ_ONLY_EXISTS;
     /// The SO is logged in, so no read-only session can be opened.

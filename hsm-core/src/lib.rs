@@ -11,6 +11,7 @@ pub mod config;
 mod crypto;
 mod envelope;
 mod error;
+mod grant;
 mod hsm;
 mod id;
 mod mechanism;
@@ -26,6 +27,7 @@ mod token;
 pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
+pub use grant::{ClientRole, Grant, Patterns};
 pub use hsm::{
     AttributeRead, Derived, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece, SealState,
     SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary, TokenView, Unsealing,

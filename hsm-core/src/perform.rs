@@ -10,7 +10,7 @@ use crate::act::{Act, Needs, When};
 use crate::audit::{Durability, Entry, Fact, Receipt, Subject};
 use crate::caller::{Application, Caller};
 use crate::config::UseRecords;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hsm::Hsm;
 use crate::object::access::Right;
 use crate::object::template::Authority;
@@ -40,15 +40,22 @@ pub(crate) struct Work<'a> {
     pub(crate) app: &'a Arc<Application>,
     pub(crate) session: Arc<Session>,
     pub(crate) slot: Arc<Slot>,
-    pub(crate) right: Right,
+    pub(crate) right: Right<'a>,
     pub(crate) entry: Entry,
     receipt: Option<Receipt>,
 }
 
 impl Work<'_> {
-    /// Notes the mechanism in the record.
-    pub(crate) fn mechanism(&mut self, mechanism: Mechanism) {
+    /// Notes the mechanism in the record, and whether the client may use it.
+    ///
+    /// # Errors
+    /// [`Kind::MechanismInvalid`].
+    pub(crate) fn mechanism(&mut self, mechanism: Mechanism) -> Result<()> {
         self.entry.mechanism = Some(mechanism);
+        match self.right.grant.offers(mechanism) {
+            true => Ok(()),
+            false => Err(Error::new(Kind::MechanismInvalid, "the client may not use this mechanism")),
+        }
     }
 
     /// Notes a further fact in the record.
@@ -136,7 +143,8 @@ impl Hsm {
         let app = caller.app();
         let session = app.sessions.read().get(&session).cloned().ok_or(Kind::NoSuchSession)?;
         let slot = self.slot(session.slot)?;
-        let right = Right { login: app.logins.at(session.slot), read_write: session.read_write };
+        let grant = &*app.peer.grant;
+        let right = Right { login: app.logins.at(session.slot), read_write: session.read_write, grant };
         let mut entry = Entry::new(act.category, act.name, app.peer.journal());
         entry.app = Some(u128::from_be_bytes(app.id));
         entry.token = Some(slot.token_id());
@@ -196,7 +204,7 @@ impl Hsm {
     }
 }
 
-fn admit(act: &Act, right: Right) -> Result<()> {
+fn admit(act: &Act, right: Right<'_>) -> Result<()> {
     let enough = match act.needs {
         Needs::Nothing => true,
         Needs::Anyone => right.login != Login::Nobody,

@@ -1,59 +1,85 @@
 //! `SecretBytes`: the only type in which a PIN, a key value or a plaintext record lives.
 //!
 //! Zeroized when dropped, compared in constant time, printed as a constant. It cannot be cloned by accident: a copy is
-//! made with [`SecretBytes::duplicate`], which a reviewer can search for.
+//! made with [`SecretBytes::duplicate`], which a reviewer can search for. It lies in the arena of locked pages (`sys::Slot`) as long as
+//! there is room: keys, PINs and decrypted keys are short enough, long plaintexts are not.
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::sys::Slot;
 
 /// Bytes that must not outlive their use nor reach a log.
-pub struct SecretBytes(Zeroizing<Vec<u8>>);
+pub struct SecretBytes(Place);
+
+enum Place {
+    Arena(Slot),
+    Heap(Zeroizing<Vec<u8>>),
+}
 
 impl SecretBytes {
-    /// Takes the bytes over; the vector's own buffer becomes the secret, nothing is copied.
-    pub fn new(bytes: Vec<u8>) -> Self {
-        SecretBytes(Zeroizing::new(bytes))
+    /// Takes the bytes over; what remains of the vector is wiped.
+    pub fn new(mut bytes: Vec<u8>) -> Self {
+        match Slot::take(bytes.len()) {
+            Some(mut slot) => {
+                slot.bytes_mut().copy_from_slice(&bytes);
+                bytes.zeroize();
+                SecretBytes(Place::Arena(slot))
+            }
+            None => SecretBytes(Place::Heap(Zeroizing::new(bytes))),
+        }
     }
 
     /// Copies the bytes; the caller still owns, and must wipe, the original.
     pub fn copy_from(bytes: &[u8]) -> Self {
-        SecretBytes::new(bytes.to_vec())
+        let mut copy = SecretBytes::zeroed(bytes.len());
+        copy.expose_mut().copy_from_slice(bytes);
+        copy
     }
 
     /// `len` zero bytes, to be filled in place.
     pub fn zeroed(len: usize) -> Self {
-        SecretBytes::new(vec![0; len])
+        match Slot::take(len) {
+            Some(slot) => SecretBytes(Place::Arena(slot)),
+            None => SecretBytes(Place::Heap(Zeroizing::new(vec![0; len]))),
+        }
     }
 
     /// A second copy of the secret, made on purpose.
     pub fn duplicate(&self) -> Self {
-        SecretBytes::copy_from(&self.0)
+        SecretBytes::copy_from(self.expose())
     }
 
     /// The bytes, for one use.
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Place::Arena(slot) => slot.bytes(),
+            Place::Heap(bytes) => bytes,
+        }
     }
 
     /// The bytes, to be filled in place.
     pub fn expose_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        match &mut self.0 {
+            Place::Arena(slot) => slot.bytes_mut(),
+            Place::Heap(bytes) => bytes,
+        }
     }
 
     /// Length in bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.expose().len()
     }
 
     /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expose().is_empty()
     }
 }
 
 impl PartialEq for SecretBytes {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+        self.expose().ct_eq(other.expose()).into()
     }
 }
 

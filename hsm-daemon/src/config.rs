@@ -15,6 +15,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::hardening::{Hardening, WrittenHardening};
+
 /// The environment variable that names the file.
 pub(crate) const VARIABLE: &str = "CRATON_HSM_CONFIG";
 
@@ -42,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) daemon: Daemon,
     /// Where monitors may ask, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
+    /// How the process confines itself.
+    pub(crate) hardening: Hardening,
     /// The core's.
     pub(crate) core: hsm_core::config::Config,
     /// The file it came from; without one these are the defaults.
@@ -59,10 +63,27 @@ pub(crate) struct Daemon {
     pub(crate) tcp: Option<Tcp>,
     /// The most bytes one request for random bytes gets.
     pub(crate) max_random_bytes: u64,
-    /// The most connections at once, of all kinds.
-    pub(crate) max_connections: usize,
+    /// The most connections at once.
+    pub(crate) limits: Limits,
+    /// Who may do what.
+    pub(crate) clients: Option<PathBuf>,
+    /// Whether the superuser may run the daemon.
+    pub(crate) allow_root: bool,
     /// How long a gRPC request may take.
     pub(crate) request_timeout: Duration,
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Of all kinds, once it is known who it is.
+    pub(crate) connections: usize,
+    /// Of one client.
+    pub(crate) of_one_client: usize,
+    /// That have not said yet who they are; one more, and the one that has waited longest is closed.
+    pub(crate) pending: usize,
+    /// How long they may take to say so.
+    pub(crate) greeting: Duration,
 }
 
 /// The TCP listener as it is meant.
@@ -102,6 +123,7 @@ struct Written {
     policy: hsm_core::config::PolicyTable,
     backup: hsm_core::config::BackupTable,
     metrics: WrittenMetrics,
+    hardening: WrittenHardening,
     shim: WrittenShim,
 }
 
@@ -129,6 +151,11 @@ struct WrittenDaemon {
     allow_insecure: bool,
     max_random_length: u64,
     max_connections: u64,
+    max_connections_per_client: u64,
+    max_handshakes: u64,
+    handshake_timeout_secs: u64,
+    clients: Option<PathBuf>,
+    allow_root: bool,
     request_timeout_secs: u64,
     max_login_attempts: u64,
     login_cooldown_secs: u64,
@@ -149,6 +176,11 @@ impl Default for WrittenDaemon {
             allow_insecure: false,
             max_random_length: 1_048_576,
             max_connections: 256,
+            max_connections_per_client: 192,
+            max_handshakes: 256,
+            handshake_timeout_secs: 5,
+            clients: None,
+            allow_root: false,
             request_timeout_secs: 30,
             max_login_attempts: 5,
             login_cooldown_secs: 60,
@@ -201,7 +233,7 @@ fn find(given: Option<&Path>, environment: Option<PathBuf>) -> Result<Option<Pat
 }
 
 /// Reads the file through one open handle, so that what is judged is what is read.
-fn read(path: &Path) -> Result<String, Refused> {
+pub(crate) fn read(path: &Path) -> Result<String, Refused> {
     let named = path.display();
     let mut file = File::open(path).map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
     let metadata = file.metadata().map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
@@ -219,7 +251,7 @@ fn read(path: &Path) -> Result<String, Refused> {
     Ok(text)
 }
 
-fn parse(text: &str) -> Result<Written, Refused> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Refused> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let why = error.message().trim_end().replace('\n', " ");
@@ -249,6 +281,9 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     }
     let stream = written.backup.stream.iter_mut().chain(&mut written.backup.stream_recipients);
     stream.filter(|path| !path.as_os_str().is_empty()).for_each(|path| *path = base.join(&*path));
+    let WrittenHardening { seccomp, landlock, writable } = written.hardening;
+    let writable = writable.iter().map(|path| base.join(path)).collect();
+    let hardening = Hardening { seccomp, landlock, writable };
     let core = hsm_core::config::Written {
         token: written.token,
         security: written.security,
@@ -261,7 +296,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
     core.pin.client_attempts = attempts;
     core.pin.client_cooldown = cooldown;
-    Ok(Settings { daemon, metrics, core, source })
+    Ok(Settings { daemon, metrics, hardening, core, source })
 }
 
 fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> {
@@ -280,9 +315,21 @@ fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> 
         socket,
         socket_group,
         max_random_bytes: within("daemon.max_random_length", written.max_random_length, 1, 4_194_304)?,
-        max_connections: narrow(within("daemon.max_connections", written.max_connections, 1, 100_000)?),
+        limits: judge_limits(&written)?,
+        clients: written.clients.as_ref().map(|path| base.join(path)),
+        allow_root: written.allow_root,
         request_timeout: seconds("daemon.request_timeout_secs", written.request_timeout_secs, 3_600)?,
         tcp: judge_tcp(&written, base)?,
+    })
+}
+
+fn judge_limits(written: &WrittenDaemon) -> Result<Limits, Refused> {
+    let of_one_client = written.max_connections_per_client;
+    Ok(Limits {
+        connections: narrow(within("daemon.max_connections", written.max_connections, 1, 100_000)?),
+        of_one_client: narrow(within("daemon.max_connections_per_client", of_one_client, 1, 100_000)?),
+        pending: narrow(within("daemon.max_handshakes", written.max_handshakes, 1, 10_000)?),
+        greeting: seconds("daemon.handshake_timeout_secs", written.handshake_timeout_secs, 60)?,
     })
 }
 
@@ -394,7 +441,11 @@ mod tests {
             ("[metrics]\nbind = \"here\"", "metrics.bind"),
             ("[metrics]\nbind = \"0.0.0.0:9464\"", "metrics.allow_remote"),
             ("[metrics]\nbnd = \"127.0.0.1:9464\"", "bnd"),
+            ("[hardening]\nseccomp = \"on\"", "enforce"),
             ("[daemon]\nmax_connections = 0", "daemon.max_connections"),
+            ("[daemon]\nmax_connections_per_client = 0", "daemon.max_connections_per_client"),
+            ("[daemon]\nmax_handshakes = 0", "daemon.max_handshakes"),
+            ("[daemon]\nhandshake_timeout_secs = 61", "daemon.handshake_timeout_secs"),
             ("[daemon]\nmax_random_length = 99999999", "daemon.max_random_length"),
             ("[daemon]\nrequest_timeout_secs = 0", "daemon.request_timeout_secs"),
         ];
@@ -410,6 +461,7 @@ mod tests {
         let example = judged(include_str!("../../craton_hsm.toml")).expect("valid");
         let defaults = judged("").expect("valid");
         assert_eq!(format!("{:?}", example.daemon), format!("{:?}", defaults.daemon));
+        assert_eq!(format!("{:?}", example.hardening), format!("{:?}", defaults.hardening));
         assert_eq!(format!("{:?}", example.core), format!("{:?}", defaults.core));
     }
 

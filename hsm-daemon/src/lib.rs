@@ -2,11 +2,13 @@
 //!
 //! What the token does is written in hsm-core; this crate carries it to clients.
 
+mod clients;
 mod config;
 mod convert;
 mod dispatch;
 pub mod door;
 mod express;
+mod hardening;
 mod identify;
 mod lifecycle;
 mod log;
@@ -17,5 +19,6 @@ mod server;
 mod service;
 mod socket;
 mod tls;
+mod watch;
 
 pub use run::main;

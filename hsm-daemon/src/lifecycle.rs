@@ -1,17 +1,21 @@
 //! The daemon's life between "ready" and the end: who is connected, how many may be, and how everybody is sent home.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hsm_core::Peer;
 use parking_lot::{Condvar, Mutex};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::config::Limits;
+
 /// Everybody who is connected.
 pub(crate) struct Guests {
-    most: usize,
+    limits: Limits,
     book: Mutex<Book>,
     left: Condvar,
 }
@@ -21,8 +25,12 @@ struct Book {
     closing: bool,
     last_name: u64,
     inside: usize,
+    /// How many connections each client has.
+    of: HashMap<String, usize>,
+    /// Who has connected and has not said yet who it is, oldest first.
+    strangers: BTreeMap<u64, OwnedFd>,
     /// The express lane's sockets, so that their blocked readers can be woken.
-    waiting: HashMap<u64, Arc<UnixStream>>,
+    waiting: HashMap<u64, (Arc<UnixStream>, Peer)>,
     last_refusal: Option<Instant>,
 }
 
@@ -30,40 +38,96 @@ struct Book {
 pub(crate) struct Permit {
     guests: Arc<Guests>,
     name: u64,
+    client: String,
+}
+
+/// A connection of which it is not known yet who it is.
+pub(crate) struct Stranger {
+    guests: Arc<Guests>,
+    name: u64,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.guests.book.lock().strangers.remove(&self.name);
+    }
 }
 
 impl Guests {
-    /// Room for `most` connections.
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Guests { most, book: Mutex::default(), left: Condvar::new() })
+    /// Room for so many connections.
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Guests { limits, book: Mutex::default(), left: Condvar::new() })
     }
 
-    /// A place for a new connection, or `None` when all are taken or the daemon stops.
-    pub(crate) fn admit(self: &Arc<Self>) -> Option<Permit> {
+    /// How long a stranger may take to say who it is.
+    pub(crate) fn patience(&self) -> Duration {
+        self.limits.greeting
+    }
+
+    /// Somebody has connected; `None` when the daemon stops or has no descriptor left. When too many have said nothing yet, the one
+    /// that has been silent longest is closed: whoever says who it is at once is served however many are silent.
+    pub(crate) fn greet(self: &Arc<Self>, socket: impl AsFd) -> Option<Stranger> {
+        let handle = socket.as_fd().try_clone_to_owned().ok()?;
         let mut book = self.book.lock();
         if book.closing {
             return None;
         }
-        if book.inside >= self.most {
-            // A flood of connections must not become a flood of lines.
-            if book.last_refusal.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
-                book.last_refusal = Some(Instant::now());
-                tracing::warn!(most = self.most, "connection refused: daemon.max_connections are open");
-            }
+        if book.strangers.len() >= self.limits.pending
+            && let Some((_, oldest)) = book.strangers.pop_first()
+        {
+            // One that has gone by itself needs no closing.
+            rustix::net::shutdown(oldest, rustix::net::Shutdown::Both).unwrap_or_default();
+            book.warn(|| {
+                tracing::warn!("daemon.max_handshakes connections have said nothing yet: the oldest are closed")
+            });
+        }
+        book.last_name += 1;
+        let name = book.last_name;
+        book.strangers.insert(name, handle);
+        Some(Stranger { guests: Arc::clone(self), name })
+    }
+
+    /// A place for a client, or `None` when all are taken, or all that one client gets, or the daemon stops.
+    pub(crate) fn admit(self: &Arc<Self>, client: &str) -> Option<Permit> {
+        let mut book = self.book.lock();
+        let Limits { connections, of_one_client, .. } = self.limits;
+        if book.closing {
+            return None;
+        }
+        if book.inside >= connections {
+            book.warn(|| tracing::warn!(connections, "connection refused: daemon.max_connections are open"));
+            return None;
+        }
+        if book.of.get(client).is_some_and(|open| *open >= of_one_client) {
+            book.warn(|| {
+                tracing::warn!(client, of_one_client, "connection refused: daemon.max_connections_per_client are open")
+            });
             return None;
         }
         book.inside += 1;
         book.last_name += 1;
-        Some(Permit { guests: Arc::clone(self), name: book.last_name })
+        *book.of.entry(client.to_owned()).or_default() += 1;
+        Some(Permit { guests: Arc::clone(self), name: book.last_name, client: client.to_owned() })
+    }
+
+    /// Ends the conversations of local clients for which `still` does not hold any more.
+    pub(crate) fn part_from(&self, still: impl Fn(&Peer) -> bool) {
+        for (stream, peer) in self.book.lock().waiting.values().filter(|(_, peer)| !still(peer)) {
+            tracing::warn!(?peer.identity, "what a client may do has changed: its connection is closed");
+            stream.shutdown(Shutdown::Both).unwrap_or_default();
+        }
     }
 
     /// Admits nobody any more and ends the reading of every express connection; what is being answered is answered.
     pub(crate) fn send_home(&self) {
         let mut book = self.book.lock();
         book.closing = true;
-        for stream in book.waiting.values() {
+        for (stream, _) in book.waiting.values() {
             // A connection that is gone already needs no waking.
             stream.shutdown(Shutdown::Read).unwrap_or_default();
+        }
+        for stranger in core::mem::take(&mut book.strangers).into_values() {
+            rustix::net::shutdown(stranger, rustix::net::Shutdown::Both).unwrap_or_default();
         }
     }
 
@@ -80,19 +144,24 @@ impl Guests {
     }
 }
 
+impl Book {
+    /// A flood of connections must not become a flood of lines.
+    fn warn(&mut self, say: impl FnOnce()) {
+        if self.last_refusal.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            self.last_refusal = Some(Instant::now());
+            say();
+        }
+    }
+}
+
 impl Permit {
     /// Lets [`Guests::send_home`] wake this connection's blocked reader.
-    pub(crate) fn wake_at_the_end(&self, stream: &Arc<UnixStream>) {
+    pub(crate) fn wake_at_the_end(&self, stream: &Arc<UnixStream>, peer: &Peer) {
         let mut book = self.guests.book.lock();
         if book.closing {
             stream.shutdown(Shutdown::Read).unwrap_or_default();
         }
-        book.waiting.insert(self.name, Arc::clone(stream));
-    }
-
-    /// The connection is no longer the express lane's.
-    pub(crate) fn leave_alone(&self) {
-        self.guests.book.lock().waiting.remove(&self.name);
+        book.waiting.insert(self.name, (Arc::clone(stream), peer.clone()));
     }
 }
 
@@ -101,6 +170,12 @@ impl Drop for Permit {
         let mut book = self.guests.book.lock();
         book.inside -= 1;
         book.waiting.remove(&self.name);
+        if let Some(open) = book.of.get_mut(&self.client) {
+            *open -= 1;
+            if *open == 0 {
+                book.of.remove(&self.client);
+            }
+        }
         self.guests.left.notify_all();
     }
 }
@@ -149,27 +224,70 @@ mod tests {
 
     use super::*;
 
+    fn room(connections: usize, of_one_client: usize, pending: usize) -> Arc<Guests> {
+        Guests::new(Limits { connections, of_one_client, pending, greeting: Duration::from_secs(1) })
+    }
+
     #[test]
     fn the_last_place_is_given_once_and_comes_back() {
-        let guests = Guests::new(1);
-        let first = guests.admit();
-        assert!(first.is_some() && guests.admit().is_none());
+        let guests = room(1, 9, 9);
+        let first = guests.admit("a");
+        assert!(first.is_some() && guests.admit("b").is_none());
         assert!(!guests.wait_until_empty(Duration::from_millis(1)));
         drop(first);
         assert!(guests.wait_until_empty(Duration::from_millis(1)));
-        assert!(guests.admit().is_some());
+        assert!(guests.admit("a").is_some());
+    }
+
+    #[test]
+    fn one_client_leaves_places_for_others() {
+        let guests = room(9, 2, 9);
+        let (first, _second) = (guests.admit("a"), guests.admit("a"));
+        assert!(guests.admit("a").is_none() && guests.admit("b").is_some());
+        drop(first);
+        assert!(guests.admit("a").is_some());
+    }
+
+    #[test]
+    fn the_stranger_that_has_been_silent_longest_makes_room() {
+        let guests = room(9, 9, 2);
+        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().expect("pair")).collect();
+        let strangers: Vec<_> = pairs.iter().map(|(ours, _)| guests.greet(ours)).collect();
+        assert!(strangers.iter().all(Option::is_some));
+        // The oldest reads the end of its connection, the others would wait.
+        assert_eq!((&pairs[0].0).read(&mut [0; 1]).expect("closed"), 0);
+        for (ours, _) in &pairs[1..] {
+            ours.set_nonblocking(true).expect("set");
+            assert_eq!((&*ours).read(&mut [0; 1]).map_err(|e| e.kind()), Err(std::io::ErrorKind::WouldBlock));
+        }
+        drop(strangers);
+        assert!(guests.book.lock().strangers.is_empty());
+    }
+
+    #[test]
+    fn a_client_whose_grant_changed_is_parted_from() {
+        let guests = room(9, 9, 9);
+        let peer = |uid| Peer::unrestricted(hsm_core::Identity::Local { uid, gid: 0 }, None);
+        let (ours, _theirs) = UnixStream::pair().expect("pair");
+        let (ours, permit) = (Arc::new(ours), guests.admit("a").expect("room"));
+        permit.wake_at_the_end(&ours, &peer(7));
+        ours.set_nonblocking(true).expect("set");
+        guests.part_from(|known| *known == peer(7));
+        assert!((&*ours).read(&mut [0; 1]).is_err(), "nothing has changed");
+        guests.part_from(|known| *known == peer(8));
+        assert_eq!((&*ours).read(&mut [0; 1]).expect("closed"), 0);
     }
 
     #[test]
     fn the_end_wakes_a_blocked_reader_and_admits_nobody() {
-        let guests = Guests::new(9);
-        let permit = guests.admit().expect("room");
+        let guests = room(9, 9, 9);
+        let permit = guests.admit("a").expect("room");
         let (ours, _theirs) = UnixStream::pair().expect("pair");
         let ours = Arc::new(ours);
-        permit.wake_at_the_end(&ours);
+        permit.wake_at_the_end(&ours, &Peer::unrestricted(hsm_core::Identity::Local { uid: 1, gid: 1 }, None));
         let reader = std::thread::spawn(move || (&*ours).read(&mut [0; 1]).map_err(|e| e.kind()));
         guests.send_home();
         assert_eq!(reader.join().expect("no panic"), Ok(0));
-        assert!(guests.admit().is_none());
+        assert!(guests.admit("b").is_none());
     }
 }

@@ -27,6 +27,8 @@ pub(crate) fn start() -> Result<(), String> {
         filter = filter.add_directive(directive);
     }
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A log that cannot be written (its disk is full) is no reason to fail, and an attempt to say so on the same file would panic.
+    let lines = lines.log_internal_errors(false);
     match std::env::var(FORMAT_VARIABLE).unwrap_or_default().as_str() {
         "" | "text" => lines.init(),
         "compact" => lines.compact().init(),

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32) -> Peer {
-        Peer { identity: Identity::Local { uid, gid: 1 }, pid: Some(7) }
+        Peer::unrestricted(Identity::Local { uid, gid: 1 }, Some(7))
     }
 
     fn made(object: u64) -> v1::Reply {

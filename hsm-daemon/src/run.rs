@@ -1,6 +1,6 @@
 //! The order of start and end.
 //!
-//! Start: configuration, hardening, logs, power-on self-test, store, listeners. End: no new connection, what runs is
+//! Start: configuration, hardening, logs, power-on self-test, files confined, store, system calls confined, listeners. End: no new connection, what runs is
 //! finished, the journal is flushed.
 
 use std::io::Write;
@@ -12,14 +12,17 @@ use std::time::Duration;
 use clap::Parser;
 use hsm_core::{Hsm, SystemClock};
 
+use crate::clients::Clients;
 use crate::config::{self, Refused, Settings};
 use crate::dispatch::Desk;
+use crate::hardening;
 use crate::lifecycle::{Signals, Wish};
 use crate::log;
 use crate::metrics::MetricsDoor;
 use crate::server::{Doors, House};
 use crate::service::SelfTest;
 use crate::tls::Tls;
+use crate::watch::Watch;
 
 /// How long operations that run may take to finish when the daemon is told to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -85,23 +88,37 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let settings = config::load(arguments.config.as_deref())?;
     let files = settings.daemon.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
     let tls = files.map(Tls::open).transpose().map_err(|why| Failure::Configuration(why.to_string()))?;
+    let clients = Clients::open(settings.daemon.clients.clone())?;
     if arguments.check_config {
         let from = settings.source.as_ref().map_or("the defaults".into(), |path| path.display().to_string());
         return writeln!(std::io::stdout(), "the configuration is valid: {from}").map_err(Failure::start);
     }
+    hardening::refuse_root(settings.daemon.allow_root)?;
     log::start().map_err(Failure::Configuration)?;
-    serve(settings, tls)
+    if tls.as_ref().is_some_and(|tls| tls.asks_for_certificates()) && !clients.name_certificates() {
+        tracing::warn!("nobody is served over TCP: daemon.clients names no certificate");
+    }
+    serve(settings, tls, clients)
 }
 
-fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
+fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Result<(), Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = ?settings.source, "starting");
     let tests = Hsm::self_test().map_err(|why| Failure::Start(format!("the power-on self-test failed: {why}")))?;
     tracing::info!(tests = tests.len(), "power-on self-test passed");
+    match hsm_core::sys::protect_secrets() {
+        hsm_core::sys::Protection::Locked => tracing::info!("secrets lie in locked memory"),
+        how => tracing::warn!(
+            ?how,
+            "secrets cannot be locked in memory: allow the process more of it (LimitMEMLOCK, ulimit -l)"
+        ),
+    }
+    hardening::confine_files(&settings).map_err(Failure::Start)?;
     let hsm = Hsm::open(&settings.core, Arc::new(SystemClock)).map_err(Failure::start)?;
     let status = hsm.status();
     if status.sealed {
         tracing::warn!(health = status.health, "the store is sealed: no token can be used");
     }
+    hardening::confine_calls(settings.hardening.seccomp).map_err(Failure::start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
     let desk = Arc::new(Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes));
     let monitors = settings.metrics.map(MetricsDoor::bind).transpose().map_err(Failure::start)?;
@@ -113,8 +130,16 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
     let self_test = SelfTest(format!("passed ({} tests)", tests.len()));
     // Before the listeners, so that no signal finds the socket file without somebody to remove it.
     let mut signals = runtime.block_on(async { Signals::listen() }).map_err(Failure::start)?;
-    let doors =
-        Doors::open(House { desk, self_test, settings: settings.daemon, tls: tls.clone() }).map_err(Failure::start)?;
+    let mut watch = Watch::over(tls.as_deref(), settings.daemon.clients.as_deref());
+    let house = House { desk, self_test, settings: settings.daemon, tls: tls.clone(), clients: Arc::clone(&clients) };
+    let doors = Doors::open(house).map_err(Failure::start)?;
+    let reload = || {
+        clients.reload();
+        if let Some(tls) = &tls {
+            tls.reload(&clients);
+        }
+        doors.judge_again(&clients);
+    };
     let signal = runtime.block_on(async {
         doors.report_health(!status.sealed).await;
         tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), metrics = metrics.map(tracing::field::display), "ready");
@@ -126,7 +151,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>) -> Result<(), Failure> {
             std::future::pending().await
         };
         let signal = tokio::select! {
-            signal = until_told_to_stop(&mut signals, tls.as_deref()) => signal,
+            signal = until_told_to_stop(&mut signals, &mut watch, reload) => signal,
             never = unsealed => never,
         };
         doors.report_health(false).await;
@@ -151,20 +176,17 @@ fn let_go(hsm: Arc<Hsm>) {
     }
 }
 
-/// Until then, the TLS files are read again when their time has come or SIGHUP asks for it.
-async fn until_told_to_stop(signals: &mut Signals, tls: Option<&Tls>) -> &'static str {
+/// Until then, TLS files and clients file are read again when they change, when their time has come, or when SIGHUP asks for it.
+async fn until_told_to_stop(signals: &mut Signals, watch: &mut Watch, reload: impl Fn()) -> &'static str {
     loop {
-        let wish = match tls {
-            None => signals.next().await,
-            Some(tls) => tokio::select! {
-                wish = signals.next() => wish,
-                () = tokio::time::sleep(tls.refresh()) => Wish::Reload,
-            },
+        let wish = tokio::select! {
+            wish = signals.next() => wish,
+            () = watch.until_due() => Wish::Reload,
         };
-        match (wish, tls) {
-            (Wish::Stop(signal), _) => return signal,
-            (Wish::Reload, Some(tls)) => tls.reload(),
-            (Wish::Reload, None) => {}
+        match wish {
+            Wish::Stop(signal) => return signal,
+            Wish::Reload => reload(),
         }
+        watch.begin_again();
     }
 }

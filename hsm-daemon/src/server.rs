@@ -35,17 +35,15 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::clients::Clients;
 use crate::config::Daemon;
 use crate::dispatch::{Desk, Seat};
 use crate::express::{Broken, Lookouts, converse};
 use crate::identify;
-use crate::lifecycle::{Guests, Permit};
+use crate::lifecycle::{Guests, Permit, Stranger};
 use crate::service::{AdminService, SelfTest, TokenService, Visitor};
 use crate::socket::{NoListener, SocketFile, listen_locally};
 use crate::tls::{Tls, Watched};
-
-/// A client must have shown what it speaks, and finished a handshake, within this time.
-const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The token's service, as health checks name it.
 const TOKEN_SERVICE: &str = "craton.hsm.v1.Token";
@@ -73,6 +71,8 @@ pub(crate) struct House {
     pub(crate) settings: Daemon,
     /// TLS for the TCP listener.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Who may do what.
+    pub(crate) clients: Arc<Clients>,
 }
 
 impl Doors {
@@ -84,10 +84,10 @@ impl Doors {
         let remote = house.settings.tcp.as_ref().map(|tcp| listen_remotely(tcp.address)).transpose()?;
         // Last: who finds the Unix socket finds every listener.
         let (local, socket_file) = listen_locally(&house.settings.socket, house.settings.socket_group)?;
-        let guests = Guests::new(house.settings.max_connections);
+        let guests = Guests::new(house.settings.limits);
         let (stop, stopped) = watch::channel(false);
         let health = HealthReporter::new();
-        let lanes = start_workers(&house, &health, &stopped)?;
+        let lanes = start_workers(&house, &guests, &health, &stopped)?;
         let doors = Doors {
             guests: Arc::clone(&guests),
             stop,
@@ -98,8 +98,8 @@ impl Doors {
         };
         let lookouts = Arc::new(Lookouts::of_this_machine());
         let (listener, lanes_too, guests_too) = (Arc::clone(&doors.local), Arc::clone(&lanes), Arc::clone(&guests));
-        let desk = Arc::clone(&house.desk);
-        thread("accept-unix", move || accept_locally(&listener, &guests_too, &desk, &lookouts, &lanes_too))?;
+        let hall = Hall { guests: guests_too, desk: house.desk, clients: house.clients, lookouts, lanes: lanes_too };
+        thread("accept-unix", move || accept_locally(&listener, &Arc::new(hall)))?;
         if let Some(listener) = doors.remote.clone() {
             thread("accept-tcp", move || accept_remotely(&listener, &guests, &lanes))?;
         }
@@ -111,6 +111,11 @@ impl Doors {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.health.set_service_status("", ServingStatus::Serving).await;
         self.health.set_service_status(TOKEN_SERVICE, status).await;
+    }
+
+    /// Ends the conversations of local clients whose grant is another one now.
+    pub(crate) fn judge_again(&self, clients: &Clients) {
+        self.guests.part_from(|peer| *identify::local_grant(&peer.identity, clients) == *peer.grant);
     }
 
     /// Accepts nobody any more and lets everybody finish, for at most `patience`; says whether all have.
@@ -138,19 +143,10 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 }
 
 /// Runs until the listener is shut down. Failures to accept (no descriptor left, a client that gave up) pass.
-fn accept<C>(
-    what: &str,
-    guests: &Arc<Guests>,
-    mut next: impl FnMut() -> io::Result<C>,
-    mut serve: impl FnMut(C, Permit),
-) {
+fn accept<C>(what: &str, mut next: impl FnMut() -> io::Result<C>, mut serve: impl FnMut(C)) {
     loop {
         match next() {
-            Ok(connection) => {
-                if let Some(permit) = guests.admit() {
-                    serve(connection, permit);
-                }
-            }
+            Ok(connection) => serve(connection),
             // What a listener that has been shut down answers.
             Err(error) if error.kind() == ErrorKind::InvalidInput => return,
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -162,58 +158,66 @@ fn accept<C>(
     }
 }
 
-fn accept_locally(
-    listener: &UnixListener,
-    guests: &Arc<Guests>,
-    desk: &Arc<Desk>,
-    lookouts: &Arc<Lookouts>,
-    lanes: &Arc<Lanes>,
-) {
-    let next = || listener.accept().map(|(stream, _)| stream);
-    accept("unix", guests, next, |stream, permit| {
-        let (desk, lookouts, lanes) = (Arc::clone(desk), Arc::clone(lookouts), Arc::clone(lanes));
-        if let Err(why) = thread("local", move || greet(stream, permit, &desk, &lookouts, &lanes)) {
-            tracing::error!(%why, "a connection was refused");
-        }
-    });
+/// What a local connection is greeted with.
+struct Hall {
+    guests: Arc<Guests>,
+    desk: Arc<Desk>,
+    clients: Arc<Clients>,
+    lookouts: Arc<Lookouts>,
+    lanes: Arc<Lanes>,
+}
+
+fn accept_locally(listener: &UnixListener, hall: &Arc<Hall>) {
+    accept(
+        "unix",
+        || listener.accept(),
+        |(stream, _)| {
+            let Some(stranger) = hall.guests.greet(&stream) else { return };
+            let hall = Arc::clone(hall);
+            if let Err(why) = thread("local", move || greet(stream, stranger, &hall)) {
+                tracing::error!(%why, "a connection was refused");
+            }
+        },
+    );
 }
 
 fn accept_remotely(listener: &TcpListener, guests: &Arc<Guests>, lanes: &Lanes) {
     accept(
         "tcp",
-        guests,
         || listener.accept(),
-        |(stream, address), permit| {
-            lanes.deal(|lane| lane.remote.send(RemoteArrival { stream, address, permit }).is_ok());
+        |(stream, address)| {
+            let Some(stranger) = guests.greet(&stream) else { return };
+            lanes.deal(|lane| lane.remote.send(RemoteArrival { stream, address, stranger }).is_ok());
         },
     );
 }
 
 /// Finds out what a local connection speaks and serves it, or deals it to a worker.
-fn greet(stream: UnixStream, permit: Permit, desk: &Desk, lookouts: &Lookouts, lanes: &Lanes) {
-    let peer = match identify::local(&stream) {
+fn greet(stream: UnixStream, stranger: Stranger, hall: &Hall) {
+    let peer = match identify::local(&stream, &hall.clients) {
         Ok(peer) => peer,
         Err(error) => return tracing::warn!(%error, "a local connection without credentials was closed"),
     };
-    let stream = Arc::new(stream);
-    permit.wake_at_the_end(&stream);
-    match first_byte(&stream) {
-        Some(byte) if byte == frame::PREFACE[0] => serve_express(&stream, peer, desk, lookouts),
-        Some(b'P') => {
-            permit.leave_alone();
-            if let Ok(stream) = Arc::try_unwrap(stream) {
-                lanes
-                    .deal(|lane| lane.local.send(LocalArrival { stream, visitor: Visitor::new(peer), permit }).is_ok());
-            }
+    let Some(byte) = first_byte(&stream, hall.guests.patience()) else { return };
+    let Some(permit) = hall.guests.admit(&peer.canonical()) else { return };
+    drop(stranger);
+    match byte {
+        byte if byte == frame::PREFACE[0] => {
+            let stream = Arc::new(stream);
+            permit.wake_at_the_end(&stream, &peer);
+            serve_express(&stream, peer, &hall.desk, &hall.lookouts);
         }
-        Some(_) => tracing::warn!(pid = peer.pid, "a local client speaks neither frames nor HTTP/2: closed"),
-        None => {}
+        b'P' => {
+            let visitor = Visitor::new(peer);
+            hall.lanes.deal(|lane| lane.local.send(LocalArrival { stream, visitor, permit }).is_ok());
+        }
+        _ => tracing::warn!(pid = peer.pid, "a local client speaks neither frames nor HTTP/2: closed"),
     }
 }
 
 /// The first byte, which stays in the socket; none when the client says nothing in time.
-fn first_byte(stream: &UnixStream) -> Option<u8> {
-    stream.set_read_timeout(Some(GREETING_DEADLINE)).ok()?;
+fn first_byte(stream: &UnixStream, patience: Duration) -> Option<u8> {
+    stream.set_read_timeout(Some(patience)).ok()?;
     let mut byte = [0];
     let (seen, _) = rustix::net::recv(stream, &mut byte, RecvFlags::PEEK).ok()?;
     stream.set_read_timeout(None).ok()?;
@@ -252,7 +256,7 @@ struct LocalArrival {
 struct RemoteArrival {
     stream: TcpStream,
     address: SocketAddr,
-    permit: Permit,
+    stranger: Stranger,
 }
 
 impl Lanes {
@@ -272,11 +276,20 @@ struct Services {
     token: TokenServer<TokenService>,
     admin: AdminServer<AdminService>,
     request_timeout: Duration,
+    reception: Reception,
+}
+
+/// What a connection from afar is greeted with.
+#[derive(Clone)]
+struct Reception {
+    guests: Arc<Guests>,
+    clients: Arc<Clients>,
     tls: Option<Arc<Tls>>,
 }
 
 fn start_workers(
     house: &House,
+    guests: &Arc<Guests>,
     health: &HealthReporter,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Arc<Lanes>, NoListener> {
@@ -288,7 +301,11 @@ fn start_workers(
         token,
         admin: AdminServer::new(AdminService::new(Arc::clone(&house.desk), house.self_test.clone())),
         request_timeout: house.settings.request_timeout,
-        tls: house.tls.clone(),
+        reception: Reception {
+            guests: Arc::clone(guests),
+            clients: Arc::clone(&house.clients),
+            tls: house.tls.clone(),
+        },
     };
     let mut lanes = Vec::new();
     for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -316,7 +333,7 @@ async fn work(
     stopped: watch::Receiver<bool>,
 ) {
     let (ready, handshaken) = mpsc::channel(32);
-    tokio::spawn(shake_hands(remote, services.tls.clone(), ready));
+    tokio::spawn(shake_hands(remote, services.reception.clone(), ready));
     let local_door = router(&services).add_service(services.admin.clone());
     let remote_door = remote_router(&services);
     let locals = UnboundedReceiverStream::new(local).filter_map(Line::local);
@@ -366,16 +383,17 @@ fn ask_when_silent(stream: &TcpStream) -> io::Result<()> {
 /// Each arrival in a task of its own, so that a slow client delays nobody.
 async fn shake_hands(
     mut arrivals: mpsc::UnboundedReceiver<RemoteArrival>,
-    tls: Option<Arc<Tls>>,
+    reception: Reception,
     ready: mpsc::Sender<Line>,
 ) {
     while let Some(arrival) = arrivals.recv().await {
-        let (tls, ready) = (tls.clone(), ready.clone());
+        let (reception, ready) = (reception.clone(), ready.clone());
         tokio::spawn(async move {
             let address = arrival.address;
-            match tokio::time::timeout(GREETING_DEADLINE, Line::remote(arrival, tls.as_deref())).await {
+            match tokio::time::timeout(reception.guests.patience(), Line::remote(arrival, &reception)).await {
                 // The receiver is gone only at the end.
-                Ok(Ok(line)) => ready.send(line).await.unwrap_or_default(),
+                Ok(Ok(Some(line))) => ready.send(line).await.unwrap_or_default(),
+                Ok(Ok(None)) => {}
                 Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
                 Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
             }
@@ -406,27 +424,39 @@ impl Line {
         Some(Ok(Line { stream: Box::new(stream), visitor: arrival.visitor, _watched: None, _permit: arrival.permit }))
     }
 
-    async fn remote(arrival: RemoteArrival, tls: Option<&Tls>) -> io::Result<Line> {
+    /// The connection of a client that is known and has a place; nothing for any other.
+    async fn remote(arrival: RemoteArrival, reception: &Reception) -> io::Result<Option<Line>> {
+        let place = |peer: &Peer| reception.guests.admit(&peer.canonical());
         arrival.stream.set_nonblocking(true)?;
         arrival.stream.set_nodelay(true)?;
         ask_when_silent(&arrival.stream)?;
-        let Some(tls) = tls else {
+        let Some(tls) = reception.tls.as_deref() else {
             let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
-            let visitor = Visitor::new(identify::anonymous());
-            return Ok(Line { stream: Box::new(stream), visitor, _watched: None, _permit: arrival.permit });
+            let peer = identify::anonymous();
+            let Some(permit) = place(&peer) else { return Ok(None) };
+            return Ok(Some(Line {
+                stream: Box::new(stream),
+                visitor: Visitor::new(peer),
+                _watched: None,
+                _permit: permit,
+            }));
         };
         let socket = arrival.stream.try_clone()?;
         let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
         let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
         let (peer, watched) = match stream.get_ref().1.peer_certificates() {
             Some(chain @ [leaf, ..]) => {
-                (identify::certificate(leaf).map_err(io::Error::other)?, Some(tls.watch(chain, socket)))
+                let known = identify::certificate(leaf, &reception.clients).map_err(io::Error::other)?;
+                let Some(peer) = known else { return Ok(None) };
+                let watched = tls.watch(chain, &peer, socket);
+                (peer, Some(watched))
             }
             // The verifier demands a certificate unless the configuration lets anonymous clients in.
             _ => (identify::anonymous(), None),
         };
-        let visitor = Visitor::new(peer);
-        Ok(Line { stream: Box::new(stream), visitor, _watched: watched, _permit: arrival.permit })
+        let Some(permit) = place(&peer) else { return Ok(None) };
+        drop(arrival.stranger);
+        Ok(Some(Line { stream: Box::new(stream), visitor: Visitor::new(peer), _watched: watched, _permit: permit }))
     }
 }
 

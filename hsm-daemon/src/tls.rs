@@ -10,10 +10,11 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hsm_core::Peer;
 use parking_lot::{Mutex, RwLock};
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
@@ -22,7 +23,9 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 
+use crate::clients::Clients;
 use crate::config::TlsFiles;
+use crate::identify;
 
 /// Why the TLS files cannot be used: one sentence that names the file.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,8 @@ struct OpenLines {
 
 struct OpenLine {
     chain: Vec<CertificateDer<'static>>,
+    /// Who it is, with what it may do.
+    peer: Peer,
     /// A second handle of the connection's socket, to shut it down from outside.
     socket: TcpStream,
 }
@@ -76,6 +81,11 @@ impl Tls {
         Ok(Arc::new(Tls { files, current, open: Arc::default() }))
     }
 
+    /// Whether clients must show a certificate.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.files.client_ca.is_some()
+    }
+
     /// How often the files are read again.
     pub(crate) fn refresh(&self) -> Duration {
         self.files.refresh
@@ -87,17 +97,17 @@ impl Tls {
     }
 
     /// Closes the connection when its client's certificate is no longer accepted.
-    pub(crate) fn watch(&self, chain: &[CertificateDer<'_>], socket: TcpStream) -> Watched {
+    pub(crate) fn watch(&self, chain: &[CertificateDer<'_>], peer: &Peer, socket: TcpStream) -> Watched {
         let chain = chain.iter().cloned().map(CertificateDer::into_owned).collect();
         let mut open = self.open.lock();
         open.last_name += 1;
         let name = open.last_name;
-        open.lines.insert(name, OpenLine { chain, socket });
+        open.lines.insert(name, OpenLine { chain, peer: peer.clone(), socket });
         Watched { open: Arc::clone(&self.open), name }
     }
 
     /// Reads the files again; if one is unusable the old ones stay in use and the log says why.
-    pub(crate) fn reload(&self) {
+    pub(crate) fn reload(&self, clients: &Clients) {
         match build(&self.files) {
             Ok(fresh) => {
                 *self.current.write() = fresh;
@@ -105,17 +115,32 @@ impl Tls {
             }
             Err(why) => tracing::error!(%why, "the TLS files cannot be used, the previous ones stay in use"),
         }
-        self.judge_open_lines();
+        self.judge_open_lines(clients);
+    }
+
+    /// The files that are watched for changes.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let TlsFiles { certificate, key, client_ca, client_crl, .. } = &self.files;
+        [Some(certificate), Some(key), client_ca.as_ref(), client_crl.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
     }
 
     /// Also when the files are as they were: a certificate expires by itself.
-    fn judge_open_lines(&self) {
+    fn judge_open_lines(&self, clients: &Clients) {
         let Some(verifier) = self.current.read().verifier.clone() else { return };
         for line in self.open.lock().lines.values() {
             let Some((leaf, intermediates)) = line.chain.split_first() else { continue };
             if let Err(why) = verifier.verify_client_cert(leaf, intermediates, UnixTime::now()) {
                 tracing::warn!(%why, "a client's certificate is no longer accepted: its connection is closed");
                 // A connection that is gone already needs no closing.
+                line.socket.shutdown(Shutdown::Both).unwrap_or_default();
+                continue;
+            }
+            let now = identify::certificate(leaf, clients).ok().flatten();
+            if now.is_none_or(|now| now.grant != line.peer.grant) {
+                tracing::warn!(peer = ?line.peer.identity, "what a client may do has changed: its connection is closed");
                 line.socket.shutdown(Shutdown::Both).unwrap_or_default();
             }
         }

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod derivation;
+mod grants;
 mod identity;
 mod operations;
 mod target;

@@ -1,70 +1,159 @@
-//! kill -9 of the daemon while four clients create keys, twenty times. A key that was acknowledged is never lost: the answer went
-//! out only after the commit was durable.
+//! kill -9 of the daemon while eight clients make, change, copy, destroy and use keys, again and again. What was acknowledged is true
+//! after the restart, what was in flight has happened or not, nothing else has changed, every signature has its record, and no wrong
+//! PIN is forgotten.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use acceptance::worker::Worker;
 use acceptance::world::World;
 
-const ROUNDS: u64 = 20;
-const CLIENTS: u64 = 4;
+use crate::journal::records;
+use crate::{is_long, table};
 
-#[test]
-fn no_acknowledged_key_is_lost() {
-    let mut world = World::start();
-    let mut acknowledged: Vec<String> = Vec::new();
-    for round in 0..ROUNDS {
-        let (first, started) = mpsc::channel();
-        let clients: Vec<_> = (0..CLIENTS).map(|client| creating(&world, round, client, first.clone())).collect();
-        for _ in 0..CLIENTS {
-            started.recv_timeout(Duration::from_secs(60)).expect("every client creates keys");
-        }
-        // A different moment of the stream in every round; all clients are in the middle of it.
-        thread::sleep(Duration::from_millis(5 + round * 13 % 100));
-        world.crash_and_restart();
-        let before = acknowledged.len();
-        for client in clients {
-            acknowledged.extend(client.join().expect("a listening thread does not panic"));
-        }
-        assert!(acknowledged.len() > before, "round {round}: nobody created anything");
-        let mut reader = Worker::start(&world);
-        reader.ok("open");
-        reader.ok("login");
-        let labels = reader.ok("labels");
-        let stored: HashSet<&str> = labels.split_whitespace().collect();
-        let lost: Vec<&String> = acknowledged.iter().filter(|label| !stored.contains(label.as_str())).collect();
-        assert!(
-            lost.is_empty(),
-            "round {round}: {} of {} acknowledged keys are lost: {lost:?}",
-            lost.len(),
-            acknowledged.len()
-        );
-        reader.ok(&format!("sign {} 1 1", acknowledged[acknowledged.len() - 1]));
-    }
-    world.admin(["audit", "verify"]).ok();
-    assert!(acknowledged.len() > 100, "only {} keys in {ROUNDS} rounds: this was no load", acknowledged.len());
+/// Applications, and threads of each: eight clients.
+const APPLICATIONS: usize = 2;
+const THREADS: usize = 4;
+
+/// A key's CKA_ID, in hexadecimal digits; none when there is no such key.
+type State = Option<String>;
+
+/// What the driver knows of each key by its label: what was acknowledged last, and what was asked for since.
+#[derive(Default)]
+struct Oracle {
+    acknowledged: BTreeMap<String, State>,
+    in_flight: BTreeMap<String, State>,
+    signatures: u64,
+    changes: u64,
 }
 
-/// A client that creates keys until its daemon is gone; gives what was acknowledged.
-fn creating(world: &World, round: u64, client: u64, first: mpsc::Sender<()>) -> thread::JoinHandle<Vec<String>> {
+impl Oracle {
+    /// Lines of a worker: `try LABEL STATE` before a call, `did LABEL STATE` after its success; `-` is no key. `signed` is a signature.
+    fn hear(&mut self, line: &str) {
+        let state = |word: &str| (word != "-").then(|| word.to_owned());
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["try", label, to] => drop(self.in_flight.insert(label.to_owned(), state(to))),
+            ["did", label, to] => {
+                self.in_flight.remove(label);
+                self.acknowledged.insert(label.to_owned(), state(to));
+                self.changes += 1;
+            }
+            ["signed"] => self.signatures += 1,
+            _ => panic!("a worker said {line:?}"),
+        }
+    }
+
+    /// Compares with what the store holds, which from now on is what is known.
+    fn check(&mut self, round: usize, stored: &BTreeMap<String, String>) {
+        for (label, state) in &self.acknowledged {
+            let now = stored.get(label).cloned();
+            let may_be = self.in_flight.get(label);
+            assert!(
+                now == *state || Some(&now) == may_be,
+                "round {round}: {label} is {now:?}, not {state:?} (or {may_be:?})"
+            );
+        }
+        for (label, now) in stored {
+            let known = self.acknowledged.contains_key(label) || self.in_flight.contains_key(label);
+            assert!(known || label == "first", "round {round}: nobody asked for {label} ({now})");
+        }
+        let known = self.in_flight.keys().chain(self.acknowledged.keys());
+        self.acknowledged = known.map(|label| (label.clone(), stored.get(label).cloned())).collect();
+        self.in_flight.clear();
+    }
+}
+
+fn rounds() -> usize {
+    match std::env::var("CHAOS_ROUNDS").ok().and_then(|word| word.parse().ok()) {
+        Some(rounds) => rounds,
+        None if is_long() => 2000,
+        None => 40,
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_every_kill() {
+    let mut world = World::start();
+    let mut reader = entered(&world);
+    reader.ok("token-key first");
+    drop(reader);
+    let (mut oracle, mut restarts) = (Oracle::default(), Vec::new());
+    let rounds = rounds();
+    for round in 0..rounds {
+        let (first, started) = mpsc::channel();
+        let clients: Vec<_> = (0..APPLICATIONS).map(|number| busy(&world, round, number, first.clone())).collect();
+        for _ in 0..APPLICATIONS {
+            started.recv_timeout(Duration::from_secs(60)).expect("every application changes keys");
+        }
+        // A different moment of the stream in every round; all clients are in the middle of it.
+        thread::sleep(Duration::from_millis(5 + round as u64 * 13 % 100));
+        let wrong = round % 10 == 9;
+        let guesses = if wrong { wrong_pins(&world) } else { 0 };
+        world.take_daemon().kill();
+        let begun = Instant::now();
+        world.start_daemon();
+        restarts.push(begun.elapsed());
+        for client in clients {
+            client.join().expect("a listening thread does not panic").iter().for_each(|line| oracle.hear(line));
+        }
+        if wrong {
+            let tokens = world.admin_json(["token", "info"]).to_string();
+            assert!(tokens.contains(&format!("\"user_pin_failures\":{guesses}")), "round {round}: {tokens}");
+        }
+        let mut reader = entered(&world);
+        let said = reader.ok("ids");
+        let stored = said.split_whitespace().filter_map(|word| word.split_once('='));
+        oracle.check(round, &stored.map(|(label, id)| (label.to_owned(), id.to_owned())).collect());
+        assert_eq!(reader.ok("sign first 1 1"), "1");
+    }
+    world.admin(["audit", "verify"]).ok();
+    let recorded = records(&world.journal(), "\"op\":\"sign\"", "\"rv\":\"CKR_OK\"");
+    assert!(recorded >= oracle.signatures, "{recorded} records of {} signatures", oracle.signatures);
+    assert!(oracle.changes > 5 * rounds as u64 && oracle.signatures > rounds as u64, "this was no load");
+    restarts.sort();
+    let worst = restarts.last().copied().unwrap_or_default();
+    table(
+        "kill -9",
+        &format!(
+            "{rounds} rounds, {} changes, {} signatures, slowest restart {worst:?}",
+            oracle.changes, oracle.signatures
+        ),
+    );
+}
+
+fn entered(world: &World) -> Worker {
     let mut worker = Worker::start(world);
     worker.ok("open");
     worker.ok("login");
-    worker.say(&format!("create r{round}c{client}"));
+    worker
+}
+
+/// Wrong PINs of another application; how many were answered.
+fn wrong_pins(world: &World) -> usize {
+    let mut guesser = Worker::start(world);
+    guesser.ok("open");
+    (0..2).filter(|_| guesser.ok("wrong-pin") == "PinIncorrect").count()
+}
+
+/// An application whose threads change keys until its daemon is gone; gives what it said.
+fn busy(world: &World, round: usize, number: usize, first: mpsc::Sender<()>) -> thread::JoinHandle<Vec<String>> {
+    let mut worker = entered(world);
+    worker.say(&format!("busy r{round}a{number} {THREADS}"));
     thread::spawn(move || {
-        let mut labels = Vec::new();
+        let mut lines = Vec::new();
         while let Some(line) = worker.hear() {
             if line.starts_with("error") || line.starts_with("ok") {
                 break;
             }
-            labels.push(line);
-            if labels.len() == 1 && first.send(()).is_err() {
-                break;
+            let acknowledged = line.starts_with("did");
+            lines.push(line);
+            // Nobody listens once all have begun.
+            if acknowledged {
+                first.send(()).unwrap_or_default();
             }
         }
-        labels
+        lines
     })
 }

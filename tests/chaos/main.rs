@@ -1,4 +1,19 @@
-//! Power cuts and prying eyes: kill -9 in the middle of commits, and core dumps.
+//! Power cuts, broken disks, wrong clocks and prying eyes. The short version of everything is part of `make test`; `make chaos` sets
+//! CHAOS=long and takes its time.
 
+mod clock;
 mod core_dump;
+mod disk;
+mod journal;
 mod kill_during_commit;
+mod soak;
+
+/// A row of figures, which `make chaos` shows at its end.
+fn table(what: &str, figures: &str) {
+    println!("TABLE {what}: {figures}");
+}
+
+/// Whether this is the long version.
+fn is_long() -> bool {
+    std::env::var("CHAOS").is_ok_and(|word| word == "long")
+}

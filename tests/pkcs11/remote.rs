@@ -16,7 +16,7 @@ use acceptance::certificates;
 use acceptance::daemon::{Daemon, end_left_over, workspace};
 use acceptance::module::{self, P256, Token, refused, token_object};
 use acceptance::tools::{available, run};
-use acceptance::world::{Carrier, World, free_port};
+use acceptance::world::{ANY_CERTIFICATE, Carrier, World, free_port};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -41,8 +41,10 @@ fn beside_a_remote_daemon(name: &str, client: &str, ca: &str, story: impl FnOnce
     certificates::make(world.dir(), &certificates::ALL);
     let port = free_port();
     world.configure(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\""
+        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"\n\
+         clients = \"clients.toml\""
     ));
+    world.write_clients(ANY_CERTIFICATE);
     world.start_daemon();
     world.init_token();
     // The other machine has a file of its own.

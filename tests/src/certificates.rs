@@ -1,5 +1,5 @@
 //! Certificates for a daemon that listens on TCP: a CA, a server, a client that it knows; another CA and a client of that one. Made by
-//! openssl, as an operator would.
+//! openssl, as an operator would. Any other name is one more client of the CA.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,8 +18,8 @@ const SCRIPT: &str = r#"
     for name in "$@"; do case $name in
         ca | other) ca "$name" ;;
         server) leaf server ca serverAuth ;;
-        right) leaf right ca clientAuth ;;
         stranger) leaf stranger other clientAuth ;;
+        *) leaf "$name" ca clientAuth ;;
     esac; done
 "#;
 

@@ -53,7 +53,20 @@ impl Daemon {
     /// # Errors
     /// A sentence with the daemon's log when it ended early or did not answer within [`START_LIMIT`].
     pub fn start(config: &Path, socket: &Path, log: &Path) -> Result<Daemon, String> {
-        let mut daemon = Daemon::spawn(config, log)?;
+        Daemon::start_with(config, socket, log, &[])
+    }
+
+    /// [`Daemon::start`] with variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(
+        config: &Path,
+        socket: &Path,
+        log: &Path,
+        environment: &[(&'static str, PathBuf)],
+    ) -> Result<Daemon, String> {
+        let mut daemon = Daemon::spawn_with(config, log, environment)?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if UnixStream::connect(socket).is_ok() {
@@ -74,6 +87,10 @@ impl Daemon {
     /// # Errors
     /// A sentence when the process cannot be started.
     pub fn spawn(config: &Path, log: &Path) -> Result<Daemon, String> {
+        Daemon::spawn_with(config, log, &[])
+    }
+
+    fn spawn_with(config: &Path, log: &Path, environment: &[(&'static str, PathBuf)]) -> Result<Daemon, String> {
         let out = File::options().create(true).append(true).open(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let err = out.try_clone().map_err(|e| e.to_string())?;
         let child = Command::new(binary("craton-hsm-daemon"))
@@ -82,6 +99,7 @@ impl Daemon {
             // A daemon is not started with the PINs of its users in its environment.
             .env_remove("PIN")
             .env_remove("SO_PIN")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

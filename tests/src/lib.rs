@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod daemon;
+pub mod faults;
 pub mod functions;
 pub mod module;
 pub mod page;

@@ -26,6 +26,10 @@ pub const PIN: &str = "user-pin-1234";
 /// Its security officer's PIN.
 pub const SO_PIN: &str = "so-pin-12345678";
 
+/// A clients file by which whoever has a certificate may do everything in the token service.
+pub const ANY_CERTIFICATE: &str =
+    "[[client]]\nany_certificate = true\nroles = [\"use\", \"manage\", \"so\"]\ntokens = [\"*\"]\n";
+
 /// The longest that a test in its own process may take.
 const OWN_PROCESS_LIMIT: Duration = Duration::from_secs(240);
 /// Set to `grpc`, it puts every world's module behind TCP and mutual TLS.
@@ -59,6 +63,8 @@ pub struct World {
     dir: PathBuf,
     carrier: Carrier,
     daemon: Option<Daemon>,
+    /// What its daemons find in their environment.
+    environment: Vec<(&'static str, PathBuf)>,
     // Last: the directory goes after the daemon.
     _owned: Option<TempDir>,
 }
@@ -87,10 +93,12 @@ impl World {
             tempfile::Builder::new().prefix("craton-acceptance.").tempdir().expect("a temporary directory can be made");
         // Whatever the umask of the one who runs the tests.
         fs::set_permissions(owned.path(), fs::Permissions::from_mode(0o700)).expect("our own directory");
-        let world = World { dir: owned.path().to_owned(), carrier, daemon: None, _owned: Some(owned) };
+        let world =
+            World { dir: owned.path().to_owned(), carrier, daemon: None, environment: Vec::new(), _owned: Some(owned) };
         if carrier == Carrier::Grpc {
             certificates::make(world.dir(), &certificates::ENOUGH);
             fs::write(world.port_file(), free_port().to_string()).expect("the world's directory is writable");
+            world.write_clients(ANY_CERTIFICATE);
         }
         world.configure("");
         world
@@ -118,14 +126,14 @@ impl World {
              [security]\npbkdf2_iterations = 100000\n\
              [audit]\nlog_path = \"{dir}/audit.jsonl\"\n\
              [shim]\n{reach}{shim}\n\
-             [daemon]\nbind_unix = \"{dir}/hsm.sock\"\n{listen}"
+             [daemon]\nallow_root = true\nbind_unix = \"{dir}/hsm.sock\"\n{listen}"
         )
     }
 
     /// The daemon's keys and the module's, for TCP with mutual TLS.
     fn over_tcp(&self) -> (String, String) {
         let port = fs::read_to_string(self.port_file()).expect("the world's port was chosen at its beginning");
-        let listen = "tls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"";
+        let listen = "tls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"\nclients = \"clients.toml\"";
         let reach = "tls_ca = \"ca.pem\"\ntls_cert = \"right.pem\"\ntls_key = \"right.key\"";
         (
             format!("bind = \"127.0.0.1:{port}\"\n{listen}\n"),
@@ -141,6 +149,14 @@ impl World {
     pub fn write_config(&self, text: &str) {
         fs::write(self.config(), text).expect("the world's directory is writable");
         fs::set_permissions(self.config(), fs::Permissions::from_mode(0o600)).expect("our own file");
+    }
+
+    /// Writes the clients file, `clients.toml`, mode 0600, in the place of an older one.
+    pub fn write_clients(&self, text: &str) {
+        let fresh = self.dir.join("clients.new");
+        fs::write(&fresh, text).expect("the world's directory is writable");
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).expect("our own file");
+        fs::rename(fresh, self.dir.join("clients.toml")).expect("our own file");
     }
 
     fn initialised(self) -> World {
@@ -197,7 +213,12 @@ impl World {
     /// # Errors
     /// The sentence of [`Daemon::start`].
     pub fn try_start(&self) -> Result<Daemon, String> {
-        Daemon::start(&self.config(), &self.socket(), &self.log())
+        Daemon::start_with(&self.config(), &self.socket(), &self.log(), &self.environment)
+    }
+
+    /// What daemons that are started from now on find in their environment.
+    pub fn daemon_environment(&mut self, variables: Vec<(&'static str, PathBuf)>) {
+        self.environment = variables;
     }
 
     /// Runs a daemon that is expected to refuse its start, and gives what it said.
@@ -281,7 +302,8 @@ pub fn in_own_process(test: &str, body: impl FnOnce(&mut World)) {
     let test = test.split_once("::").map_or(test, |(_, path)| path);
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         let dir = PathBuf::from(std::env::var_os(CHILD_DIR).expect("the parent names the directory"));
-        let mut world = World { dir, carrier: Carrier::of_this_run(), daemon: None, _owned: None };
+        let mut world =
+            World { dir, carrier: Carrier::of_this_run(), daemon: None, environment: Vec::new(), _owned: None };
         world.start_daemon();
         world.init_token();
         body(&mut world);

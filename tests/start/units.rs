@@ -38,7 +38,13 @@ fn every_timer_has_its_service_and_a_time_that_systemd_understands() {
     for timer in units("timer") {
         assert!(timer.with_extension("service").exists(), "{}", timer.display());
         let text = fs::read_to_string(&timer).expect("a unit");
-        let time = text.lines().find_map(|line| line.strip_prefix("OnCalendar=")).expect("a time");
-        run(Command::new("systemd-analyze").args(["calendar", time])).ok();
+        let (word, time) = text
+            .lines()
+            .find_map(|line| {
+                let (name, time) = line.split_once('=')?;
+                Some((["OnCalendar", "OnUnitActiveSec"].iter().position(|known| *known == name)?, time))
+            })
+            .expect("a time");
+        run(Command::new("systemd-analyze").args([["calendar", "timespan"][word], time])).ok();
     }
 }

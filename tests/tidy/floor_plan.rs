@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{files, read, rust_files};
 
 /// What may lie at the root of the repository.
-const ROOT: [&str; 19] = [
+const ROOT: [&str; 20] = [
     ".gitignore",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -18,6 +18,7 @@ const ROOT: [&str; 19] = [
     "SECURITY.md",
     "clippy.toml",
     "craton_hsm.toml",
+    "craton_hsm_clients.toml",
     "deny.toml",
     "rust-toolchain.toml",
     "rustfmt.toml",

@@ -1,7 +1,8 @@
 //! The journal that is being written: one pen, one flusher, receipts.
 //!
-//! Under the pen's lock a line gets its sequence, time and chain value and is written to the file; everything else
-//! happens outside. The file is made durable for groups of lines: by whoever needs it, else by the flusher 10 ms later.
+//! Under the pen's lock a record gets its sequence and its time. One that an answer waits for, but not its durability, is put into
+//! the staging file, which a kill leaves as it is; the flusher chains and writes many of them at once. Any other is chained and
+//! written at once. The file is made durable for groups of lines: by whoever needs it, else by the flusher 10 ms later.
 //! Lines that are written but not yet durable are kept in memory until they are, because a failed fsync may have
 //! dropped them from the page cache: they are then written again before anything else.
 //!
@@ -24,6 +25,7 @@ use super::file::{JournalFile, Medium, Opened, Opening, TornTail, closed_path, h
 use super::merkle::Tree;
 use super::record::{Category, Change, Client, Draft, Entry, Fact, Stamp};
 use super::signer::{Announced, Signer, SigningKeys};
+use super::stage::{Stage, Staged, leftover};
 use crate::config::LogLevel as Level;
 use crate::crypto::rng;
 use crate::{Clock, Error, Kind, Result};
@@ -126,7 +128,16 @@ struct Shared {
 }
 
 pub(super) struct Pen {
+    /// The newest line.
     head: Head,
+    /// Records that are staged and not lines yet; with them the newest number is `assigned`.
+    queue: Vec<Queued>,
+    assigned: u64,
+    stage: Option<Stage>,
+    /// Somebody makes lines of records outside the lock: nobody else may.
+    forming: bool,
+    /// Which run wrote the newest line that was found.
+    last_boot: String,
     last_time: u64,
     last_generation: u64,
     /// Generation to sequence, of the records that belong to a store change; those up to `settled_changes` are in closed files.
@@ -164,10 +175,22 @@ pub(super) struct Pen {
     origin: Instant,
 }
 
+/// A record that has its number and its time.
+struct Queued {
+    draft: Draft,
+    time: u64,
+    generation: u64,
+}
+
 impl Pen {
     pub(super) fn empty() -> Self {
         Pen {
             head: Head::EMPTY,
+            queue: Vec::new(),
+            assigned: 0,
+            stage: None,
+            forming: false,
+            last_boot: String::new(),
             last_time: 0,
             last_generation: 0,
             changes: BTreeMap::new(),
@@ -205,6 +228,18 @@ impl Pen {
                 self.changes.pop_first();
             }
         }
+    }
+
+    /// Stages a record; none when there is no stage or no room on it.
+    fn stage(&mut self, draft: Draft, now: u64, generation: u64) -> Result<u64, Draft> {
+        let (seq, time) = (self.assigned + 1, now.max(self.last_time));
+        let staged = Staged { seq, time, generation };
+        if !self.stage.as_mut().is_some_and(|stage| stage.put(staged, &draft)) {
+            return Err(draft);
+        }
+        self.queue.push(Queued { draft, time, generation });
+        (self.assigned, self.last_time) = (seq, time);
+        Ok(seq)
     }
 
     /// Whether a checkpoint is due now that the group is durable.
@@ -256,7 +291,9 @@ impl Journal {
         pen.offset = i128::from(now);
         let mut boot = [0; 8];
         rng::fill(&mut boot).map_err(|_| Error::new(Kind::Device, "no random bytes from the system"))?;
+        let staged = leftover(&options.path, &pen.last_boot, pen.head.seq)?;
         let journal = Journal::start(Box::new(file), clock, HEXLOWER.encode(&boot), options, pen);
+        journal.finish(staged)?;
         if begin_another {
             journal.shared.continue_file(&mut journal.shared.pen.lock())?;
         }
@@ -275,7 +312,29 @@ impl Journal {
         let entry = Entry::new(Category::Journal, "journal_open", Client::Daemon)
             .with_fact("program", Fact::word(env!("CARGO_PKG_VERSION")));
         journal.append(entry, generation, Durability::Durable).map(drop)?;
+        // Not before: until here the file holds what an earlier run left.
+        match Stage::open(&journal.path, boot) {
+            Ok(stage) => journal.shared.pen.lock().stage = Some(stage),
+            Err(error) => tracing::warn!(%error, "no staging file: every record is written by itself"),
+        }
         Ok(journal)
+    }
+
+    /// Writes the records that an earlier run had staged and answered for.
+    fn finish(&self, staged: Vec<(Staged, Draft)>) -> Result<()> {
+        if staged.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(records = staged.len(), "records of the last run are taken from the staging file");
+        let mut pen = self.shared.pen.lock();
+        let boot = pen.last_boot.clone();
+        for (Staged { time, generation, .. }, draft) in staged {
+            self.shared.write_line_of(&boot, &mut pen, &draft, time, generation, Change::Nothing)?;
+            let seq = pen.head.seq;
+            pen.note(generation, false, seq);
+        }
+        drop(pen);
+        self.sync()
     }
 
     pub(super) fn start(
@@ -309,7 +368,7 @@ impl Journal {
     ///
     /// [`Kind::Device`] when a key or its record cannot be written.
     pub(crate) fn sign_with(&self, keys: SigningKeys) -> Result<()> {
-        let mut pen = self.shared.pen.lock();
+        let mut pen = self.shared.lock_when_formed();
         let (signer, announced) = Signer::attach(keys, pen.key)?;
         if announced == Announced::Broken {
             tracing::warn!("the journal's signing key is gone; a new one begins that the old one did not sign for");
@@ -335,7 +394,11 @@ impl Journal {
             return Ok(Receipt { seq: None });
         }
         let wanted = entry.category == Category::Admin;
-        let seq = self.shared.write(&Draft::new(&entry), generation, Change::Nothing, wanted)?;
+        let draft = Draft::new(&entry);
+        let seq = match (durability, self.flusher.is_some(), wanted) {
+            (Durability::Written, true, false) => self.shared.write_staged(draft, generation)?,
+            _ => self.shared.write(&draft, generation, Change::Nothing, wanted)?,
+        };
         if durability == Durability::Durable || self.flusher.is_none() {
             self.shared.make_durable(seq)?;
         }
@@ -391,7 +454,10 @@ impl Journal {
 
     /// The newest record.
     pub fn head(&self) -> Head {
-        self.shared.pen.lock().head
+        let mut pen = self.shared.lock_when_formed();
+        // What cannot be written is no line yet.
+        self.shared.form(&mut pen).unwrap_or_default();
+        pen.head
     }
 
     /// The newest record that is known to be durable.
@@ -428,7 +494,7 @@ impl Journal {
     ///
     /// [`Kind::Device`] when the file cannot be made durable.
     pub fn sync(&self) -> Result<()> {
-        let seq = self.shared.pen.lock().head.seq;
+        let seq = self.shared.pen.lock().assigned;
         self.shared.make_durable(seq)
     }
 }
@@ -448,18 +514,130 @@ impl Shared {
     /// The short lock: stamp, write, remember. Returns the sequence number.
     fn write(&self, draft: &Draft, generation: u64, change: Change, checkpoint_wanted: bool) -> Result<u64> {
         let now = self.clock.now_unix_nanos();
-        let mut pen = self.pen.lock();
+        let mut pen = self.lock_when_formed();
         self.recover(&mut pen)?;
-        if let Some(jumped) = pen.jump(now) {
-            let draft = Draft::new(&jump_entry(now, jumped));
-            let generation = pen.last_generation;
-            self.write_line(&mut pen, &draft, now, generation, Change::Nothing)?;
-        }
+        self.note_jump(&mut pen, now)?;
         self.write_line(&mut pen, draft, now, generation, change)?;
         let seq = pen.head.seq;
         pen.note(generation, change == Change::Made, seq);
         pen.checkpoint_wanted |= checkpoint_wanted;
         Ok(seq)
+    }
+
+    /// The shorter lock: number, stage, remember. Returns the sequence number.
+    fn write_staged(&self, draft: Draft, generation: u64) -> Result<u64> {
+        let now = self.clock.now_unix_nanos();
+        let mut pen = self.pen.lock();
+        if pen.failed.is_some() || pen.tail_dirty {
+            drop(pen);
+            return self.write(&draft, generation, Change::Nothing, false);
+        }
+        if let Some(jumped) = pen.jump(now) {
+            // Said again below: the jump is noted by a line.
+            pen.offset -= jumped;
+            drop(pen);
+            return self.write(&draft, generation, Change::Nothing, false);
+        }
+        let draft = match pen.stage(draft, now, generation) {
+            Ok(seq) => {
+                pen.note(generation, false, seq);
+                if pen.queue.len() == 1 && !pen.syncing {
+                    self.dirty.notify_one();
+                }
+                return Ok(seq);
+            }
+            Err(draft) => draft,
+        };
+        drop(pen);
+        self.write(&draft, generation, Change::Nothing, false)
+    }
+
+    fn note_jump(&self, pen: &mut Pen, now: u64) -> Result<()> {
+        let Some(jumped) = pen.jump(now) else { return Ok(()) };
+        let generation = pen.last_generation;
+        self.write_line(pen, &Draft::new(&jump_entry(now, jumped)), now, generation, Change::Nothing)
+    }
+
+    /// The lock, at a moment when nobody makes lines outside it.
+    fn lock_when_formed(&self) -> MutexGuard<'_, Pen> {
+        let mut pen = self.pen.lock();
+        while pen.forming {
+            self.settled.wait(&mut pen);
+        }
+        pen
+    }
+
+    /// Makes lines of the records that are staged, and writes them.
+    fn form(&self, pen: &mut Pen) -> Result<()> {
+        if pen.queue.is_empty() {
+            return Ok(());
+        }
+        let queue = core::mem::take(&mut pen.queue);
+        let start = pen.pending.len();
+        pen.head = self.chain(&queue, pen.head, &mut pen.pending);
+        match self.medium.write_at(&pen.pending[start..], pen.written_len) {
+            Ok(()) => {
+                pen.written_len += (pen.pending.len() - start) as u64;
+                if let Some(stage) = &mut pen.stage {
+                    stage.begin();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("the journal cannot be written: {error}");
+                pen.failed = Some(why.clone());
+                Err(refused(&why))
+            }
+        }
+    }
+
+    /// The same outside the lock; records go on being staged. Says whether they are written.
+    fn form_group(&self, pen: &mut MutexGuard<'_, Pen>) -> bool {
+        if pen.queue.is_empty() {
+            return true;
+        }
+        pen.forming = true;
+        let queue = core::mem::take(&mut pen.queue);
+        if let Some(stage) = &mut pen.stage {
+            stage.turn();
+        }
+        let (head, position, dirty) = (pen.head, pen.written_len, pen.tail_dirty);
+        let mut lines = Vec::with_capacity(queue.len() * 640);
+        let (head, written) = MutexGuard::unlocked(pen, || {
+            let head = self.chain(&queue, head, &mut lines);
+            let clean = if dirty { self.medium.truncate(position) } else { Ok(()) };
+            (head, clean.and_then(|()| self.medium.write_at(&lines, position)))
+        });
+        pen.forming = false;
+        pen.head = head;
+        pen.pending.extend_from_slice(&lines);
+        self.settled.notify_all();
+        match written {
+            Ok(()) => {
+                pen.tail_dirty = false;
+                pen.written_len += lines.len() as u64;
+                true
+            }
+            Err(error) => {
+                pen.failed = Some(format!("the journal cannot be written: {error}"));
+                tracing::error!(%error, "the audit journal cannot be written; operations are refused");
+                false
+            }
+        }
+    }
+
+    /// Appends the lines of records to `lines`; gives the newest.
+    fn chain(&self, queue: &[Queued], mut head: Head, lines: &mut Vec<u8>) -> Head {
+        for Queued { draft, time, generation } in queue {
+            let seq = head.seq + 1;
+            let (time, generation) = (*time, *generation);
+            let stamp = Stamp { seq, time, boot: &self.boot, generation, change: Change::Nothing, prev: &head.hash };
+            let start = lines.len();
+            draft.stamp(&stamp, lines);
+            head = Head { seq, hash: line_hash(&lines[start..]) };
+            lines.push(b'\n');
+        }
+        head
     }
 
     /// A record of the journal about itself.
@@ -470,6 +648,7 @@ impl Shared {
 
     /// Signs for everything written so far. No fsync may be running: the tree and `pending` together are all lines.
     fn write_checkpoint(&self, pen: &mut Pen) -> Result<()> {
+        self.form(pen)?;
         let Some(signer) = &pen.signer else { return Ok(()) };
         let mut tree = pen.tree.clone();
         tree.push_lines(&pen.pending);
@@ -559,9 +738,23 @@ impl Shared {
     }
 
     fn write_line(&self, pen: &mut Pen, draft: &Draft, now: u64, generation: u64, change: Change) -> Result<()> {
+        self.form(pen)?;
+        self.write_line_of(&self.boot, pen, draft, now, generation, change)
+    }
+
+    /// A line of this run or of the one before it.
+    fn write_line_of(
+        &self,
+        boot: &str,
+        pen: &mut Pen,
+        draft: &Draft,
+        now: u64,
+        generation: u64,
+        change: Change,
+    ) -> Result<()> {
         let Head { seq, hash } = pen.head;
         let time = now.max(pen.last_time);
-        let stamp = Stamp { seq: seq + 1, time, boot: &self.boot, generation, change, prev: &hash };
+        let stamp = Stamp { seq: seq + 1, time, boot, generation, change, prev: &hash };
         let start = pen.pending.len();
         draft.stamp(&stamp, &mut pen.pending);
         let hash = line_hash(&pen.pending[start..]);
@@ -576,7 +769,7 @@ impl Shared {
         }
         pen.written_len += (pen.pending.len() - start) as u64;
         pen.head = Head { seq: seq + 1, hash };
-        pen.last_time = time;
+        (pen.assigned, pen.last_time) = (seq + 1, time);
         Ok(())
     }
 
@@ -591,6 +784,9 @@ impl Shared {
         if pen.failed.is_none() {
             return Ok(());
         }
+        if pen.syncing {
+            return Err(refused(pen.failed.as_deref().unwrap_or_default()));
+        }
         let again = self
             .medium
             .truncate(pen.durable_len)
@@ -600,8 +796,9 @@ impl Shared {
             Ok(()) => {
                 pen.failed = None;
                 pen.tree.push_lines(&pen.pending);
+                pen.durable_len += pen.pending.len() as u64;
+                pen.written_len = pen.durable_len;
                 pen.pending.clear();
-                pen.durable_len = pen.written_len;
                 pen.durable = pen.head;
                 self.medium.remember(&pen.head);
                 Ok(())
@@ -632,6 +829,11 @@ impl Shared {
 
     fn sync_group(&self, pen: &mut MutexGuard<'_, Pen>) {
         pen.syncing = true;
+        if !self.form_group(pen) {
+            pen.syncing = false;
+            self.settled.notify_all();
+            return;
+        }
         let group = &mut **pen;
         core::mem::swap(&mut group.in_flight, &mut group.pending);
         let (head, len) = (pen.head, pen.written_len);
@@ -701,7 +903,7 @@ impl Shared {
                 }
                 continue;
             }
-            if pen.durable.seq == pen.head.seq && !self.keep_house(&mut pen) {
+            if pen.durable.seq == pen.assigned && !self.keep_house(&mut pen) {
                 if pen.closing {
                     return;
                 }
@@ -716,7 +918,7 @@ impl Shared {
             }
             if pen.syncing {
                 self.settled.wait(&mut pen);
-            } else if pen.failed.is_none() && pen.durable.seq < pen.head.seq {
+            } else if pen.failed.is_none() && pen.durable.seq < pen.assigned {
                 self.sync_group(&mut pen);
                 self.keep_house(&mut pen);
             }
@@ -739,6 +941,9 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
         pen.note(record.generation, record.change == Some(true), record.seq);
         pen.last_time = record.time;
         pen.head = line.head;
+        if pen.last_boot != record.boot {
+            pen.last_boot.clone_from(&record.boot);
+        }
         pen.written_len += line.text.len() as u64 + 1;
         Ok(())
     });
@@ -756,6 +961,7 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
     }
     pen.durable_len = pen.written_len;
     pen.durable = pen.head;
+    pen.assigned = pen.head.seq;
     Ok((torn, begin_another))
 }
 

@@ -18,6 +18,7 @@ mod record;
 #[cfg(test)]
 mod signed_tests;
 mod signer;
+mod stage;
 #[cfg(test)]
 mod tests;
 

@@ -273,12 +273,18 @@ impl Draft {
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let mut body = vec![BODY_FORMAT];
+        let mut body = Vec::with_capacity(1 + CUTS * 4 + self.text.len());
+        self.append_to(&mut body);
+        body
+    }
+
+    /// Appends what [`Draft::from_bytes`] reads.
+    pub(super) fn append_to(&self, body: &mut Vec<u8>) {
+        body.push(BODY_FORMAT);
         for cut in self.cuts {
             body.extend_from_slice(&u32::try_from(cut).unwrap_or(u32::MAX).to_le_bytes());
         }
         body.extend_from_slice(&self.text);
-        body
     }
 
     /// Reads what [`Entry::encode`] wrote, perhaps by an earlier run of the program.

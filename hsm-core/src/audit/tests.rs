@@ -1,7 +1,7 @@
 //! The journal under edits, crashes, a full disk and a bad clock.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use super::export::{Style, export};
 use super::file::Medium;
 use super::journal::{Pen, keeps};
 use super::record::{Change, Draft, Stamp};
+use super::stage::{Stage, Staged};
 use super::{
     Category, Client, Durability, Entry, Fact, Files, Journal, Level, Options, Record, Subject, head_path, visit_file,
 };
@@ -395,6 +396,61 @@ fn forgotten_generations_get_their_records_again() {
     journal.forget_generations();
     assert_eq!(journal.last_generation(), 0);
     assert_ne!(journal.append_change(7, &entry(30).encode()).unwrap().seq(), first.seq());
+}
+
+#[test]
+fn records_that_a_killed_run_had_staged_are_written_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let journal = open(&path);
+    journal.append(entry(1), 4, Durability::Durable).map(drop).unwrap();
+    let last = journal.head().seq;
+    drop(journal);
+    let boot = records(&path).last().unwrap().boot.clone();
+    let boot = data_encoding::HEXLOWER.decode(boot.as_bytes()).unwrap().try_into().unwrap();
+    let mut stage = Stage::open(&path, boot).unwrap();
+    for seq in last + 1..last + 4 {
+        assert!(stage.put(Staged { seq, time: START, generation: 5 }, &Draft::new(&entry(seq))));
+    }
+    drop(stage);
+    // The kill also tore the line that was being written.
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"app\":\"0").unwrap();
+    drop(open(&path));
+    let found = records(&path);
+    let ops: Vec<&str> = found.iter().skip(last as usize).map(|record| record.op.as_str()).collect();
+    assert_eq!(ops[..3], [entry(2).op; 3]);
+    assert_eq!(ops[3..], ["tail_repaired", "journal_open"]);
+    assert!(found[last as usize..].iter().take(3).all(|record| record.generation == 5));
+    // Not twice.
+    drop(open(&path));
+    assert_eq!(records(&path).len(), found.len() + 1);
+}
+
+#[test]
+fn staged_records_of_eight_threads_are_all_written_while_others_are_made_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let journal = open(&path);
+    let receipts: Vec<u64> = std::thread::scope(|scope| {
+        let one = |thread: u64| {
+            let journal = &journal;
+            move || {
+                let mut seqs = Vec::new();
+                for number in 0..600 {
+                    let durability = if number % 97 == thread { Durability::Durable } else { Durability::Written };
+                    seqs.extend(journal.append(entry(number), 1, durability).unwrap().seq());
+                }
+                seqs
+            }
+        };
+        let running: Vec<_> = (0..8).map(|thread| scope.spawn(one(thread))).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    drop(journal);
+    let distinct: std::collections::BTreeSet<u64> = receipts.iter().copied().collect();
+    assert_eq!(distinct.len(), 4800);
+    assert!(*distinct.last().unwrap() <= records(&path).len() as u64);
+    verify(std::fs::read(&path).unwrap().as_slice(), &[]).unwrap();
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Hsm {
         let health = match (&sealed, self.journal().failure(), vault.is_some_and(|vault| vault.is_poisoned())) {
             (Some(sealed), _, _) => format!("sealed: {sealed}"),
             (_, Some(failure), _) => format!("the journal cannot be written: {failure}"),
-            (_, _, true) => "a write to the store failed; restart the daemon to verify it".to_owned(),
+            (_, _, true) => "a write to the store failed; it is opened again at the next change".to_owned(),
             _ if stream.failure.is_some() => {
                 format!(
                     "backup.stream has no copy of the newest state: {}",

@@ -38,7 +38,7 @@ impl Hsm {
     /// Admits mechanism and key and sets the operation up.
     pub(super) fn begin(&self, work: &mut Work<'_>, kind: OperationKind, begin: Begin) -> Result<Operation> {
         let purpose = kind.purpose();
-        work.mechanism(begin.mechanism.kind);
+        work.mechanism(begin.mechanism.kind)?;
         let row = admit::mechanism(&self.mechanisms, &begin.mechanism, purpose)?;
         let key = match kind {
             OperationKind::Digest => None,
@@ -161,7 +161,7 @@ impl Hsm {
     ) -> Result<(Operation, bool)> {
         let Some(begin) = begin else {
             let operation = work.session.operations.lock().take(kind)?;
-            work.mechanism(operation.mechanism());
+            work.mechanism(operation.mechanism())?;
             if let Some(key) = operation.key.clone() {
                 work.subject(&key);
             }

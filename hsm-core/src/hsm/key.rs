@@ -28,7 +28,7 @@ const DOMAIN: [Attribute; 2] = [CKA_EC_PARAMS, CKA_PARAMETER_SET];
 
 impl Hsm {
     pub(super) fn admit(&self, work: &mut Work<'_>, call: &MechanismCall, purpose: Use) -> Result<&'static Row> {
-        work.mechanism(call.kind);
+        work.mechanism(call.kind)?;
         admit::mechanism(&self.mechanisms, call, purpose)
     }
 

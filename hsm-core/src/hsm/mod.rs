@@ -42,7 +42,7 @@ use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
 use crate::mechanism::Mechanisms;
 use crate::object::{Object, codec};
-use crate::store::{OpenError, TokenMasterKey, Vault};
+use crate::store::{OpenError, TokenMasterKey, TokenRecord, Vault};
 use crate::token::login::Login;
 use crate::token::slot::Slot;
 
@@ -168,6 +168,8 @@ impl Hsm {
             let keys = audit::SigningKeys::new(&self.config.audit.log_path, vault.journal_key(), origin);
             self.journal.sign_with(keys).map_err(StartError::Journal)?;
         }
+        let me = Weak::clone(&self.me);
+        vault.when_ahead(move |tokens| me.upgrade().into_iter().for_each(|hsm| hsm.take_again(tokens.clone())));
         if self.vault.set(vault).is_err() {
             return Err(StartError::Token(Error::new(Kind::Internal, "the store is open already")));
         }
@@ -276,6 +278,22 @@ impl Hsm {
         slot.refill(objects);
         self.moved_on();
         Ok(())
+    }
+
+    /// The store holds a change whose caller was told that it failed: what the store says is true.
+    fn take_again(&self, tokens: Vec<TokenRecord>) {
+        let Some(vault) = self.vault.get() else { return };
+        vault.take_tokens(tokens.clone());
+        for token in tokens {
+            let Some(slot) = self.all_slots().into_iter().find(|slot| slot.number == token.slot) else { continue };
+            if slot.token_id() != token.id {
+                slot.replace(token);
+            }
+            if let Err(error) = self.reload(&slot) {
+                tracing::error!(%error, slot = slot.number, "a token's objects cannot be read: everything is refused");
+                self.unreadable.store(true, Ordering::Release);
+            }
+        }
     }
 
     /// A new application for a connection that attaches without one.

@@ -219,6 +219,7 @@ impl Hsm {
             work.subject(&object);
             work.check_write(&object.attributes)?;
             let changed = Arc::new(object.with_attributes(template::set(&object, template, work.authority())?));
+            work.right.grant.check_write(&changed.attributes)?;
             if changed.is_token() {
                 let (private, plaintext) = (changed.is_private(), codec::encode(&changed));
                 let puts = vec![ObjectPut { token: slot.token_id(), id: changed.id, private, plaintext }];

@@ -10,6 +10,7 @@ use crate::act;
 use crate::audit::{Entry, Fact};
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
+use crate::grant::ClientRole;
 use crate::perform::Work;
 use crate::secret::SecretBytes;
 use crate::session::{Place, Session, SessionView, UserType};
@@ -47,7 +48,7 @@ impl Hsm {
         if flags & cf::CKF_SERIAL_SESSION == 0 {
             return Err(Kind::ParallelSession.into());
         }
-        let at = self.slot(slot)?;
+        let at = self.slot_of(caller, slot)?;
         let _turn = at.turn.lock();
         if !at.token().initialized {
             return Err(Kind::TokenNotInitialized.into());
@@ -148,6 +149,9 @@ impl Hsm {
             (UserType::ContextSpecific, Login::So) => Role::So,
             (UserType::ContextSpecific, Login::Nobody) => return Err(Kind::NotLoggedIn.into()),
         };
+        if role == Role::So && !work.right.grant.has(ClientRole::So) {
+            return Err(Error::new(Kind::UserTypeInvalid, "the client does not have the role \"so\""));
+        }
         let token = work.slot.token();
         let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
         self.go_on_rotating(&tmk);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ck::Mechanism;
 use ck::flags::{slot, token};
 
 use super::Hsm;
@@ -10,6 +11,7 @@ use crate::act;
 use crate::audit::Entry;
 use crate::caller::{Caller, Peer};
 use crate::error::{Error, Kind, Result};
+use crate::grant::ClientRole;
 use crate::mechanism::MechanismView;
 use crate::secret::SecretBytes;
 use crate::store::{Role, TokenRecord};
@@ -42,6 +44,12 @@ pub struct TokenView {
     pub pin_max_len: u64,
     pub max_sessions: u64,
     pub max_rw_sessions: u64,
+}
+
+/// Whether the caller's grant names the token in a slot.
+fn sees(caller: &Caller, slot: &Slot) -> bool {
+    let token = slot.token();
+    caller.peer().grant.sees_token(&token.label, &token.serial)
 }
 
 /// The most slots there are.
@@ -115,6 +123,7 @@ impl Hsm {
     pub fn slots(&self, caller: &Caller) -> Result<Vec<SlotView>> {
         self.vault()?;
         let mut slots = self.all_slots();
+        slots.retain(|slot| sees(caller, slot));
         slots.sort_by_cached_key(|slot| (!slot.token().initialized, slot.number));
         slots.iter().map(|slot| self.slot_view(caller, slot)).collect()
     }
@@ -174,9 +183,16 @@ impl Hsm {
     ///
     /// # Errors
     /// [`Kind::NoSuchSlot`], [`Kind::Sealed`].
-    pub fn mechanisms(&self, _caller: &Caller, slot: u64) -> Result<Vec<MechanismView>> {
-        self.slot(slot)?;
-        Ok(self.mechanisms.views())
+    pub fn mechanisms(&self, caller: &Caller, slot: u64) -> Result<Vec<MechanismView>> {
+        self.slot_of(caller, slot)?;
+        let grant = &caller.peer().grant;
+        Ok(self.mechanisms.views().into_iter().filter(|row| grant.offers(Mechanism(row.number))).collect())
+    }
+
+    /// The slot of a number, if the caller sees its token.
+    pub(crate) fn slot_of(&self, caller: &Caller, number: u64) -> Result<Arc<Slot>> {
+        let slot = self.slot(number)?;
+        if sees(caller, &slot) { Ok(slot) } else { Err(Kind::NoSuchSlot.into()) }
     }
 
     /// C_InitToken: a new token in the slot. An initialised one needs its SO PIN and loses its objects and its user PIN.
@@ -185,6 +201,8 @@ impl Hsm {
     /// [`Kind::SessionExists`] while any application has a session with the token; [`Kind::PinIncorrect`] and its kin, which change
     /// nothing; [`Kind::ArgumentsBad`] for a label that does not fit 32 bytes.
     pub fn init_token(&self, caller: &Caller, slot: u64, so_pin: SecretBytes, label: &str) -> Result<()> {
+        self.slot_of(caller, slot)?;
+        caller.peer().grant.check(ClientRole::So)?;
         self.init_token_as(caller.peer(), slot, &so_pin, label).map(drop)
     }
 
@@ -260,6 +278,7 @@ impl Hsm {
             if !work.session.read_write {
                 return Err(Kind::SessionReadOnly.into());
             }
+            work.right.grant.check(ClientRole::Manage)?;
             let role = match work.right.login {
                 crate::token::login::Login::So => Role::So,
                 _ => Role::User,

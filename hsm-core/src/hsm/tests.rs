@@ -28,7 +28,7 @@ fn pin(bytes: &[u8]) -> SecretBytes {
 }
 
 fn peer(pid: u32) -> Peer {
-    Peer { identity: Identity::Local { uid: 1000, gid: 1000 }, pid: Some(pid) }
+    Peer::unrestricted(Identity::Local { uid: 1000, gid: 1000 }, Some(pid))
 }
 
 fn world() -> World {

@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::crypto::aes_cbc::{self, Padding};
 use crate::crypto::{Direction, PrivateKey, PublicKey, aes_gcm, aes_wrap, ecdh, ecdsa, rng, rsa};
 use crate::error::{Error, Kind, Result};
+use crate::grant::ClientRole;
 use crate::mechanism::admit;
 use crate::mechanism::kdf;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
@@ -43,6 +44,7 @@ impl Hsm {
         capacity: Option<u64>,
     ) -> Result<Vec<u8>> {
         self.perform(caller, &act::WRAP_KEY, session, |work| {
+            work.right.grant.check(ClientRole::Manage)?;
             let row = self.admit(work, &call, Use::Wrap)?;
             let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::Wrap), wrapping, key)?;
             admit::parameter(row, Use::Wrap, &call.parameter, &self.config().policy)?;
@@ -124,6 +126,7 @@ impl Hsm {
         template: Vec<Attr>,
     ) -> Result<Snapshot> {
         self.perform(caller, &act::UNWRAP_KEY, session, |work| {
+            work.right.grant.check(ClientRole::Manage)?;
             let row = self.admit(work, &call, Use::Unwrap)?;
             let unwrapping = admitted_key(work, row, unwrapping, Use::Unwrap, Kind::NoSuchUnwrappingKey)?;
             work.with(&unwrapping);

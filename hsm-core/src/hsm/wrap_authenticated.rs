@@ -9,6 +9,7 @@ use super::message::Message;
 use crate::act;
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
+use crate::grant::ClientRole;
 use crate::mechanism::admit;
 use crate::mechanism::params::MechanismCall;
 use crate::mechanism::purpose::Use;
@@ -31,6 +32,7 @@ impl Hsm {
         capacity: Option<u64>,
     ) -> Result<Message> {
         self.perform(caller, &act::WRAP_KEY, session, |work| {
+            work.right.grant.check(ClientRole::Manage)?;
             let row = self.admit(work, &call, Use::WrapAuthenticated)?;
             admit::parameter(row, Use::WrapAuthenticated, &call.parameter, &self.config().policy)?;
             let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::WrapAuthenticated), wrapping, key)?;
@@ -66,6 +68,7 @@ impl Hsm {
     ) -> Result<Snapshot> {
         self.perform(caller, &act::UNWRAP_KEY, session, |work| {
             let purpose = Use::UnwrapAuthenticated;
+            work.right.grant.check(ClientRole::Manage)?;
             let row = self.admit(work, &call, purpose)?;
             admit::parameter(row, purpose, &call.parameter, &self.config().policy)?;
             let unwrapping = admitted_key(work, row, unwrapping, purpose, Kind::NoSuchUnwrappingKey)?;

@@ -2,20 +2,26 @@
 //! transaction, and releases their callers together.
 //!
 //! A commit that fails poisons the pen: after a failed fsync nobody knows what the disk holds, so the transaction is not
-//! tried again; reads go on and writes answer [`Kind::Device`] until the store is opened and verified anew.
+//! tried again; reads go on and writes answer [`Kind::Device`] until the store has been opened and verified anew, which the
+//! next change begins.
 
+use super::layout::TokenRecord;
 use super::layout::{self, Role, Table};
 use super::manifest::{LedgerHead, Manifest};
 use super::seal::{self, Place, StoreKeys};
-use super::{Batch, Snapshot, Store, StoreError};
+use super::vault::reconcile;
+use super::verify::{self, Verified};
+use super::{Batch, OpenError, Snapshot, Store, StoreError};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// The journal, as far as the store needs it.
 ///
@@ -64,6 +70,8 @@ pub(crate) struct Work {
     pub(crate) clears: Option<TokenId>,
 }
 
+/// How often a store whose write failed is tried to be opened again, when somebody wants to change it.
+const AGAIN: Duration = Duration::from_millis(250);
 /// At most so many changes share a transaction, so that the first does not wait for ever.
 const GROUP_MAX: usize = 512;
 /// So many outbox rows are kept before the journal is synced and they go.
@@ -80,8 +88,12 @@ pub(crate) struct Ledgered {
     pub(crate) manifest: RwLock<Manifest>,
     pub(crate) objects: RwLock<HashMap<TokenId, u64>>,
     pub(crate) poisoned: AtomicBool,
+    pub(crate) when_ahead: Mutex<Option<WhenAhead>>,
     next_version: AtomicU64,
 }
+
+/// Is told the tokens of a store that was opened again and holds more than was answered.
+pub(crate) type WhenAhead = Box<dyn Fn(Vec<TokenRecord>) + Send + Sync>;
 
 impl Ledgered {
     pub(crate) fn new(manifest: Manifest, objects: HashMap<TokenId, u64>) -> Ledgered {
@@ -90,6 +102,7 @@ impl Ledgered {
             manifest: RwLock::new(manifest),
             objects: RwLock::new(objects),
             poisoned: AtomicBool::new(false),
+            when_ahead: Mutex::new(None),
         }
     }
 
@@ -115,7 +128,7 @@ impl<L: Ledger> Pen<L> {
         outbox: VecDeque<u64>,
     ) -> Result<Pen<L>> {
         let (sender, receiver) = channel();
-        let mut writer = Writer { store, keys, state, ledger, outbox, backlog: VecDeque::new() };
+        let mut writer = Writer { store, keys, state, ledger, outbox, backlog: VecDeque::new(), tried: None };
         let thread = std::thread::Builder::new()
             .name("store-pen".into())
             .spawn(move || writer.run(&receiver))
@@ -165,7 +178,10 @@ fn gone() -> Error {
 }
 
 fn poisoned() -> Error {
-    Error::new(Kind::Device, "a write to the store failed earlier: it takes no changes until the daemon is restarted")
+    Error::new(
+        Kind::Device,
+        "a write to the store failed: it takes no changes until it can be opened again and verifies",
+    )
 }
 
 fn device(error: &StoreError) -> Error {
@@ -188,6 +204,8 @@ struct Writer<L: Ledger> {
     outbox: VecDeque<u64>,
     /// Durable changes whose entry the journal refused; tried again before any recorded change.
     backlog: VecDeque<(u64, Vec<u8>)>,
+    /// When the store was last tried to be opened again after a failed write.
+    tried: Option<Instant>,
 }
 
 impl<L: Ledger> Writer<L> {
@@ -207,8 +225,10 @@ impl<L: Ledger> Writer<L> {
     /// One transaction, in this order: entries that the journal still lacks, preconditions, rows, manifest, commit,
     /// journal, answers.
     fn write_group(&mut self, group: Vec<Job<L::Receipt>>) {
-        if self.state.poisoned.load(Ordering::Acquire) {
-            return refuse(group.into_iter().map(|job| job.reply), &poisoned());
+        if self.state.poisoned.load(Ordering::Acquire)
+            && let Err(error) = self.revive()
+        {
+            return refuse(group.into_iter().map(|job| job.reply), &error);
         }
         let snapshot = match self.store.snapshot() {
             Ok(snapshot) => snapshot,
@@ -301,7 +321,7 @@ impl<L: Ledger> Writer<L> {
         rows.put(Table::Meta, layout::MANIFEST_KEY, manifest.encode(&self.keys));
         if let Err(error) = self.store.commit(&rows) {
             self.state.poisoned.store(true, Ordering::Release);
-            tracing::error!(%error, "a commit to the store failed: it takes no changes until the daemon is restarted");
+            tracing::error!(%error, "a commit to the store failed: it takes no changes until it is opened again and verifies");
             return Err(device(&error));
         }
         *self.state.manifest.write() = manifest;
@@ -311,6 +331,42 @@ impl<L: Ledger> Writer<L> {
             *count = count.saturating_add_signed(change);
         }
         Ok(())
+    }
+
+    /// After a failed write nobody knows what the disk holds. The store is opened again, as at a start: every record and the
+    /// manifest verify, nothing that was answered is missing, and the journal gets the entries that it lacks.
+    fn revive(&mut self) -> Result<()> {
+        if self.tried.is_some_and(|tried| tried.elapsed() < AGAIN) {
+            return Err(poisoned());
+        }
+        self.tried = Some(Instant::now());
+        let verified =
+            self.open_again().inspect_err(|error| tracing::error!(%error, "the store stays closed to changes"))?;
+        let known = self.state.manifest.read().generation;
+        let ahead = verified.manifest.generation != known;
+        *self.state.manifest.write() = verified.manifest;
+        *self.state.objects.write() = verified.objects;
+        if ahead && let Some(tell) = &*self.state.when_ahead.lock() {
+            tell(verified.tokens);
+        }
+        self.state.poisoned.store(false, Ordering::Release);
+        tracing::info!(ahead, "the store was opened again after a failed write, and verifies");
+        Ok(())
+    }
+
+    fn open_again(&mut self) -> Result<Verified> {
+        self.store.reopen().map_err(|error| device(&error))?;
+        let snapshot = self.store.snapshot().map_err(|error| device(&error))?;
+        let broken = |error: OpenError| Error::new(Kind::Device, error.to_string());
+        let verified = verify::verify(&*snapshot, &self.keys, Path::new("the store")).map_err(broken)?;
+        let answered = self.state.manifest.read().generation;
+        if verified.manifest.generation < answered {
+            let found = verified.manifest.generation;
+            return Err(Error::new(Kind::Device, format!("the store is at {found}, and {answered} was answered")));
+        }
+        self.outbox = reconcile(&verified, &*self.ledger).map_err(broken)?;
+        self.backlog.clear();
+        Ok(verified)
     }
 
     /// Appends the committed entries in order and answers the callers.

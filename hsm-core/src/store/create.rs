@@ -96,8 +96,8 @@ fn create_file(path: &Path, source: &KeySource, lock: Lock) -> Result<Opened, Op
     };
     let keys = Arc::new(StoreKeys::new(key, seal::random_id()?));
     let temporary = new_file(path)?;
-    let store: Arc<dyn Store> =
-        Arc::new(RedbStore::create(&temporary).map_err(|error| OpenError::store(&temporary, error))?);
+    let made = RedbStore::create(&temporary).map_err(|error| OpenError::store(&temporary, error))?;
+    let store: Arc<dyn Store> = Arc::new(made.at(path));
     store.commit(&first_rows(&keys, &Manifest::empty())).map_err(|error| OpenError::store(&temporary, error))?;
     sys::replace_durably(&temporary, path).map_err(|error| OpenError::io(path, &error))?;
     finish(store, keys, path, Some(lock))

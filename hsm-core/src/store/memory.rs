@@ -30,6 +30,10 @@ impl Store for MemoryStore {
         }
         Ok(())
     }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 struct MemorySnapshot(Arc<Rows>);

@@ -126,4 +126,8 @@ pub(crate) trait Store: Send + Sync {
 
     /// Makes the batch durable; when this returns `Ok`, a loss of power does not undo it.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Lets go of everything and opens the store again, as a new start would: after a commit that failed, what was written may be on
+    /// the disk or not, and only reading it again tells.
+    fn reopen(&self) -> Result<(), StoreError>;
 }

@@ -6,29 +6,36 @@
 use super::layout::Table;
 use super::{Batch, Snapshot, Store, StoreError, Visit};
 use crate::sys;
+use parking_lot::RwLock;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Enough for the inner pages of a hundred thousand objects; the vault keeps opened objects itself.
 const CACHE_BYTES: usize = 32 << 20;
 
 /// A redb file that this process holds exclusively.
 pub(crate) struct RedbStore {
-    /// Empty only while it is dropped.
-    database: Option<Database>,
+    /// Empty while it is dropped, and after it could not be opened again.
+    database: RwLock<Option<Arc<Database>>>,
+    /// Where it is to be found; a disk in memory is nowhere.
+    path: Option<PathBuf>,
 }
 
 impl Drop for RedbStore {
     /// Closing writes what a quick repair needs, and may panic on a damaged file as any other call does.
     fn drop(&mut self) {
-        let database = self.database.take();
-        if let Err(error) = guard(|| {
-            drop(database);
-            Ok(())
-        }) {
-            tracing::error!(%error, "the store could not be closed in good order");
-        }
+        close(self.database.get_mut().take());
+    }
+}
+
+fn close(database: Option<Arc<Database>>) {
+    if let Err(error) = guard(|| {
+        drop(database);
+        Ok(())
+    }) {
+        tracing::error!(%error, "the store could not be closed in good order");
     }
 }
 
@@ -42,19 +49,26 @@ impl RedbStore {
     /// Opens what a disk holds, or makes a new store if it is empty.
     pub(super) fn over(disk: impl redb::StorageBackend) -> Result<RedbStore, StoreError> {
         let database = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk)?))?;
-        Ok(RedbStore { database: Some(database) })
+        Ok(RedbStore { database: RwLock::new(Some(Arc::new(database))), path: None })
+    }
+
+    /// The same store, once its file has its name.
+    pub(crate) fn at(self, path: &Path) -> RedbStore {
+        let mut store = self;
+        store.path = Some(path.to_owned());
+        store
     }
 
     /// Opens a file that exists.
     pub(crate) fn open(path: &Path) -> Result<RedbStore, StoreError> {
         let database = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?))?;
-        Ok(RedbStore { database: Some(database) })
+        Ok(RedbStore { database: RwLock::new(Some(Arc::new(database))), path: Some(path.to_owned()) })
     }
 }
 
 impl RedbStore {
-    fn database(&self) -> Result<&Database, redb::Error> {
-        self.database.as_ref().ok_or(redb::Error::PreviousIo)
+    fn database(&self) -> Result<Arc<Database>, redb::Error> {
+        self.database.read().clone().ok_or(redb::Error::PreviousIo)
     }
 }
 
@@ -84,6 +98,15 @@ impl Store for RedbStore {
             transaction.commit()?;
             Ok(())
         })
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let Some(path) = &self.path else { return Err(StoreError::Io("it has no file to open again".into())) };
+        let mut database = self.database.write();
+        close(database.take());
+        let again = guard(|| Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?))?;
+        *database = Some(Arc::new(again));
+        Ok(())
     }
 }
 

@@ -207,7 +207,17 @@ impl<L: Ledger> Vault<L> {
         self.state.manifest.read().generation
     }
 
-    /// Whether a failed write has stopped all further ones.
+    /// What is told the tokens when the store, opened again after a failed write, turned out to hold that write.
+    pub(crate) fn when_ahead(&self, tell: impl Fn(Vec<TokenRecord>) + Send + Sync + 'static) {
+        *self.state.when_ahead.lock() = Some(Box::new(tell));
+    }
+
+    /// Takes the tokens as the store has them.
+    pub(crate) fn take_tokens(&self, tokens: Vec<TokenRecord>) {
+        *self.tokens.write() = tokens.into_iter().map(|token| (token.slot, token)).collect();
+    }
+
+    /// Whether a failed write has stopped all further ones, until the store has been opened again and verified.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.state.poisoned.load(Ordering::Acquire)
     }
@@ -358,7 +368,7 @@ impl<L: Ledger> Vault<L> {
 }
 
 /// Appends the entries that the journal lacks, and refuses a store or a journal that is older than the other remembers.
-fn reconcile<L: Ledger>(verified: &verify::Verified, ledger: &L) -> Result<VecDeque<u64>, OpenError> {
+pub(super) fn reconcile<L: Ledger>(verified: &verify::Verified, ledger: &L) -> Result<VecDeque<u64>, OpenError> {
     let store = verified.manifest.generation;
     if let Some(journal) = ledger.last_generation().filter(|journal| *journal > store) {
         return Err(OpenError::RolledBack { store, journal });

@@ -305,6 +305,8 @@ struct Faulty {
     inner: Arc<MemoryStore>,
     /// Commits that still succeed.
     left: AtomicUsize,
+    /// Whether a commit that fails has written nevertheless.
+    writes_all_the_same: AtomicBool,
 }
 
 impl Store for Faulty {
@@ -312,9 +314,16 @@ impl Store for Faulty {
         self.inner.snapshot()
     }
 
+    fn reopen(&self) -> Result<(), StoreError> {
+        if self.left.load(Ordering::Relaxed) == 0 { Err(StoreError::Io("injected".into())) } else { Ok(()) }
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {
+            if self.writes_all_the_same.load(Ordering::Relaxed) {
+                self.inner.commit(batch)?;
+            }
             return Err(StoreError::Io("injected".into()));
         }
         self.left.store(left - 1, Ordering::Relaxed);
@@ -326,7 +335,8 @@ impl Store for Faulty {
 fn faulty() -> (Arc<Book>, Arc<Faulty>, create::Opened, TokenId) {
     let book = Arc::new(Book::default());
     let inner = Arc::new(MemoryStore::default());
-    let store = Arc::new(Faulty { inner, left: AtomicUsize::new(usize::MAX) });
+    let store =
+        Arc::new(Faulty { inner, left: AtomicUsize::new(usize::MAX), writes_all_the_same: AtomicBool::new(false) });
     let opened = create::create_in(Arc::clone(&store) as Arc<dyn Store>).unwrap();
     let keys = Arc::clone(&opened.keys);
     let vault = Vault::start(opened, &quick(), Arc::clone(&book), Arc::new(SystemClock)).unwrap();
@@ -399,11 +409,78 @@ fn a_failed_commit_stops_writes_and_not_reads() {
     let _receipt = vault.commit(put(token, 1, true, "kept"), Some(&tmk), b"e").unwrap();
     store.left.store(0, Ordering::Relaxed);
     assert_eq!(kind(vault.commit(put(token, 2, true, "lost"), Some(&tmk), b"e")), Some(Kind::Device));
-    store.left.store(usize::MAX, Ordering::Relaxed);
     assert!(vault.is_poisoned());
     assert_eq!(kind(vault.commit(put(token, 3, true, "late"), Some(&tmk), b"e")), Some(Kind::Device));
     assert_eq!(texts(vault.load_objects(token, Some(&tmk)).unwrap()), ["kept"]);
     assert!(book.entries.lock().iter().filter(|(_, body)| body == b"e").count() == 1);
+}
+
+/// Commits until the store has been opened again: it is tried once a second.
+fn commit_when_open(vault: &Vault<Book>, token: TokenId, tmk: &TokenMasterKey, number: u8, text: &str) {
+    let begun = std::time::Instant::now();
+    while let Err(error) = vault.commit(put(token, number, true, text), Some(tmk), b"e") {
+        assert!(begun.elapsed().as_secs() < 60, "{error}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_store_whose_write_failed_serves_again_when_it_verifies() {
+    for wrote in [false, true] {
+        let (book, store, opened, token) = faulty();
+        let vault = start(opened, &book);
+        let told = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&told);
+        vault.when_ahead(move |tokens| counted.store(tokens.len(), Ordering::Relaxed));
+        let tmk = vault.unlock(token, Role::User, &pin("user-pin"), "t").unwrap();
+        commit_when_open(&vault, token, &tmk, 1, "kept");
+        store.writes_all_the_same.store(wrote, Ordering::Relaxed);
+        store.left.store(0, Ordering::Relaxed);
+        assert_eq!(kind(vault.commit(put(token, 2, true, "in doubt"), Some(&tmk), b"doubt")), Some(Kind::Device));
+        assert_eq!(kind(vault.commit(put(token, 3, true, "late"), Some(&tmk), b"e")), Some(Kind::Device));
+        store.left.store(usize::MAX, Ordering::Relaxed);
+        commit_when_open(&vault, token, &tmk, 4, "again");
+        assert!(!vault.is_poisoned());
+        let texts = texts(vault.load_objects(token, Some(&tmk)).unwrap());
+        assert_eq!(texts, if wrote { vec!["kept", "in doubt", "again"] } else { vec!["kept", "again"] });
+        // The change in doubt has its entry if it happened, and none if it did not.
+        let doubts = book.entries.lock().iter().filter(|(_, body)| body == b"doubt").count();
+        assert_eq!((doubts, told.load(Ordering::Relaxed) > 0), (usize::from(wrote), wrote));
+    }
+}
+
+#[test]
+fn a_store_that_came_back_older_stays_closed() {
+    let (book, store, opened, token) = faulty();
+    let older = store.inner.snapshot().unwrap();
+    let mut rows = Batch::default();
+    for table in Table::SEALED.into_iter().chain([Table::Meta]) {
+        let mut keep = |key: &[u8], row: &[u8]| {
+            rows.put(table, key, row.to_vec());
+            Ok(())
+        };
+        older.scan(table, &[], &mut keep).unwrap();
+    }
+    let vault = start(opened, &book);
+    let tmk = vault.unlock(token, Role::User, &pin("user-pin"), "t").unwrap();
+    let _receipt = vault.commit(put(token, 1, true, "answered"), Some(&tmk), b"e").unwrap();
+    store.left.store(0, Ordering::Relaxed);
+    assert_eq!(kind(vault.commit(put(token, 2, true, "lost"), Some(&tmk), b"e")), Some(Kind::Device));
+    let answered = store.inner.snapshot().unwrap();
+    for table in Table::SEALED {
+        let mut gone = |key: &[u8], _: &[u8]| {
+            if rows.get(table, key).is_none() {
+                rows.delete(table, key);
+            }
+            Ok(())
+        };
+        answered.scan(table, &[], &mut gone).unwrap();
+    }
+    store.inner.commit(&rows).unwrap();
+    store.left.store(usize::MAX, Ordering::Relaxed);
+    let refused = vault.commit(put(token, 3, true, "never"), Some(&tmk), b"e").expect_err("refused");
+    assert!(refused.to_string().contains("was answered"), "{refused}");
+    assert!(vault.is_poisoned());
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! What is asked of the operating system beyond reading and writing: process hardening, private files and directories,
-//! durability of directories. All of it through rustix's safe calls; nothing here knows what the files hold.
+//! durability of directories, memory that is a file. Nothing here knows what the files hold.
 
+mod arena;
 mod file;
 mod process;
+mod shared;
 
+pub(crate) use arena::Slot;
+pub use arena::{Protection, protect_secrets};
 pub(crate) use file::{Lock, create_private_dir, create_private_file, owner_and_mode, replace_durably, write_durably};
 pub use process::harden_process;
+pub(crate) use shared::SharedFile;

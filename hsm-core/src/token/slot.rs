@@ -94,7 +94,7 @@ impl Slot {
     }
 
     /// The token objects that match a template and that this right sees, ascending by handle.
-    pub(crate) fn find(&self, right: Right, template: &[Attr]) -> Vec<Arc<Object>> {
+    pub(crate) fn find(&self, right: Right<'_>, template: &[Attr]) -> Vec<Arc<Object>> {
         let state = self.filled().read();
         state.objects.find(template).filter(|object| right.sees(&object.attributes)).cloned().collect()
     }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hsm_core::backup::{BackupPublicKey, For, Share, ShareSet};
 use hsm_core::store_key::ModuleKey;
-use hsm_core::{KeySummary, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
+use hsm_core::{ClientRole, KeySummary, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
 use hsm_proto::v1;
 use hsm_proto::v1::admin_server::Admin;
 use tokio::sync::mpsc;
@@ -48,20 +48,32 @@ impl AdminService {
         T: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
     {
-        let peer = administrator(&request)?;
+        self.run_for(ClientRole::Admin, request, work).await
+    }
+
+    /// [`AdminService::run`] for a role that need not be the administrator's.
+    async fn run_for<R, T, F>(&self, role: ClientRole, request: Request<R>, work: F) -> Result<Response<T>, Status>
+    where
+        R: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
+    {
+        let peer = administrator(&request, role)?;
         let desk = Arc::clone(&self.desk);
         let outcome = on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
         outcome.map(Response::new).map_err(status)
     }
 }
 
-fn administrator<T>(request: &Request<T>) -> Result<Peer, Status> {
+fn administrator<T>(request: &Request<T>, role: ClientRole) -> Result<Peer, Status> {
     let visitor = visitor(request)?;
-    if may_administer(visitor.peer()) {
+    if may_administer(visitor.peer(), role) {
         return Ok(visitor.peer().clone());
     }
-    tracing::warn!(peer = ?visitor.peer().identity, "administration refused");
-    Err(Status::permission_denied("only the superuser and the user that the daemon runs as may administer it"))
+    tracing::warn!(peer = ?visitor.peer().identity, ?role, "administration refused");
+    Err(Status::permission_denied(
+        "only the superuser, the user that the daemon runs as, and whom the clients file gives the role may administer it",
+    ))
 }
 
 fn status(error: hsm_core::Error) -> Status {
@@ -154,7 +166,7 @@ impl Admin for AdminService {
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let (self_test, started_unix_seconds) = (self.self_test.0.clone(), self.started_unix_seconds);
-        self.run(request, move |desk, _, _| {
+        self.run_for(ClientRole::AuditRead, request, move |desk, _, _| {
             let status = desk.hsm.status();
             Ok(v1::StatusReply {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -189,7 +201,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensReply>, Status> {
-        self.run(request, |desk, _, _| {
+        self.run_for(ClientRole::AuditRead, request, |desk, _, _| {
             Ok(v1::ListTokensReply { tokens: desk.hsm.admin_tokens()?.into_iter().map(token_summary).collect() })
         })
         .await
@@ -259,7 +271,7 @@ impl Admin for AdminService {
     }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        let peer = administrator(&request)?;
+        let peer = administrator(&request, ClientRole::Backup)?;
         let request = request.into_inner();
         let (pieces, stream) = mpsc::channel(4);
         let desk = Arc::clone(&self.desk);

@@ -26,12 +26,20 @@ impl World {
     pub fn new(daemon: &str) -> Self {
         let folder = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir().unwrap();
         let text = format!(
-            "[daemon]\nbind_unix = \"hsm.sock\"\n{daemon}\n[token]\nstorage_path = \"store\"\n\
+            "[daemon]\nallow_root = true\nbind_unix = \"hsm.sock\"\n{daemon}\n[token]\nstorage_path = \"store\"\n\
              [security]\npbkdf2_iterations = 100000\n"
         );
         let world = World { folder, child: None };
         std::fs::write(world.path("craton_hsm.toml"), text).unwrap();
         world
+    }
+
+    /// Writes the clients file.
+    pub fn write_clients(&self, text: &str) {
+        // Under another name first: the daemon may be reading it.
+        std::fs::write(self.path("clients.new"), text).unwrap();
+        std::fs::set_permissions(self.path("clients.new"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(self.path("clients.new"), self.path("clients.toml")).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -4,9 +4,13 @@
 //!
 //! Run by `make bench`, which provides both tokens: PKCS11_MODULE, TOKEN_LABEL, PIN for ours, SOFTHSM2_MODULE and SOFTHSM2_CONF for
 //! the other (same label and PIN). Options: `--seconds S` of each measurement, `--rounds N`.
+//!
+//! With JOURNAL_ON_CONFIG and JOURNAL_OFF_CONFIG it measures what the journal costs instead: two daemons, one that keeps every
+//! record and one that keeps none of signatures, each used by a process of its own, in interleaved rounds.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -98,11 +102,24 @@ fn main() -> ExitCode {
     }
 }
 
+fn variable(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|_| format!("{name} is not set: run `make bench`"))
+}
+
+fn ours() -> Result<Contender, String> {
+    Contender::open("Craton", variable("PKCS11_MODULE")?.into(), &variable("TOKEN_LABEL")?, &variable("PIN")?)
+}
+
 fn run() -> Result<(), String> {
+    if std::env::args().nth(1).as_deref() == Some(OBEY) {
+        return obey(&ours()?);
+    }
     let (seconds, rounds) = options()?;
-    let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: run `make bench`"));
+    if std::env::var_os("JOURNAL_ON_CONFIG").is_some() {
+        return journal_cost(seconds, rounds);
+    }
     let (label, user_pin) = (variable("TOKEN_LABEL")?, variable("PIN")?);
-    let ours = Contender::open("Craton", variable("PKCS11_MODULE")?.into(), &label, &user_pin)?;
+    let ours = ours()?;
     let theirs = match variable("SOFTHSM2_MODULE") {
         Ok(path) => Some(Contender::open("SoftHSM2", path.into(), &label, &user_pin)?),
         Err(_) => None,
@@ -129,6 +146,87 @@ fn run() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What a process is told that measures for another.
+const OBEY: &str = "obey";
+
+/// Answers each line "algorithm threads seconds" with a rate, until the input ends.
+fn obey(contender: &Contender) -> Result<(), String> {
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|e| e.to_string())?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [algorithm, threads, seconds] = words[..] else { return Err(format!("not understood: {line}")) };
+        let number = |word: &str| word.parse::<usize>().map_err(|e| format!("{word}: {e}"));
+        let seconds: f64 = seconds.parse().map_err(|e| format!("{seconds}: {e}"))?;
+        let rate = contender.measure(number(algorithm)?, number(threads)?, Duration::from_secs_f64(seconds))?;
+        println!("{rate}");
+    }
+    Ok(())
+}
+
+/// A process with the module of one of the two daemons.
+struct Side {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Side {
+    fn start(config: &str) -> Result<Side, String> {
+        let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+        // The file names the socket too.
+        command.arg(OBEY).env("CRATON_HSM_CONFIG", config).env_remove("CRATON_HSM_SOCKET");
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.map_err(|e| e.to_string())?;
+        let answers = child.stdout.take().map(BufReader::new).ok_or("a child without an output")?;
+        let mut side = Side { child, answers };
+        match side.hear()?.as_str() {
+            "ready" => Ok(side),
+            other => Err(format!("a measuring process said {other:?}")),
+        }
+    }
+
+    fn hear(&mut self) -> Result<String, String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).map_err(|e| e.to_string())?;
+        Ok(line.trim().to_owned())
+    }
+
+    fn measure(&mut self, algorithm: usize, threads: usize, seconds: f64) -> Result<f64, String> {
+        let input = self.child.stdin.as_mut().ok_or("a child without an input")?;
+        writeln!(input, "{algorithm} {threads} {seconds}").map_err(|e| e.to_string())?;
+        let answer = self.hear()?;
+        answer.parse().map_err(|_| format!("a measuring process said {answer:?}"))
+    }
+
+    fn end(mut self) -> Result<(), String> {
+        drop(self.child.stdin.take());
+        self.child.wait().map(drop).map_err(|e| e.to_string())
+    }
+}
+
+/// Signatures a second with and without their records.
+fn journal_cost(seconds: f64, rounds: usize) -> Result<(), String> {
+    let mut with = Side::start(&variable("JOURNAL_ON_CONFIG")?)?;
+    let mut without = Side::start(&variable("JOURNAL_OFF_CONFIG")?)?;
+    println!(
+        "what the journal costs: C_SignInit + C_Sign a second, medians of {rounds} interleaved rounds of {seconds} s each"
+    );
+    println!("{:<10}{:>8}{:>12}{:>12}{:>9}", "key", "threads", "journal", "no journal", "cost");
+    for (algorithm, (name, ..)) in ALGORITHMS.iter().enumerate() {
+        for threads in [1, 8] {
+            let (mut on, mut off) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                on.push(with.measure(algorithm, threads, seconds)?);
+                off.push(without.measure(algorithm, threads, seconds)?);
+            }
+            let (on, off) = (median(on), median(off));
+            println!("{name:<10}{threads:>8}{on:>12.0}{off:>12.0}{:>8.1}%", (1.0 - on / off) * 100.0);
+        }
+    }
+    with.end()?;
+    without.end()
 }
 
 fn options() -> Result<(f64, usize), String> {

@@ -1,5 +1,6 @@
 //! How does a token behave that holds many objects? `make scale`: fills a token, and for each size says how long a search by CKA_ID
-//! and by label, a listing of everything, a login and a start of the daemon take, and how much memory an object costs.
+//! and by label, a listing of everything, a login and a start of the daemon take, how much memory an object costs, and how long backup,
+//! restore and drill take.
 //!
 //! Half of the objects are public data objects, which the daemon opens at its start; half are AES keys, which it opens at the login.
 //! usage: craton-scale [--objects N[,N...]] (ascending). This process starts itself again with `fill` and `ask`: they load the module.
@@ -134,6 +135,7 @@ fn measure(sizes: &[usize]) {
             login / 1000.0,
             all / 1000.0,
         );
+        recover(&world, size);
         let (id_then, label_then) = *first.get_or_insert((by_id, by_label));
         println!(
             "        searches against {} objects: {:.2}x, {:.2}x",
@@ -143,6 +145,26 @@ fn measure(sizes: &[usize]) {
         );
         from = size;
     }
+}
+
+/// How long a backup of the running token takes, a restore of it, and a drill from its beginning to the first signature that verifies.
+fn recover(world: &World, size: usize) {
+    let file = world.dir().join(format!("{size}.backup"));
+    let path = file.to_str().expect("our own directory has a plain name");
+    let (backup, _) = timed(|| world.admin(["backup", "--pin", "env:SO_PIN", "--output", path]).ok());
+    let other = World::unstarted();
+    let (restore, _) = timed(|| other.admin(["restore", "--pin", "env:SO_PIN", "--input", path]).ok());
+    let report = world.dir().join(format!("{size}.json"));
+    let scratch = world.dir().to_str().expect("our own directory has a plain name");
+    let said = report.to_str().expect("our own directory has a plain name");
+    world.admin(["drill", "--pin", "env:SO_PIN", "--input", path, "--scratch", scratch, "--report", said]).ok();
+    let told: serde_json::Value = fs::read(&report)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .expect("a drill leaves its report");
+    let rto = told["rto_seconds"].as_f64().unwrap_or_default();
+    let (backup, restore) = (backup.as_secs_f64(), restore.as_secs_f64());
+    println!("        backup {backup:.2} s, restore and verification {restore:.2} s, drill's recovery time {rto:.2} s");
 }
 
 fn me(world: &World) -> Command {

@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use acceptance::module::{self, Token};
-use acceptance::world::{LABEL, PIN};
+use acceptance::world::{LABEL, PIN, SO_PIN};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -85,11 +85,26 @@ impl Worker {
             ["sign-while", file, label, threads] => self.sign_while(Path::new(file), label, number(threads)),
             // Creates so many keys; the labels of those that the module has acknowledged.
             ["create-some", prefix, count] => self.create_some(prefix, number(count)),
+            // Signs so often; how often the module gave a signature.
+            ["sign-some", label, count] => self.sign_some(label, number(count)),
             // Begins a search, a signature in parts and a signature at once, and later ends them.
             ["begin-across", label] => self.begin_across(label),
             ["end-across"] => Ok(self.end_across()),
             // Creates keys until it cannot; says every label after the module has acknowledged it.
             ["create", prefix] => self.create(prefix),
+            // Threads that make, change, copy, destroy and use keys until they cannot: `try` before each change, `did` after it.
+            ["busy", prefix, threads] => self.busy(prefix, number(threads)),
+            // Makes, uses and destroys so many token keys.
+            ["churn", prefix, count] => self.churn(prefix, number(count)),
+            // CKA_ID of every private key of the token, by label.
+            ["ids"] => self.ids(),
+            // A login with a wrong PIN: what the module answers.
+            ["wrong-pin"] => {
+                let answer = self.session()?.login(UserType::User, Some(&module::pin("not the PIN")));
+                Ok(answer.map_or_else(said, |()| "ok".to_owned()))
+            }
+            // What becomes of each call that a grant may refuse.
+            ["calls"] => Ok(self.calls()),
             // The labels of all private keys of the token.
             ["labels"] => self.labels(),
             _ => Ok("unknown line".to_owned()),
@@ -178,6 +193,19 @@ impl Worker {
         Ok(made.join(" "))
     }
 
+    fn sign_some(&self, label: &str, count: u64) -> Result<String, Error> {
+        let (session, key) = (self.session()?, self.key(label)?);
+        let mut signed = 0;
+        for _ in 0..count {
+            match session.sign(&Mechanism::EcdsaSha256, key, b"some") {
+                Ok(_) => signed += 1,
+                Err(Error::Pkcs11(RvError::DeviceError, _)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(signed.to_string())
+    }
+
     fn begin_across(&mut self, label: &str) -> Result<String, Error> {
         let key = self.key(label)?.handle();
         let slot = self.slot()?;
@@ -223,6 +251,111 @@ impl Worker {
         Ok(String::new())
     }
 
+    fn busy(&self, prefix: &str, threads: u64) -> Result<String, Error> {
+        let token = Token { pkcs11: self.pkcs11.clone(), slot: self.slot()? };
+        let first = self.key("first")?;
+        let one = |thread: u64| -> Result<(), Error> {
+            let session = token.pkcs11.open_rw_session(token.slot)?;
+            for turn in 0u64.. {
+                let label = |name: &str| format!("{prefix}t{thread}n{turn}{name}");
+                let named = |label: &str, id: &str| [Attribute::Label(label.into()), Attribute::Id(id.into())];
+                let (key, copy) = (label(""), label("c"));
+                say(&format!("try {key} 31"));
+                let place = module::Place { token: false, label: &key };
+                let made = module::ec(&session, module::P256, place)?.1;
+                // One call makes it last, so that there is one moment at which it begins to be there.
+                let lasting = [&named(&key, "1")[..], &[Attribute::Token(true)]].concat();
+                let made = session.copy_object(made, &lasting)?;
+                say(&format!("did {key} 31"));
+                session.sign(&Mechanism::EcdsaSha256, first, b"busy")?;
+                say("signed");
+                say(&format!("try {key} 32"));
+                session.update_attributes(made, &[Attribute::Id("2".into())])?;
+                say(&format!("did {key} 32"));
+                say(&format!("try {copy} 33"));
+                session.copy_object(made, &named(&copy, "3"))?;
+                say(&format!("did {copy} 33"));
+                if turn % 3 != 0 {
+                    say(&format!("try {key} -"));
+                    session.destroy_object(made)?;
+                    say(&format!("did {key} -"));
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || one(thread))).collect();
+            running.into_iter().try_for_each(|thread| thread.join().expect("a busy thread does not panic"))
+        })?;
+        Ok(String::new())
+    }
+
+    fn churn(&self, prefix: &str, count: u64) -> Result<String, Error> {
+        let session = self.session()?;
+        for turn in 0..count {
+            let label = format!("{prefix}-{turn}");
+            let (public, private) = module::ec(session, module::P256, module::token_object(&label))?;
+            session.sign(&Mechanism::EcdsaSha256, private, b"churn")?;
+            session.destroy_object(private)?;
+            session.destroy_object(public)?;
+        }
+        Ok(count.to_string())
+    }
+
+    fn ids(&self) -> Result<String, Error> {
+        let session = self.session()?;
+        let mut said = Vec::new();
+        for key in session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)])? {
+            let (mut label, mut id) = (String::new(), String::new());
+            for attribute in session.get_attributes(key, &[AttributeType::Label, AttributeType::Id])? {
+                match attribute {
+                    Attribute::Label(bytes) => label = String::from_utf8_lossy(&bytes).into_owned(),
+                    Attribute::Id(bytes) => id = bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    _ => {}
+                }
+            }
+            said.push(format!("{label}={id}"));
+        }
+        Ok(said.join(" "))
+    }
+
+    /// One word for each call, `name=outcome`.
+    fn calls(&self) -> String {
+        let Ok(slot) = self.slot() else { return "token=none".to_owned() };
+        let Ok(session) = self.pkcs11.open_rw_session(slot) else { return "token=refused".to_owned() };
+        let offered = self.pkcs11.get_mechanism_list(slot).map_or(0, |list| list.len());
+        let key = |label: &str| -> Result<ObjectHandle, Error> {
+            let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.as_bytes().into())];
+            session.find_objects(&template)?.first().copied().ok_or(Error::InvalidValue)
+        };
+        let make = |token, label| module::ec(&session, module::P256, module::Place { token, label });
+        let sign = |label: &str, mechanism| session.sign(&mechanism, key(label)?, &[7; 32]).map(drop);
+        let relabel = |from: &str, to: &str| session.update_attributes(key(from)?, &[Attribute::Label(to.into())]);
+        let so = || -> Result<(), Error> {
+            session.logout()?;
+            session.login(UserType::So, Some(&module::pin(SO_PIN)))
+        };
+        let pin = |pin: &str| session.set_pin(&module::pin(pin), &module::pin(PIN));
+        [
+            ("login", session.login(UserType::User, Some(&module::pin(PIN)))),
+            ("ecdsa", sign("web-1", Mechanism::Ecdsa)),
+            ("ecdsa-sha256", sign("web-1", Mechanism::EcdsaSha256)),
+            ("other-key", sign("other-1", Mechanism::Ecdsa)),
+            ("session-pair", make(false, "mine").map(drop)),
+            ("token-pair", make(true, "web-2").map(drop)),
+            ("token-pair-of-others", make(true, "other-2").map(drop)),
+            ("relabel", relabel("web-2", "other-3")),
+            ("destroy", key("web-2").and_then(|key| session.destroy_object(key))),
+            ("set-pin", pin(PIN)),
+            ("so", so()),
+        ]
+        .into_iter()
+        .map(|(name, outcome)| format!("{name}={}", outcome.map_or_else(said, |()| "ok".to_owned())))
+        .chain([format!("mechanisms={}", if offered > 5 { "many" } else { "few" })])
+        .collect::<Vec<_>>()
+        .join(" ")
+    }
+
     fn labels(&self) -> Result<String, Error> {
         let session = self.session()?;
         let mut labels = Vec::new();
@@ -234,6 +367,14 @@ impl Worker {
             }
         }
         Ok(labels.join(" "))
+    }
+}
+
+/// The return value's name, or that the key is not found.
+fn said(error: Error) -> String {
+    match error {
+        Error::Pkcs11(rv, _) => format!("{rv:?}"),
+        _ => "unseen".to_owned(),
     }
 }
 

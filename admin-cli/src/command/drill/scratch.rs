@@ -32,7 +32,7 @@ impl Scratch {
         DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
         let config = directory.join("craton_hsm.toml");
         let text = format!(
-            "[token]\nstorage_path = \"store\"\nslot_count = {slots}\n[daemon]\nbind_unix = \"hsm.sock\"\n[audit]\nlog_path = \
+            "[token]\nstorage_path = \"store\"\nslot_count = {slots}\n[daemon]\nallow_root = true\nbind_unix = \"hsm.sock\"\n[audit]\nlog_path = \
              \"audit.jsonl\"\n"
         );
         let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&config);

@@ -1,0 +1,96 @@
+/* Makes the system calls of a program fail, and its clock run elsewhere: loaded by LD_PRELOAD beside a daemon under test.
+ *
+ * What fails stands in the file that FAULTS names, which the test writes while the program runs:
+ *   offset  0  errno of write, 0 for none        offset  4  errno of fsync and fdatasync
+ *   offset  8  errno of ftruncate and fallocate   offset 12  calls that still succeed before the failures begin
+ *   offset 16  seconds to add to the wall clock   offset 24  how many calls have failed (written here)
+ *   offset 32  part of the path that is concerned, with a closing NUL
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+struct faults {
+    _Atomic int32_t write_errno, sync_errno, length_errno, spare;
+    _Atomic int64_t seconds;
+    _Atomic uint64_t failed;
+    char path[96];
+};
+
+static struct faults none, *faults = &none;
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *name = getenv("FAULTS");
+    int fd = name ? open(name, O_RDWR | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    void *shared = mmap(NULL, sizeof *faults, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (shared != MAP_FAILED)
+        faults = shared;
+    close(fd);
+}
+
+/* The errno with which a call on this descriptor is to fail, or 0. */
+static int fault(int fd, _Atomic int32_t *kind)
+{
+    int wanted = atomic_load(kind);
+    if (!wanted)
+        return 0;
+    char link[40], path[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, path, sizeof path - 1);
+    if (len < 0)
+        return 0;
+    path[len] = 0;
+    if (!strstr(path, faults->path))
+        return 0;
+    if (atomic_load(&faults->spare) > 0 && atomic_fetch_sub(&faults->spare, 1) > 0)
+        return 0;
+    atomic_fetch_add(&faults->failed, 1);
+    return wanted;
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define FAIL(fd, kind)                            \
+    do {                                          \
+        int failed = fault(fd, &faults->kind);    \
+        if (failed) {                             \
+            errno = failed;                       \
+            return -1;                            \
+        }                                         \
+    } while (0)
+
+ssize_t write(int fd, const void *bytes, size_t len) { FAIL(fd, write_errno); return REAL(write)(fd, bytes, len); }
+ssize_t writev(int fd, const struct iovec *parts, int count) { FAIL(fd, write_errno); return REAL(writev)(fd, parts, count); }
+ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at) { FAIL(fd, write_errno); return REAL(pwrite)(fd, bytes, len, at); }
+ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at) { FAIL(fd, write_errno); return REAL(pwrite64)(fd, bytes, len, at); }
+int fsync(int fd) { FAIL(fd, sync_errno); return REAL(fsync)(fd); }
+int fdatasync(int fd) { FAIL(fd, sync_errno); return REAL(fdatasync)(fd); }
+int ftruncate(int fd, off_t len) { FAIL(fd, length_errno); return REAL(ftruncate)(fd, len); }
+int ftruncate64(int fd, off64_t len) { FAIL(fd, length_errno); return REAL(ftruncate64)(fd, len); }
+int fallocate(int fd, int mode, off_t at, off_t len) { FAIL(fd, length_errno); return REAL(fallocate)(fd, mode, at, len); }
+int fallocate64(int fd, int mode, off64_t at, off64_t len) { FAIL(fd, length_errno); return REAL(fallocate64)(fd, mode, at, len); }
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    static __typeof__(&clock_gettime) real;
+    if (!real)
+        real = REAL(clock_gettime);
+    int answer = real(clock, now);
+    if (answer == 0 && clock == CLOCK_REALTIME)
+        now->tv_sec += atomic_load(&faults->seconds);
+    return answer;
+}
