@@ -56,9 +56,15 @@ pub(crate) enum Act {
         /// The name of the authority.
         #[arg(long, default_value = "issuing")]
         ca: String,
-        /// Make a new one first.
+        /// Make new ones of all shards first, due or not.
         #[arg(long)]
         renew: bool,
+        /// Which shard, when the CRLs are divided.
+        #[arg(long, default_value_t = 0)]
+        shard: u32,
+        /// The delta instead of the base.
+        #[arg(long)]
+        delta: bool,
         /// Encoding.
         #[arg(long, default_value = "pem")]
         format: CrlFormat,
@@ -71,6 +77,12 @@ pub(crate) enum Act {
         /// What to do.
         #[command(subcommand)]
         act: ProfileAct,
+    },
+    /// The journal: every change, provable.
+    Journal {
+        /// What to do.
+        #[command(subcommand)]
+        act: JournalAct,
     },
     /// Credentials for the first enrolment.
     Bootstrap {
@@ -121,10 +133,42 @@ pub(crate) enum CertAct {
     Revoke {
         /// Serial number in hexadecimal.
         serial: String,
-        /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn.
-        #[arg(long, default_value = "unspecified")]
-        reason: String,
+        /// Why: one of the reasons below.
+        #[command(flatten)]
+        why: ReasonArgs,
     },
+    /// Release one that was revoked with the reason certificate-hold, and publish the CRL.
+    Release {
+        /// Serial number in hexadecimal.
+        serial: String,
+    },
+    /// Revoke many in one change and publish each CRL once.
+    RevokeAll {
+        /// Those that this authority gave to devices.
+        #[arg(long, group = "which", value_name = "AUTHORITY")]
+        ca: Option<String>,
+        /// Those that were enrolled under this EST label; "" for the path without label.
+        #[arg(long, group = "which")]
+        label: Option<String>,
+        /// Those whose serial numbers stand in this file, one a line in hexadecimal; "-" for standard input.
+        #[arg(long, group = "which", value_name = "FILE", required_unless_present_any = ["ca", "label"])]
+        serials: Option<PathBuf>,
+        /// Why: one of the reasons below.
+        #[command(flatten)]
+        why: ReasonArgs,
+    },
+}
+
+/// Why certificates are revoked.
+#[derive(Args)]
+pub(crate) struct ReasonArgs {
+    /// unspecified, key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation, certificate-hold,
+    /// privilege-withdrawn or aa-compromise.
+    #[arg(long, default_value = "unspecified")]
+    pub(crate) reason: String,
+    /// Since when they are not to be relied upon: 2026-01-31 or 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "DATE")]
+    pub(crate) invalid_since: Option<String>,
 }
 
 /// What to do with devices.
@@ -166,6 +210,51 @@ pub(crate) enum ProfileAct {
     },
 }
 
+/// What to do with the journal.
+#[derive(Subcommand)]
+pub(crate) enum JournalAct {
+    /// List its records, one JSON object each.
+    List {
+        /// Which page.
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Sign a checkpoint of it and print that; with --last, the last one.
+    Checkpoint {
+        /// Print the last one instead.
+        #[arg(long)]
+        last: bool,
+    },
+    /// Read all of it and check its tree and its checkpoints.
+    Verify,
+    /// Make a proof for somebody outside.
+    Prove {
+        /// That the records about this certificate are in it: serial number in hexadecimal.
+        #[arg(long, group = "what")]
+        serial: Option<String>,
+        /// That the record at this place is in it.
+        #[arg(long, group = "what")]
+        index: Option<u64>,
+        /// That it goes on from the checkpoint of this size.
+        #[arg(long, group = "what", value_name = "SIZE", required_unless_present_any = ["serial", "index"])]
+        from: Option<u64>,
+    },
+    /// Check a proof. Needs neither configuration nor token.
+    Check {
+        /// The proof.
+        file: PathBuf,
+        /// The journal's public key (PEM), from somewhere you trust.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Write all records to FILE, the checkpoint and the key beside it (.note and .pem).
+    Export {
+        /// Where.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
 /// What to do with credentials.
 #[derive(Subcommand)]
 pub(crate) enum BootstrapAct {
@@ -191,23 +280,58 @@ impl PageArgs {
 
 impl Act {
     /// The command of an operator that it stands for; none for those that the program itself performs.
-    pub(crate) fn command(self) -> Option<Command> {
-        match self {
+    ///
+    /// # Errors
+    /// When a file that it names cannot be read.
+    pub(crate) fn command(self) -> std::io::Result<Option<Command>> {
+        Ok(match self {
             Self::Init | Self::Serve | Self::Ca { .. } | Self::Profile { .. } => None,
+            Self::Journal { act: JournalAct::Check { .. } | JournalAct::Export { .. } } => None,
+            Self::Journal { act: JournalAct::List { page } } => Some(Command::JournalList { paging: page.paging() }),
+            Self::Journal { act: JournalAct::Checkpoint { last } } => Some(Command::JournalCheckpoint { lazily: last }),
+            Self::Journal { act: JournalAct::Verify } => Some(Command::JournalVerify {}),
+            Self::Journal { act: JournalAct::Prove { serial, index, from } } => {
+                Some(Command::JournalProve { serial, index, from })
+            }
             Self::Health => Some(Command::Health {}),
             Self::Cert { act: CertAct::List { device, page } } => {
                 Some(Command::CertList { device, paging: page.paging() })
             }
             Self::Cert { act: CertAct::Show { serial } } => Some(Command::CertShow { serial }),
-            Self::Cert { act: CertAct::Revoke { serial, reason } } => Some(Command::CertRevoke { serial, reason }),
+            Self::Cert { act: CertAct::Revoke { serial, why: ReasonArgs { reason, invalid_since } } } => {
+                Some(Command::CertRevoke { serial, reason, invalid_since })
+            }
+            Self::Cert { act: CertAct::Release { serial } } => Some(Command::CertRelease { serial }),
+            Self::Cert {
+                act: CertAct::RevokeAll { ca, label, serials, why: ReasonArgs { reason, invalid_since } },
+            } => {
+                let serials = serials.map(|path| lines(&path)).transpose()?;
+                Some(Command::CertRevokeAll { authority: ca, label, serials, reason, invalid_since })
+            }
             Self::Device { act: DeviceAct::List { page } } => Some(Command::DeviceList { paging: page.paging() }),
             Self::Device { act: DeviceAct::Show { id } } => Some(Command::DeviceShow { id }),
-            Self::Crl { ca, renew, .. } => Some(Command::Crl { authority: ca, renew }),
+            Self::Crl { ca, renew, shard, delta, .. } => Some(Command::Crl { authority: ca, renew, shard, delta }),
             Self::Bootstrap { act: BootstrapAct::New { device, label, valid_hours } } => {
                 Some(Command::BootstrapNew { device, label, valid_hours })
             }
-        }
+        })
     }
+}
+
+/// The lines of a file that hold anything; "-" is standard input.
+fn lines(path: &std::path::Path) -> std::io::Result<Vec<String>> {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(path)
+            .map_err(|fault| std::io::Error::new(fault.kind(), format!("{}: {fault}", path.display())))?
+    };
+    Ok(text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Writes an answer to standard output.
@@ -246,7 +370,11 @@ const COLUMNS: &[&str] =
 fn text(value: &Value) -> String {
     match value.get("items").and_then(Value::as_array) {
         Some(items) => {
-            let mut text = table(items);
+            let lines = items.iter().map(Value::as_str).collect::<Option<Vec<_>>>().filter(|lines| !lines.is_empty());
+            let mut text = match lines {
+                Some(lines) => lines.join("\n") + "\n",
+                None => table(items),
+            };
             if let Some(next) = value.get("next").and_then(Value::as_str) {
                 text.push_str(&format!("more: --after {next}\n"));
             }

@@ -49,6 +49,8 @@ struct Written {
     #[serde(default)]
     ocsp: WrittenOcsp,
     #[serde(default)]
+    journal: WrittenJournal,
+    #[serde(default)]
     api: WrittenApi,
     #[serde(default)]
     log: WrittenLog,
@@ -122,6 +124,10 @@ struct WrittenCrl {
     next_update_hours: u32,
     #[serde(default = "default_overlap_hours")]
     overlap_hours: u32,
+    #[serde(default)]
+    shards: u32,
+    #[serde(default)]
+    delta_hours: u32,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +159,19 @@ impl Default for WrittenOcsp {
             max_remembered: 200_000,
             sign_ahead: false,
         }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenJournal {
+    key: String,
+    checkpoint_hours: u32,
+}
+
+impl Default for WrittenJournal {
+    fn default() -> Self {
+        Self { key: "ec:P-256".to_owned(), checkpoint_hours: 1 }
     }
 }
 
@@ -224,6 +243,8 @@ pub(crate) struct Config {
     pub(crate) crl: CrlSection,
     /// The OCSP responder.
     pub(crate) ocsp: OcspSection,
+    /// The journal.
+    pub(crate) journal: JournalSection,
     /// Operators' REST.
     pub(crate) api: ApiSection,
     /// Logging.
@@ -284,6 +305,10 @@ pub(crate) struct CrlSection {
     pub(crate) validity_seconds: i64,
     /// How long before nextUpdate the next one is made.
     pub(crate) overlap_seconds: i64,
+    /// Into how many shards the lists of new certificates are divided, 0 for one list that is whole.
+    pub(crate) shards: u32,
+    /// From thisUpdate to nextUpdate of a delta CRL, 0 for no delta CRLs.
+    pub(crate) delta_seconds: i64,
 }
 
 /// `[ocsp]` as meant.
@@ -306,6 +331,14 @@ pub(crate) struct OcspSection {
     pub(crate) max_remembered: usize,
     /// Whether answers are signed before anybody asks.
     pub(crate) sign_ahead: bool,
+}
+
+/// `[journal]` as meant.
+pub(crate) struct JournalSection {
+    /// Kind of the key that signs checkpoints.
+    pub(crate) key: KeySpec,
+    /// How often a checkpoint is signed.
+    pub(crate) checkpoint_seconds: i64,
 }
 
 /// `[api]` as meant.
@@ -400,7 +433,11 @@ impl Config {
 
     /// The addresses that are written into certificates.
     pub(crate) fn publication(&self) -> Publication {
-        Publication { base_url: self.crl.base_url.clone(), ocsp_url: self.ocsp.url.clone() }
+        Publication {
+            base_url: self.crl.base_url.clone(),
+            ocsp_url: self.ocsp.url.clone(),
+            crl_shards: self.crl.shards,
+        }
     }
 
     /// Judges the text of a configuration file that lies in `folder`.
@@ -451,6 +488,7 @@ impl Written {
             profiles,
             est,
             ocsp: self.ocsp.mean(&crl.base_url)?,
+            journal: self.journal.mean()?,
             crl,
             api,
             log,
@@ -539,7 +577,15 @@ impl WrittenCrl {
         if self.next_update_hours == 0 || self.overlap_hours >= self.next_update_hours {
             return Err("crl.overlap_hours must be less than crl.next_update_hours".to_owned());
         }
+        if self.shards > 100_000 {
+            return Err("crl.shards must be 0 to 100000".to_owned());
+        }
+        if self.delta_hours > 0 && self.delta_hours >= self.next_update_hours {
+            return Err("crl.delta_hours must be less than crl.next_update_hours".to_owned());
+        }
         Ok(CrlSection {
+            shards: self.shards,
+            delta_seconds: i64::from(self.delta_hours) * 3600,
             listen: self.listen,
             base_url,
             validity_seconds: i64::from(self.next_update_hours) * 3600,
@@ -575,6 +621,18 @@ impl WrittenOcsp {
             max_age_seconds: i64::from(self.max_age_seconds),
             max_remembered: self.max_remembered,
             sign_ahead: self.sign_ahead,
+        })
+    }
+}
+
+impl WrittenJournal {
+    fn mean(self) -> Result<JournalSection, String> {
+        if !(1..=24 * 31).contains(&self.checkpoint_hours) {
+            return Err("journal.checkpoint_hours must be 1 to 744".to_owned());
+        }
+        Ok(JournalSection {
+            key: self.key.parse().map_err(|fault| format!("journal.key: {fault}"))?,
+            checkpoint_seconds: i64::from(self.checkpoint_hours) * 3600,
         })
     }
 }
@@ -634,6 +692,8 @@ mod tests {
             ("validity_days = 90 ", "validity_days = 0 ", "validity_days"),
             ("responder_id = \"key\"", "responder_id = \"hash\"", "ocsp.responder_id"),
             ("signer_validity_days = 30", "signer_validity_days = 3650", "ocsp.signer_validity_days"),
+            ("checkpoint_hours = 1", "checkpoint_hours = 0", "journal.checkpoint_hours"),
+            ("delta_hours = 0", "delta_hours = 24", "crl.delta_hours"),
             ("base_url = \"http://", "base_url = \"https://", "crl.base_url"),
             ("profile = \"device\"", "profile = \"nobody\"", "nobody"),
             ("line-1 =", "simpleenroll =", "simpleenroll"),

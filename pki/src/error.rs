@@ -28,8 +28,8 @@ pub(crate) enum Error {
     /// The server could not start.
     #[error("{0}")]
     Serve(String),
-    /// The output is closed.
-    #[error("standard output: {0}")]
+    /// A file named by an argument cannot be read, or the output is closed.
+    #[error("{0}")]
     Output(#[from] std::io::Error),
 }
 

@@ -12,6 +12,7 @@ mod config;
 mod device;
 mod error;
 mod est;
+mod journal;
 mod listener;
 mod profile;
 mod run;

@@ -1,23 +1,28 @@
 //! The program: from its arguments to its exit status. 0 done, 1 refused or failed, 2 wrong arguments or configuration.
 
-use crate::api::command::{Command, Fault};
+use crate::api::command::{Command, Fault, Paging};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
 use crate::ca::ceremony::{self, Founding};
 use crate::ca::{CaError, Desk, Parsed};
-use crate::cli::{self, Act, Cli, CrlFormat, ProfileAct};
+use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct};
 use crate::clock;
 use crate::config::{Config, LogFormat};
 use crate::error::Error;
+use crate::journal::proof::{self, Proof};
 use crate::profile::dry_run;
 use crate::serve;
 use crate::store::Store;
+use crate::store::query::MAX_PAGE;
 use crate::store::redb::RedbStore;
 use crate::token::{Token, TokenConfig};
 use crate::va::crl::CrlOffice;
 use clap::Parser;
+use der::Decode;
 use serde_json::{Value, json};
+use spki::SubjectPublicKeyInfoOwned;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
@@ -36,6 +41,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
+    if let Act::Journal { act: JournalAct::Check { file, key } } = &cli.act {
+        // A proof needs no configuration: whoever got it may check it.
+        return check_proof(file, key.as_deref(), cli.json);
+    }
     let path = cli.config.ok_or(Error::NoConfig)?;
     let config = Arc::new(Config::load(&path)?);
     start_log(&config)?;
@@ -48,8 +57,8 @@ fn run(cli: Cli) -> Result<(), Error> {
             let desk = open_desk(&config)?;
             serve::serve(&config, desk).map_err(Error::Serve)
         }
-        Act::Crl { ca, renew, format, out } => {
-            let answer = operate(&config, Command::Crl { authority: ca, renew })?;
+        Act::Crl { ca, renew, shard, delta, format, out } => {
+            let answer = operate(&config, Command::Crl { authority: ca, renew, shard, delta })?;
             write_crl(&answer, cli.json, format, out.as_deref())
         }
         Act::Ca { act } => {
@@ -57,8 +66,9 @@ fn run(cli: Cli) -> Result<(), Error> {
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
         Act::Profile { act } => Ok(cli::show(&profile(&config, &act)?, cli.json)?),
+        Act::Journal { act: JournalAct::Export { out } } => export_journal(&config, &out, cli.json),
         act => {
-            let command = act.command().ok_or(Error::NoConfig)?;
+            let command = act.command()?.ok_or(Error::NoConfig)?;
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
     }
@@ -131,6 +141,7 @@ fn desk_over(config: &Config, store: Arc<dyn Store>) -> Result<Desk, CaError> {
         token: open_token(config)?,
         store,
         publication: config.publication(),
+        journal_key: config.journal.key,
         key_label_prefix: config.token.key_label_prefix.clone(),
         parsed: Parsed::default(),
     })
@@ -186,6 +197,62 @@ fn operate(config: &Arc<Config>, command: Command) -> Result<Value, Error> {
         }
     };
     Operator::new(store, Box::new(office), serve::labels(config)).perform(command).map_err(Error::Operator)
+}
+
+/// Writes every record of the journal, one a line, the signed checkpoint of them and its key.
+fn export_journal(config: &Arc<Config>, out: &Path, json: bool) -> Result<(), Error> {
+    let checkpoint = operate(config, Command::JournalCheckpoint { lazily: false })?;
+    let size = checkpoint.get("size").and_then(Value::as_u64).unwrap_or(0);
+    let mut text = String::new();
+    let (mut written, mut after) = (0, None);
+    while written < size {
+        let paging = Paging { after: after.take(), limit: Some(MAX_PAGE) };
+        let page = operate(config, Command::JournalList { paging })?;
+        for line in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+            if written < size {
+                text.push_str(line.as_str().unwrap_or_default());
+                text.push('\n');
+                written += 1;
+            }
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    ceremony::write_file(out, text.as_bytes(), 0o644)?;
+    for (ending, member) in [("note", "checkpoint"), ("pem", "public_key")] {
+        let content = checkpoint.get(member).and_then(Value::as_str).unwrap_or_default();
+        ceremony::write_file(&out.with_extension(ending), content.as_bytes(), 0o644)?;
+    }
+    Ok(cli::show(&json!({ "records": written, "file": out }), json)?)
+}
+
+/// Checks the proofs in a file with the journal's public key: the one that is given, else the one in the file, which is said.
+fn check_proof(file: &Path, key: Option<&Path>, json: bool) -> Result<(), Error> {
+    let refuse = |detail: &str| Error::Operator(Fault::new("proof_not_sound", format!("{}: {detail}", file.display())));
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .map_err(|fault| Error::Operator(Fault::new("bad_request", format!("{}: {fault}", path.display()))))
+    };
+    let value: Value = serde_json::from_str(&read(file)?).map_err(|fault| refuse(&fault.to_string()))?;
+    let pem = match key {
+        Some(path) => read(path)?,
+        None => value.get("public_key").and_then(Value::as_str).unwrap_or_default().to_owned(),
+    };
+    let spki = view::der_of_pem(&pem).and_then(|der| SubjectPublicKeyInfoOwned::from_der(&der).ok());
+    let spki = spki.ok_or_else(|| refuse("the public key does not decode"))?;
+    let proofs = value.get("proofs").cloned().unwrap_or_default();
+    let proofs: Vec<Proof> = serde_json::from_value(proofs).map_err(|fault| refuse(&fault.to_string()))?;
+    if proofs.is_empty() {
+        return Err(refuse("it holds no proof"));
+    }
+    let mut shown = Vec::new();
+    for proof in &proofs {
+        shown.push(proof::check(proof, &spki).map_err(refuse)?);
+    }
+    let key = if key.is_some() { "given" } else { "from the proof itself: compare it with one you trust" };
+    Ok(cli::show(&json!({ "status": "ok", "key": key, "shows": shown }), json)?)
 }
 
 fn write_crl(answer: &Value, json: bool, format: CrlFormat, out: Option<&std::path::Path>) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use crate::config::{Config, SecretSource};
 use crate::device::expiry;
 use crate::est::Est;
 use crate::est::auth::Limiter;
+use crate::journal::office::{self, JournalOffice};
 use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
 use crate::listener::{self, Handler, Transport};
 use crate::va::crl::{CrlOffice, Schedule};
@@ -18,17 +19,24 @@ use crate::va::public::Public;
 use crate::x509::sha256;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often the due CRLs and the server certificate are looked at.
+/// How often what runs out is looked at.
 const ROUNDS: Duration = Duration::from_secs(30);
+/// How often it is looked whether certificates were revoked by somebody who does not publish: a re-enrolment, a broken issuance.
+const REVOCATIONS: Duration = Duration::from_secs(1);
 
 /// The CRL schedule of a configuration.
 pub(crate) fn schedule(config: &Config) -> Schedule {
-    Schedule { validity_seconds: config.crl.validity_seconds, overlap_seconds: config.crl.overlap_seconds }
+    Schedule {
+        validity_seconds: config.crl.validity_seconds,
+        overlap_seconds: config.crl.overlap_seconds,
+        delta_seconds: config.crl.delta_seconds,
+    }
 }
 
 /// The labels of a configuration, the empty one among them.
@@ -175,7 +183,9 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
             .name("operators".to_owned())
             .spawn(move || socket::serve(&operators_socket, &operator))
             .map_err(|fault| format!("the operators' socket does not start: {fault}"))?;
-        let caretaker = Caretaker { config: Arc::clone(config), desk: desk.clone(), office, place, responder };
+        let config = Arc::clone(config);
+        let published_at = AtomicU64::new(u64::MAX);
+        let caretaker = Caretaker { config, desk: desk.clone(), office, place, responder, published_at };
         hold_open(doors, caretaker).await
     })?;
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -201,10 +211,17 @@ async fn hold_open(doors: Vec<Door>, caretaker: Caretaker) -> Result<(), String>
     tracing::info!(event = "ready");
     let caretaker = Arc::new(caretaker);
     let mut rounds = tokio::time::interval(ROUNDS);
+    let mut revocations = tokio::time::interval(REVOCATIONS);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = revocations.tick() => {
+                let caretaker = Arc::clone(&caretaker);
+                if let Err(fault) = tokio::task::spawn_blocking(move || caretaker.publish_revocations()).await {
+                    tracing::error!(event = "round_failed", %fault);
+                }
+            }
             _ = rounds.tick() => {
                 let caretaker = Arc::clone(&caretaker);
                 if let Err(fault) = tokio::task::spawn_blocking(move || caretaker.round()).await {
@@ -228,9 +245,26 @@ struct Caretaker {
     office: Arc<CrlOffice>,
     place: Arc<CertificatePlace>,
     responder: Option<Arc<Responder>>,
+    /// The store's count of changes up to which every revocation is published.
+    published_at: AtomicU64,
 }
 
 impl Caretaker {
+    fn sign_journal(&self, now: i64) -> Result<(), CaError> {
+        let last = office::last_checkpoint(self.desk.store.as_ref())?.map_or(0, |last| last.at);
+        if now.saturating_sub(last) >= self.config.journal.checkpoint_seconds {
+            JournalOffice::open(self.desk.clone())?.checkpoint(now)?;
+        }
+        Ok(())
+    }
+
+    fn publish_revocations(&self) {
+        let count = self.desk.store.standing_changes();
+        if self.published_at.load(Ordering::Relaxed) != count && self.office.publish_due(clock::now()).is_ok() {
+            self.published_at.store(count, Ordering::Relaxed);
+        }
+    }
+
     fn round(&self) {
         let now = clock::now();
         // A failure is in the log, and tried again in the next round.
@@ -243,6 +277,9 @@ impl Caretaker {
         match renewed {
             Ok((key, chain)) => self.place.replace(Arc::clone(&self.desk.token), key, chain),
             Err(fault) => tracing::error!(event = "server_certificate_not_renewed", %fault),
+        }
+        if let Err(fault) = self.sign_journal(now) {
+            tracing::error!(event = "journal_not_signed", %fault);
         }
         if let Some(responder) = &self.responder {
             // A signer that is not ready is in the log, and tried again in the next round.

@@ -65,6 +65,31 @@ pub(crate) enum Command {
         serial: String,
         /// Name of the reason.
         reason: String,
+        /// Since when it is not to be relied upon: a date or an instant of RFC 3339.
+        #[serde(default)]
+        invalid_since: Option<String>,
+    },
+    /// Release a certificate from hold and publish the CRL.
+    CertRelease {
+        /// Serial number in hexadecimal.
+        serial: String,
+    },
+    /// Revoke many certificates in one change and publish each CRL once. Exactly one of the first three says which.
+    CertRevokeAll {
+        /// Those that this authority gave to devices.
+        #[serde(default)]
+        authority: Option<String>,
+        /// Those that were enrolled under this EST label.
+        #[serde(default)]
+        label: Option<String>,
+        /// These serial numbers in hexadecimal.
+        #[serde(default)]
+        serials: Option<Vec<String>>,
+        /// Name of the reason.
+        reason: String,
+        /// Since when they are not to be relied upon: a date or an instant of RFC 3339.
+        #[serde(default)]
+        invalid_since: Option<String>,
     },
     /// Devices by identity.
     DeviceList {
@@ -82,6 +107,37 @@ pub(crate) enum Command {
         authority: String,
         /// Make a new one first.
         renew: bool,
+        /// Which shard; 0 for the list that is whole.
+        #[serde(default)]
+        shard: u32,
+        /// The delta instead of the base.
+        #[serde(default)]
+        delta: bool,
+    },
+    /// Sign a checkpoint of the journal, or show the last one.
+    JournalCheckpoint {
+        /// Show the last one if the journal has not grown since.
+        #[serde(default)]
+        lazily: bool,
+    },
+    /// Read the whole journal and check its tree and its checkpoints.
+    JournalVerify {},
+    /// The proof that records are in the journal, or that it goes on from an earlier checkpoint. Exactly one says which.
+    JournalProve {
+        /// All records about this certificate: serial number in hexadecimal.
+        #[serde(default)]
+        serial: Option<String>,
+        /// The record at this place.
+        #[serde(default)]
+        index: Option<u64>,
+        /// From the checkpoint of this size.
+        #[serde(default)]
+        from: Option<u64>,
+    },
+    /// The records of the journal.
+    JournalList {
+        /// Which page.
+        paging: Paging,
     },
     /// A new bootstrap credential.
     BootstrapNew {
@@ -189,7 +245,7 @@ mod tests {
         let commands = [
             Command::Health {},
             Command::CertList { device: None, paging: Paging { after: Some("00".to_owned()), limit: Some(5) } },
-            Command::CertRevoke { serial: "4a".to_owned(), reason: "superseded".to_owned() },
+            Command::CertRevoke { serial: "4a".to_owned(), reason: "superseded".to_owned(), invalid_since: None },
             Command::CaMove { id: "issuing".to_owned(), act: Act::Hold },
             Command::CaCreate(Box::new(CaOrder { id: "line-7".to_owned(), ..CaOrder::default() })),
         ];

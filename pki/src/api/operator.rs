@@ -2,17 +2,23 @@
 
 use super::command::{Command, Fault, Paging};
 use super::view;
-use crate::ca::{CaError, revoke, serial};
+use crate::ca::revoke::{self, Cause, Selection};
+use crate::ca::{CaError, serial};
 use crate::clock;
 use crate::est::routes::is_label;
+use crate::journal::office::{self, JournalOffice};
 use crate::store::query::{Cursor, Span};
-use crate::store::record::Credential;
+use crate::store::record::{Certificate, Credential, Crl, CrlList};
 use crate::store::{Change, Conflict, Page, Query, Record, Store, StoreError};
 use crate::va::crl::CrlOffice;
-use crate::x509::{hex, sha256};
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use crate::x509::{hex, pem, sha256};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use der::Encode;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Records on a page unless asked otherwise.
 const PAGE: usize = 100;
@@ -34,6 +40,7 @@ impl From<CaError> for Fault {
         let code = match &fault {
             CaError::Store(StoreError::Conflict(Conflict::Missing)) => "not_found",
             CaError::Store(StoreError::Conflict(Conflict::AlreadyRevoked)) => "already_revoked",
+            CaError::Store(StoreError::Conflict(Conflict::NotOnHold)) => "not_on_hold",
             CaError::Store(StoreError::Conflict(_)) => "conflict",
             CaError::Store(StoreError::Held(_)) => "store_held",
             CaError::Store(_) => "store",
@@ -76,13 +83,29 @@ impl Operator {
             Command::CaRollover { id, key, validity_days } => self.ca_rollover(&id, key, validity_days),
             Command::CertList { device, paging } => self.cert_list(device, &paging),
             Command::CertShow { serial } => self.cert_show(&serial),
-            Command::CertRevoke { serial, reason } => self.cert_revoke(&serial, &reason),
+            Command::CertRevoke { serial, reason, invalid_since } => {
+                self.cert_revoke(&serial, cause(&reason, invalid_since.as_deref())?)
+            }
+            Command::CertRelease { serial } => self.cert_release(&serial),
+            Command::CertRevokeAll { authority, label, serials, reason, invalid_since } => {
+                let cause = cause(&reason, invalid_since.as_deref())?;
+                self.cert_revoke_all(&selection(authority, label, serials)?, cause)
+            }
             Command::DeviceList { paging } => {
                 let page = self.store.find(Query::Devices(span(&paging)?))?;
                 Ok(list(page, |record| record.device().map(|device| view::device(&device))))
             }
             Command::DeviceShow { id } => self.device_show(&id),
-            Command::Crl { authority, renew } => self.crl(&authority, renew),
+            Command::Crl { authority, renew, shard, delta } => {
+                self.crl(&CrlList { authority, shard, is_delta: delta }, renew)
+            }
+            Command::JournalCheckpoint { lazily } => self.journal_checkpoint(lazily),
+            Command::JournalVerify {} => self.journal_verify(),
+            Command::JournalProve { serial, index, from } => self.journal_prove(serial.as_deref(), index, from),
+            Command::JournalList { paging } => {
+                let page = self.store.find(Query::Leaves(span(&paging)?))?;
+                Ok(list(page, |record| record.leaf().map(|leaf| leaf.line.into())))
+            }
             Command::BootstrapNew { device, label, valid_hours } => self.bootstrap_new(device, label, valid_hours),
         }
     }
@@ -126,39 +149,60 @@ impl Operator {
         Ok(view::certificate_whole(&certificate, clock::now()))
     }
 
-    fn cert_revoke(&self, serial: &str, reason: &str) -> Result<Value, Fault> {
+    fn cert_revoke(&self, serial: &str, cause: Cause) -> Result<Value, Fault> {
         let serial = parse_serial(serial)?;
-        let reason = revoke::reason(reason).ok_or_else(|| {
-            let names: Vec<_> = revoke::REASONS.iter().map(|row| row.0).collect();
-            Fault::new("bad_request", format!("unknown reason '{reason}': use one of {}", names.join(", ")))
-        })?;
         let now = clock::now();
-        let certificate = revoke::revoke(self.store.as_ref(), &serial, reason, now).map_err(|fault| match fault {
-            CaError::Store(StoreError::Conflict(Conflict::Missing)) => {
-                Fault::new("not_found", "no certificate has this serial number")
-            }
-            fault => fault.into(),
-        })?;
-        tracing::info!(
-            event = "revoked",
-            serial = hex(&serial),
-            reason = revoke::reason_name(certificate.reason),
-            device = certificate.device,
-        );
-        let mut view = view::certificate(&certificate, now);
-        let published = (self.office)().and_then(|office| office.publish(&certificate.authority, now));
-        if let Some(object) = view.as_object_mut() {
-            match published {
-                Ok(crl) => object.insert("crl_number".to_owned(), crl.number.into()),
-                Err(fault) => {
-                    tracing::error!(event = "crl_not_published", authority = certificate.authority, %fault);
-                    let warning =
-                        format!("revoked, but the CRL is not published yet ({fault}); the server will try again");
-                    object.insert("warning".to_owned(), warning.into())
-                }
-            };
+        let certificate = revoke::revoke(self.store.as_ref(), &serial, cause, now).map_err(of_certificate)?;
+        let reason = revoke::reason_name(certificate.reason);
+        tracing::info!(event = "revoked", serial = hex(&serial), reason, device = certificate.device);
+        Ok(self.published_with(view::certificate(&certificate, now), [list_of(&certificate)], now))
+    }
+
+    fn cert_release(&self, serial: &str) -> Result<Value, Fault> {
+        let serial = parse_serial(serial)?;
+        let now = clock::now();
+        let certificate = revoke::release(self.store.as_ref(), &serial, now).map_err(of_certificate)?;
+        tracing::info!(event = "released", serial = hex(&serial), device = certificate.device);
+        Ok(self.published_with(view::certificate(&certificate, now), [list_of(&certificate)], now))
+    }
+
+    fn cert_revoke_all(&self, selection: &Selection, cause: Cause) -> Result<Value, Fault> {
+        if let Selection::Authority(id) = selection
+            && self.store.authority(id)?.is_none()
+        {
+            return Err(CaError::NoAuthority(id.clone()).into());
         }
-        Ok(view)
+        let now = clock::now();
+        let revoked = revoke::revoke_all(self.store.as_ref(), selection, cause, now).map_err(of_certificate)?;
+        let reason = revoke::reason_name(revoke::code_of(cause.reason));
+        tracing::info!(event = "revoked_together", count = revoked.len(), reason);
+        let lists: BTreeSet<CrlList> = revoked.iter().map(list_of).collect();
+        Ok(self.published_with(json!({ "revoked": revoked.len(), "reason": reason }), lists, now))
+    }
+
+    /// Publishes lists and adds their numbers to an answer, or what hinders.
+    fn published_with(&self, mut view: Value, lists: impl IntoIterator<Item = CrlList>, now: i64) -> Value {
+        let Some(object) = view.as_object_mut() else { return view };
+        let mut numbers = serde_json::Map::new();
+        for list in lists {
+            match (self.office)().and_then(|office| office.publish_pending(&list, now)) {
+                Ok(crl) => drop(numbers.insert(crl.authority, crl.number.into())),
+                Err(fault) => {
+                    tracing::error!(event = "crl_not_published", list = list.name(), %fault);
+                    let warning =
+                        format!("done, but the CRL is not published yet ({fault}); the server will try again");
+                    object.insert("warning".to_owned(), warning.into());
+                }
+            }
+        }
+        if numbers.len() == 1
+            && let Some(number) = numbers.values().next()
+        {
+            object.insert("crl_number".to_owned(), number.clone());
+        } else {
+            object.insert("crl_numbers".to_owned(), numbers.into());
+        }
+        view
     }
 
     fn device_show(&self, id: &str) -> Result<Value, Fault> {
@@ -171,16 +215,87 @@ impl Operator {
         Ok(view)
     }
 
-    fn crl(&self, authority: &str, renew: bool) -> Result<Value, Fault> {
-        if self.store.authority(authority)?.is_none() {
-            return Err(CaError::NoAuthority(authority.to_owned()).into());
+    fn crl(&self, list: &CrlList, renew: bool) -> Result<Value, Fault> {
+        if self.store.authority(&list.authority)?.is_none() {
+            return Err(CaError::NoAuthority(list.authority.clone()).into());
         }
-        let stored = self.store.crl(authority)?.filter(|crl| crl.number > 0 && !renew);
-        let crl = match stored {
-            Some(crl) => crl,
-            None => (self.office)()?.publish(authority, clock::now())?,
-        };
+        let now = clock::now();
+        let stored =
+            || -> Result<Option<Crl>, Fault> { Ok(self.store.crl(&list.name())?.filter(|crl| crl.number > 0)) };
+        if renew {
+            (self.office)()?.publish(&list.authority, now)?;
+        } else if stored()?.is_none() {
+            (self.office)()?.publish_due(now)?;
+        }
+        let crl = stored()?.ok_or_else(|| Fault::new("not_found", format!("there is no CRL '{}'", list.name())))?;
         Ok(view::crl(&crl))
+    }
+
+    fn journal(&self) -> Result<JournalOffice, Fault> {
+        Ok(JournalOffice::open((self.office)()?.desk().clone())?)
+    }
+
+    fn journal_checkpoint(&self, lazily: bool) -> Result<Value, Fault> {
+        let journal = self.journal()?;
+        let last = if lazily { office::last_checkpoint(self.store.as_ref())? } else { None };
+        let checkpoint = match last {
+            Some(last) => last,
+            None => journal.checkpoint(clock::now())?,
+        };
+        Ok(json!({
+            "size": checkpoint.size,
+            "signed_at": view::instant(checkpoint.at),
+            "public_key": public_key(&journal)?,
+            "checkpoint": checkpoint.note,
+        }))
+    }
+
+    fn journal_verify(&self) -> Result<Value, Fault> {
+        let journal = self.journal()?;
+        let verdict = office::verify_all(self.store.as_ref(), &journal.spki)?;
+        if let Some(finding) = verdict.findings.first() {
+            tracing::error!(event = "journal_not_sound", finding, findings = verdict.findings.len());
+            return Err(Fault::new("journal_not_sound", verdict.findings.join("; ")));
+        }
+        Ok(json!({
+            "status": "ok",
+            "records": verdict.size,
+            "checkpoints": verdict.checkpoints,
+            "root": BASE64.encode(&verdict.root),
+        }))
+    }
+
+    fn journal_prove(&self, serial: Option<&str>, index: Option<u64>, from: Option<u64>) -> Result<Value, Fault> {
+        let journal = self.journal()?;
+        let store = self.store.as_ref();
+        let checkpoint = journal.checkpoint(clock::now())?;
+        let missing = || Fault::new("not_found", "the journal has no such record");
+        let proofs = match (serial, index, from) {
+            (None, None, Some(size)) => {
+                let earlier = office::checkpoint_of(store, size)?
+                    .ok_or_else(|| Fault::new("not_found", format!("there is no checkpoint of {size} records")))?;
+                vec![office::prove_consistency(store, &earlier, &checkpoint)?.ok_or_else(missing)?]
+            }
+            (None, Some(index), None) => {
+                vec![office::prove_inclusion(store, index, &checkpoint)?.ok_or_else(missing)?]
+            }
+            (Some(serial), None, None) => {
+                let query = Query::LeavesAbout { serial: parse_serial(serial)?, span: Span::first(PAGE) };
+                let leaves = store.find(query)?.all(Record::leaf);
+                let proofs = leaves.iter().map(|leaf| office::prove_inclusion(store, leaf.index, &checkpoint));
+                proofs.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+            }
+            _ => {
+                return Err(Fault::new(
+                    "bad_request",
+                    "say exactly one: a serial number, a place or a checkpoint's size",
+                ));
+            }
+        };
+        if proofs.is_empty() {
+            return Err(missing());
+        }
+        Ok(json!({ "public_key": public_key(&journal)?, "proofs": proofs }))
     }
 
     fn bootstrap_new(&self, device: Option<String>, label: Option<String>, valid_hours: u32) -> Result<Value, Fault> {
@@ -213,6 +328,59 @@ impl Operator {
             "label": label,
             "expires_at": view::instant(expires_at),
         }))
+    }
+}
+
+fn public_key(journal: &JournalOffice) -> Result<String, Fault> {
+    Ok(pem("PUBLIC KEY", &journal.spki.to_der().map_err(CaError::from)?))
+}
+
+fn of_certificate(fault: CaError) -> Fault {
+    match fault {
+        CaError::Store(StoreError::Conflict(Conflict::Missing)) => {
+            Fault::new("not_found", "no certificate has this serial number")
+        }
+        fault => fault.into(),
+    }
+}
+
+fn list_of(certificate: &Certificate) -> CrlList {
+    CrlList::base(&certificate.authority, certificate.crl_shard)
+}
+
+fn cause(reason: &str, invalid_since: Option<&str>) -> Result<Cause, Fault> {
+    let reason = revoke::reason(reason).ok_or_else(|| {
+        let names: Vec<_> = revoke::REASONS.iter().map(|row| row.0).collect();
+        Fault::new("bad_request", format!("unknown reason '{reason}': use one of {}", names.join(", ")))
+    })?;
+    let invalid_since = match invalid_since {
+        None => 0,
+        Some(text) => parse_instant(text).ok_or_else(|| {
+            Fault::new("bad_request", format!("'{text}' is no date: write 2026-01-31 or 2026-01-31T12:00:00Z"))
+        })?,
+    };
+    Ok(Cause { reason, invalid_since })
+}
+
+/// A date, or an instant of RFC 3339, as seconds since 1970.
+fn parse_instant(text: &str) -> Option<i64> {
+    let whole = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    let instant = OffsetDateTime::parse(&whole, &Rfc3339).ok()?.unix_timestamp();
+    (instant > 0).then_some(instant)
+}
+
+fn selection(
+    authority: Option<String>,
+    label: Option<String>,
+    serials: Option<Vec<String>>,
+) -> Result<Selection, Fault> {
+    match (authority, label, serials) {
+        (Some(authority), None, None) => Ok(Selection::Authority(authority)),
+        (None, Some(label), None) => Ok(Selection::Label(label)),
+        (None, None, Some(serials)) => {
+            Ok(Selection::Serials(serials.iter().map(|serial| parse_serial(serial)).collect::<Result<_, _>>()?))
+        }
+        _ => Err(Fault::new("bad_request", "say exactly one: an authority, a label or serial numbers")),
     }
 }
 

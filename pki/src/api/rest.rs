@@ -8,10 +8,13 @@
 //! | GET /api/v1/cas/ID | ca show |
 //! | POST /api/v1/cas/ID/hold, /release, /retire | ca hold, release, retire |
 //! | POST /api/v1/cas/ID/rollover {"key": "...", "validity_days": 1825} | ca rollover |
-//! | GET /api/v1/cas/ID/crl | crl |
+//! | GET /api/v1/cas/ID/crl?shard=&delta=true | crl |
+//! | POST /api/v1/cas/ID/crl | crl --renew |
 //! | GET /api/v1/certificates?after=&limit=&device= | cert list |
 //! | GET /api/v1/certificates/SERIAL | cert show |
-//! | POST /api/v1/certificates/SERIAL/revoke {"reason": "..."} | cert revoke |
+//! | POST /api/v1/certificates/SERIAL/revoke {"reason": "...", "invalid_since": "2026-01-31"} | cert revoke |
+//! | POST /api/v1/certificates/SERIAL/release | cert release |
+//! | POST /api/v1/revocations {"authority" or "label" or "serials": ..., "reason": "..."} | cert revoke-all |
 //! | GET /api/v1/devices?after=&limit= | device list |
 //! | GET /api/v1/devices/ID | device show |
 //! | POST /api/v1/bootstrap {"device": "...", "label": "...", "valid_hours": 24} | bootstrap new |
@@ -41,6 +44,18 @@ pub(crate) struct Rest {
 struct Revocation {
     #[serde(default = "unspecified")]
     reason: String,
+    invalid_since: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revocations {
+    authority: Option<String>,
+    label: Option<String>,
+    serials: Option<Vec<String>>,
+    #[serde(default = "unspecified")]
+    reason: String,
+    invalid_since: Option<String>,
 }
 
 fn unspecified() -> String {
@@ -114,7 +129,10 @@ fn command(call: &Call) -> Result<Command, Fault> {
                 validity_days: body.validity_days,
             }),
         ),
-        ["cas", id, "crl"] => (Method::GET, Ok(Command::Crl { authority: (*id).to_owned(), renew: false })),
+        ["cas", id, "crl"] if call.method == Method::POST => {
+            (Method::POST, Ok(Command::Crl { authority: (*id).to_owned(), renew: true, shard: 0, delta: false }))
+        }
+        ["cas", id, "crl"] => (Method::GET, query(call).and_then(|query| crl(id, query))),
         ["certificates"] => (
             Method::GET,
             query(call)
@@ -123,8 +141,21 @@ fn command(call: &Call) -> Result<Command, Fault> {
         ["certificates", serial] => (Method::GET, Ok(Command::CertShow { serial: (*serial).to_owned() })),
         ["certificates", serial, "revoke"] => (
             Method::POST,
-            body(call)
-                .map(|body: Revocation| Command::CertRevoke { serial: (*serial).to_owned(), reason: body.reason }),
+            body(call).map(|Revocation { reason, invalid_since }| Command::CertRevoke {
+                serial: (*serial).to_owned(),
+                reason,
+                invalid_since,
+            }),
+        ),
+        ["certificates", serial, "release"] => {
+            (Method::POST, Ok(Command::CertRelease { serial: (*serial).to_owned() }))
+        }
+        ["revocations"] => (
+            Method::POST,
+            body(call).map(|body: Revocations| {
+                let Revocations { authority, label, serials, reason, invalid_since } = body;
+                Command::CertRevokeAll { authority, label, serials, reason, invalid_since }
+            }),
         ),
         ["devices"] => (Method::GET, query(call).and_then(|query| Ok(Command::DeviceList { paging: paging(query)? }))),
         ["devices", id] => (Method::GET, Ok(Command::DeviceShow { id: (*id).to_owned() })),
@@ -142,6 +173,16 @@ fn command(call: &Call) -> Result<Command, Fault> {
         return Err(Fault::new("method", format!("this path is called with {method}")));
     }
     command
+}
+
+fn crl(authority: &str, mut query: BTreeMap<String, String>) -> Result<Command, Fault> {
+    let number = query.remove("shard").unwrap_or_else(|| "0".to_owned());
+    let shard = number.parse().map_err(|_| Fault::new("bad_request", "'shard' is not a number"))?;
+    let delta = query.remove("delta").is_some_and(|word| word == "true");
+    match query.keys().next() {
+        Some(unknown) => Err(Fault::new("bad_request", format!("unknown query key '{unknown}'"))),
+        None => Ok(Command::Crl { authority: authority.to_owned(), renew: false, shard, delta }),
+    }
 }
 
 fn body<T: for<'a> Deserialize<'a>>(call: &Call) -> Result<T, Fault> {
@@ -200,7 +241,9 @@ fn status(fault: &Fault) -> StatusCode {
         "bad_request" => StatusCode::BAD_REQUEST,
         "method" => StatusCode::METHOD_NOT_ALLOWED,
         "body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "already_revoked" | "conflict" | "hierarchy" | "name_constraint" | "wrong_key" => StatusCode::CONFLICT,
+        "already_revoked" | "not_on_hold" | "conflict" | "hierarchy" | "name_constraint" | "wrong_key" => {
+            StatusCode::CONFLICT
+        }
         "token" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -49,6 +49,9 @@ pub(crate) fn certificate(certificate: &Certificate, now: i64) -> Value {
     if certificate.revoked_at != 0 {
         add("revoked_at", instant(certificate.revoked_at));
         add("reason", reason_name(certificate.reason).into());
+        if certificate.invalid_since != 0 {
+            add("invalid_since", instant(certificate.invalid_since));
+        }
     }
     if !certificate.successor.is_empty() {
         add("replaced_by", hex(&certificate.successor).into());
@@ -112,7 +115,8 @@ fn text_or_null(text: &str) -> Value {
 /// A CRL.
 pub(crate) fn crl(crl: &Crl) -> Value {
     json!({
-        "authority": crl.authority,
+        "authority": crl.list().authority,
+        "list": crl.authority,
         "number": crl.number,
         "this_update": instant(crl.this_update),
         "next_update": instant(crl.next_update),

@@ -79,6 +79,7 @@ pub(crate) fn prepare<'a>(
         spki_sha256: sha256(&order.spki.to_der()?).to_vec(),
         profile: circumstances.profile,
         label: circumstances.label,
+        crl_shard: desk.publication.shard(&issuer.id, &contents.serial),
         warn_at: match order.kind {
             Kind::Device => contents.not_after.saturating_sub(contents.not_after.saturating_sub(now) / 3),
             _ => 0,
@@ -94,6 +95,7 @@ pub(crate) fn prepare<'a>(
         began_at: now,
         not_after: contents.not_after,
         subject: record.subject.clone(),
+        crl_shard: record.crl_shard,
     };
     let linted = lint::pass(tbs::certificate(contents)?, order.kind.role(), &issuer.facts())?;
     Ok(Prepared { desk, issuer, linted, intent, record })

@@ -14,9 +14,10 @@ pub(crate) mod rollover;
 pub(crate) mod serial;
 pub(crate) mod validity;
 
-use crate::store::record::AuthorityState;
+use crate::store::record::{AuthorityState, CrlList};
 use crate::store::{Store, StoreError};
 use crate::token::{Token, TokenError};
+use crate::x509::algorithm::KeySpec;
 use crate::x509::lint::Findings;
 use authority::Authority;
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ pub(crate) struct Desk {
     pub(crate) publication: Publication,
     /// Begin of the labels of our keys.
     pub(crate) key_label_prefix: String,
+    /// Kind of the key that signs the journal's checkpoints.
+    pub(crate) journal_key: KeySpec,
     /// Authorities as they were read last.
     pub(crate) parsed: Parsed,
 }
@@ -153,12 +156,26 @@ pub(crate) struct Publication {
     pub(crate) base_url: String,
     /// Address of the OCSP responder; none when there is none.
     pub(crate) ocsp_url: Option<String>,
+    /// Into how many shards the CRLs of new certificates are divided; 0 for one list that is whole.
+    pub(crate) crl_shards: u32,
 }
 
 impl Publication {
-    /// The address of an authority's CRL.
-    pub(crate) fn crl_url(&self, authority: &str) -> String {
-        format!("{}/crl/{authority}.crl", self.base_url)
+    /// Into how many shards the CRL of an authority is divided. The root issues too little to be divided.
+    pub(crate) fn shards(&self, authority: &str) -> u32 {
+        if authority == authority::ROOT { 0 } else { self.crl_shards }
+    }
+
+    /// The shard of a new certificate, from its serial number; 0 for the list that is whole.
+    pub(crate) fn shard(&self, authority: &str, serial: &[u8]) -> u32 {
+        let shards = self.shards(authority);
+        let tail = serial.iter().rev().take(4).rev().fold(0u32, |sum, octet| sum << 8 | u32::from(*octet));
+        if shards == 0 { 0 } else { 1 + tail % shards }
+    }
+
+    /// The address of a CRL.
+    pub(crate) fn crl_url(&self, list: &CrlList) -> String {
+        format!("{}/crl/{}.crl", self.base_url, list.name())
     }
 
     /// The address of an authority's certificate.

@@ -3,6 +3,7 @@
 
 use super::{CaError, Desk};
 use crate::ca::authority::Authority;
+use crate::store::record::CrlList;
 use crate::x509::algorithm::{KeyKind, judge_key};
 use crate::x509::extension;
 use crate::x509::lint::Role;
@@ -102,7 +103,7 @@ pub(crate) fn contents(
     if not_after < now.saturating_add(MIN_VALIDITY_SECONDS) {
         return Err(CaError::IssuerExpires(issuer.id.clone()));
     }
-    let extensions = extensions(desk, issuer, order)?;
+    let extensions = extensions(desk, issuer, order, &serial)?;
     Ok(CertificateContents {
         serial,
         algorithm: issuer.key.spec.signature_algorithm(),
@@ -115,7 +116,7 @@ pub(crate) fn contents(
     })
 }
 
-fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Extension>, CaError> {
+fn extensions(desk: &Desk, issuer: &Authority, order: &Order, serial: &[u8]) -> Result<Vec<Extension>, CaError> {
     let publication = &desk.publication;
     let mut list = vec![
         extension::subject_key_identifier(&extension::key_identifier(&order.spki))?,
@@ -163,7 +164,8 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order) -> Result<Vec<Exte
         list.push(extension::authority_info_access(ocsp_url, &publication.issuer_url(&issuer.id))?);
     }
     if !given(&list, CrlDistributionPoints::OID) {
-        list.push(extension::crl_distribution_point(&publication.crl_url(&issuer.id))?);
+        let list_of_shard = CrlList::base(&issuer.id, publication.shard(&issuer.id, serial));
+        list.push(extension::crl_distribution_point(&publication.crl_url(&list_of_shard))?);
     }
     if !order.dns_names.is_empty() || !order.addresses.is_empty() {
         let subject_is_empty = order.subject.is_empty();

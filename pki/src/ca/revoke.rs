@@ -1,19 +1,22 @@
-//! Taking certificates back: reasons, the change itself and what it does to the device.
+//! Taking certificates back: the reasons, one or many in one change, and the release from hold.
 
 use super::CaError;
-use crate::device::lifecycle::{self, Event};
-use crate::store::record::Certificate;
-use crate::store::{Change, Conflict, Store, StoreError};
+use crate::store::query::{MAX_PAGE, Span};
+use crate::store::record::{Certificate, CertificateState};
+use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
 use x509_cert::ext::pkix::CrlReason;
 
 /// The reasons an operator may give, with their names in the CLI and the API (RFC 5280 section 5.3.1).
 pub(crate) const REASONS: &[(&str, CrlReason)] = &[
     ("unspecified", CrlReason::Unspecified),
     ("key-compromise", CrlReason::KeyCompromise),
+    ("ca-compromise", CrlReason::CaCompromise),
     ("affiliation-changed", CrlReason::AffiliationChanged),
     ("superseded", CrlReason::Superseded),
     ("cessation-of-operation", CrlReason::CessationOfOperation),
+    ("certificate-hold", CrlReason::CertificateHold),
     ("privilege-withdrawn", CrlReason::PrivilegeWithdrawn),
+    ("aa-compromise", CrlReason::AaCompromise),
 ];
 
 /// The reason with this name.
@@ -47,28 +50,108 @@ pub(crate) fn code_of(reason: CrlReason) -> u32 {
     }
 }
 
-/// Revokes a certificate and moves its device. The CRL is the caller's next step.
+/// Why certificates are revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// The reason.
+    pub(crate) reason: CrlReason,
+    /// Since when they are not to be relied upon, seconds since 1970; 0 when that is not known.
+    pub(crate) invalid_since: i64,
+}
+
+/// Revokes a certificate, or puts it on hold. Its CRL is the caller's next step.
 ///
 /// # Errors
 /// [`Conflict::Missing`], [`Conflict::AlreadyRevoked`], or a failing store.
-pub(crate) fn revoke(store: &dyn Store, serial: &[u8], reason: CrlReason, now: i64) -> Result<Certificate, CaError> {
+pub(crate) fn revoke(store: &dyn Store, serial: &[u8], cause: Cause, now: i64) -> Result<Certificate, CaError> {
+    store.commit(change(vec![serial.to_vec()], cause, now))?;
+    store.certificate(serial)?.ok_or(CaError::NotInitialised)
+}
+
+/// Releases a certificate from hold. Its CRL is the caller's next step.
+///
+/// # Errors
+/// [`Conflict::Missing`], [`Conflict::NotOnHold`], or a failing store.
+pub(crate) fn release(store: &dyn Store, serial: &[u8], now: i64) -> Result<Certificate, CaError> {
+    store.commit(Change::Released { serial: serial.to_vec(), at: now })?;
+    store.certificate(serial)?.ok_or(CaError::NotInitialised)
+}
+
+fn change(serials: Vec<Vec<u8>>, cause: Cause, now: i64) -> Change {
+    Change::Revoked { serials, reason: code_of(cause.reason), at: now, invalid_since: cause.invalid_since }
+}
+
+/// Which certificates are revoked together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Selection {
+    /// These serial numbers.
+    Serials(Vec<Vec<u8>>),
+    /// All that one authority gave to devices; what the house needs for itself stays.
+    Authority(String),
+    /// All that were enrolled under one EST label.
+    Label(String),
+}
+
+/// Revokes what is selected and not revoked or expired yet, in one change. Gives the certificates as they were.
+///
+/// # Errors
+/// [`Conflict::Missing`] for a serial number that was never issued, or a failing store; then nothing is revoked.
+pub(crate) fn revoke_all(
+    store: &dyn Store,
+    selection: &Selection,
+    cause: Cause,
+    now: i64,
+) -> Result<Vec<Certificate>, CaError> {
     let mut tries_left = 5;
     loop {
-        let certificate = store.certificate(serial)?.ok_or(StoreError::Conflict(Conflict::Missing))?;
-        let device = match certificate.device.as_str() {
-            "" => None,
-            id => store.device(id)?,
-        };
-        // Only the certificate the device lives by moves it.
-        let device = device
-            .filter(|device| device.certificate == certificate.serial)
-            .and_then(|device| lifecycle::moved(&device, Event::CertificateRevoked, now).ok());
-        let change = Change::Revoked { serial: serial.to_vec(), reason: code_of(reason), at: now, device };
-        match store.commit(change) {
-            // The device changed between the look and the change: look again.
-            Err(StoreError::Conflict(Conflict::Stale)) if tries_left > 0 => tries_left -= 1,
+        let chosen = selected(store, selection, cause, now)?;
+        if chosen.is_empty() {
+            return Ok(chosen);
+        }
+        let serials = chosen.iter().map(|certificate| certificate.serial.clone()).collect();
+        match store.commit(change(serials, cause, now)) {
+            // Somebody revoked one of them between the look and the change: look again.
+            Err(StoreError::Conflict(Conflict::AlreadyRevoked)) if tries_left > 0 => tries_left -= 1,
             Err(fault) => return Err(fault.into()),
-            Ok(()) => return store.certificate(serial)?.ok_or(CaError::NotInitialised),
+            Ok(()) => return Ok(chosen),
+        }
+    }
+}
+
+fn selected(store: &dyn Store, selection: &Selection, cause: Cause, now: i64) -> Result<Vec<Certificate>, CaError> {
+    let mut chosen = Vec::new();
+    let is_hold = cause.reason == CrlReason::CertificateHold;
+    let mut choose = |mut certificate: Certificate| {
+        let revocable = match certificate.state() {
+            CertificateState::Active | CertificateState::Superseded => true,
+            CertificateState::OnHold => !is_hold,
+            _ => false,
+        };
+        let is_meant = !matches!(selection, Selection::Authority(_)) || !certificate.device.is_empty();
+        if revocable && is_meant && certificate.not_after > now {
+            // Many may be chosen: only what tells where they belong is kept.
+            certificate.der = Vec::new();
+            chosen.push(certificate);
+        }
+    };
+    if let Selection::Serials(serials) = selection {
+        for serial in serials {
+            choose(store.certificate(serial)?.ok_or(StoreError::Conflict(Conflict::Missing))?);
+        }
+        return Ok(chosen);
+    }
+    let mut after = None;
+    loop {
+        let span = Span { after, limit: MAX_PAGE };
+        let page = store.find(match selection {
+            Selection::Label(label) => Query::CertificatesUnderLabel { label: label.clone(), span },
+            Selection::Authority(authority) => Query::CertificatesOfAuthority { authority: authority.clone(), span },
+            Selection::Serials(_) => return Ok(chosen),
+        })?;
+        after = page.next.clone();
+        page.all(Record::certificate).into_iter().for_each(&mut choose);
+        if after.is_none() {
+            return Ok(chosen);
         }
     }
 }

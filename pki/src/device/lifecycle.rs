@@ -14,6 +14,8 @@ pub(crate) enum Event {
     CertificateExpired,
     /// Its certificate was revoked.
     CertificateRevoked,
+    /// Its certificate was on hold and is released.
+    CertificateReleased,
     /// It is taken out of service.
     Retired,
 }
@@ -25,6 +27,7 @@ const EVENTS: &[Event] = &[
     Event::ExpiryNear,
     Event::CertificateExpired,
     Event::CertificateRevoked,
+    Event::CertificateReleased,
     Event::Retired,
 ];
 
@@ -46,6 +49,7 @@ const TABLE: &[Row] = &[
     (RequiresAction, Event::CertificateIssued, FullyProvisioned),
     (RequiresAction, Event::CertificateRevoked, RequiresAction),
     (RequiresAction, Event::CertificateExpired, RequiresAction),
+    (RequiresAction, Event::CertificateReleased, FullyProvisioned),
     (RequiresAction, Event::Retired, Decommissioned),
 ];
 

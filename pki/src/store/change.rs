@@ -1,6 +1,11 @@
 //! The business events: the only ways the memory of the PKI changes.
 
-use super::record::{Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan};
+use super::record::{
+    Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan, StoredCheckpoint,
+};
+use crate::x509::{hex, sha256};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// What becomes of the certificate that a new one replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,29 +73,37 @@ pub(crate) enum Change {
         /// When.
         at: i64,
     },
-    /// A certificate is revoked.
+    /// Certificates are revoked or put on hold, all of them or none. The devices that live by them move.
     Revoked {
-        /// Its serial number.
-        serial: Vec<u8>,
+        /// Their serial numbers.
+        serials: Vec<Vec<u8>>,
         /// CRL reason code.
         reason: u32,
         /// When.
         at: i64,
-        /// Its device as it is from now on; `revision` as read.
-        device: Option<Device>,
+        /// Since when they are not to be relied upon, 0 when that is not known.
+        invalid_since: i64,
     },
-    /// The next CRL number is taken, before the CRL is signed.
+    /// A certificate on hold is released. The device that lives by it moves.
+    Released {
+        /// Its serial number.
+        serial: Vec<u8>,
+        /// When.
+        at: i64,
+    },
+    /// The next number of a list and its delta is taken, before either is signed.
     CrlNumbered {
-        /// The authority.
-        authority: String,
+        /// Name of the list.
+        list: String,
         /// The number, one above the last.
         number: u64,
     },
-    /// A CRL is published. Revocations of certificates that had expired before its thisUpdate are dropped from the next.
+    /// A base, its delta, or both under one number are published. Revocations of certificates that had expired before the base was
+    /// made are dropped from the next.
     CrlPublished {
-        /// The CRL; `last_number` and `pending` are kept by the store.
-        crl: Crl,
-        /// How many revocations it answers for (the value of `pending` it was made with).
+        /// The lists; `last_number` and `pending` are kept by the store.
+        crls: Vec<Crl>,
+        /// How many revocations they answer for (the value of `pending` they were made with).
         answers: u64,
     },
     /// What was due has happened. It leaves the queue.
@@ -102,6 +115,14 @@ pub(crate) enum Change {
     },
     /// A bootstrap credential exists.
     CredentialCreated(Credential),
+    /// A checkpoint of the journal is signed.
+    Checkpointed(StoredCheckpoint),
+    /// Requests were refused: how many by reason code since the last such record.
+    #[expect(dead_code, reason = "the doors do not count yet")]
+    Refused {
+        /// Reason codes and how often.
+        counts: BTreeMap<String, u64>,
+    },
 }
 
 impl Change {
@@ -116,6 +137,8 @@ impl Change {
                 | Self::CrlPublished { .. }
                 | Self::DuePassed { .. }
                 | Self::CredentialCreated(_)
+                | Self::Checkpointed(_)
+                | Self::Refused { .. }
         )
     }
 
@@ -131,10 +154,100 @@ impl Change {
             Self::Enrolled { .. } => "enrolled",
             Self::Abandoned { .. } => "abandoned",
             Self::Revoked { .. } => "revoked",
+            Self::Released { .. } => "released",
             Self::CrlNumbered { .. } => "crl_numbered",
             Self::CrlPublished { .. } => "crl_published",
             Self::DuePassed { .. } => "due_passed",
             Self::CredentialCreated(_) => "credential_created",
+            Self::Checkpointed(_) => "checkpoint",
+            Self::Refused { .. } => "refused",
         }
     }
+
+    /// What the journal says of it: one record, or one for each certificate or list that it is about. A certificate or CRL is named by
+    /// its SHA-256, so that the journal proves which one it was.
+    pub(crate) fn facts(&self) -> Vec<Map<String, Value>> {
+        match self {
+            Self::KeyPlanned(plan) => one(json!({
+                "role": plan.role, "key_id": hex(&plan.key_id), "label": plan.label, "spec": plan.spec,
+            })),
+            Self::AuthorityCreated { authority, certificate } => {
+                one(with(certificate_facts(certificate), json!({ "created": authority.id })))
+            }
+            Self::AuthorityImported(authority) => one(authority_facts(authority)),
+            Self::AuthorityMoved { authority, from } => {
+                one(with(authority_facts(authority), json!({ "from": from.word() })))
+            }
+            Self::Intend(intent) => one(json!({
+                "serial": hex(&intent.serial), "authority": intent.authority, "device": intent.device,
+                "replaces": hex(&intent.replaces), "subject": intent.subject,
+            })),
+            Self::Issued { role, certificate } => one(with(certificate_facts(certificate), json!({ "role": role }))),
+            Self::Enrolled { certificate, supersession, .. } => one(with(
+                certificate_facts(certificate),
+                json!({
+                    "device": certificate.device, "label": certificate.label, "profile": certificate.profile,
+                    "revokes_replaced": *supersession == Supersession::Revoke,
+                }),
+            )),
+            Self::Abandoned { serial, doubt, .. } => {
+                one(json!({ "serial": hex(serial), "maybe_signed": *doubt == Doubt::MaybeSigned }))
+            }
+            Self::Revoked { serials, reason, invalid_since, .. } => serials
+                .iter()
+                .flat_map(|serial| {
+                    one(json!({ "serial": hex(serial), "reason": reason, "invalid_since": invalid_since }))
+                })
+                .collect(),
+            Self::Released { serial, .. } => one(json!({ "serial": hex(serial) })),
+            Self::CrlNumbered { list, number } => one(json!({ "list": list, "number": number })),
+            Self::CrlPublished { crls, .. } => crls
+                .iter()
+                .flat_map(|crl| {
+                    one(json!({
+                        "list": crl.authority, "number": crl.number, "this_update": crl.this_update,
+                        "next_update": crl.next_update, "sha256": hex(&sha256(&crl.der)),
+                    }))
+                })
+                .collect(),
+            Self::DuePassed { due, device } => one(json!({
+                "serial": hex(&due.serial), "due": due.event,
+                "device": device.as_ref().map(|device| device.id.clone()),
+            })),
+            Self::CredentialCreated(credential) => one(json!({
+                "credential": credential.name, "label": credential.label, "device": credential.device,
+                "expires_at": credential.expires_at,
+            })),
+            Self::Checkpointed(checkpoint) => one(json!({ "size": checkpoint.size, "note": checkpoint.note })),
+            Self::Refused { counts } => one(json!({ "counts": counts })),
+        }
+    }
+}
+
+fn one(value: Value) -> Vec<Map<String, Value>> {
+    match value {
+        Value::Object(facts) => vec![facts],
+        _ => Vec::new(),
+    }
+}
+
+fn with(mut facts: Value, more: Value) -> Value {
+    if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
+        facts.extend(more);
+    }
+    facts
+}
+
+fn authority_facts(authority: &Authority) -> Value {
+    json!({
+        "id": authority.id, "kind": authority.kind, "state": authority.state().word(), "successor": authority.successor,
+        "sha256": hex(&sha256(&authority.certificate)),
+    })
+}
+
+fn certificate_facts(certificate: &Certificate) -> Value {
+    json!({
+        "serial": hex(&certificate.serial), "authority": certificate.authority, "kind": certificate.kind,
+        "subject": certificate.subject, "not_after": certificate.not_after, "sha256": hex(&sha256(&certificate.der)),
+    })
 }

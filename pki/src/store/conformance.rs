@@ -66,6 +66,11 @@ fn enrol(store: &dyn Store, serial: u8, id: &str, revision: u64) {
     store.commit(enrolled(serial, id, revision)).expect("enrolled");
 }
 
+fn revoked(serials: &[u8], reason: u32) -> Change {
+    let serials = serials.iter().map(|serial| vec![*serial; 16]).collect();
+    Change::Revoked { serials, reason, at: 20, invalid_since: 0 }
+}
+
 fn refused(answer: Result<(), StoreError>, conflict: Conflict) {
     assert_eq!(answer, Err(StoreError::Conflict(conflict)));
 }
@@ -75,7 +80,7 @@ fn state(store: &dyn Store, serial: u8) -> CertificateState {
 }
 
 fn revocations(store: &dyn Store, authority: &str) -> usize {
-    let query = Query::Revocations { authority: authority.to_owned(), span: Span::first(100) };
+    let query = Query::Revocations { list: authority.to_owned(), span: Span::first(100) };
     store.find(query).expect("answer").records.len()
 }
 
@@ -168,8 +173,7 @@ fn a_credential_pays_once() {
 fn a_revocation_happens_once_and_moves_the_device() {
     on_each(|store| {
         enrol(store, 1, "a", 0);
-        let moved = Device { state: DeviceState::RequiresAction.into(), ..device("a", 1, 1) };
-        let revoke = Change::Revoked { serial: vec![1; 16], reason: 1, at: 20, device: Some(moved) };
+        let revoke = revoked(&[1], 1);
         store.commit(revoke.clone()).expect("revoked");
         refused(store.commit(revoke), Conflict::AlreadyRevoked);
         assert_eq!(state(store, 1), CertificateState::Revoked);
@@ -177,8 +181,7 @@ fn a_revocation_happens_once_and_moves_the_device() {
         assert!(store.key_use(&[1; 32]).expect("answer").expect("known").compromised);
         assert_eq!(revocations(store, "issuing"), 1);
         assert_eq!(revocations(store, "root"), 0);
-        let missing = Change::Revoked { serial: vec![9; 16], reason: 0, at: 20, device: None };
-        refused(store.commit(missing), Conflict::Missing);
+        refused(store.commit(revoked(&[9], 0)), Conflict::Missing);
     });
 }
 
@@ -194,12 +197,87 @@ fn a_doubtful_serial_number_goes_on_the_crl() {
 }
 
 #[test]
+fn many_are_revoked_together_or_not_at_all() {
+    on_each(|store| {
+        for serial in 1..=3 {
+            enrol(store, serial, &format!("device-{serial}"), 0);
+        }
+        refused(store.commit(revoked(&[1, 2, 9], 4)), Conflict::Missing);
+        store.commit(revoked(&[2], 4)).expect("revoked");
+        refused(store.commit(revoked(&[1, 2], 4)), Conflict::AlreadyRevoked);
+        assert_eq!(state(store, 1), CertificateState::Active);
+        store.commit(revoked(&[1, 3, 1], 4)).expect("revoked");
+        assert_eq!(revocations(store, "issuing"), 3);
+        assert_eq!(store.device("device-3").expect("answer").map(|d| d.state()), Some(DeviceState::RequiresAction));
+    });
+}
+
+#[test]
+fn what_is_on_hold_is_released_or_revoked() {
+    const HOLD: u32 = 6;
+    on_each(|store| {
+        enrol(store, 1, "a", 0);
+        let release = Change::Released { serial: vec![1; 16], at: 30 };
+        refused(store.commit(release.clone()), Conflict::NotOnHold);
+        store.commit(revoked(&[1], HOLD)).expect("held");
+        refused(store.commit(revoked(&[1], HOLD)), Conflict::AlreadyRevoked);
+        assert_eq!(state(store, 1), CertificateState::OnHold);
+        assert_eq!(store.device("a").expect("answer").map(|d| d.state()), Some(DeviceState::RequiresAction));
+        store.commit(release.clone()).expect("released");
+        assert_eq!((state(store, 1), revocations(store, "issuing")), (CertificateState::Active, 0));
+        assert_eq!(store.device("a").expect("answer").map(|d| d.state()), Some(DeviceState::FullyProvisioned));
+        store.commit(revoked(&[1], HOLD)).expect("held again");
+        store.commit(revoked(&[1], 1)).expect("revoked for good");
+        assert_eq!((state(store, 1), revocations(store, "issuing")), (CertificateState::Revoked, 1));
+        refused(store.commit(release), Conflict::NotOnHold);
+        let query = Query::CrlChanges { list: "issuing".to_owned(), through: 0, span: Span::first(10) };
+        let history = store.find(query).expect("answer").all(Record::crl_change);
+        assert_eq!(history.iter().map(|change| change.was_listed).collect::<Vec<_>>(), [false, true, false, true]);
+    });
+}
+
+#[test]
+fn standing_changes_are_counted() {
+    on_each(|store| {
+        enrol(store, 1, "a", 0);
+        let before = store.standing_changes();
+        enrol(store, 2, "b", 0);
+        assert_eq!(store.standing_changes(), before, "a new certificate alters nobody's standing");
+        store.commit(revoked(&[1], 0)).expect("revoked");
+        assert!(store.standing_changes() > before);
+    });
+}
+
+#[test]
+fn certificates_are_found_by_authority_and_by_label() {
+    on_each(|store| {
+        enrol(store, 1, "a", 0);
+        store.commit(Change::Intend(intent(2, "b"))).expect("intent");
+        let mut change = enrolled(2, "b", 0);
+        if let Change::Enrolled { certificate, .. } = &mut change {
+            certificate.label = "line-1".to_owned();
+        }
+        store.commit(change).expect("enrolled");
+        let span = Span::first(10);
+        let serials = |query| -> Vec<u8> {
+            let found = store.find(query).expect("answer").all(Record::certificate);
+            found.iter().map(|certificate| certificate.serial[0]).collect()
+        };
+        let by =
+            |authority: &str| Query::CertificatesOfAuthority { authority: authority.to_owned(), span: span.clone() };
+        let under = |label: &str| Query::CertificatesUnderLabel { label: label.to_owned(), span: span.clone() };
+        assert_eq!((serials(by("issuing")), serials(by("root"))), (vec![1, 2], vec![]));
+        assert_eq!((serials(under("line-1")), serials(under("")), serials(under("line"))), (vec![2], vec![1], vec![]));
+    });
+}
+
+#[test]
 fn crl_numbers_only_rise() {
     on_each(|store| {
-        let numbered = |number| Change::CrlNumbered { authority: "issuing".to_owned(), number };
+        let numbered = |number| Change::CrlNumbered { list: "issuing".to_owned(), number };
         let published = |number, this_update| {
             let crl = Crl { authority: "issuing".to_owned(), number, this_update, ..Crl::default() };
-            Change::CrlPublished { crl, answers: 1 }
+            Change::CrlPublished { crls: vec![crl], answers: 1 }
         };
         refused(store.commit(numbered(2)), Conflict::Number);
         store.commit(numbered(1)).expect("numbered");
@@ -214,12 +292,12 @@ fn crl_numbers_only_rise() {
 fn an_expired_revocation_stays_for_one_crl_after_its_expiry() {
     on_each(|store| {
         enrol(store, 1, "a", 0);
-        store.commit(Change::Revoked { serial: vec![1; 16], reason: 0, at: 20, device: None }).expect("revoked");
+        store.commit(revoked(&[1], 0)).expect("revoked");
         assert_eq!(store.crl("issuing").expect("answer").map(|crl| crl.pending), Some(1));
         for (number, this_update, left) in [(1, 900, 1), (2, 1001, 0)] {
-            store.commit(Change::CrlNumbered { authority: "issuing".to_owned(), number }).expect("numbered");
+            store.commit(Change::CrlNumbered { list: "issuing".to_owned(), number }).expect("numbered");
             let crl = Crl { authority: "issuing".to_owned(), number, this_update, ..Crl::default() };
-            store.commit(Change::CrlPublished { crl, answers: 1 }).expect("published");
+            store.commit(Change::CrlPublished { crls: vec![crl], answers: 1 }).expect("published");
             assert_eq!(revocations(store, "issuing"), left, "after {this_update}");
         }
         assert_eq!(store.crl("issuing").expect("answer").map(|crl| crl.pending), Some(0));

@@ -13,7 +13,7 @@ pub(crate) mod redb;
 pub(crate) use change::{Change, Supersession};
 pub(crate) use query::{Page, Query, Record};
 
-use record::{Authority, Certificate, Credential, Crl, Device, KeyPlan, KeyUse};
+use record::{Authority, Certificate, Credential, Crl, Device, KeyPlan, KeyUse, Revocation};
 
 /// Why a change was not made or a question not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +55,9 @@ pub(crate) enum Conflict {
     /// The certificate to replace or revoke is not active.
     #[error("the certificate is not active")]
     NotActive,
+    /// The certificate to release is not on hold.
+    #[error("the certificate is not on hold")]
+    NotOnHold,
     /// The certificate to revoke is revoked already.
     #[error("the certificate is already revoked")]
     AlreadyRevoked,
@@ -88,6 +91,9 @@ pub(crate) trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Conflict`] when the change does not fit; then nothing was changed.
     fn commit(&self, change: Change) -> Result<(), StoreError>;
+
+    /// How many records questions have read since the start.
+    fn rows_read(&self) -> u64;
 
     /// Answers a question, a page at a time.
     ///
@@ -139,12 +145,21 @@ pub(crate) trait Store: Send + Sync {
         Ok(self.find(Query::KeyPlan { role: role.to_owned() })?.one(Record::key_plan))
     }
 
-    /// The last published CRL of an authority, or the record of its numbers.
+    /// The last published CRL of a list, or the record of its numbers.
     ///
     /// # Errors
     /// As [`Store::find`].
-    fn crl(&self, authority: &str) -> Result<Option<Crl>, StoreError> {
-        Ok(self.find(Query::Crl { authority: authority.to_owned() })?.one(Record::crl))
+    fn crl(&self, list: &str) -> Result<Option<Crl>, StoreError> {
+        Ok(self.find(Query::Crl { list: list.to_owned() })?.one(Record::crl))
+    }
+
+    /// One revocation on a list.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    fn revocation(&self, list: &str, serial: &[u8]) -> Result<Option<Revocation>, StoreError> {
+        let query = Query::Revocation { list: list.to_owned(), serial: serial.to_vec() };
+        Ok(self.find(query)?.one(Record::revocation))
     }
 
     /// One bootstrap credential by name.

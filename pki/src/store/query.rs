@@ -1,6 +1,9 @@
 //! The questions and their answers, a page at a time.
 
-use super::record::{Authority, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan, KeyUse, Revocation};
+use super::record::{
+    Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf, Revocation,
+    StoredCheckpoint,
+};
 
 /// Most records on one page.
 pub(crate) const MAX_PAGE: usize = 1000;
@@ -68,10 +71,10 @@ pub(crate) enum Query {
     },
     /// The open intents.
     Intents,
-    /// The revocations that belong on the CRL of an authority.
+    /// The revocations that belong on a CRL.
     Revocations {
-        /// The authority.
-        authority: String,
+        /// Name of the list.
+        list: String,
         /// Which page.
         span: Span,
     },
@@ -80,11 +83,73 @@ pub(crate) enum Query {
         /// Now, seconds since 1970.
         now: i64,
     },
-    /// The CRL of an authority.
+    /// One revocation.
+    Revocation {
+        /// Name of the list.
+        list: String,
+        /// Serial number.
+        serial: Vec<u8>,
+    },
+    /// The history of a list after a point.
+    CrlChanges {
+        /// Name of the list.
+        list: String,
+        /// The point.
+        through: u64,
+        /// Which page.
+        span: Span,
+    },
+    /// A CRL with its encoding.
     Crl {
+        /// Name of the list.
+        list: String,
+    },
+    /// The records of the CRLs of an authority's shards and deltas, without their encodings.
+    Crls {
         /// The authority.
         authority: String,
+        /// Which page.
+        span: Span,
     },
+    /// Certificates of one authority in the order of issuance.
+    CertificatesOfAuthority {
+        /// The authority.
+        authority: String,
+        /// Which page.
+        span: Span,
+    },
+    /// Certificates enrolled under one EST label in the order of issuance.
+    CertificatesUnderLabel {
+        /// The label.
+        label: String,
+        /// Which page.
+        span: Span,
+    },
+    /// The records of the journal from the first.
+    Leaves(Span),
+    /// One record of the journal.
+    Leaf {
+        /// Its place, from 0.
+        index: u64,
+    },
+    /// The records of the journal that concern a certificate.
+    LeavesAbout {
+        /// Its serial number.
+        serial: Vec<u8>,
+        /// Which page.
+        span: Span,
+    },
+    /// How many records the journal has.
+    JournalSize,
+    /// The root of a perfect subtree of the journal.
+    Subtree {
+        /// Above 2^level leaves.
+        level: u8,
+        /// Its place on its level.
+        index: u64,
+    },
+    /// The checkpoints of the journal by size.
+    Checkpoints(Span),
     /// One bootstrap credential.
     Credential {
         /// User name.
@@ -116,6 +181,16 @@ pub(crate) enum Record {
     Due(Due),
     /// A CRL.
     Crl(Crl),
+    /// A change in the history of a CRL.
+    CrlChange(CrlChange),
+    /// A record of the journal.
+    Leaf(Leaf),
+    /// A number.
+    Count(u64),
+    /// A hash.
+    Hash([u8; 32]),
+    /// A checkpoint.
+    Checkpoint(StoredCheckpoint),
     /// A credential.
     Credential(Credential),
     /// Use of a key.
@@ -148,6 +223,11 @@ kinds! {
     revocation => Revocation(Revocation),
     due => Due(Due),
     crl => Crl(Crl),
+    crl_change => CrlChange(CrlChange),
+    leaf => Leaf(Leaf),
+    count => Count(u64),
+    hash => Hash([u8; 32]),
+    checkpoint => Checkpoint(StoredCheckpoint),
     credential => Credential(Credential),
     key_use => KeyUse(KeyUse),
 }

@@ -15,6 +15,8 @@ pub(crate) enum CertificateState {
     Superseded = 3,
     /// Never handed out: its issuance broke off after the serial number was reserved.
     Abandoned = 4,
+    /// Revoked for a while.
+    OnHold = 5,
 }
 
 impl CertificateState {
@@ -26,6 +28,7 @@ impl CertificateState {
             Self::Revoked => "revoked",
             Self::Superseded => "superseded",
             Self::Abandoned => "abandoned",
+            Self::OnHold => "on_hold",
         }
     }
 }
@@ -84,6 +87,12 @@ pub(crate) struct Certificate {
     /// From when on its device is warned about, 0 when it belongs to none.
     #[prost(int64, tag = "17")]
     pub(crate) warn_at: i64,
+    /// The shard of its authority's CRL that it is on when revoked; 0 for the list that is whole.
+    #[prost(uint32, tag = "30")]
+    pub(crate) crl_shard: u32,
+    /// Since when it is not to be relied upon, 0 when that is not known.
+    #[prost(int64, tag = "31")]
+    pub(crate) invalid_since: i64,
 }
 
 /// What comes due for a certificate of a device.
@@ -137,6 +146,9 @@ pub(crate) struct Intent {
     /// Subject as text.
     #[prost(string, tag = "8")]
     pub(crate) subject: String,
+    /// The shard of the CRL that the certificate names.
+    #[prost(uint32, tag = "30")]
+    pub(crate) crl_shard: u32,
 }
 
 /// State of a device.
@@ -272,10 +284,63 @@ pub(crate) struct KeyPlan {
     pub(crate) spec: String,
 }
 
-/// The CRL of an authority.
+/// Which CRL: its authority, its shard, and whether it is the delta.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct CrlList {
+    /// The authority.
+    pub(crate) authority: String,
+    /// The shard; 0 for the list that is whole.
+    pub(crate) shard: u32,
+    /// Whether it is the delta.
+    pub(crate) is_delta: bool,
+}
+
+impl CrlList {
+    /// The base of a shard.
+    pub(crate) fn base(authority: &str, shard: u32) -> Self {
+        Self { authority: authority.to_owned(), shard, is_delta: false }
+    }
+
+    /// The base of the same shard.
+    pub(crate) fn to_base(&self) -> Self {
+        Self { is_delta: false, ..self.clone() }
+    }
+
+    /// The delta of the same shard.
+    pub(crate) fn to_delta(&self) -> Self {
+        Self { is_delta: true, ..self.clone() }
+    }
+
+    /// Its name in the store and in addresses: `issuing`, `issuing/3`, `issuing/delta`, `issuing/3/delta`.
+    pub(crate) fn name(&self) -> String {
+        let mut name = self.authority.clone();
+        if self.shard > 0 {
+            name.push_str(&format!("/{}", self.shard));
+        }
+        if self.is_delta {
+            name.push_str("/delta");
+        }
+        name
+    }
+
+    /// The list with this name. `None` for what is no name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (rest, is_delta) = name.strip_suffix("/delta").map_or((name, false), |rest| (rest, true));
+        let (authority, shard) = match rest.split_once('/') {
+            None => (rest, 0),
+            Some((authority, digits)) if digits.starts_with(|digit: char| ('1'..='9').contains(&digit)) => {
+                (authority, digits.parse().ok()?)
+            }
+            Some(_) => return None,
+        };
+        (!authority.is_empty()).then(|| Self { authority: authority.to_owned(), shard, is_delta })
+    }
+}
+
+/// A published CRL, and where its history stands.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Crl {
-    /// The authority: the key of the record.
+    /// The name of the list ([`CrlList::name`]): the key of the record.
     #[prost(string, tag = "1")]
     pub(crate) authority: String,
     /// The last number given out, published or not.
@@ -293,9 +358,45 @@ pub(crate) struct Crl {
     /// Its nextUpdate.
     #[prost(int64, tag = "6")]
     pub(crate) next_update: i64,
-    /// Revocations that are not on the published CRL yet.
+    /// Revocations and releases that no published list of the shard tells yet.
     #[prost(uint64, tag = "7")]
     pub(crate) pending: u64,
+    /// Of a delta: the number of its base.
+    #[prost(uint64, tag = "30")]
+    pub(crate) base_number: u64,
+    /// The last change of the list's history that the published base tells.
+    #[prost(uint64, tag = "31")]
+    pub(crate) through: u64,
+    /// True when every change since the published base is in the list's history, so that the next can be made from it.
+    #[prost(bool, tag = "32")]
+    pub(crate) is_followed: bool,
+}
+
+impl Crl {
+    /// Which list it is.
+    pub(crate) fn list(&self) -> CrlList {
+        CrlList::parse(&self.authority).unwrap_or_else(|| CrlList::base(&self.authority, 0))
+    }
+}
+
+/// A change in the history of a list: what a serial number became stands in its [`Revocation`], or in there being none.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CrlChange {
+    /// Its place in the history.
+    #[prost(uint64, tag = "1")]
+    pub(crate) sequence: u64,
+    /// The serial number.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) serial: Vec<u8>,
+    /// When.
+    #[prost(int64, tag = "3")]
+    pub(crate) at: i64,
+    /// Whether it stood on the list before this change.
+    #[prost(bool, tag = "4")]
+    pub(crate) was_listed: bool,
+    /// Whether it leaves the list because it has expired.
+    #[prost(bool, tag = "5")]
+    pub(crate) is_pruned: bool,
 }
 
 /// A line of the next CRL.
@@ -313,6 +414,32 @@ pub(crate) struct Revocation {
     /// When the certificate expires.
     #[prost(int64, tag = "4")]
     pub(crate) not_after: i64,
+    /// Since when it is not to be relied upon, 0 when that is not known.
+    #[prost(int64, tag = "30")]
+    pub(crate) invalid_since: i64,
+}
+
+/// A record of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// Its place, from 0.
+    pub(crate) index: u64,
+    /// One line of JSON, without line feed.
+    pub(crate) line: String,
+}
+
+/// A checkpoint of the journal.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct StoredCheckpoint {
+    /// How many leaves it covers: the key of the record.
+    #[prost(uint64, tag = "1")]
+    pub(crate) size: u64,
+    /// The signed note.
+    #[prost(string, tag = "2")]
+    pub(crate) note: String,
+    /// When it was signed.
+    #[prost(int64, tag = "3")]
+    pub(crate) at: i64,
 }
 
 /// A credential for the first enrolment, good for one certificate.
@@ -356,4 +483,29 @@ pub(crate) struct KeyUse {
     /// True once a certificate with this key was revoked for compromise.
     #[prost(bool, tag = "3")]
     pub(crate) compromised: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_named_as_they_are_read() {
+        for name in ["issuing", "issuing/3", "issuing/delta", "issuing-2/17/delta"] {
+            assert_eq!(CrlList::parse(name).map(|list| list.name()), Some(name.to_owned()));
+        }
+        for bad in [
+            "",
+            "/3",
+            "issuing/0",
+            "issuing/03",
+            "issuing/+3",
+            "issuing/x",
+            "issuing/3/4",
+            "issuing/3/",
+            "issuing/99999999999",
+        ] {
+            assert_eq!(CrlList::parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -1,13 +1,21 @@
 //! Making CRLs (RFC 5280 section 5): the number is durable before the list is signed, the list before it is served.
+//!
+//! An authority publishes a list for each of its shards (number 0 is the list that is whole when there are no shards), and beside
+//! each a delta if the schedule has any. A new list is made from the one before and from what changed since: the cost
+//! follows the changes, not the certificates. Only one list of a shard is made at a time; who comes while one is being made
+//! finds its revocation on that one or on the next, which then serves all who waited.
 
 use crate::ca::authority::Authority;
-use crate::ca::revoke::reason_of_code;
 use crate::ca::{CaError, Desk};
 use crate::store::query::{MAX_PAGE, Span};
-use crate::store::record::Crl;
-use crate::store::{Change, Query, Record, Store, StoreError};
-use crate::x509::tbs::{self, CrlContents, CrlEntry};
+use crate::store::record::{Crl, CrlList};
+use crate::store::{Change, Query, Record, StoreError};
+use crate::va::history::{self, Changes};
+use crate::x509::crl::{self, Contents, Entries};
+use crate::x509::extension::CrlScope;
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// How long a CRL is good.
 #[derive(Debug, Clone, Copy)]
@@ -16,19 +24,31 @@ pub(crate) struct Schedule {
     pub(crate) validity_seconds: i64,
     /// How long before nextUpdate the next one is due.
     pub(crate) overlap_seconds: i64,
+    /// From thisUpdate to nextUpdate of a delta; 0 for no deltas.
+    pub(crate) delta_seconds: i64,
 }
 
-/// The one who makes CRLs. One at a time, so that numbers and contents rise together.
+/// The one who makes CRLs.
 pub(crate) struct CrlOffice {
     desk: Desk,
     schedule: Schedule,
-    turn: Mutex<()>,
+    /// One list of a shard at a time, so that numbers and contents rise together.
+    turns: Mutex<HashMap<CrlList, Arc<Mutex<()>>>>,
+}
+
+/// Which lists are to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edition {
+    /// A base; with deltas a delta of the same number.
+    Base,
+    /// A delta to the last base.
+    Delta,
 }
 
 impl CrlOffice {
     /// An office at a desk.
     pub(crate) fn new(desk: Desk, schedule: Schedule) -> Self {
-        Self { desk, schedule, turn: Mutex::new(()) }
+        Self { desk, schedule, turns: Mutex::default() }
     }
 
     /// The desk it sits at.
@@ -36,43 +56,66 @@ impl CrlOffice {
         &self.desk
     }
 
-    /// Makes and publishes a new CRL of an authority.
+    /// The lists of an authority: one for each shard that certificates are or were issued into.
     ///
     /// # Errors
-    /// When the token or the store fails; the old CRL stays in place.
+    /// When the store fails.
+    pub(crate) fn lists(&self, authority: &str) -> Result<Vec<CrlList>, StoreError> {
+        let shards = self.desk.publication.shards(authority);
+        let mut lists: BTreeMap<u32, CrlList> =
+            (0..=shards).map(|shard| (shard, CrlList::base(authority, shard))).collect();
+        for crl in self.published(authority)? {
+            lists.entry(crl.list().shard).or_insert_with(|| crl.list().to_base());
+        }
+        Ok(lists.into_values().collect())
+    }
+
+    /// The records of an authority's lists, without the lists themselves.
+    fn published(&self, authority: &str) -> Result<Vec<Crl>, StoreError> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let span = Span { after, limit: MAX_PAGE };
+            let page = self.desk.store.find(Query::Crls { authority: authority.to_owned(), span })?;
+            after = page.next.clone();
+            all.extend(page.all(Record::crl));
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Makes and publishes new lists of all shards of an authority, due or not. Gives the one of the smallest shard.
+    ///
+    /// # Errors
+    /// When the token or the store fails; the old lists stay in place.
     pub(crate) fn publish(&self, authority: &str, now: i64) -> Result<Crl, CaError> {
-        let _turn = self.turn.lock();
-        let issuer = Authority::load(self.desk.store.as_ref(), authority)?;
-        let last = self.desk.store.crl(authority)?.unwrap_or_default();
-        let number = last.last_number.saturating_add(1);
-        self.desk.store.commit(Change::CrlNumbered { authority: authority.to_owned(), number })?;
-        let next_update = now.saturating_add(self.schedule.validity_seconds).min(issuer.not_after);
-        let list = tbs::crl(CrlContents {
-            algorithm: issuer.key.spec.signature_algorithm(),
-            issuer: issuer.name.clone(),
-            issuer_key_id: issuer.key_id.clone(),
-            number,
-            this_update: now,
-            next_update,
-            entries: entries(self.desk.store.as_ref(), authority)?,
-        })?;
-        let crl = Crl {
-            authority: authority.to_owned(),
-            number,
-            der: issuer.sign(&self.desk, &list)?,
-            this_update: now,
-            next_update,
-            ..Crl::default()
-        };
-        self.desk.store.commit(Change::CrlPublished { crl: crl.clone(), answers: last.pending })?;
-        tracing::info!(event = "crl_published", authority, number, next_update);
-        Ok(crl)
+        let mut first = None;
+        for list in self.lists(authority)? {
+            let crl = self.in_turn(&list, |before| self.make(&list, before, Edition::Base, now))?;
+            first = first.or(Some(crl));
+        }
+        first.ok_or(CaError::NotInitialised)
+    }
+
+    /// Publishes what a revocation asks for: at once, and once for all who wait at the same time.
+    ///
+    /// # Errors
+    /// When the token or the store fails; the old list stays in place.
+    pub(crate) fn publish_pending(&self, list: &CrlList, now: i64) -> Result<Crl, CaError> {
+        self.in_turn(list, |before| {
+            if before.number > 0 && before.pending == 0 {
+                return Ok(before);
+            }
+            let edition = if self.has_deltas() && before.number > 0 { Edition::Delta } else { Edition::Base };
+            self.make(list, before, edition, now)
+        })
     }
 
     /// Publishes what is due: lists that run out soon, and lists that miss a revocation.
     ///
     /// # Errors
-    /// The first failure, after every authority had its turn.
+    /// The first failure, after every list had its turn.
     pub(crate) fn publish_due(&self, now: i64) -> Result<(), CaError> {
         let mut outcome = Ok(());
         for authority in self.desk.authorities()? {
@@ -80,42 +123,112 @@ impl CrlOffice {
             if !authority.has_key() {
                 continue;
             }
-            let authority = authority.id.as_str();
-            let due = self.desk.store.crl(authority).map(|crl| {
-                crl.is_none_or(|crl| {
-                    crl.number == 0
-                        || crl.pending > 0
-                        || crl.next_update.saturating_sub(self.schedule.overlap_seconds) <= now
-                })
-            });
-            let published = match due {
-                Ok(true) => self.publish(authority, now).map(drop),
-                Ok(false) => Ok(()),
-                Err(fault) => Err(fault.into()),
-            };
-            if let Err(fault) = published {
-                tracing::error!(event = "crl_not_published", authority, %fault);
-                outcome = Err(fault);
+            for list in self.lists(&authority.id)? {
+                if let Err(fault) = self.publish_if_due(&list, now) {
+                    tracing::error!(event = "crl_not_published", list = list.name(), %fault);
+                    outcome = Err(fault);
+                }
             }
         }
         outcome
     }
-}
 
-fn entries(store: &dyn Store, authority: &str) -> Result<Vec<CrlEntry>, StoreError> {
-    let mut entries = Vec::new();
-    let mut after = None;
-    loop {
-        let span = Span { after, limit: MAX_PAGE };
-        let page = store.find(Query::Revocations { authority: authority.to_owned(), span })?;
-        after = page.next.clone();
-        entries.extend(page.all(Record::revocation).into_iter().map(|revocation| CrlEntry {
-            serial: revocation.serial,
-            revoked_at: revocation.revoked_at,
-            reason: reason_of_code(revocation.reason),
-        }));
-        if after.is_none() {
-            return Ok(entries);
+    fn publish_if_due(&self, list: &CrlList, now: i64) -> Result<(), CaError> {
+        let state = self.state(list)?;
+        let runs_out = |crl: &Crl, overlap: i64| crl.number == 0 || crl.next_update.saturating_sub(overlap) <= now;
+        if runs_out(&state, self.schedule.overlap_seconds) {
+            return self.in_turn(list, |before| self.make(list, before, Edition::Base, now)).map(drop);
         }
+        if self.has_deltas() {
+            let delta = self.state(&list.to_delta())?;
+            if runs_out(&delta, self.schedule.delta_seconds / 4) {
+                return self.in_turn(list, |before| self.make(list, before, Edition::Delta, now)).map(drop);
+            }
+        }
+        if state.pending > 0 { self.publish_pending(list, now).map(drop) } else { Ok(()) }
+    }
+
+    fn has_deltas(&self) -> bool {
+        self.schedule.delta_seconds > 0
+    }
+
+    fn state(&self, list: &CrlList) -> Result<Crl, StoreError> {
+        let empty = || Crl { authority: list.name(), ..Crl::default() };
+        Ok(self.desk.store.crl(&list.name())?.unwrap_or_else(empty))
+    }
+
+    fn in_turn(&self, list: &CrlList, make: impl FnOnce(Crl) -> Result<Crl, CaError>) -> Result<Crl, CaError> {
+        let turn = Arc::clone(self.turns.lock().entry(list.to_base()).or_default());
+        let _turn = turn.lock();
+        make(self.state(list)?)
+    }
+
+    /// Makes one edition. `before` is the record of the base with its list.
+    fn make(&self, list: &CrlList, before: Crl, edition: Edition, now: i64) -> Result<Crl, CaError> {
+        let store = self.desk.store.as_ref();
+        let issuer = Authority::load(store, &list.authority)?;
+        let number = before.last_number.saturating_add(1);
+        store.commit(Change::CrlNumbered { list: list.name(), number })?;
+        let changes = Changes::since(store, list, before.through)?;
+        let mut made = Vec::new();
+        if edition == Edition::Base {
+            let entries = history::base(store, list, &before, &changes)?;
+            made.push(self.sign(&issuer, list, number, &entries, now, None)?);
+        }
+        if self.has_deltas() && before.number > 0 {
+            let entries = history::delta(store, list, &changes)?;
+            made.push(self.sign(&issuer, &list.to_delta(), number, &entries, now, Some(before.number))?);
+        }
+        for crl in &mut made {
+            crl.through = changes.last;
+        }
+        let first = made.first().cloned().ok_or(CaError::NotInitialised)?;
+        store.commit(Change::CrlPublished { crls: made, answers: before.pending })?;
+        let (changed, next_update) = (changes.changed.len(), first.next_update);
+        tracing::info!(event = "crl_published", list = first.authority, number, next_update, changed);
+        tracing::debug!(rows_read = store.rows_read(), "records read by questions since the start");
+        Ok(first)
+    }
+
+    fn sign(
+        &self,
+        issuer: &Authority,
+        list: &CrlList,
+        number: u64,
+        entries: &Entries,
+        now: i64,
+        base_number: Option<u64>,
+    ) -> Result<Crl, CaError> {
+        let seconds = if list.is_delta { self.schedule.delta_seconds } else { self.schedule.validity_seconds };
+        let next_update = now.saturating_add(seconds).min(issuer.not_after);
+        let publication = &self.desk.publication;
+        // The address in the list is the one in the certificates that it covers (RFC 5280 section 5.2.5).
+        let own_url = publication.crl_url(&list.to_base());
+        let freshest_url = publication.crl_url(&list.to_delta());
+        let is_partial = list.shard > 0 || publication.shards(&list.authority) > 0;
+        let contents = Contents {
+            algorithm: issuer.key.spec.signature_algorithm(),
+            issuer: &issuer.name,
+            issuer_key_id: &issuer.key_id,
+            number,
+            this_update: now,
+            next_update,
+            scope: CrlScope {
+                own_url: is_partial.then_some(own_url.as_str()),
+                freshest_url: (self.has_deltas() && !list.is_delta).then_some(freshest_url.as_str()),
+                base_number,
+            },
+            entries,
+        };
+        Ok(Crl {
+            authority: list.name(),
+            number,
+            der: issuer.sign(&self.desk, &crl::encode(&contents)?)?,
+            this_update: now,
+            next_update,
+            base_number: base_number.unwrap_or(0),
+            is_followed: true,
+            ..Crl::default()
+        })
     }
 }

@@ -66,16 +66,16 @@ impl Public {
         }
     }
 
-    fn crl(&self, authority: &str, call: &Call) -> Reply {
+    fn crl(&self, name: &str, call: &Call) -> Reply {
         if call.method != Method::GET && call.method != Method::HEAD {
             return wrong_method("GET, HEAD");
         }
-        match self.store.crl(authority) {
+        match self.store.crl(name) {
             Ok(Some(crl)) if crl.number > 0 => published(crl, &call.headers),
             Ok(Some(_)) => refused(StatusCode::SERVICE_UNAVAILABLE, "crl_not_published", "no CRL is published yet"),
             Ok(None) => refused(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),
             Err(fault) => {
-                tracing::error!(event = "crl_not_served", authority, %fault);
+                tracing::error!(event = "crl_not_served", name, %fault);
                 refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
             }
         }

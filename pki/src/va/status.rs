@@ -39,7 +39,7 @@ pub(crate) fn standing(store: &dyn Store, authority: &str, serial: &[u8]) -> Res
 pub(crate) fn of_record(_store: &dyn Store, record: &Certificate) -> Result<Standing, StoreError> {
     Ok(match record.state() {
         CertificateState::Active | CertificateState::Superseded => Standing::Good,
-        CertificateState::Revoked | CertificateState::Abandoned => {
+        CertificateState::Revoked | CertificateState::Abandoned | CertificateState::OnHold => {
             Standing::Revoked { at: record.revoked_at, reason: record.reason }
         }
         CertificateState::Unknown => Standing::Unknown,

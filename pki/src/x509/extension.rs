@@ -1,6 +1,7 @@
 //! The certificate and CRL extensions this PKI writes (RFC 5280 sections 4.2 and 5.2), each by one function that fixes its
 //! criticality.
 
+use super::tlv;
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::Encode;
 use der::asn1::{Ia5String, OctetString};
@@ -71,6 +72,12 @@ pub(crate) const WRITTEN_BY_US: &[ObjectIdentifier] = &[
     NameConstraints::OID,
     OCSP_NO_CHECK,
 ];
+/// id-ce-issuingDistributionPoint (RFC 5280 section 5.2.5).
+const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
+/// id-ce-deltaCRLIndicator (RFC 5280 section 5.2.4).
+const DELTA_CRL_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
+/// id-ce-freshestCRL (RFC 5280 section 5.2.6).
+const FRESHEST_CRL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.46");
 /// anyExtendedKeyUsage, which we never write.
 pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
@@ -176,7 +183,43 @@ pub(crate) fn certificate_policies(policies: &[ObjectIdentifier]) -> der::Result
 
 /// id-pkix-ocsp-nocheck, not critical: NULL.
 pub(crate) fn ocsp_no_check() -> der::Result<Extension> {
-    Ok(Extension { extn_id: OCSP_NO_CHECK, critical: false, extn_value: OctetString::new([0x05, 0x00])? })
+    plain(OCSP_NO_CHECK, false, vec![0x05, 0x00])
+}
+
+/// What a CRL covers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CrlScope<'a> {
+    /// The address that the certificates on it carry; none when the list is all there is of its issuer.
+    pub(crate) own_url: Option<&'a str>,
+    /// The address of the deltas to it.
+    pub(crate) freshest_url: Option<&'a str>,
+    /// The number of the base that it is a delta to.
+    pub(crate) base_number: Option<u64>,
+}
+
+/// The extensions of a CRL that say what it covers: issuingDistributionPoint, critical (RFC 5280 section 5.2.5), deltaCRLIndicator,
+/// critical (5.2.4), and freshestCRL, not critical (5.2.6).
+pub(crate) fn crl_scope(scope: &CrlScope<'_>) -> der::Result<Vec<Extension>> {
+    let mut list = Vec::new();
+    if let Some(url) = scope.own_url {
+        // Written by hand: the x509-cert crate encodes the choice inside without its tag.
+        let address = Ia5String::new(url)?;
+        let name = tlv::write(0x86, &[address.as_bytes()]);
+        let point = tlv::write(tlv::context(0), &[&tlv::write(tlv::context(0), &[&name])]);
+        list.push(plain(ISSUING_DISTRIBUTION_POINT, true, tlv::write(tlv::SEQUENCE, &[&point]))?);
+    }
+    if let Some(number) = scope.base_number {
+        list.push(plain(DELTA_CRL_INDICATOR, true, tlv::integer(&number.to_be_bytes()))?);
+    }
+    if let Some(url) = scope.freshest_url {
+        list.push(Extension { extn_id: FRESHEST_CRL, ..crl_distribution_point(url)? });
+    }
+    Ok(list)
+}
+
+/// An extension from its parts.
+pub(crate) fn plain(extn_id: ObjectIdentifier, critical: bool, value: Vec<u8>) -> der::Result<Extension> {
+    Ok(Extension { extn_id, critical, extn_value: OctetString::new(value)? })
 }
 
 /// subjectAltName of DNS names and addresses; critical exactly when the subject is empty (RFC 5280 section 4.2.1.6).

@@ -4,6 +4,7 @@
 
 pub(crate) mod algorithm;
 pub(crate) mod constraint;
+pub(crate) mod crl;
 pub(crate) mod csr;
 pub(crate) mod extension;
 pub(crate) mod lint;

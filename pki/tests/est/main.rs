@@ -5,9 +5,12 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod crash;
+mod crl;
 mod enrol;
 mod hand;
 mod hierarchy;
+mod journal;
+mod judged;
 mod must;
 mod ocsp;
 mod operator;

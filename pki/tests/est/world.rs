@@ -19,13 +19,15 @@ pub(crate) struct Choice {
     pub(crate) issuing_key: &'static str,
     pub(crate) server_key: &'static str,
     pub(crate) profile: &'static str,
+    /// Further lines of `[crl]`.
+    pub(crate) crl: &'static str,
     /// Further lines at the end of the configuration.
     pub(crate) more: &'static str,
 }
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { root_key: "ec:P-384", issuing_key: "ec:P-256", server_key: "ec:P-256", profile: "", more: "" }
+        Self { root_key: "ec:P-384", issuing_key: "ec:P-256", server_key: "ec:P-256", profile: "", crl: "", more: "" }
     }
 }
 
@@ -67,7 +69,8 @@ pub(crate) struct Credential {
     pub(crate) secret: String,
 }
 
-fn is_there(tool: &str, argument: &str) -> bool {
+/// Whether a tool can be run.
+pub(crate) fn is_there(tool: &str, argument: &str) -> bool {
     Command::new(tool).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
@@ -140,7 +143,7 @@ impl World {
     }
 
     fn configuration(&self, module: &str, label: &str, choice: &Choice) -> String {
-        let Choice { root_key, issuing_key, server_key, profile, more } = choice;
+        let Choice { root_key, issuing_key, server_key, profile, crl: crl_lines, more } = choice;
         let (est, crl, api) = (self.est_port, self.crl_port, self.api_port);
         format!(
             r#"
@@ -173,6 +176,7 @@ impl World {
             [crl]
             listen = "127.0.0.1:{crl}"
             base_url = "http://127.0.0.1:{crl}"
+            {crl_lines}
             [api]
             listen = "127.0.0.1:{api}"
             [log]

@@ -1,15 +1,22 @@
 //! The questions: each is one lookup or one walk along an index.
 
+use super::journal::subtree_key;
 use super::{
-    AUTHORITIES, CERTIFICATES, CREDENTIALS, CRLS, DEVICES, HOUSE, INTENTS, ISSUED, ISSUED_TO, KEY_PLANS, KEY_USES,
-    QUEUE, REVOCATIONS, RedbStore, Table, backend, decode, joined,
+    AUTHORITIES, CERTIFICATES, CHECKPOINTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE, INTENTS,
+    ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAVES, LEAVES_OF, META, QUEUE,
+    REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
 };
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
-use crate::store::record::{Authority, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan, KeyUse, Revocation};
+use crate::store::record::{
+    Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf, Revocation,
+    StoredCheckpoint,
+};
 use crate::store::{Change, Store, StoreError};
+use crate::x509::hex;
 use prost::Message;
 use redb::{ReadOnlyTable, ReadableDatabase};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
 impl Store for RedbStore {
@@ -24,10 +31,15 @@ impl Store for RedbStore {
         self.standing_changes.load(Ordering::Acquire)
     }
 
+    fn rows_read(&self) -> u64 {
+        self.rows_read.load(Ordering::Relaxed)
+    }
+
     fn find(&self, query: Query) -> Result<Page, StoreError> {
         let read = |table| -> Result<Reader, StoreError> {
             let transaction = self.database.begin_read().map_err(backend)?;
-            Ok(Reader { table: transaction.open_table(table).map_err(backend)?, definition: table })
+            let table_open = transaction.open_table(table).map_err(backend)?;
+            Ok(Reader { table: table_open, definition: table, rows_read: Arc::clone(&self.rows_read) })
         };
         match query {
             Query::Certificate { serial } => read(CERTIFICATES)?.one::<Certificate>(&serial, Record::Certificate),
@@ -35,7 +47,51 @@ impl Store for RedbStore {
             Query::Authority { id } => read(AUTHORITIES)?.one::<Authority>(id.as_bytes(), Record::Authority),
             Query::Authorities => read(AUTHORITIES)?.many::<Authority>(&[], &Span::first(MAX_PAGE), Record::Authority),
             Query::KeyPlan { role } => read(KEY_PLANS)?.one::<KeyPlan>(role.as_bytes(), Record::KeyPlan),
-            Query::Crl { authority } => read(CRLS)?.one::<Crl>(authority.as_bytes(), Record::Crl),
+            Query::Crl { list } => {
+                let page = read(CRLS)?.one::<Crl>(list.as_bytes(), Record::Crl)?;
+                let Some(mut crl) = page.one(Record::crl) else { return Ok(Page::default()) };
+                if let Some(der) = read(CRL_BODIES)?.value(list.as_bytes())? {
+                    crl.der = der;
+                }
+                Ok(Page { records: vec![Record::Crl(crl)], ..Page::default() })
+            }
+            Query::Crls { authority, span } => {
+                read(CRLS)?.many::<Crl>(format!("{authority}/").as_bytes(), &span, Record::Crl)
+            }
+            Query::CrlChanges { list, through, span } => {
+                let prefix = joined(&list, &[]);
+                let after = span.after.unwrap_or_else(|| Cursor(joined(&list, &through.to_be_bytes())));
+                let span = Span { after: Some(after), limit: span.limit };
+                read(CRL_CHANGES)?.many::<CrlChange>(&prefix, &span, Record::CrlChange)
+            }
+            Query::Revocation { list, serial } => {
+                read(REVOCATIONS)?.one::<Revocation>(&joined(&list, &serial), Record::Revocation)
+            }
+            Query::Leaves(span) => read(LEAVES)?.leaves(&span),
+            Query::Leaf { index } => {
+                let line = read(LEAVES)?.value(&index.to_be_bytes())?;
+                Ok(Page { records: line.map(|line| leaf(index, line)).into_iter().collect(), ..Page::default() })
+            }
+            Query::LeavesAbout { serial, span } => {
+                let (entries, next) = read(LEAVES_OF)?.page(&joined(&hex(&serial), &[]), &span)?;
+                let last = entries.last().map(|(key, _)| Cursor(key.clone()));
+                let table = read(LEAVES)?;
+                let mut records = Vec::with_capacity(entries.len());
+                for (_, place) in entries {
+                    records.extend(table.value(&place)?.map(|line| leaf(number_of(&place), line)));
+                }
+                Ok(Page { records, next, last })
+            }
+            Query::JournalSize => {
+                let size = read(META)?.value(JOURNAL_SIZE)?.map_or(0, |bytes| number_of(&bytes));
+                Ok(Page { records: vec![Record::Count(size)], ..Page::default() })
+            }
+            Query::Subtree { level, index } => {
+                let hash = read(SUBTREES)?.value(&subtree_key(level, index))?;
+                let hash = hash.and_then(|hash| hash.try_into().ok()).map(Record::Hash);
+                Ok(Page { records: hash.into_iter().collect(), ..Page::default() })
+            }
+            Query::Checkpoints(span) => read(CHECKPOINTS)?.many::<StoredCheckpoint>(&[], &span, Record::Checkpoint),
             Query::Credential { name } => read(CREDENTIALS)?.one::<Credential>(name.as_bytes(), Record::Credential),
             Query::KeyUse { spki_sha256 } => read(KEY_USES)?.one::<KeyUse>(&spki_sha256, Record::KeyUse),
             Query::House { role } => {
@@ -53,8 +109,14 @@ impl Store for RedbStore {
                 Ok(page)
             }
             Query::Intents => read(INTENTS)?.many::<Intent>(&[], &Span::first(MAX_PAGE), Record::Intent),
-            Query::Revocations { authority, span } => {
-                read(REVOCATIONS)?.many::<Revocation>(&joined(&authority, &[]), &span, Record::Revocation)
+            Query::Revocations { list, span } => {
+                read(REVOCATIONS)?.many::<Revocation>(&joined(&list, &[]), &span, Record::Revocation)
+            }
+            Query::CertificatesOfAuthority { authority, span } => {
+                self.certificates(&read(ISSUED_BY)?, &joined(&authority, &[]), &span)
+            }
+            Query::CertificatesUnderLabel { label, span } => {
+                self.certificates(&read(ISSUED_UNDER)?, &joined(&label, &[]), &span)
             }
             Query::Certificates(span) => self.certificates(&read(ISSUED)?, &[], &span),
             Query::CertificatesOfDevice { device, span } => {
@@ -77,19 +139,41 @@ impl RedbStore {
     }
 }
 
+fn number_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+fn leaf(index: u64, line: Vec<u8>) -> Record {
+    Record::Leaf(Leaf { index, line: String::from_utf8_lossy(&line).into_owned() })
+}
+
 /// A key and its value, as stored.
 type Entry = (Vec<u8>, Vec<u8>);
 
 struct Reader {
     table: ReadOnlyTable<&'static [u8], &'static [u8]>,
     definition: Table,
+    rows_read: Arc<AtomicU64>,
 }
 
 impl Reader {
     fn one<T: Message + Default>(&self, key: &[u8], wrap: fn(T) -> Record) -> Result<Page, StoreError> {
+        self.rows_read.fetch_add(1, Ordering::Relaxed);
         let found = self.table.get(key).map_err(backend)?;
         let record = found.map(|value| decode(self.definition, value.value())).transpose()?;
         Ok(Page { records: record.map(wrap).into_iter().collect(), ..Page::default() })
+    }
+
+    fn leaves(&self, span: &Span) -> Result<Page, StoreError> {
+        let (entries, next) = self.page(&[], span)?;
+        let last = entries.last().map(|(key, _)| Cursor(key.clone()));
+        let records = entries.into_iter().map(|(place, line)| leaf(number_of(&place), line)).collect();
+        Ok(Page { records, next, last })
+    }
+
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.rows_read.fetch_add(1, Ordering::Relaxed);
+        Ok(self.table.get(key).map_err(backend)?.map(|value| value.value().to_vec()))
     }
 
     fn many<T: Message + Default>(
@@ -115,6 +199,7 @@ impl Reader {
         let mut entries = Vec::new();
         for entry in self.table.range(from.as_slice()..).map_err(backend)? {
             let (key, value) = entry.map_err(backend)?;
+            self.rows_read.fetch_add(1, Ordering::Relaxed);
             if !key.value().starts_with(prefix) {
                 break;
             }

@@ -1,21 +1,25 @@
 //! The changes: what each business event does to the tables.
 
+use super::journal;
 use super::{
-    AUTHORITIES, CERTIFICATES, CLAIMS, CREDENTIALS, CRLS, DEVICES, HOUSE, INTENTS, ISSUED, ISSUED_TO, JOURNAL,
-    KEY_PLANS, KEY_USES, QUEUE, REVOCATIONS, Table, backend, decode, get, joined, next_sequence, put, raw, remove,
-    save,
+    AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE,
+    INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, QUEUE, REVOCATIONS, REVOKED_UNTIL, Table,
+    backend, get, joined, next_sequence, put, raw, remove, save,
 };
+use crate::device::lifecycle::{self, Event};
 use crate::store::change::Doubt;
 use crate::store::record::{
-    Authority, Certificate, CertificateState, Credential, Crl, Device, Due, DueEvent, Intent, KeyUse, Revocation,
+    Authority, Certificate, CertificateState, Credential, Crl, CrlChange, CrlList, Device, Due, DueEvent, Intent,
+    KeyUse, Revocation,
 };
 use crate::store::{Change, Conflict, StoreError, Supersession};
-use crate::x509::hex;
 use prost::Message;
 use redb::{ReadableTable, WriteTransaction};
 
 /// Reason code `keyCompromise` (RFC 5280 section 5.3.1).
 const KEY_COMPROMISE: u32 = 1;
+/// Reason code `certificateHold`.
+const CERTIFICATE_HOLD: u32 = 6;
 /// Reason code `superseded`.
 const SUPERSEDED: u32 = 4;
 
@@ -25,6 +29,10 @@ const SUPERSEDED: u32 = 4;
 /// [`StoreError::Conflict`] with nothing written; after any other fault the transaction must be dropped.
 pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), StoreError> {
     match change {
+        Change::Checkpointed(checkpoint) => {
+            save(transaction, CHECKPOINTS, &checkpoint.size.to_be_bytes(), checkpoint)?;
+        }
+        Change::Refused { .. } => {}
         Change::KeyPlanned(plan) => create(transaction, KEY_PLANS, &plan.role, plan)?,
         Change::CredentialCreated(credential) => create(transaction, CREDENTIALS, &credential.name, credential)?,
         Change::AuthorityCreated { authority, certificate } => {
@@ -63,14 +71,18 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             enrolled(transaction, certificate, device, *supersession)?;
         }
         Change::Abandoned { serial, doubt, at } => abandoned(transaction, serial, *doubt, *at)?,
-        Change::Revoked { serial, reason, at, device } => revoked(transaction, serial, *reason, *at, device.as_ref())?,
-        Change::CrlNumbered { authority, number } => {
-            let mut crl = crl_of(transaction, authority)?;
+        Change::Revoked { serials, reason, at, invalid_since } => {
+            let cause = Cause { reason: *reason, at: *at, invalid_since: *invalid_since };
+            revoked(transaction, serials, cause)?;
+        }
+        Change::Released { serial, at } => released(transaction, serial, *at)?,
+        Change::CrlNumbered { list, number } => {
+            let mut crl = crl_of(transaction, list)?;
             if *number != crl.last_number.saturating_add(1) {
                 return Err(Conflict::Number.into());
             }
             crl.last_number = *number;
-            save(transaction, CRLS, authority.as_bytes(), &crl)?;
+            save(transaction, CRLS, list.as_bytes(), &crl)?;
         }
         Change::DuePassed { due, device } => {
             if raw(transaction, QUEUE, &queue_key(due))?.is_none() {
@@ -82,9 +94,9 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             }
             remove(transaction, QUEUE, &queue_key(due))?;
         }
-        Change::CrlPublished { crl, answers } => crl_published(transaction, crl, *answers)?,
+        Change::CrlPublished { crls, answers } => crl_published(transaction, crls, *answers)?,
     }
-    journal(transaction, change)
+    journal::record(transaction, change)
 }
 
 fn create(transaction: &WriteTransaction, table: Table, name: &str, record: &impl Message) -> Result<(), StoreError> {
@@ -163,8 +175,10 @@ fn queue_key(due: &Due) -> Vec<u8> {
 fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) -> Result<(), StoreError> {
     let sequence = next_sequence(transaction)?;
     put(transaction, ISSUED, &sequence, &certificate.serial)?;
+    put(transaction, ISSUED_BY, &joined(&certificate.authority, &sequence), &certificate.serial)?;
     if !certificate.device.is_empty() {
         put(transaction, ISSUED_TO, &joined(&certificate.device, &sequence), &certificate.serial)?;
+        put(transaction, ISSUED_UNDER, &joined(&certificate.label, &sequence), &certificate.serial)?;
     }
     if certificate.warn_at != 0 {
         for (at, event) in [(certificate.warn_at, DueEvent::ExpiryNear), (certificate.not_after, DueEvent::Expired)] {
@@ -210,7 +224,8 @@ fn enrolled(
         match supersession {
             Supersession::Expire => replaced.set_state(CertificateState::Superseded),
             Supersession::Revoke => {
-                revoke_record(transaction, &mut replaced, SUPERSEDED, certificate.issued_at)?;
+                let cause = Cause { reason: SUPERSEDED, at: certificate.issued_at, invalid_since: 0 };
+                revoke_record(transaction, &mut replaced, cause)?;
             }
         }
         save(transaction, CERTIFICATES, &replaced.serial, &replaced)?;
@@ -235,107 +250,210 @@ fn abandoned(transaction: &WriteTransaction, serial: &[u8], doubt: Doubt, at: i6
             subject: intent.subject.clone(),
             not_after: intent.not_after,
             device: intent.device.clone(),
+            crl_shard: intent.crl_shard,
             ..Certificate::default()
         };
-        revoke_record(transaction, &mut record, 0, at)?;
+        revoke_record(transaction, &mut record, Cause { reason: 0, at, invalid_since: 0 })?;
         record.set_state(CertificateState::Abandoned);
         store_certificate(transaction, &record)?;
     }
     close_intent(transaction, &intent)
 }
 
-fn revoked(
-    transaction: &WriteTransaction,
-    serial: &[u8],
+/// Why and when a certificate is revoked.
+#[derive(Debug, Clone, Copy)]
+struct Cause {
     reason: u32,
     at: i64,
-    device: Option<&Device>,
-) -> Result<(), StoreError> {
-    let mut certificate: Certificate = get(transaction, CERTIFICATES, serial)?.ok_or(Conflict::Missing)?;
-    match certificate.state() {
-        CertificateState::Active | CertificateState::Superseded => {}
-        CertificateState::Revoked | CertificateState::Abandoned => return Err(Conflict::AlreadyRevoked.into()),
-        CertificateState::Unknown => return Err(Conflict::NotActive.into()),
+    invalid_since: i64,
+}
+
+fn revoked(transaction: &WriteTransaction, serials: &[Vec<u8>], cause: Cause) -> Result<(), StoreError> {
+    let mut certificates = Vec::with_capacity(serials.len());
+    for serial in serials {
+        let certificate: Certificate = get(transaction, CERTIFICATES, serial)?.ok_or(Conflict::Missing)?;
+        match certificate.state() {
+            CertificateState::Active | CertificateState::Superseded => {}
+            CertificateState::OnHold if cause.reason != CERTIFICATE_HOLD => {}
+            CertificateState::Revoked | CertificateState::Abandoned | CertificateState::OnHold => {
+                return Err(Conflict::AlreadyRevoked.into());
+            }
+            CertificateState::Unknown => return Err(Conflict::NotActive.into()),
+        }
+        certificates.push(certificate);
     }
-    if let Some(device) = device {
-        fresh(transaction, device)?;
-        save_device(transaction, device)?;
-    }
-    revoke_record(transaction, &mut certificate, reason, at)?;
-    save(transaction, CERTIFICATES, serial, &certificate)?;
-    if reason == KEY_COMPROMISE
-        && let Some(mut use_of_key) = get::<KeyUse>(transaction, KEY_USES, &certificate.spki_sha256)?
-    {
-        use_of_key.compromised = true;
-        save(transaction, KEY_USES, &certificate.spki_sha256, &use_of_key)?;
+    for mut certificate in certificates {
+        // A serial number that was named twice is revoked once.
+        if certificate.state() != CertificateState::OnHold
+            && raw(transaction, REVOCATIONS, &joined(&list_of(&certificate), &certificate.serial))?.is_some()
+        {
+            continue;
+        }
+        revoke_record(transaction, &mut certificate, cause)?;
+        save(transaction, CERTIFICATES, &certificate.serial, &certificate)?;
+        move_device(transaction, &certificate, Event::CertificateRevoked, cause.at)?;
+        if cause.reason == KEY_COMPROMISE
+            && let Some(mut use_of_key) = get::<KeyUse>(transaction, KEY_USES, &certificate.spki_sha256)?
+        {
+            use_of_key.compromised = true;
+            save(transaction, KEY_USES, &certificate.spki_sha256, &use_of_key)?;
+        }
     }
     Ok(())
+}
+
+fn released(transaction: &WriteTransaction, serial: &[u8], at: i64) -> Result<(), StoreError> {
+    let mut certificate: Certificate = get(transaction, CERTIFICATES, serial)?.ok_or(Conflict::Missing)?;
+    if certificate.state() != CertificateState::OnHold {
+        return Err(Conflict::NotOnHold.into());
+    }
+    let is_replaced = !certificate.successor.is_empty();
+    certificate.set_state(if is_replaced { CertificateState::Superseded } else { CertificateState::Active });
+    (certificate.reason, certificate.revoked_at, certificate.invalid_since) = (0, 0, 0);
+    save(transaction, CERTIFICATES, serial, &certificate)?;
+    let list = list_of(&certificate);
+    drop_revocation(transaction, &list, serial)?;
+    let change = CrlChange { serial: serial.to_vec(), at, was_listed: true, ..CrlChange::default() };
+    change_list(transaction, &list, change)?;
+    if !is_replaced {
+        move_device(transaction, &certificate, Event::CertificateReleased, at)?;
+    }
+    Ok(())
+}
+
+/// Only the certificate that a device lives by moves it.
+fn move_device(
+    transaction: &WriteTransaction,
+    certificate: &Certificate,
+    event: Event,
+    at: i64,
+) -> Result<(), StoreError> {
+    if certificate.device.is_empty() {
+        return Ok(());
+    }
+    let device: Option<Device> = get(transaction, DEVICES, certificate.device.as_bytes())?;
+    let device = device.filter(|device| device.certificate == certificate.serial);
+    match device.and_then(|device| lifecycle::moved(&device, event, at).ok()) {
+        Some(moved) => save_device(transaction, &moved),
+        None => Ok(()),
+    }
+}
+
+/// The name of the list that a certificate is on when revoked.
+fn list_of(certificate: &Certificate) -> String {
+    CrlList::base(&certificate.authority, certificate.crl_shard).name()
+}
+
+/// Where a revocation stands among those of its list by the end of validity.
+pub(super) fn revoked_until_key(list: &str, revocation: &Revocation) -> Vec<u8> {
+    let until = u64::try_from(revocation.not_after).unwrap_or(0).to_be_bytes();
+    joined(list, &[&until[..], &revocation.serial].concat())
+}
+
+fn drop_revocation(transaction: &WriteTransaction, list: &str, serial: &[u8]) -> Result<bool, StoreError> {
+    let key = joined(list, serial);
+    let before: Option<Revocation> = get(transaction, REVOCATIONS, &key)?;
+    if let Some(before) = &before {
+        remove(transaction, REVOKED_UNTIL, &revoked_until_key(list, before))?;
+        remove(transaction, REVOCATIONS, &key)?;
+    }
+    Ok(before.is_some())
+}
+
+/// Adds to the history of a list, and puts it in line for the next.
+fn change_list(transaction: &WriteTransaction, list: &str, change: CrlChange) -> Result<(), StoreError> {
+    let sequence = next_sequence(transaction)?;
+    let is_pruned = change.is_pruned;
+    let change = CrlChange { sequence: u64::from_be_bytes(sequence), ..change };
+    save(transaction, CRL_CHANGES, &joined(list, &sequence), &change)?;
+    if is_pruned {
+        return Ok(());
+    }
+    let mut crl = crl_of(transaction, list)?;
+    crl.pending = crl.pending.saturating_add(1);
+    save(transaction, CRLS, list.as_bytes(), &crl)
 }
 
 /// Marks a certificate as revoked and puts it in line for the next CRL. The caller saves the certificate.
 fn revoke_record(
     transaction: &WriteTransaction,
     certificate: &mut Certificate,
-    reason: u32,
-    at: i64,
+    cause: Cause,
 ) -> Result<(), StoreError> {
-    certificate.set_state(CertificateState::Revoked);
-    certificate.reason = reason;
-    certificate.revoked_at = at;
-    let revocation =
-        Revocation { serial: certificate.serial.clone(), revoked_at: at, reason, not_after: certificate.not_after };
-    save(transaction, REVOCATIONS, &joined(&certificate.authority, &certificate.serial), &revocation)?;
-    let mut crl = crl_of(transaction, &certificate.authority)?;
-    crl.pending = crl.pending.saturating_add(1);
-    save(transaction, CRLS, certificate.authority.as_bytes(), &crl)
+    let Cause { reason, at, invalid_since } = cause;
+    let is_hold = reason == CERTIFICATE_HOLD;
+    certificate.set_state(if is_hold { CertificateState::OnHold } else { CertificateState::Revoked });
+    (certificate.reason, certificate.revoked_at, certificate.invalid_since) = (reason, at, invalid_since);
+    let list = list_of(certificate);
+    let (serial, not_after) = (certificate.serial.clone(), certificate.not_after);
+    let was_listed = drop_revocation(transaction, &list, &serial)?;
+    let revocation = Revocation { serial: serial.clone(), revoked_at: at, reason, not_after, invalid_since };
+    put(transaction, REVOKED_UNTIL, &revoked_until_key(&list, &revocation), &[])?;
+    save(transaction, REVOCATIONS, &joined(&list, &serial), &revocation)?;
+    change_list(transaction, &list, CrlChange { serial, at, was_listed, ..CrlChange::default() })
 }
 
-fn crl_of(transaction: &WriteTransaction, authority: &str) -> Result<Crl, StoreError> {
-    let stored = get(transaction, CRLS, authority.as_bytes())?;
-    Ok(stored.unwrap_or_else(|| Crl { authority: authority.to_owned(), ..Crl::default() }))
+fn crl_of(transaction: &WriteTransaction, list: &str) -> Result<Crl, StoreError> {
+    let stored = get(transaction, CRLS, list.as_bytes())?;
+    Ok(stored.unwrap_or_else(|| Crl { authority: list.to_owned(), ..Crl::default() }))
 }
 
-fn crl_published(transaction: &WriteTransaction, published: &Crl, answers: u64) -> Result<(), StoreError> {
-    let stored = crl_of(transaction, &published.authority)?;
-    if published.number != stored.last_number || published.number <= stored.number {
-        return Err(Conflict::Number.into());
-    }
-    let next =
-        Crl { last_number: stored.last_number, pending: stored.pending.saturating_sub(answers), ..published.clone() };
-    let mut done = Vec::new();
-    {
-        let table = transaction.open_table(REVOCATIONS).map_err(backend)?;
-        let prefix = joined(&published.authority, &[]);
-        for entry in table.range(prefix.as_slice()..).map_err(backend)? {
-            let (key, value) = entry.map_err(backend)?;
-            if !key.value().starts_with(&prefix) {
-                break;
-            }
-            let revocation: Revocation = decode(REVOCATIONS, value.value())?;
-            if revocation.not_after < published.this_update {
-                done.push(key.value().to_vec());
-            }
+/// A base and its delta take their numbers from the record of the base.
+fn crl_published(transaction: &WriteTransaction, published: &[Crl], answers: u64) -> Result<(), StoreError> {
+    let first = published.first().ok_or(Conflict::Missing)?;
+    let base_name = first.list().to_base().name();
+    let mut base = crl_of(transaction, &base_name)?;
+    for crl in published {
+        let before = if crl.list().is_delta { crl_of(transaction, &crl.authority)?.number } else { base.number };
+        if crl.number != base.last_number || crl.number <= before || crl.list().to_base().name() != base_name {
+            return Err(Conflict::Number.into());
         }
     }
-    for key in done {
-        remove(transaction, REVOCATIONS, &key)?;
+    base.pending = base.pending.saturating_sub(answers);
+    for crl in published {
+        put(transaction, CRL_BODIES, crl.authority.as_bytes(), &crl.der)?;
+        if crl.list().is_delta {
+            save(transaction, CRLS, crl.authority.as_bytes(), &Crl { der: Vec::new(), ..crl.clone() })?;
+        } else {
+            let (last_number, pending) = (base.last_number, base.pending);
+            base = Crl { der: Vec::new(), last_number, pending, ..crl.clone() };
+            forget_told(transaction, crl)?;
+            prune(transaction, crl)?;
+        }
     }
-    save(transaction, CRLS, published.authority.as_bytes(), &next)
+    save(transaction, CRLS, base_name.as_bytes(), &base)
 }
 
-fn journal(transaction: &WriteTransaction, change: &Change) -> Result<(), StoreError> {
-    let concerns = match change {
-        Change::KeyPlanned(plan) => plan.role.clone(),
-        Change::AuthorityCreated { authority, .. } => authority.id.clone(),
-        Change::AuthorityImported(authority) | Change::AuthorityMoved { authority, .. } => authority.id.clone(),
-        Change::Intend(intent) => hex(&intent.serial),
-        Change::Issued { certificate, .. } | Change::Enrolled { certificate, .. } => hex(&certificate.serial),
-        Change::Abandoned { serial, .. } | Change::Revoked { serial, .. } => hex(serial),
-        Change::CrlNumbered { authority, number } => format!("{authority}:{number}"),
-        Change::CrlPublished { crl, .. } => format!("{}:{}", crl.authority, crl.number),
-        Change::DuePassed { due, .. } => hex(&due.serial),
-        Change::CredentialCreated(credential) => credential.name.clone(),
-    };
-    let sequence = next_sequence(transaction)?;
-    put(transaction, JOURNAL, &sequence, format!("{} {concerns}", change.name()).as_bytes())
+/// The history that a published base tells is needed no longer.
+fn forget_told(transaction: &WriteTransaction, base: &Crl) -> Result<(), StoreError> {
+    let prefix = joined(&base.authority, &[]);
+    let end = joined(&base.authority, &base.through.to_be_bytes());
+    for key in keys(transaction, CRL_CHANGES, &prefix, &end)? {
+        remove(transaction, CRL_CHANGES, &key)?;
+    }
+    Ok(())
+}
+
+/// What had expired when a base was made has stood on one list after its expiry, and leaves with the next.
+fn prune(transaction: &WriteTransaction, base: &Crl) -> Result<(), StoreError> {
+    let prefix = joined(&base.authority, &[]);
+    let before = u64::try_from(base.this_update).unwrap_or(0).to_be_bytes();
+    for key in keys(transaction, REVOKED_UNTIL, &prefix, &joined(&base.authority, &before))? {
+        let serial = key.get(prefix.len() + before.len()..).unwrap_or_default();
+        drop_revocation(transaction, &base.authority, serial)?;
+        let change =
+            CrlChange { serial: serial.to_vec(), at: base.this_update, was_listed: true, is_pruned: true, sequence: 0 };
+        change_list(transaction, &base.authority, change)?;
+    }
+    Ok(())
+}
+
+/// The keys from `begin` up to and with `end`.
+fn keys(transaction: &WriteTransaction, table: Table, begin: &[u8], end: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+    let open = transaction.open_table(table).map_err(backend)?;
+    let mut keys = Vec::new();
+    for entry in open.range(begin..=end).map_err(backend)? {
+        keys.push(entry.map_err(backend)?.0.value().to_vec());
+    }
+    Ok(keys)
 }

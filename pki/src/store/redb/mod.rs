@@ -4,7 +4,7 @@
 //! one sync, and answers all of them. A change checks everything before it writes anything, so that one that does not fit
 //! leaves no trace among its neighbours.
 //!
-//! Layout, version 1. Every table maps bytes to bytes; values are the prost records of [`crate::store::record`]. Numbers in keys
+//! Layout, version 2. Every table maps bytes to bytes; values are the prost records of [`crate::store::record`]. Numbers in keys
 //! are big endian, so that they sort.
 //!
 //! | table | key | value |
@@ -15,16 +15,30 @@
 //! | `issued_to` | device, 0, sequence | serial |
 //! | `intents` | serial | Intent |
 //! | `claims` | kind, `:`, name | serial of the intent that holds it |
-//! | `revocations` | authority, 0, serial | Revocation |
+//! | `issued_by` | authority, 0, sequence | serial |
+//! | `issued_under` | EST label, 0, sequence | serial |
+//! | `revocations` | list, 0, serial | Revocation |
+//! | `revoked_until` | list, 0, end of validity, serial | nothing |
+//! | `crl_changes` | list, 0, sequence | CrlChange |
+//! | `crl_bodies` | list | the encoded CRL |
 //! | `devices` | identity | Device |
 //! | `authorities`, `key_plans`, `crls`, `credentials` | name | their record |
 //! | `queue` | time, event (1 byte), serial | Due |
 //! | `house` | role | serial |
 //! | `key_uses` | SHA-256 of the key | KeyUse |
-//! | `journal` | sequence | name of the event, a space, hex of the serial number or the name concerned |
+//! | `leaves` | place from 0 | a record of the journal: one line of JSON |
+//! | `leaves_of` | hex of a serial number, 0, place | place |
+//! | `subtrees` | level (1 byte), place on it | root of a perfect subtree of the journal |
+//! | `checkpoints` | size of the journal | StoredCheckpoint |
+//! | `journal` | sequence | empty since version 2, which moved its rows to `leaves` |
+//!
+//! A list is named by [`crate::store::record::CrlList`]. Version 1 had encoded CRLs in their records, and lacked the tables that
+//! `migrate` fills when it opens such a store.
 
 mod answer;
 mod apply;
+mod journal;
+mod migrate;
 
 use super::{Change, StoreError};
 use prost::Message;
@@ -35,7 +49,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The format this program reads and writes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Most changes in one transaction.
 const MAX_BATCH: usize = 256;
 
@@ -56,7 +70,27 @@ const KEY_USES: Table = Table::new("key_uses");
 const JOURNAL: Table = Table::new("journal");
 const HOUSE: Table = Table::new("house");
 const QUEUE: Table = Table::new("queue");
-const ALL: [Table; 16] = [
+const ISSUED_BY: Table = Table::new("issued_by");
+const ISSUED_UNDER: Table = Table::new("issued_under");
+const REVOKED_UNTIL: Table = Table::new("revoked_until");
+const CRL_CHANGES: Table = Table::new("crl_changes");
+const CRL_BODIES: Table = Table::new("crl_bodies");
+const LEAVES: Table = Table::new("leaves");
+const LEAVES_OF: Table = Table::new("leaves_of");
+const SUBTREES: Table = Table::new("subtrees");
+const CHECKPOINTS: Table = Table::new("checkpoints");
+/// Where `meta` keeps how many leaves there are.
+const JOURNAL_SIZE: &[u8] = b"journal_size";
+const ALL: [Table; 25] = [
+    LEAVES,
+    LEAVES_OF,
+    SUBTREES,
+    CHECKPOINTS,
+    ISSUED_BY,
+    ISSUED_UNDER,
+    REVOKED_UNTIL,
+    CRL_CHANGES,
+    CRL_BODIES,
     QUEUE,
     HOUSE,
     META,
@@ -97,6 +131,7 @@ type Job = (Change, SyncSender<Answer>);
 pub(crate) struct RedbStore {
     database: Arc<Database>,
     standing_changes: Arc<AtomicU64>,
+    rows_read: Arc<AtomicU64>,
     /// None only while the store is being dropped.
     jobs: Option<SyncSender<Job>>,
     pen: Option<std::thread::JoinHandle<()>>,
@@ -146,6 +181,10 @@ impl RedbStore {
         match number(&transaction, b"version")? {
             0 => put(&transaction, META, b"version", &VERSION.to_be_bytes())?,
             VERSION => {}
+            1 => {
+                migrate::from_version_1(&transaction)?;
+                put(&transaction, META, b"version", &VERSION.to_be_bytes())?;
+            }
             found => return Err(StoreError::Version { found, known: VERSION }),
         }
         transaction.commit().map_err(backend)?;
@@ -159,7 +198,8 @@ impl RedbStore {
                 move || hold_the_pen(&database, &waiting, &standing_changes)
             })
             .map_err(backend)?;
-        Ok(Self { database, standing_changes, jobs: Some(jobs), pen: Some(pen) })
+        let rows_read = Arc::default();
+        Ok(Self { database, standing_changes, rows_read, jobs: Some(jobs), pen: Some(pen) })
     }
 }
 
