@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ck::attribute::CKA_CLASS;
+use ck::object::{CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY};
 use ck::rv::CKR_OK;
 use ck::{Mechanism, ObjectClass};
 
@@ -92,6 +93,15 @@ impl Work<'_> {
             .or_else(built_in)
             .filter(|object| self.right.sees(&object.attributes));
         found.ok_or_else(|| otherwise.into())
+    }
+
+    /// As [`Work::object`] for the handle of a key: one that leads to something else is as invalid (PKCS#11 v3.0 §5.1.6).
+    pub(crate) fn key(&self, handle: u64, otherwise: Kind) -> Result<Arc<Object>> {
+        let found = self.object(handle, otherwise)?;
+        match found.attributes.class() {
+            CKO_PUBLIC_KEY | CKO_PRIVATE_KEY | CKO_SECRET_KEY => Ok(found),
+            _ => Err(otherwise.into()),
+        }
     }
 
     /// Commits a change and its record in one transaction.

@@ -5,13 +5,13 @@
 
 use ck::Rv;
 use ck::rv::{
-    CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_MECHANISM_PARAM_INVALID, CKR_OPERATION_ACTIVE,
-    CKR_OPERATION_NOT_INITIALIZED,
+    CKR_BUFFER_TOO_SMALL, CKR_MECHANISM_PARAM_INVALID, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED,
+    CKR_SIGNATURE_LEN_RANGE,
 };
 use hsm_proto::v1::request::Op;
 use hsm_proto::v1::{self, MessagePart, OperationKind};
 
-use crate::ffi::claim::{InBytes, OutBuf, Room, copied};
+use crate::ffi::claim::{InBytes, OutBuf, Room, append, copied};
 use crate::ffi::parameter::{AeadMessage, Parameter};
 use crate::library::{Refusal, Run, expect_answer};
 use crate::operation::{self, Answered, Next, Operation, answer_length, ended_there, step, too_small};
@@ -74,7 +74,7 @@ pub(crate) fn whole(
         if operation.updated {
             return Err(CKR_OPERATION_ACTIVE.into());
         }
-        message.data.get()?;
+        operation::limited(kind, message.data)?;
         let opened = open(operation, &message)?;
         conclude(run, session, operation, Last { part: MessagePart::MessageWhole, data: message.data, opened }, end)
     })
@@ -101,7 +101,7 @@ pub(crate) fn next(
 ) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
         in_message(operation)?;
-        data.get()?;
+        let data = operation::limited(kind, data)?;
         let Some(out) = out else {
             feed(run, session, operation, data)?;
             return Ok(Next::Keep);
@@ -134,7 +134,7 @@ pub(crate) fn finish(
 ) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
         in_message(operation)?;
-        message.data.get()?;
+        operation::limited(kind, message.data)?;
         let sealed = if is_sealed(kind) {
             Some(params::sealed(operation.mechanism(), message.parameter, InBytes::over(&[]))?.1)
         } else {
@@ -187,8 +187,8 @@ fn conclude(
         }
     }
     let long = data.len() > run.link.max_data();
-    if long && !operation.multi_part {
-        return Err(CKR_DATA_LEN_RANGE.into());
+    if long {
+        operation::in_pieces(operation)?;
     }
     let whole = part == MessagePart::MessageWhole;
     let (mut output, mut opened, mut request) = (Vec::new(), opened, request(session, operation, part));
@@ -213,7 +213,7 @@ fn conclude(
             let reply = expect_answer!(answer, Message)?;
             put_back(operation.kind, opened.sealed, &reply, whole)?;
             if let End::Output(out) = end {
-                output.extend_from_slice(&reply.output);
+                append(&mut output, &reply.output)?;
                 out.put(&output)?;
             }
             Ok(Next::Keep)
@@ -226,7 +226,7 @@ fn conclude(
 /// The tag or signature that the end is checked against; what is missing for the end is noticed before anything is done.
 fn checked(operation: &Operation, opened: &Opened<'_>, end: &End<'_, '_>) -> Result<Vec<u8>, Rv> {
     match (end, &opened.sealed) {
-        (End::Signature(signature), _) => operation::present(*signature),
+        (End::Signature(signature), _) => operation::present(*signature, CKR_SIGNATURE_LEN_RANGE),
         (End::Output(_), Some(sealed)) if !encrypts(operation.kind) => params::tag(sealed),
         (End::Output(_), Some(sealed)) => {
             sealed.tag_place.wanted().map(|_| Vec::new()).map_err(|_| CKR_MECHANISM_PARAM_INVALID)
@@ -276,7 +276,7 @@ fn feed(run: &Run, session: &Session, operation: &mut Operation, data: InBytes<'
         ended_there(operation, &answer);
         let got = expect_answer!(answer?, Message)?.output;
         operation.count(part.len(), got.len());
-        output.extend_from_slice(&got);
+        append(&mut output, &got)?;
     }
     Ok(output)
 }

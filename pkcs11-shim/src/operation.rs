@@ -7,13 +7,16 @@
 
 use ck::attribute::{CKA_EC_PARAMS, CKA_MODULUS, CKA_MODULUS_BITS, CKA_PARAMETER_SET};
 use ck::object::*;
-use ck::rv::{CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED};
+use ck::rv::{
+    CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_OPERATION_ACTIVE,
+    CKR_OPERATION_NOT_INITIALIZED, CKR_SIGNATURE_LEN_RANGE,
+};
 use ck::{Attribute, Rv};
 use hsm_proto::v1::mechanism::Parameter;
 use hsm_proto::v1::request::Op;
 use hsm_proto::v1::{self, OperationKind, OutputRule};
 
-use crate::ffi::claim::{InBytes, OutBuf, Room};
+use crate::ffi::claim::{InBytes, MAX_CALL, OutBuf, Room, append};
 use crate::library::{Refusal, Run, expect_answer};
 use crate::mirror::Snapshot;
 use crate::session::Session;
@@ -153,7 +156,7 @@ impl Operation {
 
     /// The signature to verify: the caller's, which cannot be missing, or the one that came with Init.
     fn signature(&self, given: Option<InBytes<'_>>) -> Result<Vec<u8>, Rv> {
-        given.map_or_else(|| Ok(self.signature.clone()), present)
+        given.map_or_else(|| Ok(self.signature.clone()), |signature| present(signature, CKR_SIGNATURE_LEN_RANGE))
     }
 
     /// The begin that goes with a message: only while the daemon does not have the operation.
@@ -316,7 +319,7 @@ pub(crate) fn one_shot(
     step(run, session, kind, |operation| {
         single(operation)?;
         let room = out.room()?;
-        data.get()?;
+        let data = limited(kind, data)?;
         let capacity = match answer_length(operation.rest(data.len()), room, out)? {
             Answered::Query => return Ok(Next::Keep),
             Answered::Capacity(capacity) => capacity,
@@ -350,8 +353,9 @@ pub(crate) fn verify(
     step(run, session, kind, |operation| {
         single(operation)?;
         let signature = operation.signature(signature)?;
-        data.get()?;
+        let data = limited(kind, data)?;
         if data.len() > run.link.max_data() {
+            in_pieces(operation)?;
             feed(run, session, operation, data, None)?;
             return finish_verify(run, session, operation, signature);
         }
@@ -370,7 +374,7 @@ pub(crate) fn verify(
 /// The Updates that give no output: C_SignUpdate, C_VerifyUpdate, C_DigestUpdate.
 pub(crate) fn absorb(run: &Run, session: &Session, kind: OperationKind, data: InBytes<'_>) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
-        data.get()?;
+        let data = limited(kind, data)?;
         operation.updated = true;
         feed(run, session, operation, data, None)?;
         Ok(Next::Keep)
@@ -388,7 +392,7 @@ pub(crate) fn update(
     let mut given = None;
     step(run, session, kind, |operation| {
         let room = out.room()?;
-        data.get()?;
+        let data = limited(kind, data)?;
         let most = match operation.rest(data.len()) {
             Length::Exactly(len) | Length::AtMost(len) => len,
             Length::Unknown => data.len().saturating_add(BLOCK),
@@ -466,9 +470,35 @@ fn single(operation: &Operation) -> Result<(), Rv> {
     if operation.updated { Err(CKR_OPERATION_NOT_INITIALIZED) } else { Ok(()) }
 }
 
-/// A signature to verify cannot be missing.
-pub(crate) fn present(signature: InBytes<'_>) -> Result<Vec<u8>, Rv> {
-    if signature.is_null() { Err(ck::rv::CKR_ARGUMENTS_BAD) } else { signature.to_vec() }
+/// Data of a call: what is longer than a call takes is refused by its length, before it is read.
+pub(crate) fn limited(kind: OperationKind, data: InBytes<'_>) -> Result<InBytes<'_>, Rv> {
+    let data = data.at_most(MAX_CALL, too_long(kind))?;
+    data.get()?;
+    Ok(data)
+}
+
+/// How data of a kind are refused for their length.
+fn too_long(kind: OperationKind) -> Rv {
+    match kind {
+        OperationKind::OperationDecrypt | OperationKind::OperationMessageDecrypt => CKR_ENCRYPTED_DATA_LEN_RANGE,
+        OperationKind::OperationVerifyRecover => CKR_SIGNATURE_LEN_RANGE,
+        _ => CKR_DATA_LEN_RANGE,
+    }
+}
+
+/// Data that are longer than a message take a mechanism that works in pieces.
+pub(crate) fn in_pieces(operation: &Operation) -> Result<(), Rv> {
+    if operation.multi_part { Ok(()) } else { Err(too_long(operation.kind)) }
+}
+
+/// Bytes that cannot be missing and go into one message: a signature to verify, a wrapped key, a ciphertext.
+pub(crate) fn present(bytes: InBytes<'_>, too_long: Rv) -> Result<Vec<u8>, Rv> {
+    if bytes.is_null() { Err(ck::rv::CKR_ARGUMENTS_BAD) } else { bytes.short(too_long) }
+}
+
+/// The capacity for an output whose length only the daemon knows: none at all makes it say the length.
+pub(crate) fn capacity(room: Room) -> Option<u64> {
+    Some(if let Room::Bytes(capacity) = room { capacity } else { 0 })
 }
 
 pub(crate) enum Answered {
@@ -554,7 +584,7 @@ fn feed(
         if output.is_empty() {
             output = got;
         } else {
-            output.extend_from_slice(&got);
+            append(&mut output, &got)?;
         }
     }
     Ok(output)
@@ -562,14 +592,12 @@ fn feed(
 
 /// A single-part call whose data is longer than a message.
 fn in_parts(run: &Run, session: &Session, operation: &mut Operation, data: InBytes<'_>) -> Result<Vec<u8>, Refusal> {
-    if !operation.multi_part {
-        return Err(CKR_DATA_LEN_RANGE.into());
-    }
+    in_pieces(operation)?;
     let mut output = feed(run, session, operation, data, None)?;
     let request = final_request(session, operation, Vec::new(), None);
     let answer = run.ask(session, Op::Final(request));
     ended_there(operation, &answer);
-    output.extend_from_slice(&expect_answer!(answer?, Output)?.output);
+    append(&mut output, &expect_answer!(answer?, Output)?.output)?;
     Ok(output)
 }
 

@@ -1,8 +1,10 @@
 //! The PKCS#11 door, as applications meet it: one file per chapter of the standard (the names of pkcs11-shim/src/fns), and then
 //! the stories that cross chapters: other programs (interop), other processes (isolation), fork, and a daemon that is away.
 
+mod abuse;
 mod approved;
 mod attribute;
+mod chance;
 mod daemon_away;
 mod derive;
 mod digest;
@@ -11,6 +13,7 @@ mod encrypt;
 mod fork;
 mod general;
 mod guest;
+mod hostile;
 mod interop;
 mod isolation;
 mod kem;

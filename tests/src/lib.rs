@@ -2,6 +2,7 @@
 //!
 //! Black box: nothing here depends on our own crates. The tests know binaries, a shared library, files and exit codes, as users do.
 
+pub mod arguments;
 pub mod certificates;
 pub mod daemon;
 pub mod faults;

@@ -656,15 +656,34 @@ impl Raw {
         }
     }
 
+    /// The addresses of the functions in the lists of 2.40 (C_GetFunctionList), 3.0 and 3.2 (C_GetInterface).
+    pub fn function_lists(&self) -> [Vec<u64>; 3] {
+        let mut oldest: *mut CK_FUNCTION_LIST = ptr::null_mut();
+        // SAFETY: `oldest` receives a pointer into the module.
+        let rv = unsafe { self.module.C_GetFunctionList(&mut oldest) };
+        assert_eq!(rv, CKR_OK, "C_GetFunctionList");
+        [(oldest.cast_const().cast(), 68), (self.list_of(3, 0), 92), (self.list_of(3, 2), FUNCTIONS.len())].map(
+            |(list, count)| {
+                let list: *const u64 = list.cast();
+                // SAFETY: a list is a version, padded to a word, and then its functions; it lives as long as the module is loaded.
+                (1..=count).map(|at| unsafe { list.add(at).read() }).collect()
+            },
+        )
+    }
+
     /// The function list of version 3.2.
     fn list_3_2(&self) -> *const *const std::ffi::c_void {
+        self.list_of(3, 2)
+    }
+
+    fn list_of(&self, major: u8, minor: u8) -> *const *const std::ffi::c_void {
         let mut name = *b"PKCS 11\0";
-        let mut version = cryptoki_sys::CK_VERSION { major: 3, minor: 2 };
+        let mut version = cryptoki_sys::CK_VERSION { major, minor };
         let mut interface: *mut CK_INTERFACE = ptr::null_mut();
         // SAFETY: the name ends with NUL; `interface` receives a pointer into the module, which lives as long as it is loaded.
         unsafe {
             let rv = self.module.C_GetInterface(name.as_mut_ptr().cast(), &mut version, &mut interface, 0);
-            assert_eq!(rv, CKR_OK, "interface 3.2");
+            assert_eq!(rv, CKR_OK, "interface {major}.{minor}");
             (*interface).pFunctionList.cast()
         }
     }

@@ -43,7 +43,7 @@ impl Hsm {
         let key = match kind {
             OperationKind::Digest => None,
             _ => {
-                let key = work.object(begin.key, Kind::NoSuchKey)?;
+                let key = work.key(begin.key, Kind::NoSuchKey)?;
                 work.subject(&key);
                 admit::key(&self.mechanisms, row, &key, purpose, self.clock())?;
                 Some(key)
@@ -234,7 +234,7 @@ impl Hsm {
     pub fn digest_key(&self, caller: &Caller, session: u64, begin: Option<Begin>, key: u64) -> Result<()> {
         self.perform(caller, &act::DIGEST_KEY, session, |work| {
             let (mut operation, _) = self.current(work, OperationKind::Digest, begin)?;
-            let key = work.object(key, Kind::NoSuchKey)?;
+            let key = work.key(key, Kind::NoSuchKey)?;
             work.subject(&key);
             let secret = key.secret().map_err(|_| Error::from(Kind::KeyIndigestible))?;
             let guarded = key.attributes.flag(CKA_SENSITIVE) || !key.attributes.flag(CKA_EXTRACTABLE);
@@ -298,7 +298,7 @@ pub(crate) fn admitted_key(
     purpose: Use,
     otherwise: Kind,
 ) -> Result<Arc<crate::object::Object>> {
-    let key = work.object(handle, otherwise)?;
+    let key = work.key(handle, otherwise)?;
     admit::key(&work.hsm.mechanisms, row, &key, purpose, work.hsm.clock())?;
     Ok(key)
 }

@@ -291,12 +291,17 @@ pub(crate) fn copy(object: &Object, template: Vec<Attr>, authority: Authority<'_
 fn change(object: &Object, template: Vec<Attr>, authority: Authority<'_>, changeable: Notes) -> Result<Attributes> {
     let schema = object.schema()?;
     let mut attributes = object.attributes.clone();
+    let mut given: Vec<(Attribute, Value)> = Vec::with_capacity(template.len());
     for attr in template {
         let row = schema
             .row(attr.kind)
             .ok_or_else(|| named(Kind::AttributeType, attr.kind, "is not an attribute of this object"))?;
         let value = attr.value.normalized();
         value.check_shape(attr.kind)?;
+        if given.iter().any(|(kind, earlier)| *kind == attr.kind && *earlier != value) {
+            return Err(named(Kind::TemplateInconsistent, attr.kind, "is given twice with different values"));
+        }
+        given.push((attr.kind, value.clone()));
         let now = object.attributes.get(attr.kind);
         let same = now == Some(&value);
         // A copy may repeat what the original says of itself, such as its class.

@@ -3,6 +3,7 @@
 pub(crate) mod claim;
 pub(crate) mod guard;
 pub(crate) mod locked;
+mod memory;
 pub(crate) mod parameter;
 pub(crate) mod process;
 #[cfg(test)]

@@ -22,7 +22,11 @@ fn dual(
         return Err(CKR_OPERATION_NOT_INITIALIZED);
     }
     // The output may lie where the input does.
-    let input = if cipher == OperationKind::OperationEncrypt { data.to_vec() } else { Ok(Vec::new()) };
+    let input = if cipher == OperationKind::OperationEncrypt {
+        operation::limited(cipher, data).and_then(InBytes::to_vec)
+    } else {
+        Ok(Vec::new())
+    };
     let outcome = input.and_then(|input| match operation::update(run, &session, cipher, data, &mut out)? {
         None => Ok(()),
         Some(output) => {

@@ -1,13 +1,14 @@
 //! Key encapsulation (PKCS#11 3.2, C_EncapsulateKey and C_DecapsulateKey).
 
 use ck::Rv;
-use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR};
+use ck::rv::{CKR_DEVICE_ERROR, CKR_WRAPPED_KEY_LEN_RANGE};
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
 use super::object::keep;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
 use crate::library::{Run, expect_answer};
+use crate::operation;
 use crate::params;
 
 /// C_EncapsulateKey. The daemon makes no key when the ciphertext does not fit, and a capacity of nothing makes it say the length:
@@ -23,17 +24,13 @@ pub(crate) fn encapsulate(
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let room = out.room()?;
-    let capacity = match room {
-        Room::Query => 0,
-        Room::Bytes(capacity) => capacity,
-    };
     let place = if room == Room::Query { None } else { Some(place.there()?) };
     let request = v1::EncapsulateKeyRequest {
         session: session.daemon_handle,
         mechanism: Some(params::required(&mechanism)?),
         public_key,
         template: Some(template.read()?),
-        capacity: Some(capacity),
+        capacity: operation::capacity(room),
     };
     match run.ask(&session, Op::EncapsulateKey(request)) {
         Ok(answer) => {
@@ -43,11 +40,7 @@ pub(crate) fn encapsulate(
             place.put(keep(run, made));
             Ok(())
         }
-        Err(refusal) if refusal.rv == CKR_BUFFER_TOO_SMALL => {
-            out.set_len(refusal.needed);
-            if room == Room::Query { Ok(()) } else { Err(refusal.rv) }
-        }
-        Err(refusal) => Err(refusal.rv),
+        Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
     }
 }
 
@@ -63,15 +56,12 @@ pub(crate) fn decapsulate(
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let place = place.there()?;
-    if ciphertext.is_null() {
-        return Err(CKR_ARGUMENTS_BAD);
-    }
     let request = v1::DecapsulateKeyRequest {
         session: session.daemon_handle,
         mechanism: Some(params::required(&mechanism)?),
         private_key,
         template: Some(template.read()?),
-        ciphertext: ciphertext.to_vec()?,
+        ciphertext: operation::present(ciphertext, CKR_WRAPPED_KEY_LEN_RANGE)?,
     };
     let reply = expect_answer!(run.ask(&session, Op::DecapsulateKey(request))?, Object)?;
     place.put(keep(run, reply));

@@ -1,13 +1,13 @@
 //! Key management (PKCS#11 v3.0 section 5.18).
 
 use ck::Rv;
-use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR, CKR_MECHANISM_PARAM_INVALID};
+use ck::rv::{CKR_ARGUMENTS_BAD, CKR_DEVICE_ERROR, CKR_MECHANISM_PARAM_INVALID, CKR_WRAPPED_KEY_LEN_RANGE};
 use cryptoki_sys::CK_VERSION;
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
 use super::object::keep;
-use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
+use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Template};
 use crate::library::{Run, expect_answer};
 use crate::operation;
 use crate::params::{self, Returns};
@@ -65,21 +65,16 @@ pub(crate) fn wrap(
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let room = out.room()?;
-    let capacity = match room {
-        Room::Query => 0,
-        Room::Bytes(capacity) => capacity,
+    let request = v1::WrapKeyRequest {
+        session: session.daemon_handle,
+        mechanism: Some(params::required(&mechanism)?),
+        wrapping_key,
+        key,
+        capacity: operation::capacity(room),
     };
-    let mechanism = Some(params::required(&mechanism)?);
-    let session_handle = session.daemon_handle;
-    let request =
-        v1::WrapKeyRequest { session: session_handle, mechanism, wrapping_key, key, capacity: Some(capacity) };
     match run.ask(&session, Op::WrapKey(request)) {
         Ok(answer) => out.put(&expect_answer!(answer, Output)?.output),
-        Err(refusal) if refusal.rv == CKR_BUFFER_TOO_SMALL => {
-            out.set_len(refusal.needed);
-            if room == Room::Query { Ok(()) } else { Err(refusal.rv) }
-        }
-        Err(refusal) => Err(refusal.rv),
+        Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
     }
 }
 
@@ -95,14 +90,11 @@ pub(crate) fn unwrap(
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let place = place.there()?;
-    if wrapped.is_null() {
-        return Err(CKR_ARGUMENTS_BAD);
-    }
     let request = v1::UnwrapKeyRequest {
         session: session.daemon_handle,
         mechanism: Some(params::required(&mechanism)?),
         unwrapping_key,
-        wrapped: wrapped.to_vec()?,
+        wrapped: operation::present(wrapped, CKR_WRAPPED_KEY_LEN_RANGE)?,
         template: Some(template.read()?),
     };
     let reply = expect_answer!(run.ask(&session, Op::UnwrapKey(request))?, Object)?;
@@ -165,14 +157,13 @@ pub(crate) fn wrap_authenticated(
     let room = out.room()?;
     let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
     let (mechanism, mut sealed) = params::sealed(number, parameter, aad)?;
-    let capacity = Some(if let Room::Bytes(capacity) = room { capacity } else { 0 });
     sealed.tag_place.wanted().map_err(|_| CKR_MECHANISM_PARAM_INVALID)?;
     let request = v1::WrapAuthenticatedRequest {
         session: session.daemon_handle,
         mechanism: Some(mechanism),
         wrapping_key,
         key,
-        capacity,
+        capacity: operation::capacity(room),
     };
     match run.ask(&session, Op::WrapAuthenticated(request)) {
         Ok(answer) => {
@@ -199,16 +190,13 @@ pub(crate) fn unwrap_authenticated(
 ) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let place = place.there()?;
-    if wrapped.is_null() {
-        return Err(CKR_ARGUMENTS_BAD);
-    }
     let (number, parameter) = mechanism.get().ok_or(CKR_ARGUMENTS_BAD)?;
     let (mechanism, sealed) = params::sealed(number, parameter, aad)?;
     let request = v1::UnwrapAuthenticatedRequest {
         session: session.daemon_handle,
         mechanism: Some(mechanism),
         unwrapping_key,
-        wrapped: wrapped.to_vec()?,
+        wrapped: operation::present(wrapped, CKR_WRAPPED_KEY_LEN_RANGE)?,
         tag: params::tag(&sealed)?,
         template: Some(template.read()?),
     };

@@ -93,7 +93,8 @@ impl<'c> Signature<'c> for OutBuf<'c> {
 
 impl<'c> Signature<'c> for InBytes<'c> {
     fn is_there(&self) -> bool {
-        !self.is_null()
+        // NULL with a length is no signature, and not the promise of more data either: it is refused.
+        !self.is_null() || self.len() > 0
     }
 
     fn end(&mut self) -> End<'_, 'c> {

@@ -1,7 +1,7 @@
 //! Random numbers (PKCS#11 v3.0 section 5.19).
 
 use ck::Rv;
-use ck::rv::CKR_DEVICE_ERROR;
+use ck::rv::{CKR_ARGUMENTS_BAD, CKR_DEVICE_ERROR};
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
@@ -11,7 +11,7 @@ use crate::library::{Run, expect_answer};
 /// C_SeedRandom.
 pub(crate) fn seed(run: &Run, handle: u64, seed: InBytes<'_>) -> Result<(), Rv> {
     let session = run.session(handle)?;
-    let request = v1::SeedRandomRequest { session: session.daemon_handle, seed: seed.to_vec()? };
+    let request = v1::SeedRandomRequest { session: session.daemon_handle, seed: seed.short(CKR_ARGUMENTS_BAD)? };
     run.command(&session, Op::SeedRandom(request))
 }
 

@@ -8,7 +8,7 @@ use ck::flags::mechanism::{
 use ck::flags::session::{CKF_ASYNC_SESSION, CKF_SERIAL_SESSION};
 use ck::flags::user::{CKU_CONTEXT_SPECIFIC, CKU_USER};
 use ck::rv::{
-    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_ASYNC_NOT_SUPPORTED,
+    CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_ASYNC_NOT_SUPPORTED,
     CKR_SESSION_PARALLEL_NOT_SUPPORTED, CKR_TOKEN_NOT_PRESENT,
 };
 use cryptoki_sys::CK_SESSION_INFO;
@@ -77,7 +77,7 @@ pub(crate) fn login(run: &Run, handle: u64, user: u64, given: InBytes<'_>) -> Re
     if user == CKU_CONTEXT_SPECIFIC && !session.has_any() {
         return Err(CKR_OPERATION_NOT_INITIALIZED);
     }
-    let request = v1::LoginRequest { session: session.daemon_handle, user, pin: pin(given)? };
+    let request = v1::LoginRequest { session: session.daemon_handle, user, pin: pin(given, CKR_ARGUMENTS_BAD)? };
     let keepsake = run.keepsake.as_ref().filter(|_| user == CKU_USER);
     let copy = keepsake.and_then(|keepsake| keepsake.copy(&request.pin));
     let outcome = run.command(&session, Op::Login(request));
@@ -93,9 +93,7 @@ pub(crate) fn login(run: &Run, handle: u64, user: u64, given: InBytes<'_>) -> Re
 /// C_LoginUser: tokens have no named users, so only the empty name is one.
 pub(crate) fn login_user(run: &Run, handle: u64, user: u64, pin: InBytes<'_>, name: InBytes<'_>) -> Result<(), Rv> {
     run.session(handle)?;
-    if !name.get()?.is_empty() {
-        return Err(CKR_FUNCTION_NOT_SUPPORTED);
-    }
+    name.at_most(0, CKR_FUNCTION_NOT_SUPPORTED)?;
     login(run, handle, user, pin)
 }
 

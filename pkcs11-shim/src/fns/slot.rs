@@ -7,8 +7,8 @@ use std::time::Duration;
 use ck::Rv;
 use ck::flags::slot::CKF_TOKEN_PRESENT;
 use ck::rv::{
-    CKR_ARGUMENTS_BAD, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_MECHANISM_INVALID, CKR_NO_EVENT, CKR_SLOT_ID_INVALID,
-    CKR_TOKEN_NOT_PRESENT,
+    CKR_ARGUMENTS_BAD, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_MECHANISM_INVALID, CKR_NO_EVENT, CKR_PIN_LEN_RANGE,
+    CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT,
 };
 use cryptoki_sys::{CK_MECHANISM_INFO, CK_SLOT_INFO, CK_TOKEN_INFO, CK_UNAVAILABLE_INFORMATION, CKF_DONT_BLOCK};
 use hsm_proto::v1;
@@ -153,16 +153,19 @@ pub(crate) fn mechanism_info(run: &Run, slot: u64, number: u64, info: Out<'_, CK
     Ok(())
 }
 
+/// The longest PIN that is carried to the daemon, which says how long one may be.
+const MAX_PIN: u64 = 64 * 1024;
+
 /// A PIN: there is no other way to log in, so it cannot be missing.
-pub(crate) fn pin(pin: InBytes<'_>) -> Result<Vec<u8>, Rv> {
-    if pin.is_null() { Err(CKR_ARGUMENTS_BAD) } else { pin.to_vec() }
+pub(crate) fn pin(pin: InBytes<'_>, too_long: Rv) -> Result<Vec<u8>, Rv> {
+    if pin.is_null() { Err(CKR_ARGUMENTS_BAD) } else { pin.at_most(MAX_PIN, too_long)?.to_vec() }
 }
 
 /// C_InitToken. The label is padded with blanks; some callers end it with NULs.
 pub(crate) fn init_token(run: &Run, slot: u64, so_pin: InBytes<'_>, label: InBytes<'_>) -> Result<(), Rv> {
     let label = str::from_utf8(label.get()?).map_err(|_| CKR_ARGUMENTS_BAD)?;
     let label = label.trim_end_matches([' ', '\0']).to_owned();
-    let request = v1::InitTokenRequest { slot, so_pin: pin(so_pin)?, label };
+    let request = v1::InitTokenRequest { slot, so_pin: pin(so_pin, CKR_PIN_LEN_RANGE)?, label };
     let answer = run.ask_daemon(Op::InitToken(request)).map_err(away)?;
     run.mirror.forget_objects();
     expect_answer!(answer, Done).map(drop)
@@ -171,14 +174,18 @@ pub(crate) fn init_token(run: &Run, slot: u64, so_pin: InBytes<'_>, label: InByt
 /// C_InitPIN.
 pub(crate) fn init_pin(run: &Run, handle: u64, new: InBytes<'_>) -> Result<(), Rv> {
     let session = run.session(handle)?;
-    let request = v1::InitPinRequest { session: session.daemon_handle, pin: pin(new)? };
+    let request = v1::InitPinRequest { session: session.daemon_handle, pin: pin(new, CKR_PIN_LEN_RANGE)? };
     run.command(&session, Op::InitPin(request))
 }
 
 /// C_SetPIN.
 pub(crate) fn set_pin(run: &Run, handle: u64, old: InBytes<'_>, new: InBytes<'_>) -> Result<(), Rv> {
     let session = run.session(handle)?;
-    let request = v1::SetPinRequest { session: session.daemon_handle, old_pin: pin(old)?, new_pin: pin(new)? };
+    let request = v1::SetPinRequest {
+        session: session.daemon_handle,
+        old_pin: pin(old, CKR_PIN_LEN_RANGE)?,
+        new_pin: pin(new, CKR_PIN_LEN_RANGE)?,
+    };
     let keepsake = run.keepsake.as_ref().filter(|keepsake| keepsake.holds(session.slot));
     let copy = keepsake.and_then(|keepsake| keepsake.copy(&request.new_pin));
     run.command(&session, Op::SetPin(request))?;

@@ -1,6 +1,7 @@
 //! Verifying signatures that are known before the data (PKCS#11 3.2 section 5.15, C_VerifySignature*).
 
 use ck::Rv;
+use ck::rv::CKR_SIGNATURE_LEN_RANGE;
 use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, InMechanism};
@@ -21,7 +22,7 @@ pub(crate) fn init(
         return super::init::init(run, handle, KIND, &mechanism, key);
     }
     run.session(handle)?;
-    let signature = operation::present(signature)?;
+    let signature = operation::present(signature, CKR_SIGNATURE_LEN_RANGE)?;
     super::init::init_with(run, handle, KIND, &mechanism, key, |operation| operation.with_signature(signature))
 }
 

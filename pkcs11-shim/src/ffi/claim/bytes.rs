@@ -7,8 +7,16 @@ use std::ptr;
 use ck::Rv;
 use ck::rv::{CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL};
 use cryptoki_sys::{CK_BYTE, CK_ULONG};
+use hsm_proto::frame::MAX_BODY;
 
 use super::{Call, copied, slice_at};
+use crate::ffi::memory::{Access, is_usable};
+
+/// The most bytes that one call takes or gives, in as many messages as that needs: what is longer is a length that was never set, or
+/// work for the Update functions.
+pub(crate) const MAX_CALL: CK_ULONG = 1 << 30;
+/// What is longer than a message is looked up in the kernel's list of this process's memory before it is touched.
+const LONG: CK_ULONG = MAX_BODY as CK_ULONG;
 
 /// Bytes to read.
 #[derive(Clone, Copy)]
@@ -61,10 +69,33 @@ impl<'c> InBytes<'c> {
     /// The bytes.
     ///
     /// # Errors
-    /// `CKR_ARGUMENTS_BAD` for NULL with a length, and for a length that no memory has.
+    /// `CKR_ARGUMENTS_BAD` for NULL with a length, and for a length that the memory has not.
     pub(crate) fn get(&self) -> Result<&'c [u8], Rv> {
+        if self.len > LONG && is_usable(self.start.expose_provenance() as u64, self.len, Access::Read) == Some(false) {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
         // SAFETY: who made the claim vouched for the pointer while the call lasts.
         unsafe { slice_at(self.start, self.len) }
+    }
+
+    /// The same bytes if there are no more than `most`, judged by the length alone.
+    ///
+    /// # Errors
+    /// `too_long`; `CKR_ARGUMENTS_BAD` for NULL with a length.
+    pub(crate) fn at_most(self, most: u64, too_long: Rv) -> Result<Self, Rv> {
+        match (self.len, self.start.is_null()) {
+            (1.., true) => Err(CKR_ARGUMENTS_BAD),
+            (len, _) if len > most => Err(too_long),
+            _ => Ok(self),
+        }
+    }
+
+    /// A copy of bytes that go into one message.
+    ///
+    /// # Errors
+    /// As [`InBytes::to_vec`], and `too_long` for more than any message holds.
+    pub(crate) fn short(self, too_long: Rv) -> Result<Vec<u8>, Rv> {
+        self.at_most(LONG, too_long)?.to_vec()
     }
 
     /// A copy of the bytes.
@@ -186,8 +217,12 @@ impl OutExact<'_> {
     /// The bytes that are wanted.
     ///
     /// # Errors
-    /// `CKR_ARGUMENTS_BAD` for NULL with a length, and for a length that no memory has.
+    /// `CKR_ARGUMENTS_BAD` for NULL with a length, and for a length that the memory has not or that is too much for one call.
     pub(crate) fn wanted(&self) -> Result<u64, Rv> {
+        let place = self.start.expose_provenance() as u64;
+        if self.len > MAX_CALL || (self.len > LONG && is_usable(place, self.len, Access::Write) == Some(false)) {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
         // SAFETY: the claim covers reading too; the slice is not kept.
         unsafe { slice_at(self.start, self.len) }.map(|slice| slice.len() as u64)
     }
@@ -198,7 +233,7 @@ impl OutExact<'_> {
     /// `CKR_ARGUMENTS_BAD`.
     pub(crate) fn put_at(&mut self, offset: u64, piece: &[u8]) -> Result<(), Rv> {
         let end = offset.checked_add(piece.len() as u64).ok_or(CKR_ARGUMENTS_BAD)?;
-        if end > self.wanted()? {
+        if end > self.len || (self.start.is_null() && end > 0) {
             return Err(CKR_ARGUMENTS_BAD);
         }
         // SAFETY: offset + length lies within the claimed buffer, checked above, so the offset fits a usize.
@@ -225,6 +260,24 @@ mod tests {
         for (start, len, fine) in rows {
             // SAFETY: the lengths that are wrong are refused before anything is read.
             assert_eq!(unsafe { bytes(&call, start, len) }.get().is_ok(), fine, "{start:?} {len}");
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_the_limit_or_the_memory_are_refused_unread() {
+        let call = Call::begin();
+        let mut byte = 7u8;
+        let whole = vec![0u8; LONG as usize + 1];
+        let refused = ck::rv::CKR_DATA_LEN_RANGE;
+        // SAFETY: the lengths that are not true are refused before anything is read.
+        unsafe {
+            assert_eq!(bytes(&call, &raw mut byte, MAX_CALL).get(), Err(CKR_ARGUMENTS_BAD));
+            assert!(bytes(&call, whole.as_ptr().cast_mut(), LONG + 1).get().is_ok());
+            assert_eq!(bytes(&call, &raw mut byte, LONG + 1).short(refused), Err(refused));
+            assert_eq!(bytes(&call, ptr::null_mut(), LONG + 1).short(refused), Err(CKR_ARGUMENTS_BAD));
+            assert_eq!(bytes(&call, &raw mut byte, 1).short(refused), Ok(vec![7]));
+            assert_eq!(exact(&call, &raw mut byte, MAX_CALL + 1).wanted(), Err(CKR_ARGUMENTS_BAD));
+            assert_eq!(exact(&call, &raw mut byte, MAX_CALL).wanted(), Err(CKR_ARGUMENTS_BAD));
         }
     }
 

@@ -18,7 +18,7 @@ use ck::Rv;
 use ck::rv::{CKR_ARGUMENTS_BAD, CKR_HOST_MEMORY};
 use cryptoki_sys::{CK_BBOOL, CK_ULONG};
 
-pub(crate) use bytes::{InBytes, OutBuf, OutExact, Room, bytes, exact, label, out};
+pub(crate) use bytes::{InBytes, MAX_CALL, OutBuf, OutExact, Room, bytes, exact, label, out};
 pub(crate) use place::{Out, OutHandles, OutInterfaces, OutList, Place, handles, interfaces, list, place};
 pub(crate) use structure::{InMechanism, InitArgs, Wanted, init_args, mechanism, parameter, wanted};
 pub(crate) use template::{Template, template};
@@ -55,6 +55,13 @@ pub(crate) fn copied(bytes: &[u8]) -> Result<Vec<u8>, Rv> {
     copy.try_reserve_exact(bytes.len()).map_err(|_| CKR_HOST_MEMORY)?;
     copy.extend_from_slice(bytes);
     Ok(copy)
+}
+
+/// Puts `more` behind `bytes`, whose length a caller chose.
+pub(crate) fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Result<(), Rv> {
+    bytes.try_reserve(more.len()).map_err(|_| CKR_HOST_MEMORY)?;
+    bytes.extend_from_slice(more);
+    Ok(())
 }
 
 /// A number by value: a handle, flags, a length.

@@ -15,7 +15,7 @@ use super::{Call, copied, slice_at};
 
 /// The longest template that is looked at; real ones have a few dozen rows.
 const MAX_ATTRIBUTES: usize = 1024;
-/// The longest value that is looked at: no message can carry a longer one. A length that was never set is mostly a huge one.
+/// The most bytes that all values have together: no message can carry more. A length that was never set is mostly a huge one.
 const MAX_VALUE: CK_ULONG = MAX_BODY as CK_ULONG;
 /// Templates inside templates: CKA_WRAP_TEMPLATE and its like, which hold no further template.
 const MAX_DEPTH: u8 = 2;
@@ -69,16 +69,17 @@ impl Template<'_> {
     /// `CKR_ARGUMENTS_BAD` for NULL or an absurd count, `CKR_ATTRIBUTE_VALUE_INVALID` for a value that is not of its
     /// attribute's kind, `CKR_HOST_MEMORY`.
     pub(crate) fn read(&self) -> Result<v1::Template, Rv> {
-        self.read_nested(0)
+        self.read_nested(0, &mut { MAX_VALUE })
     }
 
-    fn read_nested(&self, depth: u8) -> Result<v1::Template, Rv> {
+    /// `left`: how many bytes the values may still have together.
+    fn read_nested(&self, depth: u8, left: &mut CK_ULONG) -> Result<v1::Template, Rv> {
         let count = self.count()?;
         let mut attributes = Vec::with_capacity(count);
         for index in 0..count {
             let row = self.row(index);
             // SAFETY: the maker of the claim vouched for the value of every row.
-            let value = unsafe { value_at(Attribute(row.type_), row.pValue.cast(), row.ulValueLen, depth)? };
+            let value = unsafe { value_at(Attribute(row.type_), row.pValue.cast(), row.ulValueLen, depth, left)? };
             attributes.push(v1::Attribute { r#type: row.type_, value: Some(value) });
         }
         Ok(v1::Template { attributes })
@@ -163,10 +164,14 @@ fn encoded(value: &Value) -> Vec<u8> {
 ///
 /// # Safety
 /// `start` is NULL or points at `len` readable bytes; for an array of attributes the same holds for each of its rows.
-unsafe fn value_at(attribute: Attribute, start: *const u8, len: CK_ULONG, depth: u8) -> Result<Value, Rv> {
-    if len > MAX_VALUE {
-        return Err(CKR_ATTRIBUTE_VALUE_INVALID);
-    }
+unsafe fn value_at(
+    attribute: Attribute,
+    start: *const u8,
+    len: CK_ULONG,
+    depth: u8,
+    left: &mut CK_ULONG,
+) -> Result<Value, Rv> {
+    *left = left.checked_sub(len).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
     // SAFETY: passed on.
     let bytes = unsafe { slice_at(start, len) }.map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?;
     Ok(match attribute.kind() {
@@ -189,7 +194,7 @@ unsafe fn value_at(attribute: Attribute, start: *const u8, len: CK_ULONG, depth:
             }
             let count = (bytes.len() / size_of::<CK_ATTRIBUTE>()) as u64;
             let inner = Template { start: start.cast_mut().cast(), count, call: PhantomData };
-            Value::Template(inner.read_nested(depth + 1)?)
+            Value::Template(inner.read_nested(depth + 1, left)?)
         }
         Kind::Date if !matches!(bytes.len(), 0 | 8) => return Err(CKR_ATTRIBUTE_VALUE_INVALID),
         Kind::Date | Kind::Bytes | Kind::BigInteger | Kind::String => Value::Bytes(copied(bytes)?),

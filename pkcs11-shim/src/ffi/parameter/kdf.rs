@@ -13,6 +13,7 @@ use cryptoki_sys::{
 
 use super::{Parameter, Plain};
 use crate::ffi::claim::{InBytes, Out, Template};
+use crate::ffi::memory::{Access, is_usable};
 
 // SAFETY (all): C structures of integers and raw pointers.
 unsafe impl Plain for CK_CCM_PARAMS {}
@@ -331,7 +332,7 @@ impl<'c> Parameter<'c> {
         let raw: CK_PKCS5_PBKD2_PARAMS2 = self.structure()?;
         let password_len = match raw.ulPasswordLen {
             len @ 0..LOWEST_ADDRESS => len,
-            address if is_readable(address, size_of::<CK_ULONG>() as u64) => {
+            address if is_usable(address, size_of::<CK_ULONG>() as u64, Access::Read) == Some(true) => {
                 let place = std::ptr::with_exposed_provenance::<CK_ULONG>(
                     usize::try_from(address).map_err(|_| CKR_MECHANISM_PARAM_INVALID)?,
                 );
@@ -393,20 +394,6 @@ impl<'c> Parameter<'c> {
 
 /// Linux maps nothing below this address (vm.mmap_min_addr), and no password is as long.
 const LOWEST_ADDRESS: u64 = 65536;
-
-/// Whether this process may read `len` bytes at `address`, by the kernel's own list of its memory.
-fn is_readable(address: u64, len: u64) -> bool {
-    let Some(end) = address.checked_add(len) else { return false };
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    maps.lines().any(|line| {
-        let range = line.split_once(' ').filter(|(_, rest)| rest.starts_with('r')).map(|(range, _)| range);
-        let bounds = range.and_then(|range| range.split_once('-'));
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        bounds
-            .and_then(|(low, high)| Some((number(low)?, number(high)?)))
-            .is_some_and(|(low, high)| low <= address && end <= high)
-    })
-}
 
 #[cfg(test)]
 mod tests {
