@@ -263,3 +263,55 @@ module_test! {
         assert_ne!(rv, CKR_OK, "two equal keys");
     }
 }
+
+module_test! {
+    fn key_wrap_encrypts_in_one_part_what_the_standards_give(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).expect("hex");
+        // RFC 3394 section 4.1, RFC 5649 section 6.
+        let rows = [
+            (
+                CKM_AES_KEY_WRAP,
+                "000102030405060708090a0b0c0d0e0f",
+                "00112233445566778899aabbccddeeff",
+                "1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5",
+            ),
+            (
+                CKM_AES_KEY_WRAP_KWP,
+                "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8",
+                "c37b7e6492584340bed12207808941155068f738",
+                "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a",
+            ),
+            (
+                CKM_AES_KEY_WRAP_KWP,
+                "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8",
+                "466f7250617369",
+                "afbeb0f07dfbf5419200f2ccb50bb24f",
+            ),
+        ];
+        for (mechanism, key, text, sealed) in rows {
+            let (text, sealed) = (hex(text), hex(sealed));
+            let key = import_aes(&session, &hex(key), &BOTH).expect("a key").handle();
+            let h = session.handle();
+            assert_eq!(raw.init(Init::Encrypt, h, mechanism, Structure::Bytes(&[]), key), CKR_OK);
+            let query = raw.encrypt(h, &text, Room::Query);
+            assert_eq!((query.rv, query.len), (CKR_OK, sealed.len()));
+            assert!(raw.encrypt(h, &text, Room::Bytes(64)).bytes == sealed, "{mechanism:#x}");
+            assert_eq!(raw.init(Init::Decrypt, h, mechanism, Structure::Bytes(&[]), key), CKR_OK);
+            assert!(raw.decrypt(h, &sealed, Room::Bytes(64)).bytes == text, "{mechanism:#x}");
+            let changed: Vec<u8> = sealed.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 9)).collect();
+            for (wrong, rv) in [(&changed[..], CKR_ENCRYPTED_DATA_INVALID), (&sealed[1..], CKR_ENCRYPTED_DATA_LEN_RANGE)] {
+                assert_eq!(raw.init(Init::Decrypt, h, mechanism, Structure::Bytes(&[]), key), CKR_OK);
+                assert_eq!(raw.decrypt(h, wrong, Room::Bytes(64)).rv, rv, "{mechanism:#x}");
+            }
+        }
+        let key = import_aes(&session, &[1; 16], &BOTH).expect("a key").handle();
+        assert_eq!(raw.init(Init::Encrypt, session.handle(), CKM_AES_KEY_WRAP, Structure::Bytes(&[]), key), CKR_OK);
+        assert_eq!(raw.encrypt(session.handle(), &[1; 17], Room::Bytes(64)).rv, CKR_DATA_LEN_RANGE);
+        // No other initial value than the standard's.
+        assert_eq!(raw.init(Init::Encrypt, session.handle(), CKM_AES_KEY_WRAP, Structure::Bytes(&[7; 8]), key), CKR_OK);
+        assert_eq!(raw.encrypt(session.handle(), &[1; 16], Room::Bytes(64)).rv, CKR_MECHANISM_PARAM_INVALID);
+    }
+}

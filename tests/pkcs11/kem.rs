@@ -1,10 +1,11 @@
-//! Key encapsulation (PKCS#11 3.2, C_EncapsulateKey and C_DecapsulateKey) with ML-KEM: both sides get the same key, and nothing is
+//! Key encapsulation (PKCS#11 3.2, C_EncapsulateKey and C_DecapsulateKey) with ML-KEM and with ECDH: both sides get the same key, and nothing is
 //! made when something is wrong.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use acceptance::module::{Pair, SESSION, Token, attribute, refused};
-use acceptance::raw::{Raw, Room};
+use acceptance::raw::key::{Call, flag, number};
+use acceptance::raw::{Memory, Raw, Room};
 use acceptance::{module, module_test};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -269,4 +270,83 @@ module_test! {
             assert!(journal.contains(&format!("\"{act}\"")), "{act}");
         }
     }
+}
+
+/// Curve, mechanism that makes its pairs, and bytes of a point and of a shared secret.
+const AGREEMENTS: [(&[u8], CK_MECHANISM_TYPE, usize, usize); 3] = [
+    (module::P256, CKM_EC_KEY_PAIR_GEN, 65, 32),
+    (module::P521, CKM_EC_KEY_PAIR_GEN, 133, 66),
+    (module::X25519, CKM_EC_MONTGOMERY_KEY_PAIR_GEN, 32, 32),
+];
+
+/// A readable generic secret of so many bytes, or of as many as there are.
+fn secret_of(len: Option<u64>) -> Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)> {
+    let mut template = vec![
+        (CKA_CLASS, number(CKO_SECRET_KEY)),
+        (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+        (CKA_TOKEN, flag(false)),
+        (CKA_SENSITIVE, flag(false)),
+        (CKA_EXTRACTABLE, flag(true)),
+    ];
+    template.extend(len.map(|len| (CKA_VALUE_LEN, number(len))));
+    template
+}
+
+module_test! {
+    fn an_agreement_with_a_key_made_for_it_gives_both_sides_what_deriving_gives(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let h = session.handle();
+        let shared = Memory::of(b"shared information");
+        for (curve, generate, point_len, secret_len) in AGREEMENTS {
+            let public = vec![(CKA_TOKEN, flag(false)), (CKA_EC_PARAMS, curve.to_vec()), (CKA_ENCAPSULATE, flag(true))];
+            let private = vec![(CKA_TOKEN, flag(false)), (CKA_DECAPSULATE, flag(true)), (CKA_DERIVE, flag(true))];
+            let pair = raw.generate_pair(h, &Call::plain(generate), &public, &private);
+            let (public, private) = pair.expect("a pair");
+            for (kdf, info_len, asked) in [(CKD_NULL, 0, None), (CKD_NULL, 0, Some(16)), (CKD_SHA256_KDF, 18, Some(48))] {
+                let info = if info_len == 0 { 0 } else { shared.address() };
+                let parameter = Memory::words(&[kdf, info_len, info, 0, 0]);
+                let mechanism = Memory::words(&[CKM_ECDH1_DERIVE, parameter.address(), 40]);
+                let (rows, count, _values) = words_of(&secret_of(asked));
+                let (out, len, place) = (Memory::zeroed(256), Memory::words(&[256]), Memory::zeroed(8));
+                let encapsulate = |out: u64| {
+                    let template = [h, mechanism.address(), public, rows.address(), count];
+                    raw.call("C_EncapsulateKey", &[&template[..], &[out, len.address(), place.address()]].concat())
+                };
+                assert_eq!((encapsulate(0), len.word(0)), (CKR_OK, point_len as u64), "a query");
+                len.set(0, 256);
+                assert_eq!((encapsulate(out.address()), len.word(0)), (CKR_OK, point_len as u64));
+                let given = raw.get(h, place.word(0), CKA_VALUE).expect("a readable key");
+                assert_eq!(given.len() as u64, asked.unwrap_or(secret_len as u64));
+                let decapsulate = |mechanism: &Memory, text: &Memory, text_len: u64| {
+                    let template = [h, mechanism.address(), private, rows.address(), count];
+                    raw.call("C_DecapsulateKey", &[&template[..], &[text.address(), text_len, place.address()]].concat())
+                };
+                assert_eq!(decapsulate(&mechanism, &out, point_len as u64), CKR_OK);
+                assert_eq!(raw.get(h, place.word(0), CKA_VALUE).expect("a readable key"), given);
+                // The ciphertext is a public key: C_DeriveKey gives the same.
+                let named = Memory::words(&[kdf, info_len, info, point_len as u64, out.address()]);
+                let deriving = Memory::words(&[CKM_ECDH1_DERIVE, named.address(), 40]);
+                let derived = raw.call(
+                    "C_DeriveKey",
+                    &[h, deriving.address(), private, rows.address(), count, place.address()],
+                );
+                assert_eq!(derived, CKR_OK);
+                assert_eq!(raw.get(h, place.word(0), CKA_VALUE).expect("a readable key"), given);
+                // The other's public key has no place in the parameter, and a ciphertext that is no point opens nothing.
+                assert_eq!(decapsulate(&deriving, &out, point_len as u64), CKR_MECHANISM_PARAM_INVALID);
+                assert_eq!(decapsulate(&mechanism, &out, point_len as u64 - 1), CKR_WRAPPED_KEY_LEN_RANGE);
+                assert_eq!(decapsulate(&mechanism, &Memory::zeroed(256), point_len as u64), CKR_WRAPPED_KEY_INVALID);
+            }
+        }
+    }
+}
+
+/// A template as words, their number of rows, and what the rows point at.
+fn words_of(template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)]) -> (Memory, u64, Vec<Memory>) {
+    let values: Vec<Memory> = template.iter().map(|(_, value)| Memory::of(value)).collect();
+    let rows = template.iter().zip(&values);
+    let words: Vec<u64> = rows.flat_map(|((kind, value), held)| [*kind, held.address(), value.len() as u64]).collect();
+    (Memory::words(&words), template.len() as u64, values)
 }

@@ -1,4 +1,4 @@
-//! Ed25519 (RFC 8032, section 5.1; FIPS 186-5, section 7): pure, with a context, and over the digest of the message.
+//! Ed25519 (RFC 8032, section 5.1; FIPS 186-5): pure, with a context, and over the digest of the message.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use const_oid::ObjectIdentifier;

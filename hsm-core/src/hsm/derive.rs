@@ -125,13 +125,13 @@ impl Hsm {
     }
 }
 
-fn asked_len(template: &[Attr]) -> Result<Option<usize>> {
+pub(super) fn asked_len(template: &[Attr]) -> Result<Option<usize>> {
     let asked = template.iter().find(|attr| attr.kind == CKA_VALUE_LEN).and_then(|attr| attr.value.as_ulong());
     asked.map(usize::try_from).transpose().map_err(|_| Kind::KeySize.into())
 }
 
 /// The length of a derived key: what the template says, else what its type or the derivation gives (PKCS#11 3.2 §6.21).
-fn child_len(key_type: KeyType, asked: Option<usize>, natural: Option<usize>) -> Result<usize> {
+pub(super) fn child_len(key_type: KeyType, asked: Option<usize>, natural: Option<usize>) -> Result<usize> {
     let missing = || Error::new(Kind::TemplateIncomplete, "CKA_VALUE_LEN is missing");
     let len = match (asked, natural) {
         (Some(asked), _) => asked,

@@ -27,7 +27,7 @@ use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, aead_wrap, import, query};
 use crate::perform::Work;
 use crate::secret::SecretBytes;
-use crate::session::operation::{check_capacity, gcm, oaep};
+use crate::session::operation::{check_capacity, gcm, oaep, wrap_form};
 
 impl Hsm {
     /// C_WrapKey: the wrapped bytes. A sensitive key leaves only under the secret-target rule.
@@ -66,7 +66,7 @@ impl Hsm {
     ) -> Result<(Arc<Object>, Arc<Object>)> {
         let wrapping = admitted_key(work, row, wrapping, purpose, Kind::NoSuchWrappingKey)?;
         work.with(&wrapping);
-        let target = work.object(key, Kind::NoSuchKey)?;
+        let target = work.key(key, Kind::NoSuchKey)?;
         work.subject(&target);
         secret_target::check(row, &call.parameter, &wrapping, &target, &self.config().policy)?;
         if let Some(Value::Template(wanted)) = wrapping.attributes.get(CKA_WRAP_TEMPLATE)
@@ -169,26 +169,6 @@ impl Expected {
     /// Whether a secret of so many bytes is what the template describes.
     fn takes(&self, len: usize) -> bool {
         self.len.is_none_or(|asked| asked == len) && import::check_secret_len(self.key_type, len).is_ok()
-    }
-}
-
-fn check_default_iv(parameter: &Parameter, default: &[u8]) -> Result<()> {
-    match parameter {
-        Parameter::Bytes(iv) if iv.as_slice() != default => {
-            Err(Error::new(Kind::MechanismParam, "only the default initial value of the key wrap is offered"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn wrap_form(pad: bool, parameter: &Parameter) -> Result<aes_wrap::Form> {
-    // RFC 3394 §2.2.3.1 and RFC 5649 §3: the default initial values.
-    if pad {
-        check_default_iv(parameter, &[0xa6, 0x59, 0x59, 0xa6])?;
-        Ok(aes_wrap::Form::Kwp)
-    } else {
-        check_default_iv(parameter, &[0xa6; 8])?;
-        Ok(aes_wrap::Form::Kw)
     }
 }
 

@@ -41,7 +41,7 @@ const fn row(source: &'static str, flags: u64, min: u64, mechanisms: &'static [M
 
 const APPROVED: &[Row] = &[
     row(
-        "FIPS 186-5, section 5",
+        "FIPS 186-5",
         CKF_GENERATE_KEY_PAIR | CKF_SIGN | CKF_VERIFY,
         RSA_MIN,
         &[
@@ -67,14 +67,14 @@ const APPROVED: &[Row] = &[
         ],
     ),
     row(
-        "SP 800-131A Revision 2, section 3: verification of old signatures",
+        "SP 800-131A Revision 2: verification of old signatures",
         CKF_VERIFY,
         RSA_MIN,
         &[CKM_SHA1_RSA_PKCS, CKM_SHA1_RSA_PKCS_PSS],
     ),
     row("SP 800-56B Revision 2", ANY, RSA_MIN, &[CKM_RSA_PKCS_OAEP, CKM_RSA_AES_KEY_WRAP]),
     row(
-        "FIPS 186-5, section 6",
+        "FIPS 186-5",
         ANY,
         EC_MIN,
         &[
@@ -91,9 +91,9 @@ const APPROVED: &[Row] = &[
             CKM_ECDSA_SHA3_512,
         ],
     ),
-    row("SP 800-131A Revision 2, section 3: verification of old signatures", CKF_VERIFY, EC_MIN, &[CKM_ECDSA_SHA1]),
+    row("SP 800-131A Revision 2: verification of old signatures", CKF_VERIFY, EC_MIN, &[CKM_ECDSA_SHA1]),
     row("SP 800-56A Revision 3", ANY, EC_MIN, &[CKM_ECDH1_DERIVE, CKM_ECDH1_COFACTOR_DERIVE, CKM_ECDH_AES_KEY_WRAP]),
-    row("FIPS 186-5, section 7", ANY, 255, &[CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EDDSA]),
+    row("FIPS 186-5", ANY, 255, &[CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EDDSA]),
     row(
         "FIPS 204",
         ANY,
@@ -164,7 +164,7 @@ const APPROVED: &[Row] = &[
         ],
     ),
     row(
-        "FIPS 198-1 and SP 800-131A Revision 2, section 10",
+        "FIPS 198-1 and SP 800-131A Revision 2",
         ANY,
         SECRET_MIN,
         &[
@@ -213,7 +213,7 @@ const APPROVED: &[Row] = &[
     ),
     row("SP 800-132", ANY, SECRET_MIN, &[CKM_PKCS5_PBKD2]),
     row(
-        "SP 800-135 Revision 1, section 4.2.2, with the extended master secret of RFC 7627",
+        "SP 800-135 Revision 1, with the extended master secret of RFC 7627",
         ANY,
         SECRET_MIN,
         &[
@@ -256,7 +256,7 @@ pub(crate) fn check_parameter(purpose: Use, parameter: &Parameter) -> Result<()>
         {
             "nothing is signed over SHA-1"
         }
-        // FIPS 186-5, section 7, has the pure and the prehashed form; the pure one has no parameter.
+        // FIPS 186-5 has the pure and the prehashed form; the pure one has no parameter.
         Parameter::EdDsa { prehash: false, .. } => "Ed25519ctx is not in FIPS 186-5",
         Parameter::TlsMaster(asked) if !of_tls(asked.hash) => TLS_HASH,
         Parameter::TlsKeys(asked) if !of_tls(asked.hash) => TLS_HASH,
@@ -270,7 +270,7 @@ pub(crate) fn check_parameter(purpose: Use, parameter: &Parameter) -> Result<()>
     Err(Error::closed(Kind::MechanismParam, SWITCH, why))
 }
 
-const TLS_HASH: &str = "SP 800-135, section 4.2.2, has SHA-256, SHA-384 and SHA-512";
+const TLS_HASH: &str = "SP 800-135 has SHA-256, SHA-384 and SHA-512";
 
 /// P-224, P-256, P-384 and P-521 as CKA_EC_PARAMS names them.
 const CURVES: [&[u8]; 4] = [

@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_ccm, aes_gcm, aes_xts, cmac, des3,
-    digest, eddsa, hmac, prehash, rsa, tls_prf,
+    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_ccm, aes_gcm, aes_wrap, aes_xts,
+    cmac, des3, digest, eddsa, hmac, prehash, rsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::{self, MechanismCall, Parameter};
@@ -277,6 +277,7 @@ impl Operation {
             Scheme::AesGcm => gcm(&self.parameter).map(drop),
             Scheme::EdDsa => eddsa_variant(&self.parameter).map(drop),
             Scheme::AesCcm => ccm(&self.parameter, None).map(drop),
+            Scheme::AesWrap { pad } => wrap_form(pad, &self.parameter).map(drop),
             Scheme::TlsMac => tls_mac(&self.parameter).map(drop),
             Scheme::AesXts => aes_xts::split(self.secret()?).map(drop).map_err(Error::from),
             Scheme::MlDsa | Scheme::SlhDsa => check_context(kind, &self.parameter),
@@ -554,6 +555,27 @@ pub(crate) fn oaep(parameter: &Parameter) -> Result<rsa::Oaep<'_>> {
     Ok(rsa::Oaep { hash: params::hash(*hash)?, mgf: params::mgf1(*mgf)?, label })
 }
 
+/// The form of an AES key wrap, and that its initial value, if one is given, is the one of the form.
+pub(crate) fn wrap_form(pad: bool, parameter: &Parameter) -> Result<aes_wrap::Form> {
+    // RFC 3394 §2.2.3.1 and RFC 5649 §3: the default initial values.
+    if pad {
+        check_default_iv(parameter, &[0xa6, 0x59, 0x59, 0xa6])?;
+        Ok(aes_wrap::Form::Kwp)
+    } else {
+        check_default_iv(parameter, &[0xa6; 8])?;
+        Ok(aes_wrap::Form::Kw)
+    }
+}
+
+fn check_default_iv(parameter: &Parameter, default: &[u8]) -> Result<()> {
+    match parameter {
+        Parameter::Bytes(iv) if iv.as_slice() != default => {
+            Err(Error::new(Kind::MechanismParam, "only the default initial value of the key wrap is offered"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The GCM parameters of a mechanism parameter.
 pub(crate) fn gcm(parameter: &Parameter) -> Result<aes_gcm::Params<'_>> {
     let Parameter::Gcm { iv, aad, tag_bits } = parameter else { return Err(Kind::MechanismParam.into()) };
@@ -603,7 +625,8 @@ fn eddsa_variant(parameter: &Parameter) -> Result<Option<(eddsa::Variant, &[u8])
         return Err(Error::new(Kind::MechanismParam, format!("the context has at most {longest} bytes")));
     }
     if !prehash && context.is_empty() {
-        // Neither the pure form, which has no parameter, nor a context: RFC 8032, section 5.1, wants one that is not empty.
+        // Neither the pure form, which has no parameter, nor a context: RFC 8032, section 5.1, wants one that is not empty, and the
+        // library takes no other.
         return Err(Error::new(Kind::MechanismParam, "Ed25519ctx wants a context; the pure form has no parameter"));
     }
     let variant = if *prehash { eddsa::Variant::PreHash } else { eddsa::Variant::Context };
@@ -700,6 +723,7 @@ fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Resul
         Scheme::AesGcm => Ok(aes_gcm::Key::new(key.secret()?)?.encrypt(&gcm(parameter)?, data)?),
         Scheme::AesCcm => Ok(aes_ccm::encrypt(key.secret()?, &ccm(parameter, Some(data.len()))?, data)?),
         Scheme::AesXts => Ok(xts(Direction::Encrypt, parameter, key, data)?.expose().to_vec()),
+        Scheme::AesWrap { pad } => Ok(aes_wrap::wrap(wrap_form(pad, parameter)?, key.secret()?, data)?),
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {
             PublicKey::Rsa(key) if row.scheme == Scheme::RsaOaep => Ok(key.encrypt_oaep(&oaep(parameter)?, data)?),
             PublicKey::Rsa(key) if row.scheme == Scheme::RsaRaw => Ok(key.encrypt_raw(data)?),
@@ -729,6 +753,13 @@ fn decrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Resul
             aes_ccm::decrypt(key.secret()?, &params, data)?
         }
         Scheme::AesXts => xts(Direction::Decrypt, parameter, key, data)?,
+        Scheme::AesWrap { pad } => {
+            let invalid = |error| match error {
+                crate::crypto::Error::WrappedKeyInvalid => Kind::EncryptedDataInvalid.into(),
+                other => Error::from(other),
+            };
+            aes_wrap::unwrap(wrap_form(pad, parameter)?, key.secret()?, data).map_err(invalid)?
+        }
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.private_key()? {
             PrivateKey::Rsa(key) if row.scheme == Scheme::RsaOaep => key.decrypt_oaep(&oaep(parameter)?, data)?,
             PrivateKey::Rsa(key) if row.scheme == Scheme::RsaRaw => key.decrypt_raw(data)?,

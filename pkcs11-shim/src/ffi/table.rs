@@ -256,12 +256,12 @@ const fn offer(list: *const c_void) -> CK_INTERFACE {
 }
 
 static INTERFACES: Interfaces = Interfaces([
+    offer((&raw const LIST_3_2).cast()),
     offer((&raw const LIST_3_0).cast()),
     offer((&raw const LIST_2_40).cast()),
-    offer((&raw const LIST_3_2).cast()),
 ]);
 static VERSIONS: [CK_VERSION; 3] =
-    [CK_VERSION { major: 3, minor: 0 }, CK_VERSION { major: 2, minor: 40 }, CK_VERSION { major: 3, minor: 2 }];
+    [CK_VERSION { major: 3, minor: 2 }, CK_VERSION { major: 3, minor: 0 }, CK_VERSION { major: 2, minor: 40 }];
 
 /// C_GetFunctionList: version 2.40, whatever else there is (PKCS#11 v3.0 section 5.4.4).
 fn function_list(list: claim::Out<'_, *mut CK_FUNCTION_LIST>) -> Result<(), Rv> {
@@ -314,16 +314,17 @@ mod tests {
     }
 
     #[test]
-    fn the_default_interface_is_3_0_and_asking_too_much_is_refused() {
+    fn the_default_interface_is_3_2_and_asking_too_much_is_refused() {
         let mut other = *b"Vendor\0\0";
         let mut name = *b"PKCS 11\0";
         let mut longer = *b"PKCS 11x\0";
         let version = |major, minor| CK_VERSION { major, minor };
         type Row<'r> = (Option<&'r mut [u8]>, Option<CK_VERSION>, u64, Option<(u8, u8)>);
-        let rows: [Row<'_>; 9] = [
-            (None, None, 0, Some((3, 0))),
-            (Some(&mut name.clone()), None, 0, Some((3, 0))),
+        let rows: [Row<'_>; 10] = [
+            (None, None, 0, Some((3, 2))),
+            (Some(&mut name.clone()), None, 0, Some((3, 2))),
             (Some(&mut name.clone()), Some(version(2, 40)), 0, Some((2, 40))),
+            (Some(&mut name.clone()), Some(version(3, 0)), 0, Some((3, 0))),
             (Some(&mut name.clone()), Some(version(3, 2)), 0, Some((3, 2))),
             (Some(&mut name.clone()), Some(version(3, 1)), 0, None),
             (Some(&mut name), None, 1, None),
