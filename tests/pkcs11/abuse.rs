@@ -105,7 +105,8 @@ fn good_answer(name: &str) -> Option<CK_RV> {
             CKR_SIGNATURE_INVALID
         }
         "C_VerifyMessage" | "C_VerifyMessageNext" => CKR_SIGNATURE_INVALID,
-        "C_DecryptMessage" | "C_UnwrapKeyAuthenticated" => CKR_AEAD_DECRYPT_FAILED,
+        "C_DecryptMessage" => CKR_AEAD_DECRYPT_FAILED,
+        "C_UnwrapKeyAuthenticated" => CKR_WRAPPED_KEY_INVALID,
         "C_DigestKey" => CKR_KEY_INDIGESTIBLE,
         "C_GetFunctionStatus" | "C_CancelFunction" => CKR_FUNCTION_NOT_PARALLEL,
         "C_WaitForSlotEvent" => CKR_NO_EVENT,
