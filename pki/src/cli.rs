@@ -33,6 +33,10 @@ pub(crate) enum Act {
     Serve,
     /// Is everything well?
     Health,
+    /// Counters and gauges for monitors, in the text format of Prometheus.
+    Metrics,
+    /// How many certificates and devices there are, by state.
+    Stats,
     /// The authorities.
     Ca {
         /// What to do.
@@ -294,6 +298,8 @@ impl Act {
                 Some(Command::JournalProve { serial, index, from })
             }
             Self::Health => Some(Command::Health {}),
+            Self::Metrics => Some(Command::Metrics {}),
+            Self::Stats => Some(Command::Stats {}),
             Self::Cert { act: CertAct::List { device, page } } => {
                 Some(Command::CertList { device, paging: page.paging() })
             }

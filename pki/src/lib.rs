@@ -14,6 +14,7 @@ mod error;
 mod est;
 mod journal;
 mod listener;
+mod metrics;
 mod profile;
 mod run;
 mod serve;

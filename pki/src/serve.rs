@@ -13,6 +13,8 @@ use crate::est::auth::Limiter;
 use crate::journal::office::{self, JournalOffice};
 use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
 use crate::listener::{self, Handler, Transport};
+use crate::metrics;
+use crate::store::Change;
 use crate::va::crl::{CrlOffice, Schedule};
 use crate::va::ocsp::{Responder, Settings};
 use crate::va::public::Public;
@@ -277,6 +279,12 @@ impl Caretaker {
         match renewed {
             Ok((key, chain)) => self.place.replace(Arc::clone(&self.desk.token), key, chain),
             Err(fault) => tracing::error!(event = "server_certificate_not_renewed", %fault),
+        }
+        let counts = metrics::untold_refusals();
+        if !counts.is_empty()
+            && let Err(fault) = self.desk.store.commit(Change::Refused { counts })
+        {
+            tracing::error!(event = "refusals_not_recorded", %fault);
         }
         if let Err(fault) = self.sign_journal(now) {
             tracing::error!(event = "journal_not_signed", %fault);

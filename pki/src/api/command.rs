@@ -47,6 +47,13 @@ pub(crate) enum Command {
         /// How long the new certificate is good; none for what is usual.
         validity_days: Option<u32>,
     },
+    /// Revoke an authority: one mark for all that it issued, and its certificate on its parent's CRL.
+    CaRevoke {
+        /// Its name.
+        id: String,
+        /// Name of the reason.
+        reason: String,
+    },
     /// Certificates in the order of issuance.
     CertList {
         /// Only of this device.
@@ -114,6 +121,10 @@ pub(crate) enum Command {
         #[serde(default)]
         delta: bool,
     },
+    /// Counters and gauges in the text format of Prometheus.
+    Metrics {},
+    /// How many certificates and devices there are, by state.
+    Stats {},
     /// Sign a checkpoint of the journal, or show the last one.
     JournalCheckpoint {
         /// Show the last one if the journal has not grown since.

@@ -7,18 +7,20 @@ use crate::ca::{CaError, serial};
 use crate::clock;
 use crate::est::routes::is_label;
 use crate::journal::office::{self, JournalOffice};
-use crate::store::query::{Cursor, Span};
+use crate::metrics;
+use crate::store::query::{Cursor, MAX_PAGE, Span};
 use crate::store::record::{Certificate, Credential, Crl, CrlList};
 use crate::store::{Change, Conflict, Page, Query, Record, Store, StoreError};
 use crate::va::crl::CrlOffice;
 use crate::x509::{hex, pem, sha256};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
-use der::Encode;
+use der::{Decode, Encode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use x509_cert::ext::pkix::CrlReason;
 
 /// Records on a page unless asked otherwise.
 const PAGE: usize = 100;
@@ -73,6 +75,10 @@ impl Operator {
     /// # Errors
     /// The [`Fault`].
     pub(crate) fn perform(&self, command: Command) -> Result<Value, Fault> {
+        self.attempt(command).inspect_err(|fault| metrics::refused(&fault.code))
+    }
+
+    fn attempt(&self, command: Command) -> Result<Value, Fault> {
         match command {
             Command::Health {} => self.health(),
             Command::CaList {} => self.ca_list(),
@@ -81,6 +87,7 @@ impl Operator {
             Command::CaImport(import) => self.ca_import(&import),
             Command::CaMove { id, act } => self.ca_move(&id, act),
             Command::CaRollover { id, key, validity_days } => self.ca_rollover(&id, key, validity_days),
+            Command::CaRevoke { id, reason } => self.ca_revoke(&id, cause(&reason, None)?),
             Command::CertList { device, paging } => self.cert_list(device, &paging),
             Command::CertShow { serial } => self.cert_show(&serial),
             Command::CertRevoke { serial, reason, invalid_since } => {
@@ -99,6 +106,8 @@ impl Operator {
             Command::Crl { authority, renew, shard, delta } => {
                 self.crl(&CrlList { authority, shard, is_delta: delta }, renew)
             }
+            Command::Metrics {} => Ok(json!({ "text": metrics::text(self.store.as_ref())? })),
+            Command::Stats {} => self.stats(),
             Command::JournalCheckpoint { lazily } => self.journal_checkpoint(lazily),
             Command::JournalVerify {} => self.journal_verify(),
             Command::JournalProve { serial, index, from } => self.journal_prove(serial.as_deref(), index, from),
@@ -180,6 +189,21 @@ impl Operator {
         Ok(self.published_with(json!({ "revoked": revoked.len(), "reason": reason }), lists, now))
     }
 
+    fn ca_revoke(&self, id: &str, cause: Cause) -> Result<Value, Fault> {
+        let now = clock::now();
+        if cause.reason == CrlReason::CertificateHold {
+            return Err(Fault::new("bad_request", "an authority is put on hold by `ca hold`"));
+        }
+        let authority = self.store.authority(id)?.ok_or_else(|| CaError::NoAuthority(id.to_owned()))?;
+        let reason = revoke::code_of(cause.reason);
+        self.store.commit(Change::AuthorityRevoked { id: id.to_owned(), reason, at: now })?;
+        tracing::warn!(event = "authority_revoked", authority = id, reason = revoke::reason_name(reason));
+        let parsed = x509_cert::Certificate::from_der(&authority.certificate).map_err(CaError::from)?;
+        let certificate = self.store.certificate(parsed.tbs_certificate().serial_number().as_bytes())?;
+        let view = json!({ "id": id, "state": "revoked", "reason": revoke::reason_name(reason) });
+        Ok(self.published_with(view, certificate.iter().map(list_of), now))
+    }
+
     /// Publishes lists and adds their numbers to an answer, or what hinders.
     fn published_with(&self, mut view: Value, lists: impl IntoIterator<Item = CrlList>, now: i64) -> Value {
         let Some(object) = view.as_object_mut() else { return view };
@@ -229,6 +253,15 @@ impl Operator {
         }
         let crl = stored()?.ok_or_else(|| Fault::new("not_found", format!("there is no CRL '{}'", list.name())))?;
         Ok(view::crl(&crl))
+    }
+
+    fn stats(&self) -> Result<Value, Fault> {
+        let mut all = serde_json::Map::new();
+        for (name, value) in self.store.find(Query::Counts(Span::first(MAX_PAGE)))?.all(Record::named_count) {
+            all.insert(name, value.into());
+        }
+        all.insert("journal/records".to_owned(), office::size(self.store.as_ref())?.into());
+        Ok(all.into())
     }
 
     fn journal(&self) -> Result<JournalOffice, Fault> {

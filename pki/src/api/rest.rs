@@ -3,10 +3,13 @@
 //! | method and path | command |
 //! | --- | --- |
 //! | GET /api/v1/health | health (without token) |
+//! | GET /metrics | metrics, in the text format of Prometheus |
+//! | GET /api/v1/stats | stats |
 //! | GET /api/v1/cas | ca list |
 //! | POST /api/v1/cas {"id": "...", "kind": "issuing", "parent": "root", "subject": "...", "key": "..."} | ca create |
 //! | GET /api/v1/cas/ID | ca show |
 //! | POST /api/v1/cas/ID/hold, /release, /retire | ca hold, release, retire |
+//! | POST /api/v1/cas/ID/revoke {"reason": "..."} | ca revoke |
 //! | POST /api/v1/cas/ID/rollover {"key": "...", "validity_days": 1825} | ca rollover |
 //! | GET /api/v1/cas/ID/crl?shard=&delta=true | crl |
 //! | POST /api/v1/cas/ID/crl | crl --renew |
@@ -30,6 +33,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+
+/// Where monitors read.
+const METRICS: &str = "/metrics";
 
 /// The REST service.
 pub(crate) struct Rest {
@@ -87,12 +93,17 @@ impl Rest {
     pub(crate) fn answer(&self, call: &Call) -> Reply {
         let is_health = call.path == "/api/v1/health";
         if !is_health && !self.is_operator(call) {
+            crate::metrics::refused("operator_token");
             tracing::info!(event = "refused", reason = "operator_token", address = %call.peer.address, path = call.path);
             let fault = Fault::new("unauthorized", "the operators' bearer token is needed");
             return json(StatusCode::UNAUTHORIZED, &fault)
                 .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"craton-pki\""));
         }
         match command(call).and_then(|command| self.operator.perform(command)) {
+            Ok(value) if call.path == METRICS => {
+                let text = value.get("text").and_then(serde_json::Value::as_str).unwrap_or_default();
+                Reply::with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.to_owned())
+            }
             Ok(value) => json(StatusCode::OK, &value),
             Err(fault) => json(status(&fault), &fault),
         }
@@ -108,6 +119,9 @@ impl Rest {
 
 fn command(call: &Call) -> Result<Command, Fault> {
     let not_found = || Fault::new("not_found", "there is nothing at this path");
+    if call.path == METRICS && call.method == Method::GET {
+        return Ok(Command::Metrics {});
+    }
     let rest = call.path.strip_prefix("/api/v1/").ok_or_else(not_found)?;
     let segments = rest.split('/').map(decoded).collect::<Option<Vec<String>>>().ok_or_else(not_found)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -116,11 +130,16 @@ fn command(call: &Call) -> Result<Command, Fault> {
         ["cas"] if call.method == Method::POST => {
             (Method::POST, body(call).map(|order| Command::CaCreate(Box::new(order))))
         }
+        ["stats"] => (Method::GET, Ok(Command::Stats {})),
         ["cas"] => (Method::GET, Ok(Command::CaList {})),
         ["cas", id] => (Method::GET, Ok(Command::CaShow { id: (*id).to_owned() })),
         ["cas", id, "hold"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Hold })),
         ["cas", id, "release"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Release })),
         ["cas", id, "retire"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Retire })),
+        ["cas", id, "revoke"] => (
+            Method::POST,
+            body(call).map(|body: Revocation| Command::CaRevoke { id: (*id).to_owned(), reason: body.reason }),
+        ),
         ["cas", id, "rollover"] => (
             Method::POST,
             body(call).map(|body: Rollover| Command::CaRollover {

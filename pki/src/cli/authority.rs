@@ -43,6 +43,14 @@ pub(crate) enum CaAct {
         /// Its name.
         id: String,
     },
+    /// Revoke it: whatever it issued is no longer good, by one mark; its own certificate goes on its parent's CRL.
+    Revoke {
+        /// Its name.
+        id: String,
+        /// ca-compromise, key-compromise, superseded, cessation-of-operation ...: as for certificates.
+        #[arg(long, default_value = "cessation-of-operation")]
+        reason: String,
+    },
     /// Give it its next key; a root's two keys certify each other. Interrupted, the same command finishes it.
     Rollover {
         /// Its name.
@@ -105,6 +113,7 @@ impl CaAct {
             Self::Hold { id } => Command::CaMove { id, act: Act::Hold },
             Self::Release { id } => Command::CaMove { id, act: Act::Release },
             Self::Retire { id } => Command::CaMove { id, act: Act::Retire },
+            Self::Revoke { id, reason } => Command::CaRevoke { id, reason },
             Self::Rollover { id, key, validity_days } => Command::CaRollover { id, key, validity_days },
         })
     }

@@ -5,7 +5,8 @@ use super::routes::{Operation, Route};
 use crate::device::admission::AdmissionFault;
 use crate::listener::Call;
 use crate::store::Store;
-use crate::store::record::Certificate;
+use crate::store::record::{Certificate, CertificateState};
+use crate::va::status::{self, Standing};
 use crate::x509::extension::CMC_RA;
 use crate::x509::sha256;
 use data_encoding::BASE64;
@@ -97,6 +98,11 @@ fn device(shown: &[u8], store: &dyn Store) -> Result<Requester, Refusal> {
     let certificate = store.certificate(serial)?.ok_or_else(foreign)?;
     if certificate.der != shown || certificate.device.is_empty() {
         return Err(foreign());
+    }
+    // What the certificate itself came to is judged with the request; that its authority fell is judged here.
+    let is_revoked_itself = !matches!(certificate.state(), CertificateState::Active | CertificateState::Superseded);
+    if !is_revoked_itself && status::of_record(store, &certificate)? != Standing::Good {
+        return Err(AdmissionFault::Revoked.into());
     }
     Ok(Requester::Device { certificate: Box::new(certificate), _seal: Seal(()) })
 }

@@ -168,6 +168,7 @@ impl Refusal {
     /// Writes the refusal to the log, with what only the operator should know.
     pub(crate) fn log(&self, call: &Call) {
         let (status, reason) = self.row();
+        crate::metrics::refused(reason);
         let (status, address) = (status.as_u16(), call.peer.address);
         match self {
             Self::Ca(fault) => {

@@ -46,6 +46,15 @@ pub(crate) enum Change {
         /// The state it was read with.
         from: AuthorityState,
     },
+    /// An authority is revoked: one mark, and its certificate in line for its parent's CRL. Whatever it issued is no longer good.
+    AuthorityRevoked {
+        /// Its name.
+        id: String,
+        /// CRL reason code.
+        reason: u32,
+        /// When.
+        at: i64,
+    },
     /// A serial number is reserved; device, replaced certificate and credential are claimed until the intent closes.
     Intend(Intent),
     /// A certificate for the house itself (the TLS server) exists. Closes its intent and supersedes the one before.
@@ -118,7 +127,6 @@ pub(crate) enum Change {
     /// A checkpoint of the journal is signed.
     Checkpointed(StoredCheckpoint),
     /// Requests were refused: how many by reason code since the last such record.
-    #[expect(dead_code, reason = "the doors do not count yet")]
     Refused {
         /// Reason codes and how often.
         counts: BTreeMap<String, u64>,
@@ -149,6 +157,7 @@ impl Change {
             Self::AuthorityCreated { .. } => "authority_created",
             Self::AuthorityImported(_) => "authority_imported",
             Self::AuthorityMoved { .. } => "authority_moved",
+            Self::AuthorityRevoked { .. } => "authority_revoked",
             Self::Intend(_) => "intended",
             Self::Issued { .. } => "issued",
             Self::Enrolled { .. } => "enrolled",
@@ -175,6 +184,7 @@ impl Change {
                 one(with(certificate_facts(certificate), json!({ "created": authority.id })))
             }
             Self::AuthorityImported(authority) => one(authority_facts(authority)),
+            Self::AuthorityRevoked { id, reason, .. } => one(json!({ "id": id, "reason": reason })),
             Self::AuthorityMoved { authority, from } => {
                 one(with(authority_facts(authority), json!({ "from": from.word() })))
             }

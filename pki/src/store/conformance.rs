@@ -463,3 +463,45 @@ fn an_authority_moves_only_from_the_state_it_was_read_with() {
         assert_eq!(store.authorities().expect("answer"), [held]);
     });
 }
+
+/// A certificate with a signature that means nothing.
+fn authority_der() -> Vec<u8> {
+    use crate::x509::algorithm::{KeySpec, ec_spki, oid};
+    use crate::x509::{extension, tbs};
+    let name: x509_cert::name::Name = "CN=Issuing".parse().expect("parses");
+    let algorithm = KeySpec::EcP256.signature_algorithm();
+    let contents = tbs::CertificateContents {
+        serial: vec![0x4A; 16],
+        algorithm: algorithm.clone(),
+        issuer: name.clone(),
+        not_before: 0,
+        not_after: 1000,
+        subject: name,
+        spki: ec_spki(oid::P256, &[4; 65]).expect("encodes"),
+        extensions: vec![extension::basic_constraints_ca(None).expect("encodes")],
+    };
+    tbs::join(&tbs::certificate(contents).expect("encodes"), algorithm, &[0; 70]).expect("joins")
+}
+
+#[test]
+fn an_authority_is_revoked_by_one_mark_however_much_it_issued() {
+    use crate::va::status::{Standing, of_record};
+    on_each(|store| {
+        let authority = Authority { id: "issuing".to_owned(), certificate: authority_der(), ..Authority::default() };
+        store.commit(Change::AuthorityImported(authority)).expect("imported");
+        for serial in 1..=20 {
+            enrol(store, serial, &format!("device-{serial}"), 0);
+        }
+        let size = |store: &dyn Store| store.find(Query::JournalSize).expect("answer").one(Record::count);
+        let (before, changes) = (size(store), store.standing_changes());
+        let revoke = Change::AuthorityRevoked { id: "issuing".to_owned(), reason: 2, at: 30 };
+        store.commit(revoke.clone()).expect("revoked");
+        refused(store.commit(revoke), Conflict::AlreadyRevoked);
+        assert_eq!(size(store), before.map(|size| size + 1));
+        assert!(store.standing_changes() > changes);
+        assert_eq!(revocations(store, "issuing"), 0);
+        let certificate = store.certificate(&[7; 16]).expect("answer").expect("certificate");
+        assert_eq!(certificate.state(), CertificateState::Active);
+        assert_eq!(of_record(store, &certificate), Ok(Standing::Revoked { at: 30, reason: 2 }));
+    });
+}

@@ -150,6 +150,8 @@ pub(crate) enum Query {
     },
     /// The checkpoints of the journal by size.
     Checkpoints(Span),
+    /// How many there are of what: `certificates/AUTHORITY/STATE`, `devices/STATE`.
+    Counts(Span),
     /// One bootstrap credential.
     Credential {
         /// User name.
@@ -187,6 +189,8 @@ pub(crate) enum Record {
     Leaf(Leaf),
     /// A number.
     Count(u64),
+    /// How many there are of something.
+    NamedCount((String, u64)),
     /// A hash.
     Hash([u8; 32]),
     /// A checkpoint.
@@ -226,6 +230,7 @@ kinds! {
     crl_change => CrlChange(CrlChange),
     leaf => Leaf(Leaf),
     count => Count(u64),
+    named_count => NamedCount((String, u64)),
     hash => Hash([u8; 32]),
     checkpoint => Checkpoint(StoredCheckpoint),
     credential => Credential(Credential),

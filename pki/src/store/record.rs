@@ -265,6 +265,12 @@ pub(crate) struct Authority {
     /// When it came here.
     #[prost(int64, tag = "11")]
     pub(crate) created_at: i64,
+    /// When it was revoked, 0 when it was not: one mark for all that it issued.
+    #[prost(int64, tag = "30")]
+    pub(crate) revoked_at: i64,
+    /// CRL reason code when revoked.
+    #[prost(uint32, tag = "31")]
+    pub(crate) reason: u32,
 }
 
 /// Where a key is or will be: durable before the key is generated, so that no key in the token is forgotten.

@@ -196,6 +196,7 @@ impl Responder {
         let next_update = self.next_update(signer, now);
         let der = signer.sign(&self.desk, &[ocsp::single(asked, status, now, next_update)?], now, None)?;
         self.signed.fetch_add(1, Ordering::Relaxed);
+        crate::metrics::ocsp_signed();
         // Spread by the serial number, so that what was signed together is not refreshed together.
         let life = next_update.saturating_sub(now);
         let spread = i64::from(*asked.serial().last().unwrap_or(&0)) * (life / 8).max(1) / 256;
@@ -229,6 +230,7 @@ impl Responder {
         }
         let der = signer.sign(&self.desk, &singles, now, questions.nonce.as_deref())?;
         self.signed.fetch_add(1, Ordering::Relaxed);
+        crate::metrics::ocsp_signed();
         Ok(Arc::new(Answer {
             der,
             this_update: now,

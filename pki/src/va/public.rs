@@ -5,6 +5,7 @@
 use super::ocsp::{Answer, Responder};
 use crate::clock;
 use crate::listener::{BodyFault, Call, Reply};
+use crate::metrics;
 use crate::store::Store;
 use crate::store::record::Crl;
 use crate::x509::ocsp::ErrorStatus;
@@ -110,6 +111,7 @@ impl Public {
             Ok(answer) => self.answered(&answer, call, now),
             Err(status) => {
                 let (reason, address) = (status.code(), call.peer.address);
+                metrics::refused(reason);
                 tracing::info!(event = "refused", reason, status = 200, %address, path = "/ocsp");
                 Reply::with(StatusCode::OK, OCSP_RESPONSE, status.response())
                     .header(REASON, HeaderValue::from_static(reason))
@@ -118,6 +120,7 @@ impl Public {
     }
 
     fn answered(&self, answer: &Answer, call: &Call, now: i64) -> Reply {
+        metrics::ocsp_answered();
         let body = answer.der.clone();
         if call.method == Method::POST || !answer.is_cacheable {
             return Reply::with(StatusCode::OK, OCSP_RESPONSE, body);
@@ -133,10 +136,12 @@ impl Public {
 }
 
 fn refused(status: StatusCode, reason: &'static str, sentence: &str) -> Reply {
+    metrics::refused(reason);
     Reply::sentence(status, sentence).header(REASON, HeaderValue::from_static(reason))
 }
 
 fn wrong_method(allowed: &'static str) -> Reply {
+    metrics::refused("method");
     Reply::empty(StatusCode::METHOD_NOT_ALLOWED)
         .header(ALLOW, HeaderValue::from_static(allowed))
         .header(REASON, HeaderValue::from_static("method"))

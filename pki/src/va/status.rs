@@ -32,16 +32,37 @@ pub(crate) fn standing(store: &dyn Store, authority: &str, serial: &[u8]) -> Res
     }
 }
 
-/// The standing of a certificate whose record is at hand.
+/// How many authorities are looked at above a certificate.
+const MAX_CHAIN: usize = 16;
+/// CRL reason codes (RFC 5280 section 5.3.1).
+const KEY_COMPROMISE: u32 = 1;
+const CA_COMPROMISE: u32 = 2;
+const CESSATION_OF_OPERATION: u32 = 5;
+
+/// The standing of a certificate whose record is at hand. What an authority issued falls with it.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) fn of_record(_store: &dyn Store, record: &Certificate) -> Result<Standing, StoreError> {
-    Ok(match record.state() {
-        CertificateState::Active | CertificateState::Superseded => Standing::Good,
+pub(crate) fn of_record(store: &dyn Store, record: &Certificate) -> Result<Standing, StoreError> {
+    match record.state() {
+        CertificateState::Active | CertificateState::Superseded => {}
         CertificateState::Revoked | CertificateState::Abandoned | CertificateState::OnHold => {
-            Standing::Revoked { at: record.revoked_at, reason: record.reason }
+            return Ok(Standing::Revoked { at: record.revoked_at, reason: record.reason });
         }
-        CertificateState::Unknown => Standing::Unknown,
-    })
+        CertificateState::Unknown => return Ok(Standing::Unknown),
+    }
+    let mut id = record.authority.clone();
+    for _ in 0..MAX_CHAIN {
+        let Some(authority) = store.authority(&id)? else { break };
+        if authority.revoked_at != 0 {
+            let is_compromise = matches!(authority.reason, KEY_COMPROMISE | CA_COMPROMISE);
+            let reason = if is_compromise { CA_COMPROMISE } else { CESSATION_OF_OPERATION };
+            return Ok(Standing::Revoked { at: authority.revoked_at, reason });
+        }
+        if authority.parent.is_empty() {
+            break;
+        }
+        id = authority.parent;
+    }
+    Ok(Standing::Good)
 }

@@ -127,6 +127,21 @@ fn rest_answers_the_bearer_of_the_token_only() {
     let ids: Vec<_> = cas["items"].as_array().expect("items").iter().map(|item| item["id"].clone()).collect();
     assert_eq!(ids, ["root", "internal", "issuing"]);
     assert_eq!(json(get("cas/issuing/crl"))["number"], 1);
+    assert_eq!(json(get("stats"))["certificates/issuing/active"], 2);
+    assert_eq!(json(get("stats"))["devices/Fully Provisioned"], 1);
+    let metrics = format!("https://localhost:{}/metrics", world.api_port);
+    assert_eq!(world.curl(&metrics, &[]).status, 401);
+    let shown = world.curl(&metrics, &["-H", &bearer]);
+    assert!(shown.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
+    let shown = String::from_utf8_lossy(&shown.body).into_owned();
+    for line in [
+        "craton_pki_refusals_total{reason=\"operator_token\"} 4\n",
+        "craton_pki_crl_number{list=\"issuing\"} 1\n",
+        "craton_pki_certificates{authority=\"issuing\",state=\"active\"} 2\n",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    assert!(world.done(&["metrics"])["text"].as_str().is_some_and(|text| text.contains("craton_pki_journal_records")));
     for (path, status) in [("nothing", 404), ("devices/nobody", 404), ("certificates?x=1", 400), ("cas/x/crl", 404)] {
         assert_eq!(get(path).status, status, "{path}");
     }

@@ -77,3 +77,37 @@ fn crl_numbers_rise_and_caches_are_served() {
     let nothing = format!("http://127.0.0.1:{}/crl/../pki.redb", world.crl_port);
     assert_eq!(world.curl(&nothing, &["--path-as-is"]).status, 404);
 }
+
+#[test]
+fn whatever_a_revoked_authority_issued_is_refused_by_one_list() {
+    let test = "whatever_a_revoked_authority_issued_is_refused_by_one_list";
+    let Some(world) = World::new(test, &Choice::default()) else { return };
+    for name in ["a", "b"] {
+        world.enrolled(name);
+    }
+    let number = |ca: &str| world.done(&["crl", "--ca", ca])["number"].as_u64().expect("number");
+    let (root, issuing) = (number("root"), number("issuing"));
+    let answer = world.done(&["ca", "revoke", "issuing", "--reason", "ca-compromise"]);
+    assert_eq!(answer["crl_number"], root + 1, "{answer}");
+    assert_eq!(number("issuing"), issuing, "one list, that of the parent");
+    let again = world.run(&["ca", "revoke", "issuing"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already revoked"), "{again:?}");
+    world.fetch_crls();
+    assert!(!world.verify("a", &["-crl_check_all", "-CRLfile", "crls.pem"]).status.success());
+    let url = format!("http://127.0.0.1:{}/ocsp", world.crl_port);
+    let said = world.openssl(&[
+        "ocsp",
+        "-CAfile",
+        "state/chain.pem",
+        "-issuer",
+        "state/issuing.pem",
+        "-cert",
+        "b.pem",
+        "-url",
+        &url,
+    ]);
+    assert!(said.contains("b.pem: revoked") && said.contains("cACompromise"), "{said}");
+    assert_eq!(world.reenrol("a", "a").refusal(), (403, "certificate_revoked".to_owned()));
+    world.request("c", "/CN=c", &[]);
+    assert!(world.enrol("c", &world.credential(&[])).status >= 400, "it issues nothing any more");
+}

@@ -2,9 +2,9 @@
 
 use super::journal::subtree_key;
 use super::{
-    AUTHORITIES, CERTIFICATES, CHECKPOINTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE, INTENTS,
-    ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAVES, LEAVES_OF, META, QUEUE,
-    REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
+    AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE,
+    INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAVES, LEAVES_OF, META,
+    QUEUE, REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
 };
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
 use crate::store::record::{
@@ -81,6 +81,13 @@ impl Store for RedbStore {
                     records.extend(table.value(&place)?.map(|line| leaf(number_of(&place), line)));
                 }
                 Ok(Page { records, next, last })
+            }
+            Query::Counts(span) => {
+                let (entries, next) = read(COUNTS)?.page(&[], &span)?;
+                let named = |(name, value): (Vec<u8>, Vec<u8>)| {
+                    Record::NamedCount((String::from_utf8_lossy(&name).into_owned(), number_of(&value)))
+                };
+                Ok(Page { records: entries.into_iter().map(named).collect(), next, last: None })
             }
             Query::JournalSize => {
                 let size = read(META)?.value(JOURNAL_SIZE)?.map_or(0, |bytes| number_of(&bytes));

@@ -2,17 +2,18 @@
 
 use super::journal;
 use super::{
-    AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE,
+    AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE,
     INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, QUEUE, REVOCATIONS, REVOKED_UNTIL, Table,
     backend, get, joined, next_sequence, put, raw, remove, save,
 };
 use crate::device::lifecycle::{self, Event};
 use crate::store::change::Doubt;
 use crate::store::record::{
-    Authority, Certificate, CertificateState, Credential, Crl, CrlChange, CrlList, Device, Due, DueEvent, Intent,
-    KeyUse, Revocation,
+    Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange, CrlList, Device, Due,
+    DueEvent, Intent, KeyUse, Revocation,
 };
 use crate::store::{Change, Conflict, StoreError, Supersession};
+use der::Decode;
 use prost::Message;
 use redb::{ReadableTable, WriteTransaction};
 
@@ -45,6 +46,9 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             close_intent(transaction, &intent)?;
         }
         Change::AuthorityImported(authority) => create(transaction, AUTHORITIES, &authority.id, authority)?,
+        Change::AuthorityRevoked { id, reason, at } => {
+            authority_revoked(transaction, id, Cause { reason: *reason, at: *at, invalid_since: 0 })?;
+        }
         Change::AuthorityMoved { authority, from } => {
             let stored: Authority = get(transaction, AUTHORITIES, authority.id.as_bytes())?.ok_or(Conflict::Missing)?;
             if stored.state() != *from || stored.certificate != authority.certificate {
@@ -61,7 +65,7 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             {
                 before.set_state(CertificateState::Superseded);
                 before.successor.clone_from(&certificate.serial);
-                save(transaction, CERTIFICATES, &serial, &before)?;
+                save_certificate(transaction, &before)?;
             }
             put(transaction, HOUSE, role.as_bytes(), &certificate.serial)?;
             store_certificate(transaction, certificate)?;
@@ -194,7 +198,7 @@ fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) 
         };
         save(transaction, KEY_USES, &certificate.spki_sha256, &use_of_key)?;
     }
-    save(transaction, CERTIFICATES, &certificate.serial, certificate)
+    save_certificate(transaction, certificate)
 }
 
 /// The stored device must be the one the change was made from.
@@ -203,7 +207,33 @@ fn fresh(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreErr
     if stored.map_or(0, |stored| stored.revision) == device.revision { Ok(()) } else { Err(Conflict::Stale.into()) }
 }
 
+/// Saves a certificate and counts it by its state.
+fn save_certificate(transaction: &WriteTransaction, certificate: &Certificate) -> Result<(), StoreError> {
+    let counted = |record: &Certificate| format!("certificates/{}/{}", record.authority, record.state().word());
+    let before: Option<Certificate> = get(transaction, CERTIFICATES, &certificate.serial)?;
+    count(transaction, before.as_ref().map(counted), counted(certificate))?;
+    save(transaction, CERTIFICATES, &certificate.serial, certificate)
+}
+
+/// Moves one from a count to another.
+pub(super) fn count(transaction: &WriteTransaction, from: Option<String>, to: String) -> Result<(), StoreError> {
+    if from.as_ref() == Some(&to) {
+        return Ok(());
+    }
+    let read = |name: &str| -> Result<u64, StoreError> {
+        let bytes = raw(transaction, COUNTS, name.as_bytes())?.and_then(|bytes| bytes.try_into().ok());
+        Ok(bytes.map_or(0, u64::from_be_bytes))
+    };
+    if let Some(from) = from {
+        put(transaction, COUNTS, from.as_bytes(), &read(&from)?.saturating_sub(1).to_be_bytes())?;
+    }
+    put(transaction, COUNTS, to.as_bytes(), &read(&to)?.saturating_add(1).to_be_bytes())
+}
+
 fn save_device(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
+    let counted = |record: &Device| format!("devices/{}", record.state().words());
+    let before: Option<Device> = get(transaction, DEVICES, device.id.as_bytes())?;
+    count(transaction, before.as_ref().map(counted), counted(device))?;
     let next = Device { revision: device.revision.saturating_add(1), ..device.clone() };
     save(transaction, DEVICES, device.id.as_bytes(), &next)
 }
@@ -228,7 +258,7 @@ fn enrolled(
                 revoke_record(transaction, &mut replaced, cause)?;
             }
         }
-        save(transaction, CERTIFICATES, &replaced.serial, &replaced)?;
+        save_certificate(transaction, &replaced)?;
     }
     if let Some(mut credential) = credential {
         credential.used_at = certificate.issued_at;
@@ -290,7 +320,7 @@ fn revoked(transaction: &WriteTransaction, serials: &[Vec<u8>], cause: Cause) ->
             continue;
         }
         revoke_record(transaction, &mut certificate, cause)?;
-        save(transaction, CERTIFICATES, &certificate.serial, &certificate)?;
+        save_certificate(transaction, &certificate)?;
         move_device(transaction, &certificate, Event::CertificateRevoked, cause.at)?;
         if cause.reason == KEY_COMPROMISE
             && let Some(mut use_of_key) = get::<KeyUse>(transaction, KEY_USES, &certificate.spki_sha256)?
@@ -302,6 +332,32 @@ fn revoked(transaction: &WriteTransaction, serials: &[Vec<u8>], cause: Cause) ->
     Ok(())
 }
 
+/// One mark, however many certificates the authority issued: whoever asks about one of them looks at the mark too.
+fn authority_revoked(transaction: &WriteTransaction, id: &str, cause: Cause) -> Result<(), StoreError> {
+    let mut authority: Authority = get(transaction, AUTHORITIES, id.as_bytes())?.ok_or(Conflict::Missing)?;
+    if authority.revoked_at != 0 {
+        return Err(Conflict::AlreadyRevoked.into());
+    }
+    (authority.revoked_at, authority.reason, authority.changed_at) = (cause.at, cause.reason, cause.at);
+    authority.set_state(AuthorityState::Retired);
+    let damaged = |fault: der::Error| StoreError::Damaged(format!("the certificate of the authority '{id}': {fault}"));
+    let parsed = x509_cert::Certificate::from_der(&authority.certificate).map_err(damaged)?;
+    let serial = parsed.tbs_certificate().serial_number().as_bytes().to_vec();
+    // An authority from elsewhere is on nobody's list here.
+    let certificate: Option<Certificate> = get(transaction, CERTIFICATES, &serial)?;
+    let revocable = |certificate: &Certificate| {
+        matches!(
+            certificate.state(),
+            CertificateState::Active | CertificateState::Superseded | CertificateState::OnHold
+        )
+    };
+    if let Some(mut certificate) = certificate.filter(revocable) {
+        revoke_record(transaction, &mut certificate, cause)?;
+        save_certificate(transaction, &certificate)?;
+    }
+    save(transaction, AUTHORITIES, id.as_bytes(), &authority)
+}
+
 fn released(transaction: &WriteTransaction, serial: &[u8], at: i64) -> Result<(), StoreError> {
     let mut certificate: Certificate = get(transaction, CERTIFICATES, serial)?.ok_or(Conflict::Missing)?;
     if certificate.state() != CertificateState::OnHold {
@@ -310,7 +366,7 @@ fn released(transaction: &WriteTransaction, serial: &[u8], at: i64) -> Result<()
     let is_replaced = !certificate.successor.is_empty();
     certificate.set_state(if is_replaced { CertificateState::Superseded } else { CertificateState::Active });
     (certificate.reason, certificate.revoked_at, certificate.invalid_since) = (0, 0, 0);
-    save(transaction, CERTIFICATES, serial, &certificate)?;
+    save_certificate(transaction, &certificate)?;
     let list = list_of(&certificate);
     drop_revocation(transaction, &list, serial)?;
     let change = CrlChange { serial: serial.to_vec(), at, was_listed: true, ..CrlChange::default() };

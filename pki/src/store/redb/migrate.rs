@@ -1,13 +1,13 @@
 //! Rewrites a store of an earlier layout when it is opened.
 
-use super::apply::revoked_until_key;
+use super::apply::{count, revoked_until_key};
 use super::journal;
 use super::{
-    CERTIFICATES, CRL_BODIES, CRLS, ISSUED, ISSUED_BY, ISSUED_UNDER, JOURNAL, REVOCATIONS, REVOKED_UNTIL, Table,
-    backend, decode, joined, put, raw, remove, save,
+    CERTIFICATES, CRL_BODIES, CRLS, DEVICES, ISSUED, ISSUED_BY, ISSUED_UNDER, JOURNAL, REVOCATIONS, REVOKED_UNTIL,
+    Table, backend, decode, joined, put, raw, remove, save,
 };
 use crate::store::StoreError;
-use crate::store::record::{Certificate, Crl, Revocation};
+use crate::store::record::{Certificate, Crl, Device, Revocation};
 use redb::{ReadableTable, WriteTransaction};
 use serde_json::{Map, Value};
 
@@ -29,10 +29,15 @@ pub(super) fn from_version_1(transaction: &WriteTransaction) -> Result<(), Store
     for (sequence, serial) in entries(transaction, ISSUED)? {
         let Some(stored) = raw(transaction, CERTIFICATES, &serial)? else { continue };
         let certificate: Certificate = decode(CERTIFICATES, &stored)?;
+        count(transaction, None, format!("certificates/{}/{}", certificate.authority, certificate.state().word()))?;
         put(transaction, ISSUED_BY, &joined(&certificate.authority, &sequence), &serial)?;
         if certificate.kind == "device" {
             put(transaction, ISSUED_UNDER, &joined(&certificate.label, &sequence), &serial)?;
         }
+    }
+    for (_, value) in entries(transaction, DEVICES)? {
+        let device: Device = decode(DEVICES, &value)?;
+        count(transaction, None, format!("devices/{}", device.state().words()))?;
     }
     for (key, value) in entries(transaction, JOURNAL)? {
         let line = String::from_utf8_lossy(&value);

@@ -29,6 +29,7 @@
 //! | `leaves` | place from 0 | a record of the journal: one line of JSON |
 //! | `leaves_of` | hex of a serial number, 0, place | place |
 //! | `subtrees` | level (1 byte), place on it | root of a perfect subtree of the journal |
+//! | `counts` | what is counted | 8 bytes |
 //! | `checkpoints` | size of the journal | StoredCheckpoint |
 //! | `journal` | sequence | empty since version 2, which moved its rows to `leaves` |
 //!
@@ -81,7 +82,9 @@ const SUBTREES: Table = Table::new("subtrees");
 const CHECKPOINTS: Table = Table::new("checkpoints");
 /// Where `meta` keeps how many leaves there are.
 const JOURNAL_SIZE: &[u8] = b"journal_size";
-const ALL: [Table; 25] = [
+const COUNTS: Table = Table::new("counts");
+const ALL: [Table; 26] = [
+    COUNTS,
     LEAVES,
     LEAVES_OF,
     SUBTREES,

@@ -1,0 +1,152 @@
+//! What monitors read: counters of refusals by reason code, and what the store says of lists, answers and certificates, in the text
+//! format of Prometheus. Labels hold words of this program only, never what a stranger sent.
+//!
+//! Refusals are counted for the whole process, because every door counts them; the journal is told of them from time to time.
+
+use crate::clock;
+use crate::journal::office;
+use crate::store::query::{MAX_PAGE, Span};
+use crate::store::record::Crl;
+use crate::store::{Query, Record, Store, StoreError};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static REFUSALS: Mutex<BTreeMap<String, Refusals>> = Mutex::new(BTreeMap::new());
+static OCSP_SIGNED: AtomicU64 = AtomicU64::new(0);
+static OCSP_ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Clone, Copy, Default)]
+struct Refusals {
+    count: u64,
+    told: u64,
+}
+
+/// Counts a refusal by its reason code, which is one of ours.
+pub(crate) fn refused(reason: &str) {
+    let mut refusals = REFUSALS.lock();
+    match refusals.get_mut(reason) {
+        Some(known) => known.count += 1,
+        None => drop(refusals.insert(reason.to_owned(), Refusals { count: 1, told: 0 })),
+    }
+}
+
+/// The refusals that the journal was not told of yet; from now on it was.
+pub(crate) fn untold_refusals() -> BTreeMap<String, u64> {
+    let mut refusals = REFUSALS.lock();
+    let untold = refusals.iter().filter(|(_, known)| known.count > known.told);
+    let untold = untold.map(|(reason, known)| (reason.clone(), known.count - known.told)).collect();
+    refusals.values_mut().for_each(|known| known.told = known.count);
+    untold
+}
+
+/// Counts an OCSP answer that was signed.
+pub(crate) fn ocsp_signed() {
+    OCSP_SIGNED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts an OCSP answer that was given, signed for it or before.
+pub(crate) fn ocsp_answered() {
+    OCSP_ANSWERED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Everything as text.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
+    let mut text = Text::default();
+    let refusals = REFUSALS.lock().iter().map(|(reason, known)| (labels(&[("reason", reason)]), known.count)).collect();
+    text.family("refusals_total", "counter", "Requests refused since the start, by reason code", refusals);
+    let plain = |value: u64| vec![(String::new(), value)];
+    let answered = OCSP_ANSWERED.load(Ordering::Relaxed);
+    text.family("ocsp_answers_total", "counter", "OCSP answers given since the start", plain(answered));
+    let signed = OCSP_SIGNED.load(Ordering::Relaxed);
+    text.family("ocsp_signatures_total", "counter", "OCSP answers signed since the start", plain(signed));
+    let mut lists = Vec::new();
+    for authority in store.authorities()? {
+        lists.extend(lists_of(store, &authority.id)?);
+    }
+    let of_lists = |value: fn(&Crl) -> u64| -> Vec<(String, u64)> {
+        lists.iter().map(|crl| (labels(&[("list", &crl.authority)]), value(crl))).collect()
+    };
+    text.family("crl_number", "gauge", "Number of the published CRL", of_lists(|crl| crl.number));
+    let next = of_lists(|crl| u64::try_from(crl.next_update).unwrap_or(0));
+    text.family("crl_next_update_seconds", "gauge", "When the published CRL runs out, seconds since 1970", next);
+    let age = of_lists(|crl| u64::try_from(clock::now().saturating_sub(crl.this_update)).unwrap_or(0));
+    text.family("crl_age_seconds", "gauge", "Age of the published CRL", age);
+    text.family("crl_pending", "gauge", "Revocations that are not published yet", of_lists(|crl| crl.pending));
+    let counts = store.find(Query::Counts(Span::first(MAX_PAGE)))?.all(Record::named_count);
+    for (kind, name, help) in [
+        ("certificates", "certificates", "Certificates by authority and state; an active one may have expired"),
+        ("devices", "devices", "Devices by state"),
+    ] {
+        let rows = counts.iter().filter_map(|(counted, value)| {
+            let mut words = counted.strip_prefix(kind)?.strip_prefix('/')?.split('/');
+            let first = words.next()?;
+            Some((
+                match words.next() {
+                    Some(second) => labels(&[("authority", first), ("state", second)]),
+                    None => labels(&[("state", first)]),
+                },
+                *value,
+            ))
+        });
+        text.family(name, "gauge", help, rows.collect());
+    }
+    text.family("journal_records", "gauge", "Records in the journal", plain(office::size(store)?));
+    text.family(
+        "store_rows_read_total",
+        "counter",
+        "Records read by questions since the start",
+        plain(store.rows_read()),
+    );
+    Ok(text.0)
+}
+
+fn lists_of(store: &dyn Store, authority: &str) -> Result<Vec<Crl>, StoreError> {
+    let mut lists: Vec<Crl> = store.crl(authority)?.into_iter().collect();
+    let span = Span::first(MAX_PAGE);
+    lists.extend(store.find(Query::Crls { authority: authority.to_owned(), span })?.all(Record::crl));
+    Ok(lists)
+}
+
+fn labels(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str, rows: Vec<(String, u64)>) {
+        let mut write = || -> std::fmt::Result {
+            writeln!(self.0, "# HELP craton_pki_{name} {help}.\n# TYPE craton_pki_{name} {kind}")?;
+            rows.iter().try_for_each(|(labels, value)| writeln!(self.0, "craton_pki_{name}{labels} {value}"))
+        };
+        write().expect("writing to a string succeeds");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redb::RedbStore;
+
+    #[test]
+    fn the_text_has_a_type_for_every_family_and_refusals_are_told_once() {
+        let store = RedbStore::in_memory().expect("store");
+        refused("a_test_code");
+        refused("a_test_code");
+        let text = text(&store).expect("text");
+        assert!(text.contains("craton_pki_refusals_total{reason=\"a_test_code\"} 2\n"), "{text}");
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().expect("a name");
+            assert!(text.contains(&format!("# TYPE {name} ")), "{line}");
+        }
+        assert_eq!(untold_refusals().get("a_test_code"), Some(&2));
+        assert_eq!(untold_refusals().get("a_test_code"), None);
+    }
+}
