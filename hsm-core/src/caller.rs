@@ -17,6 +17,7 @@ use crate::mechanism::table::Row;
 use crate::object::Object;
 use crate::session::Session;
 use crate::token::login::Logins;
+use crate::token::shown::Shown;
 
 /// Who a door says the peer is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +92,8 @@ pub(crate) struct Application {
     pub(crate) objects: RwLock<HashMap<u64, SessionObject>>,
     /// Who is logged in, by slot.
     pub(crate) logins: Logins,
+    /// What it may name after a logout.
+    pub(crate) shown: Shown,
     /// Held while somebody logs in or out.
     pub(crate) login_turn: Mutex<()>,
     /// The digests that it saved, oldest first.
@@ -130,6 +133,7 @@ impl Application {
             sessions: RwLock::default(),
             objects: RwLock::default(),
             logins: Logins::default(),
+            shown: Shown::default(),
             login_turn: Mutex::new(()),
             states: Mutex::default(),
             connections: AtomicUsize::new(0),

@@ -91,7 +91,7 @@ impl Work<'_> {
             .object(handle)
             .or_else(own)
             .or_else(built_in)
-            .filter(|object| self.right.sees(&object.attributes));
+            .filter(|object| self.right.sees(&object.attributes) && self.app.shown.knows(self.slot.number, object));
         found.ok_or_else(|| otherwise.into())
     }
 

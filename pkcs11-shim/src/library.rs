@@ -1,6 +1,6 @@
 //! What C_Initialize makes and C_Finalize ends: configuration, link, sessions and what is remembered of the token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use crate::ffi::{guard, process};
 use crate::keepsake::Keepsake;
 use crate::mirror::Mirror;
 use crate::session::Session;
+
+/// How long C_Finalize waits for the daemon's word that the sessions are closed.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What one process id has: a library that is initialised, or not.
 pub(crate) struct Process {
@@ -127,11 +130,28 @@ impl Run {
     pub(crate) fn finalize(&self) {
         *lock(&self.finalized) = true;
         self.finalizing.notify_all();
+        self.say_goodbye();
         self.link.close();
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.mirror.forget_all();
         if let Some(keepsake) = &self.keepsake {
             keepsake.forget_all();
+        }
+    }
+
+    /// Closes the sessions at the daemon and waits for its word. A connection that just ends is noticed there a moment later, and a
+    /// program that initialises again at once would find its own old sessions in the way (C_InitToken, C_Login). A daemon that is
+    /// away or busy ends them by itself.
+    fn say_goodbye(&self) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let epoch = self.link.epoch();
+        let slots: BTreeSet<u64> =
+            sessions.values().filter(|session| session.epoch() == epoch).map(|session| session.slot).collect();
+        drop(sessions);
+        for slot in slots {
+            if self.link.part(Op::CloseAllSessions(v1::SlotRequest { slot }), GOODBYE).is_err() {
+                break;
+            }
         }
     }
 

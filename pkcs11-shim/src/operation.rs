@@ -6,12 +6,13 @@
 //! An operation that is carried out in one message never exists at the daemon.
 
 use ck::attribute::{CKA_EC_PARAMS, CKA_MODULUS, CKA_MODULUS_BITS, CKA_PARAMETER_SET};
+use ck::mechanism::{CKM_AES_CBC, CKM_AES_ECB, CKM_DES3_CBC, CKM_DES3_ECB};
 use ck::object::*;
 use ck::rv::{
     CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_OPERATION_ACTIVE,
     CKR_OPERATION_NOT_INITIALIZED, CKR_SIGNATURE_LEN_RANGE,
 };
-use ck::{Attribute, Rv};
+use ck::{Attribute, Mechanism, Rv};
 use hsm_proto::v1::mechanism::Parameter;
 use hsm_proto::v1::request::Op;
 use hsm_proto::v1::{self, OperationKind, OutputRule};
@@ -154,6 +155,18 @@ impl Operation {
         }
     }
 
+    /// Whether `more` bytes can be the last: a mode without padding takes whole blocks, and says so before it says a length.
+    fn check_blocks(&self, more: u64) -> Result<(), Rv> {
+        let block = WHOLE_BLOCKS.iter().find(|(mechanism, _)| mechanism.0 == self.mechanism()).map(|(_, block)| *block);
+        match (block, self.kind) {
+            (Some(block), kind) if !self.taken.saturating_add(more).is_multiple_of(block) => Err(match kind {
+                OperationKind::OperationDecrypt => CKR_ENCRYPTED_DATA_LEN_RANGE,
+                _ => CKR_DATA_LEN_RANGE,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The signature to verify: the caller's, which cannot be missing, or the one that came with Init.
     fn signature(&self, given: Option<InBytes<'_>>) -> Result<Vec<u8>, Rv> {
         given.map_or_else(|| Ok(self.signature.clone()), |signature| present(signature, CKR_SIGNATURE_LEN_RANGE))
@@ -201,6 +214,10 @@ fn modulus_len(key: &Snapshot) -> Option<u64> {
     let bits = || key.number(CKA_MODULUS_BITS).map(|bits| bits.div_ceil(8));
     modulus(CKA_MODULUS).filter(|&len| len > 0).map(|len| len as u64).or_else(bits)
 }
+
+/// Ciphers that take whole blocks, and the block in bytes.
+const WHOLE_BLOCKS: [(Mechanism, u64); 4] =
+    [(CKM_AES_ECB, 16), (CKM_AES_CBC, 16), (CKM_DES3_ECB, 8), (CKM_DES3_CBC, 8)];
 
 /// The named curves by the DER of their object identifiers (RFC 5480 section 2.1.1.1; SEC 2 for secp256k1; RFC 5639 for
 /// Brainpool) and by their printable names, with the length of the order in bytes.
@@ -320,6 +337,7 @@ pub(crate) fn one_shot(
         single(operation)?;
         let room = out.room()?;
         let data = limited(kind, data)?;
+        operation.check_blocks(data.len())?;
         let capacity = match answer_length(operation.rest(data.len()), room, out)? {
             Answered::Query => return Ok(Next::Keep),
             Answered::Capacity(capacity) => capacity,
@@ -426,6 +444,7 @@ pub(crate) fn update(
 pub(crate) fn finish(run: &Run, session: &Session, kind: OperationKind, out: &mut OutBuf<'_>) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
         let room = out.room()?;
+        operation.check_blocks(0)?;
         let capacity = match answer_length(operation.rest(0), room, out)? {
             Answered::Query => return Ok(Next::Keep),
             Answered::Capacity(capacity) => capacity,

@@ -129,6 +129,7 @@ switches! {
     wrap_strength_check_opens_its_row: "wrap_strength_check = false" => ["a09"];
     wrap_rsa_min_opens_its_row: "wrap_rsa_min = 2048" => ["a09b"];
     legacy_derive_reads_nothing_and_opens_its_row: "legacy_derive = true" => ["a12b"];
+    derived_key_check_opens_its_row: "derived_key_check = false" => ["a12"];
     digest_sensitive_opens_its_row: "digest_sensitive = true" => ["a14"];
     mac_min_bytes_opens_its_row: "mac_min_bytes = 1" => ["a15"];
     gcm_min_tag_bits_opens_its_row: "gcm_min_tag_bits = 32" => ["a17"];

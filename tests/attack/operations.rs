@@ -148,13 +148,18 @@ pub(crate) fn a18_raw_rsa(target: &Target) -> Verdict {
 
 /// What was begun before a logout goes on after it.
 pub(crate) fn a21_operations_outlive_the_logout(target: &Target) -> Verdict {
-    let lasting = |uses: Template| {
+    let lasting = |name: &str, uses: Template| {
         let kind = vec![(CKA_VALUE_LEN, number(32u64)), is(CKA_TOKEN, true), is(CKA_PRIVATE, true)];
-        let template = [kind, uses, exposed()].concat();
+        let template = [kind, vec![(CKA_LABEL, name.as_bytes().to_vec())], uses, exposed()].concat();
         target.raw.generate(target.session, &Call::plain(CKM_AES_KEY_GEN), &template).expect("an AES key")
     };
-    let key = lasting(only(&[CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP]));
-    let other = lasting(only(&[CKA_ENCRYPT]));
+    // An operation that outlived the logout is in the way of a search; the old handle has outlived it too then.
+    let again = |name: &str, old: CK_OBJECT_HANDLE| {
+        let found = target.raw.find(target.session, &vec![(CKA_LABEL, name.as_bytes().to_vec())]);
+        found.map_or(old, |found| found.last().copied().expect("the key is still there"))
+    };
+    let mut key = lasting("a21", only(&[CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP]));
+    let mut other = lasting("a21 other", only(&[CKA_ENCRYPT]));
     let (raw, session) = (&target.raw, target.session);
     let cbc = Call::with(CKM_AES_CBC, &[0; 16]);
     let cmac = Call::plain(CKM_AES_CMAC);
@@ -179,9 +184,18 @@ pub(crate) fn a21_operations_outlive_the_logout(target: &Target) -> Verdict {
                 leaks.push(format!("{use_:?} in {} goes on after the logout", if pieces { "pieces" } else { "one" }));
             }
             assert_eq!(raw.login(session, acceptance::world::PIN), CKR_OK);
+            // PKCS#11 v3.0 section 5.6.9: a private handle stays invalid when the user comes back.
+            if raw.begin(session, Use::Sign, &cmac, key) == CKR_OK && raw.whole(session, Use::Sign, b"data").is_ok()
+                || raw.get(session, other, CKA_VALUE).is_ok()
+            {
+                leaks.push("a private handle is good again after the next login".into());
+            }
+            (key, other) = (again("a21", key), again("a21 other", other));
         }
     }
-    assert_eq!(raw.begin_search(session, &vec![(CKA_CLASS, number(CKO_SECRET_KEY))]), CKR_OK);
+    if raw.begin_search(session, &vec![(CKA_CLASS, number(CKO_SECRET_KEY))]) != CKR_OK {
+        leaks.push("an operation begun before the logout is in the way of a search".into());
+    }
     assert_eq!(raw.logout(session), CKR_OK);
     if raw.next_found(session).is_ok_and(|found| !found.is_empty()) {
         leaks.push("a search finds private objects after the logout".into());

@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
-use acceptance::module;
 use acceptance::raw::Raw;
 use acceptance::raw::key::{Call, Template, flag, number};
-use acceptance::world::{LABEL, PIN, SO_PIN, World};
+use acceptance::world::{PIN, SO_PIN, World};
+use acceptance::{control, module};
 use cryptoki_sys::*;
 
 /// A logged-in session, and what the attacker has made so far.
@@ -59,22 +58,7 @@ impl Target {
 
     /// SoftHSM2 with a token of its own in the world's directory.
     pub(crate) fn softhsm(world: &World, library: &Path) -> Target {
-        let tokens = world.dir().join("softhsm-tokens");
-        fs::create_dir(&tokens).expect("the world's directory is writable");
-        let conf =
-            format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display());
-        fs::write(world.dir().join("softhsm2.conf"), conf).expect("the world's directory is writable");
-        let raw = Raw::load(library);
-        assert_eq!(raw.initialize(), CKR_OK);
-        let slot = raw.slots().expect("slots")[0];
-        assert_eq!(raw.init_token(slot, SO_PIN, LABEL), CKR_OK);
-        // The initialised token has a slot of its own from now on.
-        let slot = raw.slots().expect("slots")[0];
-        let session = raw.open_session(slot).expect("a session");
-        assert_eq!(raw.login_as(session, CKU_SO, SO_PIN), CKR_OK);
-        assert_eq!(raw.init_pin(session, PIN), CKR_OK);
-        assert_eq!(raw.logout(session), CKR_OK);
-        assert_eq!(raw.close_session(session), CKR_OK);
+        let (raw, slot) = control::softhsm(world, library);
         Target::enter(raw, slot)
     }
 

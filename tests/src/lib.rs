@@ -4,6 +4,7 @@
 
 pub mod arguments;
 pub mod certificates;
+pub mod control;
 pub mod daemon;
 pub mod faults;
 pub mod functions;

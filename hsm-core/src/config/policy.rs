@@ -114,6 +114,8 @@ switches! {
     wrap_strength_check: true;
     /// True offers derivations that can expose parts of their base key.
     legacy_derive: false;
+    /// False lets a base key that cannot be read give keys under 112 bits and pieces of itself, and encrypt beside it.
+    derived_key_check: true;
     /// True lets C_DigestKey digest a sensitive key.
     digest_sensitive: false;
     /// True lets a caller use the same IV of AES-GCM or AES-CTR under the same key again.

@@ -346,6 +346,7 @@ impl Hsm {
         }
         application.objects.write().retain(|_, held| held.slot != number || !held.object.is_private());
         if let (Login::User, Ok(slot)) = (held.login, self.slot(number)) {
+            application.shown.forget(number);
             slot.leave();
         }
     }

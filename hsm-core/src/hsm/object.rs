@@ -101,6 +101,7 @@ impl Hsm {
 
     fn settle(&self, work: &Work<'_>, object: &Arc<Object>) -> Result<()> {
         if object.is_token() {
+            work.app.shown.show(work.slot.number, core::iter::once(&**object));
             work.slot.insert(Arc::clone(object));
             return Ok(());
         }
@@ -242,6 +243,7 @@ impl Hsm {
             let template: Vec<Attr> =
                 template.into_iter().map(|Attr { kind, value }| Attr { kind, value: value.normalized() }).collect();
             let mut objects = work.slot.find(work.right, &template);
+            work.app.shown.show(work.slot.number, objects.iter().map(|object| &**object));
             let own = work.app.objects.read();
             let here = own.values().filter(|held| held.slot == work.slot.number);
             let seen = here.map(|held| &held.object).filter(|object| work.right.sees(&object.attributes));

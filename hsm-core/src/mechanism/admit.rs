@@ -174,25 +174,21 @@ pub(crate) fn derive(
         _ => Secrecy::AsAsked,
     };
     let keys = || core::iter::once(ingredients.base).chain(ingredients.others.iter().map(|key| &**key));
-    if keys().all(Object::is_readable) {
+    if !policy.derived_key_check || keys().all(Object::is_readable) {
         return Ok(secrecy);
     }
+    let refuse = |kind, what: String| Err(Error::closed(kind, "policy.derived_key_check", what));
     if len < DERIVED_MIN && (secrecy == Secrecy::Inherited || !child_is_readable) {
-        return Err(Error::new(
-            Kind::KeySize,
-            format!("a key of {len} bytes could be guessed: {DERIVED_MIN} at least"),
-        ));
+        return refuse(Kind::KeySize, format!("a key of {len} bytes could be guessed: {DERIVED_MIN} at least"));
     }
     if row.class == Class::LegacyDerive {
         if keys().any(|key| key.attributes.flag(CKA_ENCRYPT) || key.attributes.flag(CKA_DECRYPT)) {
-            return Err(Error::new(
-                Kind::KeyFunction,
-                "a sensitive base key that encrypts or decrypts is not derived from",
-            ));
+            let what = "a sensitive base key that encrypts or decrypts is not derived from";
+            return refuse(Kind::KeyFunction, what.to_owned());
         }
         let whole = ingredients.whole_len()?;
         if len < whole {
-            return Err(Error::new(Kind::KeySize, format!("{len} bytes would be a piece of a secret of {whole}")));
+            return refuse(Kind::KeySize, format!("{len} bytes would be a piece of a secret of {whole}"));
         }
     }
     Ok(secrecy)

@@ -75,9 +75,7 @@ impl Ingredients<'_> {
                 PrivateKey::Montgomery(_) => Some(x25519::PUBLIC_LEN),
                 _ => return Err(Kind::KeyType.into()),
             },
-            (Kdf::Hkdf | Kdf::HkdfData, Parameter::Hkdf(hkdf)) if !hkdf.expand => {
-                Some(params::hash(hkdf.hash)?.output_len())
-            }
+            (Kdf::Hkdf | Kdf::HkdfData, Parameter::Hkdf(hkdf)) => Some(params::hash(hkdf.hash)?.output_len()),
             (Kdf::Digest(hash), _) => Some(hash.output_len()),
             (Kdf::Shake(shake), _) => Some(PreHash::Shake(shake).output_len()),
             (Kdf::TlsMaster { .. }, _) => Some(MASTER_LEN),

@@ -32,16 +32,15 @@ impl Right<'_> {
     /// Whether an object with these attributes may be made, changed or destroyed in this session.
     ///
     /// # Errors
-    /// [`Kind::NotLoggedIn`] for a private object without the user, [`Kind::SessionReadOnly`] for a token object in a read-only
-    /// session, and what the client's grant says.
+    /// [`Kind::SessionReadOnly`] for a token object in a read-only session, whoever is logged in; [`Kind::NotLoggedIn`] for a
+    /// private object without the user; and what the client's grant says.
     pub(crate) fn check_write(self, attributes: &Attributes) -> Result<()> {
-        if !self.is_open_to(attributes) {
-            return Err(Kind::NotLoggedIn.into());
-        }
-        self.grant.check_write(attributes)?;
         if attributes.flag(CKA_TOKEN) && !self.read_write {
             return Err(Kind::SessionReadOnly.into());
         }
-        Ok(())
+        if !self.is_open_to(attributes) {
+            return Err(Kind::NotLoggedIn.into());
+        }
+        self.grant.check_write(attributes)
     }
 }

@@ -309,6 +309,12 @@ fn change(object: &Object, template: Vec<Attr>, authority: Authority<'_>, change
         if !row.notes.has(changeable) && !repeated {
             return Err(named(Kind::AttributeReadOnly, attr.kind, "cannot be changed"));
         }
+        // PKCS#11 v3.0 table 11, footnotes 11 and 12: once it has its final value the attribute is read-only.
+        let settled = (row.notes.has(F11_STICKY_TRUE) && now == Some(&Value::Bool(true)))
+            || (row.notes.has(F12_STICKY_FALSE) && now == Some(&Value::Bool(false)) && !is_usage(row));
+        if same && settled && !changeable.has(ON_COPY) {
+            return Err(named(Kind::AttributeReadOnly, attr.kind, "has its final value"));
+        }
         if same {
             continue;
         }
@@ -328,7 +334,11 @@ fn change(object: &Object, template: Vec<Attr>, authority: Authority<'_>, change
 
 /// Whether policy lets this usage attribute be turned on.
 fn settable(row: &Row, authority: Authority<'_>) -> bool {
-    row.default == schema::Default::Usage && authority.policy.usage_bits_settable
+    is_usage(row) && authority.policy.usage_bits_settable
+}
+
+fn is_usage(row: &Row) -> bool {
+    row.default == schema::Default::Usage
 }
 
 fn named(kind: Kind, attribute: Attribute, what: &str) -> Error {

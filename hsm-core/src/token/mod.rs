@@ -2,4 +2,5 @@
 
 pub(crate) mod login;
 pub(crate) mod pin;
+pub(crate) mod shown;
 pub(crate) mod slot;

@@ -150,7 +150,15 @@ impl Link {
         let mut request = v1::Request { op: Some(op), number };
         let outcome = self.exchange_request(&request, epoch, resident, Instant::now() + wait);
         wipe(&mut request);
-        if self.closed.load(Ordering::Relaxed) { outcome.map_err(|_| Failure::Closed) } else { outcome }
+        match outcome {
+            // What the daemon refuses because the sessions have just been closed is no answer to this call.
+            Ok((v1::Reply { result: Some(Answer::Fault(_)), .. }, _)) | Err(_)
+                if self.closed.load(Ordering::Acquire) =>
+            {
+                Err(Failure::Closed)
+            }
+            outcome => outcome,
+        }
     }
 
     fn exchange_request(
@@ -246,6 +254,17 @@ impl Link {
             }
         }
         Err(Failure::Broken)
+    }
+
+    /// One of the last requests, over an idle lane that is open; nothing is opened for it, and other threads' calls end from now on.
+    ///
+    /// # Errors
+    /// A [`Failure`]; [`Failure::Away`] when no lane is idle.
+    pub(crate) fn part(&self, op: Op, patience: Duration) -> Result<(), Failure> {
+        self.closed.store(true, Ordering::Release);
+        let idle = (0..self.lanes.len()).find_map(|index| self.sound(index).filter(|lane| lane.carrier.is_idle()));
+        let request = v1::Request { op: Some(op), number: 0 };
+        idle.ok_or(Failure::Away)?.carrier.carry(&request, false, Instant::now() + patience).map(drop)
     }
 
     /// Closes every lane; whoever waits fails with [`Failure::Closed`].

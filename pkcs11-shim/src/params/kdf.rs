@@ -15,7 +15,8 @@ use crate::ffi::parameter::kdf::{Field, Format, Kbkdf, Randoms};
 pub(super) fn ccm(parameter: &Parameter<'_>) -> Result<Wire, Rv> {
     let raw = parameter.ccm()?;
     let (nonce, aad) = (carried(raw.nonce, MAX_INNER)?, carried(raw.aad, MAX_AAD)?);
-    if raw.mac_len > 16 {
+    // SP 800-38C appendix A.1: nonces of 7 to 13 bytes, MACs of 4, 6 to 16.
+    if !(7..=13).contains(&nonce.len()) || !(4..=16).contains(&raw.mac_len) || raw.mac_len % 2 != 0 {
         return Err(CKR_MECHANISM_PARAM_INVALID);
     }
     Ok(Wire::Ccm(v1::Ccm { data_len: raw.data_len, nonce, aad, mac_len: raw.mac_len }))

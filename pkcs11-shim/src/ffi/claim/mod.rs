@@ -42,7 +42,8 @@ pub(crate) unsafe fn slice_at<'c>(start: *const u8, len: CK_ULONG) -> Result<&'c
         return Ok(&[]);
     }
     let len = usize::try_from(len).ok().filter(|&len| len <= isize::MAX as usize).ok_or(CKR_ARGUMENTS_BAD)?;
-    if start.is_null() || start.addr().checked_add(len).is_none() {
+    // A program's memory lies in the lower half of the addresses: a length that leads out of it belongs to no buffer.
+    if start.is_null() || start.addr().checked_add(len).is_none_or(|end| end > isize::MAX as usize) {
         return Err(CKR_ARGUMENTS_BAD);
     }
     // SAFETY: not NULL, does not wrap, and readable for `len` bytes as the caller of this function guarantees.
