@@ -15,3 +15,4 @@ mod openssl;
 mod pages;
 mod python;
 mod stunnel;
+mod suites;
