@@ -12,8 +12,8 @@ use cryptoki_sys::*;
 
 use crate::abuse::{Setting, login};
 
-/// How long, unless FUZZ_SECONDS says otherwise: one sequence. The process may take less than four minutes.
-const SECONDS: u64 = 0;
+/// How long, unless FUZZ_SECONDS says otherwise; the process may take less than four minutes.
+const SECONDS: u64 = 10;
 const MOST_SECONDS: u64 = 200;
 /// Calls between C_Initialize and C_Finalize.
 const CALLS: usize = 400;
