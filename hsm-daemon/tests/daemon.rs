@@ -476,12 +476,14 @@ async fn handshakes_beside_a_thousand_half_open_connections() {
     let quiet = measure(300).await;
     // Whoever was closed to make room comes back at once.
     let running = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (connected, all_connected) = std::sync::mpsc::channel();
     let flood = {
         let running = Arc::clone(&running);
         std::thread::spawn(move || {
             let connect =
                 || std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|s| s.set_nonblocking(true).map(|()| s));
             let mut silent: Vec<_> = (0..1000).filter_map(|_| connect().ok()).collect();
+            connected.send(()).expect("somebody waits");
             let mut closed = 0u64;
             while running.load(std::sync::atomic::Ordering::Relaxed) {
                 for stream in &mut silent {
@@ -497,7 +499,7 @@ async fn handshakes_beside_a_thousand_half_open_connections() {
             (silent.len(), closed)
         })
     };
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::task::spawn_blocking(move || all_connected.recv()).await.unwrap().expect("the flood has begun");
     let beside = measure(300).await;
     running.store(false, std::sync::atomic::Ordering::Relaxed);
     let (silent, closed) = flood.join().expect("no panic");
