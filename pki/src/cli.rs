@@ -88,6 +88,12 @@ pub(crate) enum Act {
         #[command(subcommand)]
         act: JournalAct,
     },
+    /// First enrolments that wait for an operator.
+    Approval {
+        /// What to do.
+        #[command(subcommand)]
+        act: ApprovalAct,
+    },
     /// Credentials for the first enrolment.
     Bootstrap {
         /// What to do.
@@ -184,6 +190,14 @@ pub(crate) enum DeviceAct {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Record one before its first enrolment, for labels that enrol registered devices only.
+    Register {
+        /// Its identity: the serialNumber of its subject, else the commonName.
+        id: String,
+        /// The EST label it belongs to; without it, the path without label.
+        #[arg(long)]
+        label: Option<String>,
+    },
     /// Show one with its certificates.
     Show {
         /// Its identity.
@@ -259,6 +273,27 @@ pub(crate) enum JournalAct {
     },
 }
 
+/// What to do with first enrolments that wait.
+#[derive(Subcommand)]
+pub(crate) enum ApprovalAct {
+    /// List those that wait, and those decided about that the device has not fetched yet.
+    List {
+        /// Which page.
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Let one be issued when the device comes again.
+    Grant {
+        /// Its identifier.
+        id: String,
+    },
+    /// Refuse one.
+    Refuse {
+        /// Its identifier.
+        id: String,
+    },
+}
+
 /// What to do with credentials.
 #[derive(Subcommand)]
 pub(crate) enum BootstrapAct {
@@ -315,6 +350,10 @@ impl Act {
                 Some(Command::CertRevokeAll { authority: ca, label, serials, reason, invalid_since })
             }
             Self::Device { act: DeviceAct::List { page } } => Some(Command::DeviceList { paging: page.paging() }),
+            Self::Device { act: DeviceAct::Register { id, label } } => Some(Command::DeviceRegister { id, label }),
+            Self::Approval { act: ApprovalAct::List { page } } => Some(Command::ApprovalList { paging: page.paging() }),
+            Self::Approval { act: ApprovalAct::Grant { id } } => Some(Command::ApprovalDecide { id, grant: true }),
+            Self::Approval { act: ApprovalAct::Refuse { id } } => Some(Command::ApprovalDecide { id, grant: false }),
             Self::Device { act: DeviceAct::Show { id } } => Some(Command::DeviceShow { id }),
             Self::Crl { ca, renew, shard, delta, .. } => Some(Command::Crl { authority: ca, renew, shard, delta }),
             Self::Bootstrap { act: BootstrapAct::New { device, label, valid_hours } } => {

@@ -6,6 +6,7 @@
 //! A refused PIN is never tried a second time: the token would lock itself.
 
 use crate::x509::algorithm::{KeySpec, Scheme, bare_spki, ec_spki, oid, rsa_spki};
+use crate::x509::pkcs8;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Ck, RvError};
 use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
@@ -24,6 +25,7 @@ use spki::SubjectPublicKeyInfoOwned;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Why the token did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,6 +254,40 @@ impl Token {
         self.public_key(key)?.ok_or_else(|| no_key(key))
     }
 
+    /// Makes a key pair that is given away: it lives in this session only, is read once as PKCS#8 and destroyed.
+    ///
+    /// # Errors
+    /// When the token refuses.
+    pub(crate) fn generate_for_export(
+        &self,
+        spec: KeySpec,
+    ) -> Result<(SubjectPublicKeyInfoOwned, Zeroizing<Vec<u8>>), TokenError> {
+        let (mechanism, particular) = generation(spec)?;
+        let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
+        public.extend(particular);
+        let private = [
+            Attribute::Token(false),
+            Attribute::Private(true),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::Sign(true),
+        ];
+        self.with_worker(|worker| {
+            let (public, private) = worker.session.generate_key_pair(&mechanism, &public, &private)?;
+            let read = worker
+                .session
+                .get_attributes(public, public_attributes(spec))
+                .and_then(|public| Ok((public, worker.session.get_attributes(private, private_attributes(spec))?)));
+            for half in [public, private] {
+                worker.session.destroy_object(half)?;
+            }
+            let (public, private) = read?;
+            let spki = spki(spec, &public)?;
+            let key = pkcs8::of_attributes(spec, &spki, private).ok_or(TokenError::Malformed("private key"))?;
+            Ok((spki, key))
+        })
+    }
+
     /// The public part of a key pair, after checking that the private part is there and cannot leave the token.
     /// `None` when the token has neither.
     ///
@@ -267,12 +303,7 @@ impl Token {
                 _ => return Err(TokenError::HalfKey(key.label.clone()).into()),
             };
             worker.refuse_unsafe(key, private)?;
-            let wanted = match key.spec {
-                KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::EcP521 | KeySpec::Ed25519 => vec![AttributeType::EcPoint],
-                KeySpec::Rsa { .. } => vec![AttributeType::Modulus, AttributeType::PublicExponent],
-                KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => vec![AttributeType::Value],
-            };
-            let values = worker.session.get_attributes(public, &wanted)?;
+            let values = worker.session.get_attributes(public, public_attributes(key.spec))?;
             Ok(Some(spki(key.spec, &values)?))
         })
     }
@@ -494,6 +525,32 @@ fn generation(spec: KeySpec) -> Result<(Mechanism<'static>, Vec<Attribute>), Tok
         KeySpec::MlDsa65 => ml_dsa(MlDsaParameterSetType::ML_DSA_65),
         KeySpec::MlDsa87 => ml_dsa(MlDsaParameterSetType::ML_DSA_87),
     })
+}
+
+/// The attributes that make up a public key.
+fn public_attributes(spec: KeySpec) -> &'static [AttributeType] {
+    match spec {
+        KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::EcP521 | KeySpec::Ed25519 => &[AttributeType::EcPoint],
+        KeySpec::Rsa { .. } => &[AttributeType::Modulus, AttributeType::PublicExponent],
+        KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => &[AttributeType::Value],
+    }
+}
+
+/// The attributes that make up a private key which is given away.
+fn private_attributes(spec: KeySpec) -> &'static [AttributeType] {
+    match spec {
+        KeySpec::Rsa { .. } => &[
+            AttributeType::Modulus,
+            AttributeType::PublicExponent,
+            AttributeType::PrivateExponent,
+            AttributeType::Prime1,
+            AttributeType::Prime2,
+            AttributeType::Exponent1,
+            AttributeType::Exponent2,
+            AttributeType::Coefficient,
+        ],
+        _ => &[AttributeType::Value],
+    }
 }
 
 /// One row per scheme: the mechanism, and what it is given (a digest for ECDSA, else the message).

@@ -150,6 +150,25 @@ pub(crate) enum Command {
         /// Which page.
         paging: Paging,
     },
+    /// First enrolments that wait for an operator, or were decided about and not fetched yet.
+    ApprovalList {
+        /// Which page.
+        paging: Paging,
+    },
+    /// Decide about one.
+    ApprovalDecide {
+        /// Its identifier.
+        id: String,
+        /// True for yes.
+        grant: bool,
+    },
+    /// Record a device before its first enrolment.
+    DeviceRegister {
+        /// Its identity.
+        id: String,
+        /// The EST label it belongs to; none for the path without label.
+        label: Option<String>,
+    },
     /// A new bootstrap credential.
     BootstrapNew {
         /// The only device it is good for.

@@ -9,10 +9,10 @@ use crate::est::routes::is_label;
 use crate::journal::office::{self, JournalOffice};
 use crate::metrics;
 use crate::store::query::{Cursor, MAX_PAGE, Span};
-use crate::store::record::{Certificate, Credential, Crl, CrlList};
+use crate::store::record::{ApprovalState, Certificate, Credential, Crl, CrlList, Device};
 use crate::store::{Change, Conflict, Page, Query, Record, Store, StoreError};
 use crate::va::crl::CrlOffice;
-use crate::x509::{hex, pem, sha256};
+use crate::x509::{hex, name, pem, sha256};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use der::{Decode, Encode};
 use serde_json::{Value, json};
@@ -115,6 +115,12 @@ impl Operator {
                 let page = self.store.find(Query::Leaves(span(&paging)?))?;
                 Ok(list(page, |record| record.leaf().map(|leaf| leaf.line.into())))
             }
+            Command::ApprovalList { paging } => {
+                let page = self.store.find(Query::Approvals(span(&paging)?))?;
+                Ok(list(page, |record| record.approval().map(|approval| view::approval(&approval))))
+            }
+            Command::ApprovalDecide { id, grant } => self.approval_decide(&id, grant),
+            Command::DeviceRegister { id, label } => self.device_register(id, label),
             Command::BootstrapNew { device, label, valid_hours } => self.bootstrap_new(device, label, valid_hours),
         }
     }
@@ -331,11 +337,41 @@ impl Operator {
         Ok(json!({ "public_key": public_key(&journal)?, "proofs": proofs }))
     }
 
-    fn bootstrap_new(&self, device: Option<String>, label: Option<String>, valid_hours: u32) -> Result<Value, Fault> {
+    fn approval_decide(&self, id: &str, grant: bool) -> Result<Value, Fault> {
+        let state = if grant { ApprovalState::Granted } else { ApprovalState::Refused };
+        self.store.commit(Change::ApprovalDecided { id: id.to_owned(), state, at: clock::now() })?;
+        tracing::info!(event = "approval_decided", id, decision = state.word());
+        let approval = self.store.find(Query::Approval { id: id.to_owned() })?.one(Record::approval);
+        approval.map(|approval| view::approval(&approval)).ok_or_else(|| Fault::new("not_found", "it was just used"))
+    }
+
+    fn device_register(&self, id: String, label: Option<String>) -> Result<Value, Fault> {
+        let label = self.known_label(label)?;
+        if !name::is_device_text(&id) {
+            return Err(Fault::new(
+                "bad_request",
+                "a device is named by 1 to 64 letters, digits and . _ : - and space",
+            ));
+        }
+        let device = Device { id, label, created_at: clock::now(), ..Device::default() };
+        self.store.commit(Change::DeviceRegistered(device.clone())).map_err(|fault| match fault {
+            StoreError::Conflict(Conflict::Exists) => Fault::new("conflict", "the device is known already"),
+            fault => fault.into(),
+        })?;
+        tracing::info!(event = "device_registered", device = device.id, label = device.label);
+        Ok(view::device(&device))
+    }
+
+    fn known_label(&self, label: Option<String>) -> Result<String, Fault> {
         let label = label.unwrap_or_default();
         if !label.is_empty() && !is_label(&label) || !self.labels.contains(&label) {
             return Err(Fault::new("bad_request", format!("'{label}' is not an EST label of the configuration")));
         }
+        Ok(label)
+    }
+
+    fn bootstrap_new(&self, device: Option<String>, label: Option<String>, valid_hours: u32) -> Result<Value, Fault> {
+        let label = self.known_label(label)?;
         if valid_hours == 0 || valid_hours > MAX_CREDENTIAL_HOURS {
             return Err(Fault::new("bad_request", "a credential is good for 1 hour to one year"));
         }

@@ -178,6 +178,12 @@ fn command(call: &Call) -> Result<Command, Fault> {
         ),
         ["devices"] => (Method::GET, query(call).and_then(|query| Ok(Command::DeviceList { paging: paging(query)? }))),
         ["devices", id] => (Method::GET, Ok(Command::DeviceShow { id: (*id).to_owned() })),
+        ["approvals"] => {
+            (Method::GET, query(call).and_then(|query| Ok(Command::ApprovalList { paging: paging(query)? })))
+        }
+        ["approvals", id, decision @ ("grant" | "refuse")] => {
+            (Method::POST, Ok(Command::ApprovalDecide { id: (*id).to_owned(), grant: *decision == "grant" }))
+        }
         ["bootstrap"] => (
             Method::POST,
             body(call).map(|body: Bootstrap| Command::BootstrapNew {

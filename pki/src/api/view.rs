@@ -2,7 +2,7 @@
 
 use crate::ca::authority::Authority;
 use crate::ca::revoke::reason_name;
-use crate::store::record::{Certificate, CertificateState, Crl, Device};
+use crate::store::record::{Approval, Certificate, CertificateState, Crl, Device};
 use crate::x509::{hex, name, pem, sha256};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -17,6 +17,21 @@ pub(crate) fn instant(unix_seconds: i64) -> Value {
         .ok()
         .and_then(|instant| instant.format(&Rfc3339).ok())
         .map_or(Value::Null, Value::String)
+}
+
+/// A first enrolment that waits for an operator.
+pub(crate) fn approval(approval: &Approval) -> Value {
+    json!({
+        "id": approval.id,
+        "state": approval.state().word(),
+        "device": approval.device,
+        "subject": approval.subject,
+        "label": approval.label,
+        "key_sha256": hex(&approval.spki_sha256),
+        "requester": approval.requester,
+        "asked_at": instant(approval.asked_at),
+        "decided_at": instant(approval.decided_at),
+    })
 }
 
 /// The state of a certificate at an instant: `expired` is not stored, it comes by itself.

@@ -26,6 +26,8 @@ pub(crate) struct Circumstances {
     pub(crate) replaces: Vec<u8>,
     /// Bootstrap credential that pays.
     pub(crate) credential: String,
+    /// Operator's approval that it uses up.
+    pub(crate) approval: String,
     /// Profile.
     pub(crate) profile: String,
     /// EST label.
@@ -92,6 +94,7 @@ pub(crate) fn prepare<'a>(
         device: circumstances.device,
         replaces: circumstances.replaces,
         credential: circumstances.credential,
+        approval: circumstances.approval,
         began_at: now,
         not_after: contents.not_after,
         subject: record.subject.clone(),

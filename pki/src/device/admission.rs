@@ -215,7 +215,7 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
         CertificateState::Revoked if held.reason == SUPERSEDED => return repeated(facts),
         _ => return Err(AdmissionFault::Revoked),
     }
-    if held.not_after <= facts.now {
+    if held.not_after.saturating_add(facts.rules.expired_grace_seconds) <= facts.now {
         return Err(AdmissionFault::Expired);
     }
     if held.label != facts.label {

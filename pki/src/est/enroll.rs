@@ -4,7 +4,7 @@ use super::auth::{Requester, authenticate};
 use super::error::Refusal;
 use super::label::ChannelBinding;
 use super::routes::{Operation, Route};
-use super::{Est, codec};
+use super::{Est, approval, codec};
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
 use crate::clock;
@@ -26,23 +26,46 @@ use subtle::ConstantTimeEq;
 pub(crate) fn enroll(est: &Est, route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
     let now = clock::now();
     let requester = authenticate(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
-    let csr = request(route, call)?;
+    let csr = VerifiedCsr::verify(&body(route, call)?)?;
     // What a registration authority passes on was linked to another connection than its own (RFC 7030 section 3.7).
     if !matches!(requester, Requester::Registrar { .. }) {
         check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
     }
-    let profile = est.profile(route)?;
-    match admit(est, route, &requester, &csr, profile, now)? {
+    admit_and_issue(est, &Request { route, requester: &requester, csr: &csr, key_is_ours: false }, now)
+}
+
+/// A request, and who sent it where.
+pub(super) struct Request<'a> {
+    /// Where.
+    pub(super) route: &'a Route,
+    /// Who.
+    pub(super) requester: &'a Requester,
+    /// What.
+    pub(super) csr: &'a VerifiedCsr,
+    /// True when the key is one that we made for the device.
+    pub(super) key_is_ours: bool,
+}
+
+/// Admits a request and issues; gives the DER of the certificate.
+///
+/// # Errors
+/// The [`Refusal`].
+pub(super) fn admit_and_issue(est: &Est, request: &Request<'_>, now: i64) -> Result<Vec<u8>, Refusal> {
+    match admit(est, request, est.profile(request.route)?, now)? {
         Admission::Repeat { serial } => {
             let certificate = est.desk.store.certificate(&serial)?.ok_or(AdmissionFault::Inconsistent)?;
             tracing::info!(event = "repeated", serial = hex(&serial), device = certificate.device);
             Ok(certificate.der)
         }
-        Admission::Issue(grant) => issue(est, route, &requester, &csr, profile, grant, now),
+        Admission::Issue(grant) => issue(est, request, grant, now),
     }
 }
 
-fn request(route: &Route, call: &Call) -> Result<VerifiedCsr, Refusal> {
+/// The DER in the body of a call.
+///
+/// # Errors
+/// A [`Refusal`] when the body is of another kind or not base64.
+pub(super) fn body(route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
     let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/pkcs10") {
@@ -51,12 +74,14 @@ fn request(route: &Route, call: &Call) -> Result<VerifiedCsr, Refusal> {
     let body = call.body.as_ref().map_err(|fault| Refusal::Body(*fault))?;
     // A SEQUENCE begins with 0x30, which is also the digit 0 of base64, but no long form of a length follows it there.
     let is_der = route.rules.raw_der && matches!(body.get(..2), Some([0x30, 0x80..=0xFF]));
-    let der = if is_der { body.to_vec() } else { codec::decode(body).ok_or(Refusal::NotBase64)? };
-    Ok(VerifiedCsr::verify(&der)?)
+    if is_der { Ok(body.to_vec()) } else { codec::decode(body).ok_or(Refusal::NotBase64) }
 }
 
 /// RFC 7030 section 3.5 with RFC 9266: a request that claims to belong to this connection must prove it.
-fn check_binding(rule: ChannelBinding, challenge: Option<&str>, peer: &Peer) -> Result<(), Refusal> {
+///
+/// # Errors
+/// [`Refusal::Binding`] or [`Refusal::BindingNeeded`].
+pub(super) fn check_binding(rule: ChannelBinding, challenge: Option<&str>, peer: &Peer) -> Result<(), Refusal> {
     let challenge = match (challenge, rule) {
         (Some(challenge), _) => challenge,
         (None, ChannelBinding::Optional) => return Ok(()),
@@ -75,14 +100,8 @@ fn check_binding(rule: ChannelBinding, challenge: Option<&str>, peer: &Peer) -> 
     }
 }
 
-fn admit(
-    est: &Est,
-    route: &Route,
-    requester: &Requester,
-    csr: &VerifiedCsr,
-    profile: &Profile,
-    now: i64,
-) -> Result<Admission, Refusal> {
+fn admit(est: &Est, request: &Request<'_>, profile: &Profile, now: i64) -> Result<Admission, Refusal> {
+    let Request { route, requester, csr, .. } = request;
     let store = est.desk.store.as_ref();
     let (id, successor) = match requester {
         Requester::Device { certificate, .. } => {
@@ -119,15 +138,10 @@ fn admit(
     Ok(admission?)
 }
 
-fn issue(
-    est: &Est,
-    route: &Route,
-    requester: &Requester,
-    csr: &VerifiedCsr,
-    profile: &Profile,
-    grant: Grant,
-    now: i64,
-) -> Result<Vec<u8>, Refusal> {
+fn issue(est: &Est, request: &Request<'_>, grant: Grant, now: i64) -> Result<Vec<u8>, Refusal> {
+    let Request { route, requester, csr, .. } = request;
+    let profile = est.profile(route)?;
+    let approval = approval::needed(request, &grant, est.desk.store.as_ref(), now)?;
     let order = Order {
         kind: Kind::Device,
         particular: profile.extensions(csr.spki(), &grant.subject, &grant.names).map_err(AdmissionFault::from)?,
@@ -145,6 +159,7 @@ fn issue(
             Requester::Bootstrap { name, .. } => name.clone(),
             Requester::Device { .. } | Requester::Registrar { .. } => String::new(),
         },
+        approval,
         profile: profile.name.clone(),
         label: route.label.clone(),
     };

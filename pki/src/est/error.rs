@@ -48,6 +48,21 @@ pub(crate) enum Refusal {
         "this label requires requests to be linked to their TLS connection: put the base64 of the tls-exporter value into challengePassword (RFC 7030 section 3.5, RFC 9266), on TLS 1.3"
     )]
     BindingNeeded,
+    /// An operator has not decided yet. How many seconds to wait.
+    #[error("the request waits for an operator's approval: send it again after the time in Retry-After")]
+    Waiting(u32),
+    /// An operator decided against it.
+    #[error("an operator refused this request")]
+    ApprovalRefused,
+    /// Too many wait.
+    #[error("too many requests wait for approval: come again later")]
+    ApprovalsFull,
+    /// No keys are made at this label.
+    #[error("no keys are made for devices at this label")]
+    KeygenOff,
+    /// The key would have to be encrypted.
+    #[error("the request names a key to encrypt the new key to, which this server cannot do: nothing was issued")]
+    KeygenEncryption,
     /// Nobody was named.
     #[error("credentials are needed")]
     CredentialsNeeded,
@@ -118,6 +133,11 @@ impl Refusal {
             }
             Self::BindingNeeded => (StatusCode::FORBIDDEN, "channel_binding_needed"),
             Self::Binding(_) => (StatusCode::FORBIDDEN, "channel_binding"),
+            Self::Waiting(_) => (StatusCode::ACCEPTED, "approval_waiting"),
+            Self::ApprovalRefused => (StatusCode::FORBIDDEN, "approval_refused"),
+            Self::ApprovalsFull => (StatusCode::SERVICE_UNAVAILABLE, "approvals_full"),
+            Self::KeygenOff => (StatusCode::NOT_FOUND, "keygen_off"),
+            Self::KeygenEncryption => (StatusCode::BAD_REQUEST, "keygen_encryption"),
             Self::CredentialsNeeded => (StatusCode::UNAUTHORIZED, "credentials_needed"),
             Self::CredentialsWrong => (StatusCode::UNAUTHORIZED, "credentials_wrong"),
             Self::CredentialUsed => (StatusCode::FORBIDDEN, "credential_used"),
@@ -141,6 +161,8 @@ impl Refusal {
             Self::Busy => Some(1),
             Self::Ca(CaError::Token(_)) => Some(5),
             Self::TooManyFailures => Some(60),
+            Self::Waiting(seconds) => Some(*seconds),
+            Self::ApprovalsFull => Some(600),
             _ => None,
         }
     }

@@ -14,9 +14,13 @@ pub(crate) struct Label {
     pub(crate) base64_wrap_columns: usize,
     /// Whether requests must be linked to their TLS connection.
     pub(crate) channel_binding: ChannelBinding,
+    /// Who decides about first enrolments.
+    pub(crate) approval: Approval,
+    /// What a device that waits for approval is told.
+    pub(crate) retry_after_seconds: u32,
     /// Whether a device must be known before its first enrolment.
     pub(crate) registration: Registration,
-    /// Whether a registration authority or a manufacturer's certificate may enrol a known device again.
+    /// Whether a registration authority may enrol a known device again.
     pub(crate) replaceable: bool,
     /// Registration authorities that may enrol others here.
     pub(crate) registration_authorities: Vec<String>,
@@ -24,10 +28,14 @@ pub(crate) struct Label {
     pub(crate) renewal: Renewal,
     /// How long before expiry a re-enrolment is accepted, 0 for always.
     pub(crate) renewal_window_seconds: i64,
+    /// How long after expiry a certificate still re-enrols.
+    pub(crate) expired_grace_seconds: i64,
     /// Whether a request may ask for other names by ChangeSubjectName.
     pub(crate) change_of_name: bool,
     /// Whether a body may be DER instead of base64.
     pub(crate) raw_der: bool,
+    /// Whether keys are made for devices.
+    pub(crate) server_keygen: ServerKeygen,
 }
 
 /// Whether requests must be linked to their TLS connection (RFC 7030 section 3.5).
@@ -38,6 +46,16 @@ pub(crate) enum ChannelBinding {
     Optional,
     /// There must be one.
     Required,
+}
+
+/// Who decides about first enrolments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Approval {
+    /// The rules.
+    Automatic,
+    /// An operator, beside the rules.
+    Manual,
 }
 
 /// Whether a device must be known before its first enrolment.
@@ -64,6 +82,16 @@ pub(crate) enum Renewal {
     New,
 }
 
+/// Whether keys are made for devices (RFC 7030 section 4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ServerKeygen {
+    /// Never.
+    Off,
+    /// The key goes to the device as it is: TLS alone protects it on its way.
+    Plain,
+}
+
 /// `[est.labels.LABEL]` and `[est.unlabelled]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +100,10 @@ pub(crate) struct WrittenLabel {
     base64_wrap: Option<usize>,
     #[serde(default = "default_channel_binding")]
     channel_binding: ChannelBinding,
+    #[serde(default = "default_approval")]
+    approval: Approval,
+    #[serde(default = "default_retry_after_seconds")]
+    retry_after_seconds: u32,
     #[serde(default = "default_registration")]
     registration: Registration,
     #[serde(default)]
@@ -83,19 +115,32 @@ pub(crate) struct WrittenLabel {
     #[serde(default)]
     renewal_window_days: u32,
     #[serde(default)]
+    expired_grace_days: u32,
+    #[serde(default)]
     change_subject_name: bool,
     #[serde(default)]
     raw_der: bool,
+    #[serde(default = "default_server_keygen")]
+    server_keygen: ServerKeygen,
 }
 
 fn default_channel_binding() -> ChannelBinding {
     ChannelBinding::Optional
+}
+fn default_approval() -> Approval {
+    Approval::Automatic
+}
+fn default_retry_after_seconds() -> u32 {
+    60
 }
 fn default_registration() -> Registration {
     Registration::JustInTime
 }
 fn default_renewal() -> Renewal {
     Renewal::Any
+}
+fn default_server_keygen() -> ServerKeygen {
+    ServerKeygen::Off
 }
 
 impl WrittenLabel {
@@ -105,13 +150,17 @@ impl WrittenLabel {
             profile: Some(profile),
             base64_wrap: None,
             channel_binding: default_channel_binding(),
+            approval: default_approval(),
+            retry_after_seconds: default_retry_after_seconds(),
             registration: default_registration(),
             replaceable: false,
             registration_authorities: Vec::new(),
             renewal: default_renewal(),
             renewal_window_days: 0,
+            expired_grace_days: 0,
             change_subject_name: false,
             raw_der: false,
+            server_keygen: default_server_keygen(),
         }
     }
 
@@ -131,17 +180,24 @@ impl WrittenLabel {
         if !matches!(base64_wrap_columns, 0 | 64 | 76) {
             return Err("base64_wrap must be 64, 76 or 0 for no line breaks".to_owned());
         }
+        if !(1..=86_400).contains(&self.retry_after_seconds) {
+            return Err("retry_after_seconds must be 1 to 86400".to_owned());
+        }
         Ok(Label {
             profile: self.profile.unwrap_or_else(|| profile.to_owned()),
             base64_wrap_columns,
             channel_binding: self.channel_binding,
+            approval: self.approval,
+            retry_after_seconds: self.retry_after_seconds,
             registration: self.registration,
             replaceable: self.replaceable,
             registration_authorities: self.registration_authorities,
             renewal: self.renewal,
             renewal_window_seconds: i64::from(self.renewal_window_days) * 86_400,
+            expired_grace_seconds: i64::from(self.expired_grace_days) * 86_400,
             change_of_name: self.change_subject_name,
             raw_der: self.raw_der,
+            server_keygen: self.server_keygen,
         })
     }
 }
@@ -209,7 +265,7 @@ mod tests {
             ("simpleenroll = \"device\"", "simpleenroll"),
             ("a = \"nobody\"", "nobody"),
             ("a = { base64_wrap = 63 }", "base64_wrap"),
-            ("a = { renewal = \"yes\" }", "yes"),
+            ("a = { server_keygen = \"yes\" }", "yes"),
             ("a = { colour = 1 }", "colour"),
             ("a = 7", "a"),
         ] {

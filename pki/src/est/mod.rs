@@ -3,11 +3,13 @@
 //! A request passes through types that only their own room can make: `Route` (routes), `Requester` (auth), `VerifiedCsr`
 //! (x509), `Admission` (device), `Prepared`, `Intended`, `Issued` (ca). What is refused is refused by name (error).
 
+mod approval;
 pub(crate) mod auth;
 pub(crate) mod codec;
 pub(crate) mod csrattrs;
 pub(crate) mod enroll;
 pub(crate) mod error;
+mod keygen;
 pub(crate) mod label;
 pub(crate) mod routes;
 
@@ -55,6 +57,7 @@ impl Est {
         match route.operation {
             Operation::CaCerts => self.ca_certs(route),
             Operation::CsrAttrs => self.csr_attrs(route),
+            Operation::ServerKeygen => keygen::answer(self, route, call),
             Operation::SimpleEnroll | Operation::SimpleReenroll => {
                 let certificate = enroll::enroll(self, route, call)?;
                 let body = codec::certs_only(&[&certificate]);

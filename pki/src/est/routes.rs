@@ -17,6 +17,8 @@ pub(crate) enum Operation {
     SimpleEnroll,
     /// /simplereenroll.
     SimpleReenroll,
+    /// /serverkeygen.
+    ServerKeygen,
 }
 
 /// The names of all EST operations; those without an operation are not offered.
@@ -26,7 +28,7 @@ const NAMES: &[(&str, Option<Operation>)] = &[
     ("simpleenroll", Some(Operation::SimpleEnroll)),
     ("simplereenroll", Some(Operation::SimpleReenroll)),
     ("fullcmc", None),
-    ("serverkeygen", None),
+    ("serverkeygen", Some(Operation::ServerKeygen)),
 ];
 
 impl Operation {
@@ -103,7 +105,6 @@ mod tests {
             "/.well-known/est//cacerts",
             "/.well-known/est/x/y/cacerts",
             "/x/.well-known/est/cacerts",
-            "/.well-known/est/serverkeygen",
             "/.well-known/est/fullcmc",
             "/.well-known/est/CACERTS",
             "/.well-known/est/simpleenroll2",

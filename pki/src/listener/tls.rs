@@ -3,6 +3,7 @@
 use super::Peer;
 use crate::token::{KeyRef, Token};
 use crate::x509::algorithm::{KeySpec, Scheme};
+use der::Decode;
 use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -11,8 +12,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
-    SignatureAlgorithm, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, ProtocolVersion, RootCertStore, ServerConfig,
+    ServerConnection, SignatureAlgorithm, SignatureScheme,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -119,6 +120,14 @@ impl LiveVerifier {
     }
 }
 
+/// The last second a certificate was good.
+fn last_second(certificate: &CertificateDer<'_>) -> Result<UnixTime, rustls::Error> {
+    let parsed = x509_cert::Certificate::from_der(certificate)
+        .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let not_after = parsed.tbs_certificate().validity().not_after.to_unix_duration();
+    Ok(UnixTime::since_unix_epoch(not_after))
+}
+
 impl std::fmt::Debug for LiveVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("LiveVerifier")
@@ -141,7 +150,14 @@ impl ClientCertVerifier for LiveVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.current()?.verify_client_cert(end_entity, intermediates, now)
+        let verifier = self.current()?;
+        match verifier.verify_client_cert(end_entity, intermediates, now) {
+            // Whether an expired certificate is good for anything is judged where it is used, and answered by name.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => verifier.verify_client_cert(end_entity, intermediates, last_second(end_entity)?),
+            verdict => verdict,
+        }
     }
 
     fn verify_tls12_signature(

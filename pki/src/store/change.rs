@@ -1,7 +1,8 @@
 //! The business events: the only ways the memory of the PKI changes.
 
 use super::record::{
-    Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan, StoredCheckpoint,
+    Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan,
+    StoredCheckpoint,
 };
 use crate::x509::{hex, sha256};
 use serde_json::{Map, Value, json};
@@ -122,6 +123,19 @@ pub(crate) enum Change {
         /// Its device as it is from now on, when it moves; `revision` as read.
         device: Option<Device>,
     },
+    /// A first enrolment waits for an operator.
+    ApprovalAsked(Approval),
+    /// An operator decided about it.
+    ApprovalDecided {
+        /// Which.
+        id: String,
+        /// What.
+        state: ApprovalState,
+        /// When.
+        at: i64,
+    },
+    /// An operator has recorded a device before its first enrolment.
+    DeviceRegistered(Device),
     /// A bootstrap credential exists.
     CredentialCreated(Credential),
     /// A checkpoint of the journal is signed.
@@ -145,6 +159,9 @@ impl Change {
                 | Self::CrlPublished { .. }
                 | Self::DuePassed { .. }
                 | Self::CredentialCreated(_)
+                | Self::ApprovalAsked(_)
+                | Self::ApprovalDecided { .. }
+                | Self::DeviceRegistered(_)
                 | Self::Checkpointed(_)
                 | Self::Refused { .. }
         )
@@ -167,6 +184,9 @@ impl Change {
             Self::CrlNumbered { .. } => "crl_numbered",
             Self::CrlPublished { .. } => "crl_published",
             Self::DuePassed { .. } => "due_passed",
+            Self::ApprovalAsked(_) => "approval_asked",
+            Self::ApprovalDecided { .. } => "approval_decided",
+            Self::DeviceRegistered(_) => "device_registered",
             Self::CredentialCreated(_) => "credential_created",
             Self::Checkpointed(_) => "checkpoint",
             Self::Refused { .. } => "refused",
@@ -228,6 +248,12 @@ impl Change {
                 "credential": credential.name, "label": credential.label, "device": credential.device,
                 "expires_at": credential.expires_at,
             })),
+            Self::ApprovalAsked(approval) => one(json!({
+                "approval": approval.id, "device": approval.device, "label": approval.label, "subject": approval.subject,
+                "requester": approval.requester,
+            })),
+            Self::ApprovalDecided { id, state, .. } => one(json!({ "approval": id, "decision": state.word() })),
+            Self::DeviceRegistered(device) => one(json!({ "device": device.id, "label": device.label })),
             Self::Checkpointed(checkpoint) => one(json!({ "size": checkpoint.size, "note": checkpoint.note })),
             Self::Refused { counts } => one(json!({ "counts": counts })),
         }

@@ -1,8 +1,8 @@
 //! The questions and their answers, a page at a time.
 
 use super::record::{
-    Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf, Revocation,
-    StoredCheckpoint,
+    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf,
+    Revocation, StoredCheckpoint,
 };
 
 /// Most records on one page.
@@ -152,6 +152,13 @@ pub(crate) enum Query {
     Checkpoints(Span),
     /// How many there are of what: `certificates/AUTHORITY/STATE`, `devices/STATE`.
     Counts(Span),
+    /// One approval.
+    Approval {
+        /// Its identifier.
+        id: String,
+    },
+    /// All approvals.
+    Approvals(Span),
     /// One bootstrap credential.
     Credential {
         /// User name.
@@ -195,6 +202,8 @@ pub(crate) enum Record {
     Hash([u8; 32]),
     /// A checkpoint.
     Checkpoint(StoredCheckpoint),
+    /// An approval.
+    Approval(Approval),
     /// A credential.
     Credential(Credential),
     /// Use of a key.
@@ -233,6 +242,7 @@ kinds! {
     named_count => NamedCount((String, u64)),
     hash => Hash([u8; 32]),
     checkpoint => Checkpoint(StoredCheckpoint),
+    approval => Approval(Approval),
     credential => Credential(Credential),
     key_use => KeyUse(KeyUse),
 }

@@ -149,6 +149,9 @@ pub(crate) struct Intent {
     /// The shard of the CRL that the certificate names.
     #[prost(uint32, tag = "30")]
     pub(crate) crl_shard: u32,
+    /// The operator's approval that it uses up, empty when none.
+    #[prost(string, tag = "20")]
+    pub(crate) approval: String,
 }
 
 /// State of a device.
@@ -489,6 +492,61 @@ pub(crate) struct KeyUse {
     /// True once a certificate with this key was revoked for compromise.
     #[prost(bool, tag = "3")]
     pub(crate) compromised: bool,
+}
+
+/// What an operator decided about a first enrolment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum ApprovalState {
+    /// Nothing yet.
+    Waiting = 0,
+    /// It may be issued, once.
+    Granted = 1,
+    /// It is not issued.
+    Refused = 2,
+}
+
+impl ApprovalState {
+    /// The word for people and the API.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Granted => "granted",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A first enrolment that waits for an operator, or that one has decided about.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Approval {
+    /// Hash of label, public key and subject: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    /// The EST label.
+    #[prost(string, tag = "2")]
+    pub(crate) label: String,
+    /// The device.
+    #[prost(string, tag = "3")]
+    pub(crate) device: String,
+    /// Subject as text.
+    #[prost(string, tag = "4")]
+    pub(crate) subject: String,
+    /// SHA-256 of the public key.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) spki_sha256: Vec<u8>,
+    /// Who asked.
+    #[prost(string, tag = "6")]
+    pub(crate) requester: String,
+    /// When it was asked for.
+    #[prost(int64, tag = "7")]
+    pub(crate) asked_at: i64,
+    /// What was decided.
+    #[prost(enumeration = "ApprovalState", tag = "8")]
+    pub(crate) state: i32,
+    /// When, 0 while it waits.
+    #[prost(int64, tag = "9")]
+    pub(crate) decided_at: i64,
 }
 
 #[cfg(test)]

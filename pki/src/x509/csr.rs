@@ -18,6 +18,11 @@ use x509_cert::request::CertReqInfo;
 
 const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
 const CHALLENGE_PASSWORD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.7");
+/// DecryptKeyIdentifier (RFC 4108 section 2.2.5) and AsymmetricDecryptKeyIdentifier (RFC 7030 section 4.4.1.2).
+const DECRYPTION_KEYS: &[ObjectIdentifier] = &[
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.37"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.54"),
+];
 /// id-cmc-changeSubjectName (RFC 6402 section 2.8).
 const CHANGE_SUBJECT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.7.36");
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
@@ -68,6 +73,7 @@ pub(crate) struct VerifiedCsr {
     alt_names: Vec<GeneralName>,
     requested: Vec<ObjectIdentifier>,
     challenge: Option<String>,
+    names_decryption_key: bool,
     change: Option<ChangeOfName>,
 }
 
@@ -96,6 +102,24 @@ impl VerifiedCsr {
             VerifyFault::Unsupported(_) => CsrFault::Algorithm(fault.to_string()),
             VerifyFault::False => CsrFault::FalseSignature,
         })?;
+        Self::of(info)
+    }
+
+    /// Decodes a request for a key that we made ourselves: its own key and signature mean nothing (RFC 7030 section 4.4.1), and the
+    /// possession of ours needs no proof.
+    ///
+    /// # Errors
+    /// A [`CsrFault`] saying what is wrong.
+    pub(crate) fn with_our_key(der: &[u8], spki: SubjectPublicKeyInfoOwned) -> Result<Self, CsrFault> {
+        let malformed = |fault: der::Error| CsrFault::Malformed(fault.to_string());
+        let outer = Outer::from_der(der).map_err(malformed)?;
+        let mut info = CertReqInfo::from_der(&outer.info.to_der().map_err(malformed)?).map_err(malformed)?;
+        info.public_key = spki;
+        Self::of(info)
+    }
+
+    fn of(info: CertReqInfo) -> Result<Self, CsrFault> {
+        let malformed = |fault: der::Error| CsrFault::Malformed(fault.to_string());
         let requested = requested_extensions(&info)?;
         refuse_authority(&requested)?;
         let spki_sha256 = super::sha256(&info.public_key.to_der().map_err(malformed)?);
@@ -103,6 +127,7 @@ impl VerifiedCsr {
             alt_names: alt_names(&requested)?,
             requested: requested.iter().map(|extension| extension.extn_id).collect(),
             challenge: challenge_password(&info)?,
+            names_decryption_key: info.attributes.iter().any(|attribute| DECRYPTION_KEYS.contains(&attribute.oid)),
             change: change_of_name(&info)?,
             subject: info.subject,
             spki: info.public_key,
@@ -143,6 +168,11 @@ impl VerifiedCsr {
     /// The extensions asked for, by identifier.
     pub(crate) fn requested(&self) -> &[ObjectIdentifier] {
         &self.requested
+    }
+
+    /// True when the request names a key that a generated key is to be encrypted to (RFC 7030 section 4.4.1).
+    pub(crate) fn names_decryption_key(&self) -> bool {
+        self.names_decryption_key
     }
 
     /// The names asked for by ChangeSubjectName.

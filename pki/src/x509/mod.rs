@@ -10,6 +10,7 @@ pub(crate) mod extension;
 pub(crate) mod lint;
 pub(crate) mod name;
 pub(crate) mod ocsp;
+pub(crate) mod pkcs8;
 pub(crate) mod tbs;
 pub(crate) mod tlv;
 pub(crate) mod verify;

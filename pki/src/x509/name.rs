@@ -110,14 +110,18 @@ pub(crate) fn has_attribute(subject: &Name, oid: ObjectIdentifier) -> bool {
     subject.iter().any(|attribute| attribute.oid == oid)
 }
 
+/// True for a text that may name a device.
+pub(crate) fn is_device_text(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-' | ' ');
+    !text.is_empty() && text.len() <= UPPER_BOUND && text.trim() == text && text.chars().all(allowed)
+}
+
 fn device_text(value: &Any) -> Option<String> {
     if !matches!(value.tag(), Tag::Utf8String | Tag::PrintableString) {
         return None;
     }
     let text = std::str::from_utf8(value.value()).ok()?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-' | ' ');
-    let trimmed = text.trim() == text;
-    (!text.is_empty() && text.len() <= UPPER_BOUND && trimmed && text.chars().all(allowed)).then(|| text.to_owned())
+    is_device_text(text).then(|| text.to_owned())
 }
 
 /// True when two names are the same: first by bytes, then by the rules of RFC 5280 section 7.1 (RDN by RDN in order,

@@ -2,14 +2,14 @@
 
 use super::journal::subtree_key;
 use super::{
-    AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE,
-    INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAVES, LEAVES_OF, META,
-    QUEUE, REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
+    APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES,
+    HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAVES, LEAVES_OF,
+    META, QUEUE, REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
 };
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
 use crate::store::record::{
-    Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf, Revocation,
-    StoredCheckpoint,
+    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf,
+    Revocation, StoredCheckpoint,
 };
 use crate::store::{Change, Store, StoreError};
 use crate::x509::hex;
@@ -99,6 +99,8 @@ impl Store for RedbStore {
                 Ok(Page { records: hash.into_iter().collect(), ..Page::default() })
             }
             Query::Checkpoints(span) => read(CHECKPOINTS)?.many::<StoredCheckpoint>(&[], &span, Record::Checkpoint),
+            Query::Approval { id } => read(APPROVALS)?.one::<Approval>(id.as_bytes(), Record::Approval),
+            Query::Approvals(span) => read(APPROVALS)?.many::<Approval>(&[], &span, Record::Approval),
             Query::Credential { name } => read(CREDENTIALS)?.one::<Credential>(name.as_bytes(), Record::Credential),
             Query::KeyUse { spki_sha256 } => read(KEY_USES)?.one::<KeyUse>(&spki_sha256, Record::KeyUse),
             Query::House { role } => {

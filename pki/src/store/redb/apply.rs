@@ -2,15 +2,15 @@
 
 use super::journal;
 use super::{
-    AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES, HOUSE,
-    INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, QUEUE, REVOCATIONS, REVOKED_UNTIL, Table,
-    backend, get, joined, next_sequence, put, raw, remove, save,
+    APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
+    DEVICES, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, QUEUE, REVOCATIONS,
+    REVOKED_UNTIL, Table, backend, get, joined, next_sequence, put, raw, remove, save,
 };
 use crate::device::lifecycle::{self, Event};
 use crate::store::change::Doubt;
 use crate::store::record::{
-    Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange, CrlList, Device, Due,
-    DueEvent, Intent, KeyUse, Revocation,
+    Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
+    CrlList, Device, Due, DueEvent, Intent, KeyUse, Revocation,
 };
 use crate::store::{Change, Conflict, StoreError, Supersession};
 use der::Decode;
@@ -35,6 +35,19 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
         }
         Change::Refused { .. } => {}
         Change::KeyPlanned(plan) => create(transaction, KEY_PLANS, &plan.role, plan)?,
+        Change::ApprovalAsked(approval) => create(transaction, APPROVALS, &approval.id, approval)?,
+        Change::ApprovalDecided { id, state, at } => {
+            let mut approval: Approval = get(transaction, APPROVALS, id.as_bytes())?.ok_or(Conflict::Missing)?;
+            approval.set_state(*state);
+            approval.decided_at = *at;
+            save(transaction, APPROVALS, id.as_bytes(), &approval)?;
+        }
+        Change::DeviceRegistered(device) => {
+            if raw(transaction, DEVICES, device.id.as_bytes())?.is_some() {
+                return Err(Conflict::Exists.into());
+            }
+            save_device(transaction, device)?;
+        }
         Change::CredentialCreated(credential) => create(transaction, CREDENTIALS, &credential.name, credential)?,
         Change::AuthorityCreated { authority, certificate } => {
             if raw(transaction, AUTHORITIES, authority.id.as_bytes())?.is_some() {
@@ -119,6 +132,9 @@ fn claims(intent: &Intent) -> Vec<Vec<u8>> {
     if !intent.replaces.is_empty() {
         claims.push([b"certificate:", intent.replaces.as_slice()].concat());
     }
+    if !intent.approval.is_empty() {
+        claims.push([b"approval:", intent.approval.as_bytes()].concat());
+    }
     if !intent.credential.is_empty() {
         claims.push([b"credential:", intent.credential.as_bytes()].concat());
     }
@@ -142,6 +158,9 @@ fn intend(transaction: &WriteTransaction, intent: &Intent) -> Result<(), StoreEr
     if !intent.credential.is_empty() {
         unspent(transaction, &intent.credential)?;
     }
+    if !intent.approval.is_empty() {
+        granted(transaction, &intent.approval)?;
+    }
     for claim in claims(intent) {
         put(transaction, CLAIMS, &claim, &intent.serial)?;
     }
@@ -156,6 +175,11 @@ fn active(transaction: &WriteTransaction, serial: &[u8]) -> Result<Certificate, 
 fn unspent(transaction: &WriteTransaction, name: &str) -> Result<Credential, StoreError> {
     let credential: Credential = get(transaction, CREDENTIALS, name.as_bytes())?.ok_or(Conflict::Missing)?;
     if credential.used_at == 0 { Ok(credential) } else { Err(Conflict::Spent.into()) }
+}
+
+fn granted(transaction: &WriteTransaction, id: &str) -> Result<(), StoreError> {
+    let approval: Approval = get(transaction, APPROVALS, id.as_bytes())?.ok_or(Conflict::Missing)?;
+    if approval.state() == ApprovalState::Granted { Ok(()) } else { Err(Conflict::Stale.into()) }
 }
 
 fn open_intent(transaction: &WriteTransaction, serial: &[u8]) -> Result<Intent, StoreError> {
@@ -247,6 +271,9 @@ fn enrolled(
     let intent = open_intent(transaction, &certificate.serial)?;
     fresh(transaction, device)?;
     let replaced = if intent.replaces.is_empty() { None } else { Some(active(transaction, &intent.replaces)?) };
+    if !intent.approval.is_empty() {
+        granted(transaction, &intent.approval)?;
+    }
     let credential = if intent.credential.is_empty() { None } else { Some(unspent(transaction, &intent.credential)?) };
 
     if let Some(mut replaced) = replaced {
@@ -267,6 +294,9 @@ fn enrolled(
     }
     store_certificate(transaction, certificate)?;
     save_device(transaction, device)?;
+    if !intent.approval.is_empty() {
+        remove(transaction, APPROVALS, intent.approval.as_bytes())?;
+    }
     close_intent(transaction, &intent)
 }
 

@@ -23,6 +23,7 @@
 //! | `crl_bodies` | list | the encoded CRL |
 //! | `devices` | identity | Device |
 //! | `authorities`, `key_plans`, `crls`, `credentials` | name | their record |
+//! | `approvals` | identifier | Approval |
 //! | `queue` | time, event (1 byte), serial | Due |
 //! | `house` | role | serial |
 //! | `key_uses` | SHA-256 of the key | KeyUse |
@@ -66,6 +67,7 @@ const DEVICES: Table = Table::new("devices");
 const AUTHORITIES: Table = Table::new("authorities");
 const KEY_PLANS: Table = Table::new("key_plans");
 const CRLS: Table = Table::new("crls");
+const APPROVALS: Table = Table::new("approvals");
 const CREDENTIALS: Table = Table::new("credentials");
 const KEY_USES: Table = Table::new("key_uses");
 const JOURNAL: Table = Table::new("journal");
@@ -83,7 +85,8 @@ const CHECKPOINTS: Table = Table::new("checkpoints");
 /// Where `meta` keeps how many leaves there are.
 const JOURNAL_SIZE: &[u8] = b"journal_size";
 const COUNTS: Table = Table::new("counts");
-const ALL: [Table; 26] = [
+const ALL: [Table; 27] = [
+    APPROVALS,
     COUNTS,
     LEAVES,
     LEAVES_OF,

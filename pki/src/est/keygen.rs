@@ -1,0 +1,82 @@
+//! /serverkeygen (RFC 7030 section 4.4): the token makes the key, the device gets it once, and it is kept nowhere.
+//!
+//! Off unless a label says otherwise. The key leaves over the TLS connection that the device authenticated on; a request that
+//! names a key to encrypt it to is refused rather than answered in the clear.
+
+use super::auth::{Requester, authenticate};
+use super::enroll::{self, Request};
+use super::error::Refusal;
+use super::label::ServerKeygen;
+use super::routes::Route;
+use super::{Est, codec};
+use crate::ca::serial;
+use crate::clock;
+use crate::device::admission::AdmissionFault;
+use crate::listener::{Call, Reply};
+use crate::profile::{KeyRule, ProfileFault};
+use crate::x509::algorithm::{KeyKind, KeySpec};
+use crate::x509::csr::VerifiedCsr;
+use crate::x509::hex;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use zeroize::Zeroizing;
+
+/// Makes a key, enrols it and answers both.
+///
+/// # Errors
+/// The [`Refusal`].
+pub(super) fn answer(est: &Est, route: &Route, call: &Call) -> Result<Reply, Refusal> {
+    if route.rules.server_keygen == ServerKeygen::Off {
+        return Err(Refusal::KeygenOff);
+    }
+    let now = clock::now();
+    let requester = authenticate(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
+    let der = enroll::body(route, call)?;
+    let spec = kind_of_key(est, route)?;
+    let (spki, key) = est.desk.token.generate_for_export(spec).map_err(crate::ca::CaError::from)?;
+    let csr = VerifiedCsr::with_our_key(&der, spki)?;
+    if csr.names_decryption_key() {
+        return Err(Refusal::KeygenEncryption);
+    }
+    if !matches!(requester, Requester::Registrar { .. }) {
+        enroll::check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
+    }
+    let request = Request { route, requester: &requester, csr: &csr, key_is_ours: true };
+    let certificate = enroll::admit_and_issue(est, &request, now)?;
+    tracing::info!(event = "key_generated_for_device", spec = %spec, label = route.label, spki = hex(csr.spki_sha256()));
+    multipart(route, &key, &codec::certs_only(&[&certificate]))
+}
+
+/// The kind of key: the first of the profile that the token can give away.
+fn kind_of_key(est: &Est, route: &Route) -> Result<KeySpec, Refusal> {
+    let profile = est.profile(route)?;
+    if profile.keys.is_empty() {
+        return Ok(KeySpec::EcP256);
+    }
+    let spec = |rule: &KeyRule| match rule {
+        KeyRule::Exactly(KeyKind::EcP256) => Some(KeySpec::EcP256),
+        KeyRule::Exactly(KeyKind::EcP384) => Some(KeySpec::EcP384),
+        KeyRule::RsaFrom(bits) => Some(KeySpec::Rsa { modulus_bits: *bits }),
+        KeyRule::Exactly(KeyKind::EcP521) => Some(KeySpec::EcP521),
+        KeyRule::Exactly(_) => None,
+    };
+    let fault = || AdmissionFault::from(ProfileFault::KeyNotPermitted("ec:P-256, ec:P-384, rsa".to_owned()));
+    profile.keys.iter().find_map(spec).ok_or_else(|| fault().into())
+}
+
+/// Two parts, the key and then the certificate, each with its own fields (RFC 7030 section 4.4.2).
+fn multipart(route: &Route, key: &[u8], certificate: &[u8]) -> Result<Reply, Refusal> {
+    let boundary = format!("part-{}", hex(&serial::random(12)?));
+    let columns = route.rules.base64_wrap_columns;
+    let key = Zeroizing::new(codec::encode(key, columns));
+    let certificate = codec::encode(certificate, columns);
+    let part = |kind: &str, body: &str| {
+        format!("--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n{body}\r\n")
+    };
+    let head = Zeroizing::new(part("application/pkcs8", &key));
+    let tail = part("application/pkcs7-mime; smime-type=certs-only", &certificate);
+    let body = [head.as_str(), &tail, "--", &boundary, "--\r\n"].concat();
+    let content_type = HeaderValue::try_from(format!("multipart/mixed; boundary={boundary}"));
+    let content_type = content_type.map_err(|fault| crate::ca::CaError::Encoding(fault.to_string()))?;
+    Ok(Reply { body: body.into(), ..Reply::empty(StatusCode::OK) }.header(CONTENT_TYPE, content_type))
+}
