@@ -2,13 +2,16 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo drill deb test chaos bench fuzz fuzz-replay fmt lint clean scale
+.PHONY: help demo demo-pq drill deb test chaos bench fuzz fuzz-replay fmt lint clean scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: ## build in release mode and walk through the whole system in ./var/demo (KEEP=1 leaves it running)
 	@KEEP="$(KEEP)" scripts/demo
+
+demo-pq: ## an ML-DSA PKI in our token: a device enrols and renews over EST, Python's cryptography verifies the chain
+	@scripts/demo-pq
 
 drill: ## rehearse a restore on a fresh token: backup, scratch copy, signatures, report
 	@scripts/drill

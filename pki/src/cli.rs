@@ -1,9 +1,11 @@
 //! The command line: its arguments, and how answers are shown to people or, with `--json`, to programs.
 
 mod authority;
+pub(crate) mod ceremony;
 
 use crate::api::command::{Command, Paging};
 use authority::CaAct;
+use ceremony::CeremonyAct;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::io::Write;
@@ -42,6 +44,12 @@ pub(crate) enum Act {
         /// What to do.
         #[command(subcommand)]
         act: CaAct,
+    },
+    /// The ceremony of an offline root: two sides that exchange files only. No server may be running.
+    Ceremony {
+        /// What to do.
+        #[command(subcommand)]
+        act: CeremonyAct,
     },
     /// Certificates.
     Cert {
@@ -324,7 +332,7 @@ impl Act {
     /// When a file that it names cannot be read.
     pub(crate) fn command(self) -> std::io::Result<Option<Command>> {
         Ok(match self {
-            Self::Init | Self::Serve | Self::Ca { .. } | Self::Profile { .. } => None,
+            Self::Init | Self::Serve | Self::Ca { .. } | Self::Ceremony { .. } | Self::Profile { .. } => None,
             Self::Journal { act: JournalAct::Check { .. } | JournalAct::Export { .. } } => None,
             Self::Journal { act: JournalAct::List { page } } => Some(Command::JournalList { paging: page.paging() }),
             Self::Journal { act: JournalAct::Checkpoint { last } } => Some(Command::JournalCheckpoint { lazily: last }),

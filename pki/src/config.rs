@@ -79,6 +79,8 @@ struct WrittenStore {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenAuthorities {
+    #[serde(default)]
+    role: Side,
     root: WrittenAuthority,
     issuing: WrittenAuthority,
     #[serde(default)]
@@ -223,8 +225,23 @@ fn default_overlap_hours() -> u32 {
     6
 }
 
+/// Which part of the hierarchy is here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Side {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The root, and nothing else: the side that is started for ceremonies only.
+    Root,
+    /// Everything but the root.
+    Below,
+}
+
 /// The configuration as meant.
 pub(crate) struct Config {
+    /// Which part of the hierarchy is here.
+    pub(crate) side: Side,
     /// The token.
     pub(crate) token: TokenSection,
     /// Folder of the store, the operators' socket and the public copies of the CA certificates.
@@ -455,6 +472,7 @@ impl Written {
     fn mean(self, folder: &Path) -> Result<Config, String> {
         let mut warnings = Vec::new();
         let token = self.token.mean(folder, &mut warnings)?;
+        let side = self.ca.role;
         let root = self.ca.root.mean(ROOT, &mut warnings)?;
         let issuing = self.ca.issuing.mean(ISSUING, &mut warnings)?;
         let internal = WrittenAuthority {
@@ -480,6 +498,7 @@ impl Written {
             warnings.push("api.token stands in the configuration file: use env:NAME or file:PATH".to_owned());
         }
         Ok(Config {
+            side,
             token,
             state_dir: folder.join(self.store.state_dir),
             root,

@@ -3,8 +3,10 @@
 use crate::api::command::{Command, Fault, Paging};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
+use crate::ca::authority::ROOT;
 use crate::ca::ceremony::{self, Founding};
-use crate::ca::{CaError, Desk, Parsed};
+use crate::ca::{CaError, Desk, Parsed, issue, offline, protocol};
+use crate::cli::ceremony::CeremonyAct;
 use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct};
 use crate::clock;
 use crate::config::{Config, LogFormat};
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let answer = operate(&config, Command::Crl { authority: ca, renew, shard, delta })?;
             write_crl(&answer, cli.json, format, out.as_deref())
         }
+        Act::Ceremony { act } => Ok(cli::show(&perform_ceremony(&config, act)?, cli.json)?),
         Act::Ca { act } => {
             let command = act.command().map_err(|fault| Error::Operator(Fault::new("bad_request", fault)))?;
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
@@ -86,6 +89,59 @@ fn profile(config: &Config, act: &ProfileAct) -> Result<Value, Error> {
         ProfileAct::Show { name } => Ok(dry_run::show(named(name)?)),
         ProfileAct::Test { profile, csr } => dry_run::test(config, named(profile)?, csr, clock::now())
             .map_err(|sentence| Error::Operator(Fault::new("refused", sentence))),
+    }
+}
+
+fn read_text(path: &std::path::Path) -> Result<String, CaError> {
+    std::fs::read_to_string(path).map_err(|fault| CaError::File(format!("{}: {fault}", path.display())))
+}
+
+/// A file of a ceremony: JSON that a person can look at.
+fn file_of(value: &impl serde::Serialize) -> Result<Vec<u8>, CaError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|fault| CaError::Encoding(fault.to_string()))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// A step of the ceremony of an offline root.
+fn perform_ceremony(config: &Config, act: CeremonyAct) -> Result<Value, Error> {
+    let now = clock::now();
+    let malformed = |path: &std::path::Path, fault: serde_json::Error| {
+        CaError::File(format!("{} is not a file of a ceremony: {fault}", path.display()))
+    };
+    match act {
+        CeremonyAct::Request { out, revoke, reason } => {
+            let desk = open_desk(config)?;
+            let revoke = revoke.as_deref().map(|id| (id, reason.as_str()));
+            let request = offline::request(&desk, config, revoke)?;
+            ceremony::write_file(&out, &file_of(&request)?, 0o644)?;
+            let ids: Vec<_> = request.authorities.iter().map(|wanted| wanted.id.clone()).collect();
+            Ok(json!({ "request": out, "authorities": ids, "revocations": request.revocations.len() }))
+        }
+        CeremonyAct::Sign { request: path, out, witness } => {
+            let desk = open_desk(config)?;
+            issue::resolve_intents(&desk, now)?;
+            let bytes = read_text(&path)?;
+            let request = serde_json::from_str(&bytes).map_err(|fault| malformed(&path, fault))?;
+            let mut answer = offline::sign(&desk, &request, bytes.as_bytes(), now)?;
+            let crl = CrlOffice::new(desk.clone(), serve::schedule(config)).publish(ROOT, now)?;
+            answer.crl = crate::x509::pem("X509 CRL", &crl.der);
+            let protocol = protocol::write(&desk, &request, &answer, &witness, now)?;
+            ceremony::write_file(&out, &file_of(&answer)?, 0o644)?;
+            let beside = std::path::PathBuf::from(format!("{}.protocol.txt", out.display()));
+            ceremony::write_file(&beside, protocol.as_bytes(), 0o644)?;
+            Ok(json!({ "answer": out, "protocol": beside, "issued": answer.certificates.len() }))
+        }
+        CeremonyAct::Import { answer: path, root_sha256 } => {
+            let desk = open_desk(config)?;
+            let answer = serde_json::from_str(&read_text(&path)?).map_err(|fault| malformed(&path, fault))?;
+            let imported = offline::import(&desk, &answer, root_sha256.as_deref(), now)?;
+            Ok(json!({ "imported": imported, "next": "craton-pki init" }))
+        }
+        CeremonyAct::Protocol { file, root } => {
+            let text = protocol::verified(&read_text(&file)?, &read_text(&root)?)?;
+            Ok(json!({ "verified": true, "text": text }))
+        }
     }
 }
 

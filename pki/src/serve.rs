@@ -6,7 +6,7 @@ use crate::api::rest::Rest;
 use crate::api::socket;
 use crate::ca::{CaError, Desk, ceremony, issue, serial};
 use crate::clock;
-use crate::config::{Config, SecretSource};
+use crate::config::{Config, SecretSource, Side};
 use crate::device::expiry;
 use crate::est::Est;
 use crate::est::auth::Limiter;
@@ -109,6 +109,9 @@ struct Door {
 pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     let say = |fault: CaError| fault.to_string();
     let now = clock::now();
+    if config.side == Side::Root {
+        return Err("the side of an offline root serves nothing (ca.role = \"root\")".to_owned());
+    }
     ceremony::check_keys(&desk).map_err(say)?;
     issue::resolve_intents(&desk, now).map_err(say)?;
     refuse_unknown_authorities(&desk, config)?;

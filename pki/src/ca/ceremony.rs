@@ -7,8 +7,8 @@ use super::authority::{Authority, AuthorityKind, INTERNAL, ISSUING, ROOT, SERVER
 use super::hierarchy::{self, Plan};
 use super::issue::{self, Circumstances};
 use super::profile::{Kind, Order};
-use super::{CaError, Desk, key};
-use crate::config::{AuthoritySection, Config};
+use super::{CaError, Desk, key, protocol};
+use crate::config::{AuthoritySection, Config, Side};
 use crate::store::Change;
 use crate::store::record::{self, Certificate};
 use crate::token::KeyRef;
@@ -38,6 +38,9 @@ pub(crate) enum Founding {
 /// When the token or the store fails; a repetition then goes on from there.
 pub(crate) fn found(desk: &Desk, config: &Config, now: i64) -> Result<Founding, CaError> {
     let store = desk.store.as_ref();
+    if config.side == Side::Root {
+        return found_root(desk, config, now);
+    }
     let mut complete = store.house(SERVER)?.is_some();
     for id in [ROOT, ISSUING, INTERNAL] {
         complete &= store.authority(id)?.is_some();
@@ -46,11 +49,30 @@ pub(crate) fn found(desk: &Desk, config: &Config, now: i64) -> Result<Founding, 
         return Ok(Founding::AlreadyThere);
     }
     issue::resolve_intents(desk, now)?;
+    if config.side == Side::Below {
+        if store.authority(ISSUING)?.is_none() || store.authority(INTERNAL)?.is_none() {
+            return Err(CaError::Hierarchy(
+                "the root is elsewhere (ca.role): run `craton-pki ceremony request`, carry the file to it, and import its answer"
+                    .to_owned(),
+            ));
+        }
+        ensure_server(desk, config, now)?;
+        return Ok(Founding::Done);
+    }
     ensure_authority(desk, (ROOT, AuthorityKind::Root, ""), &config.root, now)?;
     ensure_authority(desk, (ISSUING, AuthorityKind::Issuing, ROOT), &config.issuing, now)?;
     ensure_authority(desk, (INTERNAL, AuthorityKind::Issuing, ROOT), &config.internal, now)?;
     ensure_server(desk, config, now)?;
     Ok(Founding::Done)
+}
+
+/// The side of an offline root: the root and the key that signs protocols, nothing else.
+fn found_root(desk: &Desk, config: &Config, now: i64) -> Result<Founding, CaError> {
+    let complete = desk.store.authority(ROOT)?.is_some();
+    issue::resolve_intents(desk, now)?;
+    ensure_authority(desk, (ROOT, AuthorityKind::Root, ""), &config.root, now)?;
+    protocol::ensure_signer(desk, now)?;
+    Ok(if complete { Founding::AlreadyThere } else { Founding::Done })
 }
 
 /// An authority of the configuration, founded if it is not there yet.
@@ -170,6 +192,10 @@ pub(crate) fn server_chain(desk: &Desk, certificate: &Certificate) -> Result<Vec
 /// # Errors
 /// When a file cannot be written.
 pub(crate) fn write_copies(desk: &Desk, folder: &Path) -> Result<(), CaError> {
+    if desk.store.authority(ISSUING)?.is_none() {
+        let root = desk.newest(ROOT)?;
+        return write_file(&folder.join("root.pem"), pem("CERTIFICATE", &root.certificate).as_bytes(), 0o644);
+    }
     let text = |id| Ok::<_, CaError>(pem("CERTIFICATE", &desk.newest(id)?.certificate));
     let (root, issuing) = (text(ROOT)?, text(ISSUING)?);
     write_file(&folder.join("root.pem"), root.as_bytes(), 0o644)?;

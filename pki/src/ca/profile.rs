@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Device,
     /// Signer of OCSP answers.
     OcspResponder,
+    /// Signer of the protocols of ceremonies.
+    Protocol,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Self::Server => "server",
             Self::Device => "device",
             Self::OcspResponder => "ocsp-responder",
+            Self::Protocol => "protocol",
         }
     }
 
@@ -62,7 +65,7 @@ impl Kind {
             Self::Root | Self::Link => Role::Root,
             Self::Intermediate { .. } => Role::Intermediate,
             Self::Issuing => Role::Issuing,
-            Self::Server | Self::Device | Self::OcspResponder => Role::EndEntity,
+            Self::Server | Self::Device | Self::OcspResponder | Self::Protocol => Role::EndEntity,
         }
     }
 }
@@ -147,6 +150,11 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order, serial: &[u8]) -> 
             list.push(extension::extended_key_usage(&[extension::SERVER_AUTH])?);
         }
         Kind::Device => list.extend(order.particular.iter().cloned()),
+        Kind::Protocol => {
+            list.push(extension::basic_constraints_end_entity()?);
+            list.push(extension::key_usage(&[KeyUsages::DigitalSignature])?);
+            list.push(extension::extended_key_usage(&[extension::DOCUMENT_SIGNING])?);
+        }
         Kind::OcspResponder => {
             list.push(extension::basic_constraints_end_entity()?);
             list.push(extension::key_usage(&[KeyUsages::DigitalSignature])?);

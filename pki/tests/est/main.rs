@@ -4,6 +4,8 @@
 //! A missing tool skips the test by name.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod ceremony;
+mod client;
 mod crash;
 mod crl;
 mod enrol;

@@ -186,6 +186,16 @@ impl World {
         )
     }
 
+    /// Module and label of the token.
+    pub(crate) fn token(&self) -> (String, String) {
+        let text = self.text("pki.toml");
+        let value = |key: &str| {
+            let line = text.lines().find(|line| line.trim().starts_with(&format!("{key} = "))).expect("a key");
+            line.split('"').nth(1).expect("a value").to_owned()
+        };
+        (value("module"), value("label"))
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
