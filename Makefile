@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo demo-pq drill deb test chaos bench fuzz fuzz-replay fmt lint clean scale
+.PHONY: help demo demo-pq drill deb test chaos bench bench-pki fuzz fuzz-replay fmt lint clean scale
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -24,6 +24,9 @@ test: ## install the test tools (as root), build, and run every test of the work
 
 bench: ## our module beside SoftHSM2: C_Sign P-256, RSA-2048, Ed25519 at 1, 2 and 8 threads
 	@scripts/bench
+
+bench-pki: ## EST renewals a second with a mutual TLS handshake each: P-256 and ML-DSA-65
+	@scripts/bench-pki
 
 fuzz: ## fuzz every target with coverage guidance for FUZZ_SECONDS each (600); FUZZ_TARGETS names some of them
 	@scripts/fuzz

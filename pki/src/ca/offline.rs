@@ -174,7 +174,7 @@ pub(crate) fn sign(desk: &Desk, request: &Request, request_bytes: &[u8], now: i6
             .map_err(|_| CaError::Hierarchy("a serial number is written in hexadecimal".to_owned()))?;
         let reason = revoke::reason(&revocation.reason)
             .ok_or_else(|| CaError::Hierarchy(format!("unknown reason '{}'", revocation.reason)))?;
-        match revoke::revoke(desk.store.as_ref(), &serial, reason, now) {
+        match revoke::revoke(desk.store.as_ref(), &serial, revoke::Cause { reason, invalid_since: 0 }, now) {
             Ok(_) | Err(CaError::Store(StoreError::Conflict(Conflict::AlreadyRevoked))) => {}
             Err(fault) => return Err(fault),
         }
@@ -362,8 +362,8 @@ fn keep_crl(desk: &Desk, crl: Crl) -> Result<(), CaError> {
         return Ok(());
     }
     for number in known.last_number.saturating_add(1)..=crl.number {
-        desk.store.commit(Change::CrlNumbered { authority: ROOT.to_owned(), number })?;
+        desk.store.commit(Change::CrlNumbered { list: ROOT.to_owned(), number })?;
     }
-    desk.store.commit(Change::CrlPublished { crl, answers: known.pending })?;
+    desk.store.commit(Change::CrlPublished { crls: vec![crl], answers: known.pending })?;
     Ok(())
 }

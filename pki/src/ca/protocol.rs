@@ -40,6 +40,7 @@ pub(crate) fn ensure_signer(desk: &Desk, now: i64) -> Result<(KeyRef, Certificat
         dns_names: Vec::new(),
         addresses: Vec::new(),
         constraints: None,
+        particular: Vec::new(),
         validity_seconds: VALIDITY_SECONDS,
     };
     let prepared = issue::prepare(desk, &root, &order, Circumstances::default(), now)?;

@@ -274,20 +274,7 @@ impl Enrolment {
     }
 
     fn tls(&self, holder: Option<CertifiedKey>) -> Result<Arc<ClientConfig>, ClientError> {
-        let refuse = |fault: rustls::Error| ClientError::Arguments(fault.to_string());
-        let mut roots = RootCertStore::empty();
-        for certificate in bundle(&self.dir.join("ca.pem"))? {
-            roots.add(CertificateDer::from(certificate)).map_err(refuse)?;
-        }
-        // The provider offers X25519MLKEM768 first.
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(refuse)?
-            .with_root_certificates(roots);
-        Ok(Arc::new(match holder {
-            Some(holder) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(holder))),
-            None => builder.with_no_client_auth(),
-        }))
+        connection(&self.dir.join("ca.pem"), holder)
     }
 
     /// Sends a request, takes the certificate and makes the next generation the current one.
@@ -300,15 +287,7 @@ impl Enrolment {
         body: &[u8],
     ) -> Result<String, ClientError> {
         let service = Service::parse(&self.settings.url)?;
-        let fields = format!(
-            "Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\nAccept: application/pkcs7-mime\r\n{authorization}"
-        );
-        let answer = service.call(Arc::clone(&tls), operation, &fields, Some(&BASE64.encode(body)))?;
-        let issued = cms::certificates(&decoded(&succeeded(answer)?)?)?;
-        let wanted = key.spki()?.to_der().map_err(|fault| ClientError::Key(fault.to_string()))?;
-        let certificate = issued.into_iter().find(|der| is_for(der, &wanted));
-        let certificate =
-            certificate.ok_or_else(|| ClientError::Answer("no certificate in it is for our key".to_owned()))?;
+        let certificate = asked(&service, Arc::clone(&tls), operation, authorization, key, body)?;
         let chain = self.chain(&service, tls, &certificate)?;
         let next = self.dir.join("next");
         let folder = std::fs::canonicalize(&next).map_err(file_fault(&next))?;
@@ -357,6 +336,43 @@ impl Enrolment {
         }
         Ok(())
     }
+}
+
+/// How to connect: the server is verified with the certificates in a file.
+pub(super) fn connection(ca: &Path, holder: Option<CertifiedKey>) -> Result<Arc<ClientConfig>, ClientError> {
+    let refuse = |fault: rustls::Error| ClientError::Arguments(fault.to_string());
+    let mut roots = RootCertStore::empty();
+    for certificate in bundle(ca)? {
+        roots.add(CertificateDer::from(certificate)).map_err(refuse)?;
+    }
+    // The provider offers X25519MLKEM768 first.
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(refuse)?
+        .with_root_certificates(roots);
+    Ok(Arc::new(match holder {
+        Some(holder) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(holder))),
+        None => builder.with_no_client_auth(),
+    }))
+}
+
+/// Sends a request and gives the certificate for our key in the answer.
+pub(super) fn asked(
+    service: &Service,
+    tls: Arc<ClientConfig>,
+    operation: &str,
+    authorization: &str,
+    key: &DeviceKey,
+    body: &[u8],
+) -> Result<Vec<u8>, ClientError> {
+    let fields = format!(
+        "Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\nAccept: application/pkcs7-mime\r\n{authorization}"
+    );
+    let answer = service.call(tls, operation, &fields, Some(&BASE64.encode(body)))?;
+    let issued = cms::certificates(&decoded(&succeeded(answer)?)?)?;
+    let wanted = key.spki()?.to_der().map_err(|fault| ClientError::Key(fault.to_string()))?;
+    let certificate = issued.into_iter().find(|der| is_for(der, &wanted));
+    certificate.ok_or_else(|| ClientError::Answer("no certificate in it is for our key".to_owned()))
 }
 
 /// The body of an answer that went well; else what the server said.

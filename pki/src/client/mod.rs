@@ -15,6 +15,7 @@ mod cms;
 mod enrolment;
 mod http;
 mod key;
+mod load;
 mod request;
 mod settings;
 mod window;
@@ -104,6 +105,9 @@ enum Act {
     },
     /// Show the certificate and when it will be renewed.
     Status,
+    /// Measure how many renewals a second a server gives.
+    #[command(hide = true)]
+    Load(load::LoadArgs),
 }
 
 /// A first enrolment.
@@ -213,6 +217,7 @@ fn run(cli: Cli) -> Result<String, ClientError> {
             }
             Ok(renewed.unwrap_or_else(|| "not yet: the time of the renewal has not come".to_owned()))
         }
+        Act::Load(args) => load::run(&args),
         Act::Status => Enrolment::open(&cli.dir)?.status(),
     }
 }

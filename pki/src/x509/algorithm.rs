@@ -28,6 +28,9 @@ pub(crate) mod oid {
     pub(crate) const RSA_SHA384: ObjectIdentifier = oid("1.2.840.113549.1.1.12");
     pub(crate) const RSA_SHA512: ObjectIdentifier = oid("1.2.840.113549.1.1.13");
     pub(crate) const ED25519: ObjectIdentifier = oid("1.3.101.112");
+    pub(crate) const ML_KEM_512: ObjectIdentifier = oid("2.16.840.1.101.3.4.4.1");
+    pub(crate) const ML_KEM_768: ObjectIdentifier = oid("2.16.840.1.101.3.4.4.2");
+    pub(crate) const ML_KEM_1024: ObjectIdentifier = oid("2.16.840.1.101.3.4.4.3");
     pub(crate) const ML_DSA_44: ObjectIdentifier = oid("2.16.840.1.101.3.4.3.17");
     pub(crate) const ML_DSA_65: ObjectIdentifier = oid("2.16.840.1.101.3.4.3.18");
     pub(crate) const ML_DSA_87: ObjectIdentifier = oid("2.16.840.1.101.3.4.3.19");
@@ -201,6 +204,9 @@ pub(crate) enum KeyFault {
         "the key algorithm {0} is not supported: use EC P-256, P-384 or P-521, RSA 2048 to 8192, Ed25519 or ML-DSA"
     )]
     Unsupported(String),
+    /// The key cannot sign, so that no request can prove its possession.
+    #[error("an ML-KEM key cannot sign its own request: let the server make the key (/serverkeygen)")]
+    CannotSign,
     /// The key is of a supported kind but too weak.
     #[error("the key is too weak: {0}")]
     Weak(&'static str),
@@ -268,6 +274,7 @@ pub(crate) fn judge_key(spki: &SubjectPublicKeyInfoOwned) -> Result<KeyKind, Key
         oid::ED25519 | oid::ML_DSA_44 | oid::ML_DSA_65 | oid::ML_DSA_87 => {
             Err(KeyFault::Malformed("algorithm parameters must be absent"))
         }
+        oid::ML_KEM_512 | oid::ML_KEM_768 | oid::ML_KEM_1024 => Err(KeyFault::CannotSign),
         other => Err(KeyFault::Unsupported(other.to_string())),
     }
 }
@@ -392,6 +399,26 @@ mod tests {
         assert!(matches!(judge_key(&spki), Err(KeyFault::Unsupported(_))));
         let short = ec_spki(oid::P256, &[4; 64]).expect("encodes");
         assert!(matches!(judge_key(&short), Err(KeyFault::Malformed(_))));
+    }
+
+    #[test]
+    fn post_quantum_keys_are_judged_by_their_identifier_and_length() {
+        // HashML-DSA-44, -65, -87 (FIPS 204) never appear in certificates: RFC 9881.
+        let hash_ml_dsa = ["2.16.840.1.101.3.4.3.32", "2.16.840.1.101.3.4.3.33", "2.16.840.1.101.3.4.3.34"];
+        for hash in hash_ml_dsa {
+            let spki = bare_spki(ObjectIdentifier::new_unwrap(hash), &[7; 1312]).expect("encodes");
+            assert!(matches!(judge_key(&spki), Err(KeyFault::Unsupported(_))), "{hash}");
+        }
+        for kem in [oid::ML_KEM_512, oid::ML_KEM_768, oid::ML_KEM_1024] {
+            assert_eq!(judge_key(&bare_spki(kem, &[7; 1184]).expect("encodes")), Err(KeyFault::CannotSign));
+        }
+        for (signer, len) in [(oid::ML_DSA_44, 1312), (oid::ML_DSA_65, 1952), (oid::ML_DSA_87, 2592)] {
+            assert!(judge_key(&bare_spki(signer, &vec![7; len]).expect("encodes")).is_ok());
+            assert!(judge_key(&bare_spki(signer, &vec![7; len + 1]).expect("encodes")).is_err());
+            let mut with_null = bare_spki(signer, &vec![7; len]).expect("encodes");
+            with_null.algorithm.parameters = Some(Any::null());
+            assert!(matches!(judge_key(&with_null), Err(KeyFault::Malformed(_))));
+        }
     }
 
     #[test]

@@ -67,6 +67,10 @@ fn a_device_enrols_and_renews_with_every_kind_of_key_in_a_file() {
         assert_eq!(world.states(&name), ["superseded", "active"], "{key}");
         done(&device.client(&["renew", "--force", "--keep-key"], &[]));
         assert_eq!(world.states(&name).last().map(String::as_str), Some("active"), "{key}");
+        // OpenSSL 3.0 reads no ML-DSA keys; their chains are verified elsewhere.
+        if key.starts_with("ml-dsa") {
+            continue;
+        }
         let (chain, certificate) = (device.dir.join("current/chain.pem"), device.dir.join("current/certificate.pem"));
         let verified = world.try_tool(
             "openssl",
