@@ -58,12 +58,12 @@ pub(crate) struct Daemon {
     path: PathBuf,
 }
 
-/// A configuration that finds the daemon at `path` and waits little.
-pub(crate) fn config(path: &Path) -> Config {
+/// A configuration that finds the daemon at `path` and waits for an answer as long as a busy machine may take.
+pub(crate) fn config(path: &Path, request_timeout: Duration) -> Config {
     Config {
         endpoint: Endpoint::Local(path.to_owned()),
-        request_timeout: Duration::from_millis(400),
-        connect_timeout: Duration::from_millis(400),
+        request_timeout,
+        connect_timeout: Duration::from_secs(60),
         spin: true,
         resume: None,
     }

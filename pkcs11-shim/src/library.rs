@@ -155,6 +155,11 @@ impl Run {
         }
     }
 
+    /// Whether C_Finalize has begun to take this run apart.
+    pub(crate) fn is_finalized(&self) -> bool {
+        *lock(&self.finalized)
+    }
+
     /// Sleeps until C_Finalize, or for so long; whether the library is finalised.
     pub(crate) fn wait_for_finalize(&self, longest: Duration) -> bool {
         let outcome = self.finalizing.wait_timeout_while(lock(&self.finalized), longest, |finalized| !*finalized);

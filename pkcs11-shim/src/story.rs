@@ -26,9 +26,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        World::with_timeout(Duration::from_secs(60))
+    }
+
+    fn with_timeout(request_timeout: Duration) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("hsm.sock");
-        World { run: Run::new(&config(&path)), path, _folder: folder }
+        World { run: Run::new(&config(&path, request_timeout)), path, _folder: folder }
     }
 
     fn with_daemon() -> (Self, Daemon) {
@@ -265,7 +269,7 @@ fn a_daemon_that_dies_in_a_call_is_a_device_error() {
     daemon.set_mood(Mood::HangsUp);
     let begun = Instant::now();
     assert_eq!(world.init_and_sign(handle), Err(CKR_DEVICE_ERROR));
-    assert!(begun.elapsed() < Duration::from_millis(400));
+    assert!(begun.elapsed() < Duration::from_secs(60), "it is noticed at once, not at the deadline");
 }
 
 #[test]
@@ -280,13 +284,15 @@ fn a_connection_that_breaks_is_replaced_while_the_application_lives() {
 
 #[test]
 fn a_silent_daemon_is_a_device_error_at_the_deadline() {
-    let (world, daemon) = World::with_daemon();
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let world = World::with_timeout(DEADLINE);
+    let daemon = Daemon::start(&world.path, 1);
     let handle = world.open().expect("opened");
     daemon.set_mood(Mood::Silent);
     let begun = Instant::now();
     assert_eq!(world.init_and_sign(handle), Err(CKR_DEVICE_ERROR));
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(400) && took < Duration::from_millis(1500), "{took:?}");
+    assert!(took >= DEADLINE && took < 30 * DEADLINE, "{took:?}");
     daemon.set_mood(Mood::Normal);
     assert_eq!(world.init_and_sign(handle), Ok(SIGNATURE.to_vec()));
 }

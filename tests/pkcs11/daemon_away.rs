@@ -13,8 +13,8 @@ use cryptoki::object::{Attribute, ObjectClass};
 use cryptoki::session::Session;
 
 /// No call may take longer, whatever the daemon does: the module's own limit is `LIMIT_SECONDS`, and a little.
-const DEADLINE: Duration = Duration::from_secs(15);
-const LIMIT_SECONDS: &str = "request_timeout_secs = 3";
+const DEADLINE: Duration = Duration::from_secs(60);
+const LIMIT_SECONDS: &str = "request_timeout_secs = 8";
 
 fn is_away(rv: RvError) -> bool {
     matches!(rv, RvError::DeviceRemoved | RvError::DeviceError)

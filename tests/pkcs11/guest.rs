@@ -15,7 +15,7 @@ use acceptance::tools::{self, available, run};
 use acceptance::world::World;
 
 /// How long the daemon may take to notice that a process is gone.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(180);
 
 /// The compiled program; none when there is no C compiler.
 fn program(test: &str, world: &World) -> Option<PathBuf> {

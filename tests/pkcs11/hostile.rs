@@ -202,7 +202,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
 /// Sends what the daemon still takes, without reading a byte of its answer.
 fn send(port: u16, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the daemon accepts");
-    stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a socket");
+    stream.set_write_timeout(Some(Duration::from_secs(10))).expect("a socket");
     // A daemon that has hung up, or that takes no more from one who does not listen, is what is wanted.
     stream.write_all(bytes).unwrap_or_default();
     stream

@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Names the world's directory to the process in which a story runs.
 const STORY: &str = "ACCEPTANCE_REMOTE_DIR";
-const DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `story` in a process of its own, beside a daemon that listens on TCP; the module shows `client`'s certificate and
 /// trusts `ca` for the server's.
@@ -50,7 +50,7 @@ fn beside_a_remote_daemon(name: &str, client: &str, ca: &str, story: impl FnOnce
     // The other machine has a file of its own.
     let config = world.dir().join("client.toml");
     let text = format!(
-        "[shim]\nendpoint = \"https://127.0.0.1:{port}\"\nrequest_timeout_secs = 3\n\
+        "[shim]\nendpoint = \"https://127.0.0.1:{port}\"\nrequest_timeout_secs = 8\n\
          tls_ca = \"{ca}.pem\"\ntls_cert = \"{client}.pem\"\ntls_key = \"{client}.key\"\n"
     );
     fs::write(&config, text).expect("the world's directory is writable");

@@ -61,7 +61,7 @@ impl Pki {
         let mut command = world.command(binary("craton-pki"));
         command.arg("--config").arg(&self.config).arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.server = Some(command.spawn().expect("craton-pki starts"));
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while !self.curl(&["-o", "/dev/null"], "cacerts").status.success() {
             let log = || fs::read_to_string(world.dir().join("pki.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "craton-pki does not answer:\n{}", log());

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a daemon may take from its start to the first accepted connection (power-on self-test included, unoptimised build).
-pub const START_LIMIT: Duration = Duration::from_secs(30);
+pub const START_LIMIT: Duration = Duration::from_secs(180);
 /// How long a daemon may take to end after SIGTERM.
-pub const STOP_LIMIT: Duration = Duration::from_secs(15);
+pub const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 /// The directory of the binaries and of the module: `CRATON_BIN_DIR`, or the workspace's `target/debug`.
 pub fn bin_dir() -> PathBuf {
@@ -138,10 +138,10 @@ impl Daemon {
     /// SIGSTOP: alive, connected, and silent. Returns when every thread has stopped, not only when it was told to.
     ///
     /// # Panics
-    /// When they have not within a second.
+    /// When they have not within a minute.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !self.thread_states().iter().all(|state| *state == 'T') {
             assert!(Instant::now() < deadline, "the daemon does not stop: {:?}", self.thread_states());
             thread::sleep(Duration::from_millis(1));

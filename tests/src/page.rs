@@ -20,7 +20,7 @@ use crate::tools::{self, find_in, skip};
 use crate::world::World;
 
 /// The longest that one page may take: Java starts a dozen times on a busy machine.
-const PAGE_LIMIT: Duration = Duration::from_secs(180);
+const PAGE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Says the block's number in the output, where that block begins.
 const MARK: &str = "@@ block ";

@@ -3,15 +3,18 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use crate::daemon::workspace;
 
-/// The longest that any tool may take in any test.
-pub const TOOL_LIMIT: Duration = Duration::from_secs(60);
+/// The longest that any tool may take in any test: on a busy machine, tens of times what it takes otherwise.
+pub const TOOL_LIMIT: Duration = Duration::from_secs(300);
 
 /// What a finished program left.
 pub struct Finished {
@@ -81,17 +84,18 @@ pub fn run(command: &mut Command) -> Finished {
 #[track_caller]
 pub fn run_with_input(command: &mut Command, input: &[u8]) -> Finished {
     let line = command_line(command);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|e| panic!("{line}: {e}"));
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // In a group of its own, which is ended as a whole: what a script has started holds the pipes open as well.
+    let mut child = pipes.process_group(0).spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
     let stdout = drain(child.stdout.take().expect("stdout is piped"));
     let stderr = drain(child.stderr.take().expect("stderr is piped"));
     // A program may end without reading its input.
     child.stdin.take().expect("stdin is piped").write_all(input).unwrap_or_default();
-    let status = wait(&mut child, TOOL_LIMIT);
+    let status = waited(&mut child, TOOL_LIMIT);
+    if status.is_none() {
+        end_group(&child);
+        child.wait().ok();
+    }
     let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
     let text = String::from_utf8_lossy(&stdout).into_owned();
@@ -101,18 +105,31 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> Finished {
 
 /// Waits for a child; kills it when the limit passes.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let status = waited(child, limit);
+    if status.is_none() {
+        child.kill().ok();
+        child.wait().ok();
+    }
+    status
+}
+
+fn waited(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + limit;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
         if Instant::now() > deadline {
-            child.kill().ok();
-            child.wait().ok();
             return None;
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Kills a child and everybody in its group.
+fn end_group(child: &Child) {
+    let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process number");
+    kill_process_group(leader, Signal::KILL).ok();
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {

@@ -31,7 +31,7 @@ pub const ANY_CERTIFICATE: &str =
     "[[client]]\nany_certificate = true\nroles = [\"use\", \"manage\", \"so\"]\ntokens = [\"*\"]\n";
 
 /// The longest that a test in its own process may take.
-const OWN_PROCESS_LIMIT: Duration = Duration::from_secs(240);
+const OWN_PROCESS_LIMIT: Duration = Duration::from_secs(900);
 /// Set to `grpc`, it puts every world's module behind TCP and mutual TLS.
 const CARRIER: &str = "ACCEPTANCE_CARRIER";
 const CHILD: &str = "ACCEPTANCE_CHILD";

@@ -57,7 +57,7 @@ impl World {
     pub fn start(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
         self.child = Some(self.command().stderr(log).spawn().unwrap());
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while !self.log().contains("ready") {
             assert!(Instant::now() < deadline, "not ready:\n{}", self.log());
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use ck::Rv;
-use ck::rv::{CKR_GENERAL_ERROR, CKR_OK};
+use ck::rv::{CKR_CRYPTOKI_NOT_INITIALIZED, CKR_GENERAL_ERROR, CKR_OK};
 use cryptoki_sys::CK_RV;
 
 use crate::library::{self, Run};
@@ -22,9 +22,13 @@ pub(crate) fn bare(body: impl FnOnce() -> Result<(), Rv>) -> CK_RV {
     }
 }
 
-/// A function that needs `C_Initialize` in this very process.
+/// A function that needs `C_Initialize` in this very process. What fails because C_Finalize came in between says so: the call meets
+/// sessions that are already closed, here or at the daemon.
 pub(crate) fn run(body: impl FnOnce(&Run) -> Result<(), Rv>) -> CK_RV {
-    bare(|| body(&*library::current()?))
+    bare(|| {
+        let run = library::current()?;
+        body(&run).map_err(|rv| if run.is_finalized() { CKR_CRYPTOKI_NOT_INITIALIZED } else { rv })
+    })
 }
 
 /// The standard panic hook writes to standard error, which may be the protocol of the program that loaded us. The hook

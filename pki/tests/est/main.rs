@@ -16,6 +16,7 @@ mod judged;
 mod must;
 mod ocsp;
 mod operator;
+mod others;
 mod profile;
 mod reenrol;
 mod refused;

@@ -80,13 +80,13 @@ fn wrong_methods_types_and_paths_are_refused() {
 fn silent_clients_are_hung_up_on() {
     let Some(world) = World::new("silent_clients_are_hung_up_on", &Choice::default()) else { return };
     let hung_up = |mut stream: TcpStream, first_words: &[u8]| {
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
         stream.write_all(first_words).expect("sends");
         let began = Instant::now();
         let mut rest = Vec::new();
         // An end or a reset, but not our own timeout.
         let ended = stream.read_to_end(&mut rest);
-        assert!(began.elapsed() < Duration::from_secs(15), "{ended:?} after {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(100), "{ended:?} after {:?}", began.elapsed());
     };
     let connect = |port: u16| TcpStream::connect(("127.0.0.1", port)).expect("connects");
     std::thread::scope(|scope| {
@@ -114,7 +114,7 @@ fn a_second_request_cannot_hide_behind_a_first() {
     for (what, request) in rows {
         let mut stream = TcpStream::connect(("127.0.0.1", world.crl_port)).expect("connects");
         stream.write_all(request.as_bytes()).expect("sends");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
         let mut answer = Vec::new();
         // A reset after the answer is an end as well.
         if let Err(fault) = stream.read_to_end(&mut answer) {
