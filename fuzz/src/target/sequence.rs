@@ -447,12 +447,9 @@ impl<'a> Play<'a> {
             None => when(!active, Kind::OperationNotInitialized, errors),
             Some(key) => {
                 when(active, Kind::OperationActive, errors);
-                if kind == OperationKind::Sign {
-                    match self.model.seen(app, session, key) {
-                        None => errors.push(Kind::NoSuchKey),
-                        Some(made) => when(!made.key, Kind::KeyType, errors),
-                    }
-                }
+                // The handle of what is no key is no handle of a key (PKCS#11 v3.0, section 5.1.6).
+                let is_key = self.model.seen(app, session, key).is_some_and(|made| made.key);
+                when(kind == OperationKind::Sign && !is_key, Kind::NoSuchKey, errors);
             }
         }
     }

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use crate::world::{Choice, World};
 
-const JARS: [&str; 3] =
-    ["/usr/share/java/bcpkix.jar", "/usr/share/java/bcprov.jar", "/usr/share/java/bcutil.jar"];
+const JARS: [&str; 3] = ["/usr/share/java/bcpkix.jar", "/usr/share/java/bcprov.jar", "/usr/share/java/bcutil.jar"];
 const ENROL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/est/BouncyCastleEnrol.java");
 
 /// Whether this is strongSwan's program: others are named so too.
