@@ -68,9 +68,12 @@ fn an_interrupted_init_goes_on_where_it_broke_off() {
     }
     assert!(broken_off > 0, "the first kill came too late to interrupt anything");
     let output = world.run(&["init"]);
-    if String::from_utf8_lossy(&output.stderr).contains("no initialised token is labelled") {
-        // SoftHSM2 rewrites its token file at each login, in place: a kill in that moment costs it the token.
-        println!("SKIPPED {test}: the module itself did not survive being killed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    // SoftHSM2 rewrites its token file at each login and its objects in place: a kill in that moment costs it the token, or leaves a
+    // key that does not sign. On a module that survives there is no excuse.
+    let damage = ["no initialised token is labelled", "horrible, unrecoverable error"];
+    if world.token().0.contains("softhsm") && damage.iter().any(|words| said.contains(words)) {
+        println!("SKIPPED {test}: SoftHSM2 itself did not survive being killed");
         return;
     }
     world.done(&["init"]);
