@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal", run: target::archive::journal },
     Target { name: "backup", run: target::archive::archive },
     Target { name: "store", run: target::archive::store },
+    Target { name: "issuance", run: target::issuance::run },
 ];
 
 /// The target of a name.

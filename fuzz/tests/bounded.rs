@@ -74,3 +74,8 @@ fn no_changed_backup_opens() {
 fn no_changed_store_shows_what_was_not_in_it() {
     bounded("store", SHORT);
 }
+
+#[test]
+fn no_message_leaves_its_issuance_policy() {
+    bounded("issuance", SHORT);
+}

@@ -145,6 +145,8 @@ errors! {
     SignatureLength => CKR_SIGNATURE_LEN_RANGE;
     /// The output does not fit the caller's buffer; nothing was consumed.
     BufferTooSmall => CKR_BUFFER_TOO_SMALL;
+    /// The message is outside the issuance policy of the key.
+    IssuanceRefused => CKR_FUNCTION_REJECTED;
     /// The function is not offered.
     NotSupported => CKR_FUNCTION_NOT_SUPPORTED;
     /// The token holds as much of something as it is allowed to.

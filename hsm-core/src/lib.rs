@@ -14,6 +14,7 @@ mod error;
 mod grant;
 mod hsm;
 mod id;
+pub mod issuance;
 mod mechanism;
 mod object;
 mod perform;

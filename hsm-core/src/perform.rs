@@ -182,6 +182,12 @@ impl Hsm {
         {
             tracing::warn!(switch, operation = act.name, "refused by policy: {error}");
         }
+        if let Err(error) = &result
+            && error.kind() == Kind::IssuanceRefused
+        {
+            let key = entry.object.as_ref().map(|key| key.id.to_string()).unwrap_or_default();
+            tracing::warn!(key, "a message was not signed: {error}");
+        }
         let due = match act.when {
             When::Never => false,
             When::OnFailure => result.is_err(),

@@ -12,6 +12,7 @@ mod dual;
 mod encrypt;
 mod fork;
 mod general;
+mod guard;
 mod guest;
 mod hostile;
 mod interop;

@@ -12,6 +12,7 @@ pub mod module;
 pub mod page;
 pub mod raw;
 pub mod structure;
+pub mod tbs;
 pub mod tools;
 pub mod worker;
 pub mod world;

@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod config;
 pub(crate) mod frames;
 pub(crate) mod import;
+pub(crate) mod issuance;
 pub(crate) mod parameter;
 pub(crate) mod request;
 pub(crate) mod sequence;

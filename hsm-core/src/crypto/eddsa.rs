@@ -26,7 +26,7 @@ pub(crate) const CONTEXT_MAX: usize = 255;
 /// The identifier that older programs use, from GnuPG's arc.
 const GNU_PARAMS_DER: &[u8] = &[0x06, 0x09, 0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x0f, 0x01];
 
-pub(super) const OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(crate) const OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// Reads the parameters of an Edwards key: the identifier of Ed25519, or the curve's name in a PrintableString.
 ///

@@ -102,7 +102,9 @@ impl Hsm {
                 return operation.verify(signature).map(|()| Vec::new());
             }
             self.spend_iv(&mut operation)?;
+            let key = operation.key.clone();
             let rest = operation.finish(kind)?;
+            self.count_signature(work, key.as_deref())?;
             if output.is_empty() {
                 output = rest;
             } else {
@@ -210,7 +212,7 @@ impl Hsm {
     /// Ends the operation. A plaintext that does not fit waits in the session for a larger buffer.
     fn end(
         &self,
-        work: &Work<'_>,
+        work: &mut Work<'_>,
         kind: OperationKind,
         operation: Operation,
         opened: bool,
@@ -218,6 +220,7 @@ impl Hsm {
     ) -> Result<Vec<u8>> {
         let (row, key) = (operation.row, operation.key.clone());
         let output = operation.finish(kind)?;
+        self.count_signature(work, key.as_deref())?;
         if let Err(error) = check_capacity(capacity, output.len()) {
             if !opened {
                 work.session.operations.lock().put(kind, Operation::done(row, key, output));

@@ -1,6 +1,7 @@
 //! The front desk: one public method per operation, by chapter of the standard. The doors call these and nothing else.
 
 mod admin;
+mod count;
 mod crypto;
 mod derive;
 mod iv;
@@ -89,6 +90,7 @@ pub struct Hsm {
     sessions_open: Arc<AtomicU32>,
     handles: Mutex<std::ops::Range<u64>>,
     iv_books: iv::IvBooks,
+    signature_counts: count::SignatureCounts,
     stream: Mutex<stream::Stream>,
     started_ns: u64,
     /// A token's objects could not be read after the start.
@@ -153,6 +155,7 @@ impl Hsm {
             handles: Mutex::new(0..0),
             unreadable: AtomicBool::new(false),
             iv_books: iv::IvBooks::default(),
+            signature_counts: count::SignatureCounts::default(),
             stream: Mutex::default(),
         });
         if let Some(vault) = vault {

@@ -173,6 +173,7 @@ impl Hsm {
                 let deletes = vec![(slot.token_id(), object.id)];
                 work.commit(Change { deletes, ..Change::default() })?;
                 slot.remove(object.handle);
+                self.signature_counts.forget(object.id);
             } else {
                 work.app.objects.write().remove(&object.handle);
             }
@@ -203,7 +204,14 @@ impl Hsm {
         self.perform(caller, &act::GET_ATTRIBUTES, session, |work| {
             let object = work.object(object, Kind::NoSuchObject)?;
             let policy = &self.config().policy;
-            Ok(kinds.iter().map(|&kind| read(&object, Attribute(kind), policy)).collect())
+            let read = |&kind: &u64| match Attribute(kind) {
+                CKA_CRATON_SIGNATURE_COUNT if object.issuance_policy().is_some() => {
+                    let value = Value::Ulong(self.signature_count(work.slot.token_id(), object.id)?);
+                    Ok(AttributeRead { rv: CKR_OK, attribute: Attr { kind: CKA_CRATON_SIGNATURE_COUNT, value } })
+                }
+                kind => Ok(read(&object, kind, policy)),
+            };
+            kinds.iter().map(read).collect()
         })
     }
 

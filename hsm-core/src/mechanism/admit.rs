@@ -98,6 +98,12 @@ pub(crate) fn key(mechanisms: &Mechanisms, row: &Row, object: &Object, purpose: 
     {
         return Err(Error::new(Kind::KeyFunction, format!("{usage} is false")));
     }
+    if object.issuance_policy().is_some() && purpose != Use::Sign {
+        return Err(Error::new(
+            Kind::KeyFunction,
+            "a key with an issuance policy signs certificates, and nothing else",
+        ));
+    }
     check_allowed(attributes, row.number)?;
     period::check(attributes, purpose, clock)?;
     if mechanisms.are_approved_only() {

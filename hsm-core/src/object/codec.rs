@@ -13,7 +13,7 @@ use crate::secret::SecretBytes;
 
 #[derive(Clone, PartialEq, Message)]
 struct Record {
-    /// Written by this version: 1.
+    /// [`VERSION`], or [`GUARDED`] for a key with an issuance policy.
     #[prost(uint32, tag = "1")]
     version: u32,
     #[prost(uint64, tag = "2")]
@@ -59,12 +59,15 @@ struct Entries {
 }
 
 const VERSION: u32 = 1;
+/// The version of keys that only sign inside a policy: software that does not know the policy must not take them up.
+const GUARDED: u32 = 2;
 
 /// The object's bytes, to be sealed.
 pub(crate) fn encode(object: &Object) -> SecretBytes {
     let entries = object.attributes.iter().map(|(kind, value)| entry(kind, value)).collect();
     let material = object.material().map(|material| material.to_vec());
-    let mut record = Record { version: VERSION, handle: object.handle, attributes: entries, material };
+    let version = if object.issuance_policy().is_some() { GUARDED } else { VERSION };
+    let mut record = Record { version, handle: object.handle, attributes: entries, material };
     let bytes = SecretBytes::new(record.encode_to_vec());
     record.material.zeroize();
     bytes
@@ -77,11 +80,11 @@ pub(crate) fn encode(object: &Object) -> SecretBytes {
 pub(crate) fn decode(id: ObjectId, bytes: &SecretBytes) -> Result<Object> {
     let record = Record::decode(bytes.expose())
         .map_err(|_| Error::new(Kind::Device, format!("object {id} is not an object record")))?;
-    if record.version != VERSION {
+    if !matches!(record.version, VERSION | GUARDED) {
         let found = record.version;
         return Err(Error::new(
             Kind::Device,
-            format!("object {id} has record version {found}; this version reads {VERSION}"),
+            format!("object {id} has record version {found}; this version reads {VERSION} and {GUARDED}"),
         ));
     }
     let mut attributes = Attributes::default();

@@ -144,6 +144,11 @@ impl Object {
         self.attributes.flag(CKA_PRIVATE)
     }
 
+    /// The issuance policy that the key carries, as it was given.
+    pub(crate) fn issuance_policy(&self) -> Option<&[u8]> {
+        self.attributes.get(CKA_CRATON_ISSUANCE_POLICY).map(|_| self.attributes.bytes(CKA_CRATON_ISSUANCE_POLICY))
+    }
+
     /// Whether it is a key of any class.
     pub(crate) fn is_key(&self) -> bool {
         matches!(self.class(), CKO_PUBLIC_KEY | CKO_PRIVATE_KEY | CKO_SECRET_KEY)

@@ -176,6 +176,9 @@ const PRIVATE: &[Row] = &[
     row(CKA_DECAPSULATE_TEMPLATE, Default::Absent, NONE),
     row(CKA_ALWAYS_AUTHENTICATE, FALSE, NONE),
     row(CKA_PUBLIC_KEY_INFO, Default::Absent, COMPUTED),
+    // Ours: given at generation or never, and kept for ever.
+    row(CKA_CRATON_ISSUANCE_POLICY, Default::Absent, F2_NOT_CREATE.and(F6_NOT_UNWRAP)),
+    row(CKA_CRATON_SIGNATURE_COUNT, Default::Absent, COMPUTED),
 ];
 
 /// §4.10: secret keys.

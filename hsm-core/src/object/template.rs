@@ -11,6 +11,7 @@ use super::schema::{self, *};
 use super::{Attr, Attributes, Object, Value, built_in, certificate};
 use crate::config::{PolicyConfig, Profile};
 use crate::error::{Error, Kind, Result};
+use crate::issuance;
 use crate::mechanism::period;
 
 /// The function that makes an object.
@@ -109,6 +110,9 @@ pub(crate) fn build(
     if class == CKO_CERTIFICATE {
         certificate::complete(&mut attributes)?;
     }
+    if attributes.get(CKA_CRATON_ISSUANCE_POLICY).is_some() {
+        guard(&schema, &mut attributes)?;
+    }
     fill_defaults(&schema, &mut attributes, authority);
     check_authentication(&attributes)?;
     if authority.is_strict() {
@@ -116,6 +120,42 @@ pub(crate) fn build(
         check_purpose(&attributes)?;
     }
     Ok(attributes)
+}
+
+/// What a key with an issuance policy is, whatever a template leaves out: it lives in the token, never leaves it, has no twin without the
+/// count, and does nothing but sign.
+const GUARDED: [(Attribute, bool); 11] = [
+    (CKA_TOKEN, true),
+    (CKA_PRIVATE, true),
+    (CKA_SENSITIVE, true),
+    (CKA_EXTRACTABLE, false),
+    (CKA_COPYABLE, false),
+    (CKA_SIGN, true),
+    (CKA_SIGN_RECOVER, false),
+    (CKA_DECRYPT, false),
+    (CKA_UNWRAP, false),
+    (CKA_DERIVE, false),
+    (CKA_DECAPSULATE, false),
+];
+
+/// Checks an issuance policy and what goes with it; a template may repeat what follows from it, not contradict it.
+fn guard(schema: &Schema, attributes: &mut Attributes) -> Result<()> {
+    if !matches!(attributes.key_type(), Some(CKK_RSA | CKK_EC | CKK_EC_EDWARDS | CKK_ML_DSA)) {
+        return Err(named(Kind::TemplateInconsistent, CKA_CRATON_ISSUANCE_POLICY, "does not go with the key type"));
+    }
+    issuance::Policy::read(attributes.bytes(CKA_CRATON_ISSUANCE_POLICY))
+        .map_err(|breach| Error::new(Kind::AttributeValue, format!("{CKA_CRATON_ISSUANCE_POLICY}: {breach}")))?;
+    for (kind, value) in GUARDED {
+        let value = Value::Bool(value);
+        match attributes.get(kind) {
+            Some(given) if *given != value => {
+                return Err(named(Kind::TemplateInconsistent, kind, "contradicts CKA_CRATON_ISSUANCE_POLICY"));
+            }
+            None if schema.row(kind).is_some() => attributes.put(kind, value),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A given CKA_CLASS or CKA_KEY_TYPE must be the one that the function or mechanism makes.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ck::Mechanism;
-use ck::attribute::CKA_ALWAYS_AUTHENTICATE;
+use ck::attribute::{CKA_ALWAYS_AUTHENTICATE, CKA_PUBLIC_KEY_INFO};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -15,6 +15,7 @@ use crate::crypto::{
     cmac, des3, digest, eddsa, hmac, prehash, rsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
+use crate::issuance::{self, Breach, Policy, Signer, algorithm};
 use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::purpose::Use;
 use crate::mechanism::table::{Row, Scheme};
@@ -188,6 +189,11 @@ impl Operation {
         key: Option<Arc<Object>>,
     ) -> Result<Self> {
         let state = match (row.scheme, &key) {
+            // The whole message is judged before it is signed.
+            (scheme, Some(key)) if key.issuance_policy().is_some() => {
+                algorithm::identifiers(scheme, &call.parameter, key)?;
+                State::Whole(Zeroizing::default())
+            }
             (Scheme::Digest(hash), _) => State::Digest(digest::Stream::new(hash)),
             (Scheme::Hmac(hash), Some(key)) => {
                 let stream = hmac::Key::new(hash, key.secret()?).start();
@@ -433,6 +439,13 @@ impl Operation {
     /// What the crypto room says.
     pub(crate) fn finish(self, kind: OperationKind) -> Result<Vec<u8>> {
         let Operation { row, key, parameter, state, .. } = self;
+        if let Some(key) = key.as_deref().filter(|key| key.issuance_policy().is_some()) {
+            return match (state, kind) {
+                (State::Done(output), OperationKind::Sign) => Ok(output.to_vec()),
+                (State::Whole(message), OperationKind::Sign) => sign_guarded(row, &parameter, key, &message),
+                _ => Err(Kind::KeyFunction.into()),
+            };
+        }
         match (state, kind.form()) {
             (State::Done(output), _) => Ok(output.to_vec()),
             (State::Digest(stream), OperationKind::Digest) => Ok(stream.finish()),
@@ -529,7 +542,8 @@ fn cipher(scheme: Scheme, kind: OperationKind, key: &[u8], parameter: &Parameter
     Ok(stream)
 }
 
-fn pss(hash: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
+/// The PSS parameters of a mechanism parameter.
+pub(crate) fn pss(hash: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
     let Parameter::RsaPss { hash: number, mgf, salt_len } = parameter else { return Err(Kind::MechanismParam.into()) };
     let named = params::hash(*number)?;
     if hash.is_some_and(|hash| hash != named) {
@@ -650,6 +664,18 @@ fn signature_len(key: &PrivateKey) -> Option<usize> {
         PrivateKey::SlhDsa(key) => key.set().signature_len(),
         PrivateKey::MlKem(_) | PrivateKey::Montgomery(_) => return None,
     })
+}
+
+/// Signs a message that is inside the issuance policy of the key.
+fn sign_guarded(row: &Row, parameter: &Parameter, key: &Object, message: &[u8]) -> Result<Vec<u8>> {
+    let refused = |breach: Breach| {
+        Error::new(Kind::IssuanceRefused, format!("the key's issuance policy does not allow this message: {breach}"))
+    };
+    let policy = Policy::read(key.issuance_policy().unwrap_or_default()).map_err(refused)?;
+    let algorithms = algorithm::identifiers(row.scheme, parameter, key)?;
+    let spki = key.attributes.bytes(CKA_PUBLIC_KEY_INFO);
+    issuance::judge(&policy, &Signer { algorithms, spki }, message).map_err(refused)?;
+    sign(row, parameter, key, &algorithm::digested(row.scheme, message))
 }
 
 /// Signs data, or the digest of it where the mechanism hashes.

@@ -458,13 +458,15 @@ fn exists(snapshot: &dyn Snapshot, rows: &Batch, table: Table, key: &[u8]) -> Re
 
 /// Removes all that belongs to a token, but for its token record, which its slot keeps.
 fn clear(snapshot: &dyn Snapshot, rows: &mut Batch, token: TokenId) -> Result<()> {
-    for table in [Table::Pin, Table::Attempts, Table::PublicObject, Table::PrivateObject] {
-        let mut keys = rows.keys_with_prefix(table, &token.0);
+    let of_token = [Table::Pin, Table::Attempts, Table::PublicObject, Table::PrivateObject];
+    let of_token = of_token.into_iter().map(|table| (table, token.0.to_vec()));
+    for (table, prefix) in of_token.chain([(Table::Reserved, layout::count_prefix(token))]) {
+        let mut keys = rows.keys_with_prefix(table, &prefix);
         let mut visit = |key: &[u8], _: &[u8]| {
             keys.push(key.to_vec());
             Ok(())
         };
-        snapshot.scan(table, &token.0, &mut visit).map_err(|error| device(&error))?;
+        snapshot.scan(table, &prefix, &mut visit).map_err(|error| device(&error))?;
         for key in keys {
             rows.delete(table, &key);
         }

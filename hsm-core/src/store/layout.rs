@@ -136,6 +136,16 @@ pub(crate) fn iv_key(name: &[u8; 16]) -> Vec<u8> {
     [b"iv".as_slice(), name].concat()
 }
 
+/// Key of the signature count of a guarded key in [`Table::Reserved`].
+pub(crate) fn count_key(token: TokenId, object: ObjectId) -> Vec<u8> {
+    [count_prefix(token).as_slice(), &object.0].concat()
+}
+
+/// What the keys of a token's signature counts begin with.
+pub(crate) fn count_prefix(token: TokenId) -> Vec<u8> {
+    [b"count".as_slice(), &token.0].concat()
+}
+
 /// The object id in a key made by [`object_key`].
 pub(crate) fn object_of_key(key: &[u8]) -> Option<ObjectId> {
     let id: [u8; 16] = key.get(16..)?.try_into().ok()?;
@@ -292,6 +302,13 @@ pub(crate) struct Attempts {
 pub(crate) struct Reserved {
     #[prost(uint64, tag = "1")]
     pub(crate) next: u64,
+}
+
+/// How many signatures of a guarded key may have been given out.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct SignatureCount {
+    #[prost(uint64, tag = "1")]
+    pub(crate) count: u64,
 }
 
 /// The numbers reserved for the IVs of one key.

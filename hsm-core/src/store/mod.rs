@@ -8,6 +8,7 @@ mod backup;
 mod commit;
 #[cfg(test)]
 mod conformance;
+mod counts;
 #[cfg(test)]
 mod crash_tests;
 mod create;

@@ -297,6 +297,7 @@ impl<L: Ledger> Vault<L> {
             let key = layout::object_key(*token, *object);
             work.batch.delete(Table::PublicObject, &key);
             work.batch.delete(Table::PrivateObject, &key);
+            work.batch.delete(Table::Reserved, &layout::count_key(*token, *object));
         }
         let tokens = change.puts.iter().map(|put| put.token).chain(change.deletes.iter().map(|(token, _)| *token));
         for token in tokens {

@@ -19,7 +19,7 @@ use crate::session::Session;
 const SNAPSHOTS: u32 = 64;
 
 /// What a complete snapshot leaves out because it is sensitive, or computed when it is asked for, not because the object lacks it.
-const MAY_BE_SENSITIVE: [Attribute; 9] = [
+const MAY_BE_SENSITIVE: [Attribute; 10] = [
     CKA_CHECK_VALUE,
     CKA_VALUE,
     CKA_PRIVATE_EXPONENT,
@@ -29,6 +29,7 @@ const MAY_BE_SENSITIVE: [Attribute; 9] = [
     CKA_EXPONENT_2,
     CKA_COEFFICIENT,
     CKA_SEED,
+    CKA_CRATON_SIGNATURE_COUNT,
 ];
 
 /// Remembers the snapshot that came with a new object and gives its handle.

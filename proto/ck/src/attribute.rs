@@ -23,10 +23,10 @@ pub enum Kind {
 }
 
 macro_rules! attributes {
-    ($($name:ident: $kind:ident)*) => {
+    ($($name:ident: $kind:ident)* vendor { $($own:ident = $number:literal: $own_kind:ident)* }) => {
         registry! {
             /// An attribute type, `CK_ATTRIBUTE_TYPE`.
-            Attribute { $($name)* }
+            Attribute { $($name)* } vendor { $($own = $number)* }
         }
 
         impl Attribute {
@@ -34,6 +34,7 @@ macro_rules! attributes {
             pub const fn kind(self) -> Kind {
                 match self {
                     $($name => Kind::$kind,)*
+                    $($own => Kind::$own_kind,)*
                     _ => Kind::Bytes,
                 }
             }
@@ -148,4 +149,8 @@ attributes! {
     CKA_UNWRAP_TEMPLATE: Template
     CKA_DERIVE_TEMPLATE: Template
     CKA_ALLOWED_MECHANISMS: Mechanisms
+    vendor {
+        CKA_CRATON_ISSUANCE_POLICY = 0xC352_0001: Bytes
+        CKA_CRATON_SIGNATURE_COUNT = 0xC352_0002: Ulong
+    }
 }
