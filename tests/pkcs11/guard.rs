@@ -220,8 +220,8 @@ module_test! {
         let place = Place::open();
         let key = place.p256(issuing());
         for mechanism in [CKM_ECDSA, CKM_ECDSA_SHA1, CKM_ECDSA_SHA224, CKM_ECDSA_SHA3_256] {
-            let begun = place.raw.begin(place.session, Use::Sign, &Call::plain(mechanism), key.private);
-            assert_eq!(begun, CKR_MECHANISM_INVALID, "{mechanism:#x}");
+            let begun = place.raw.apply(place.session, Use::Sign, &Call::plain(mechanism), key.private, &[7; 28]);
+            assert_eq!(begun, Err(CKR_MECHANISM_INVALID), "{mechanism:#x}");
         }
         let other = place.raw.get(place.session, key.public, CKA_EC_POINT).expect("a point");
         let agreement = Call { mechanism: CKM_ECDH1_DERIVE, parameter: acceptance::raw::key::Parameter::Ecdh(CKD_NULL, other) };
@@ -231,11 +231,11 @@ module_test! {
         let rsa = vec![(CKA_MODULUS_BITS, number(2048u64))];
         let rsa = place.make(CKM_RSA_PKCS_KEY_PAIR_GEN, rsa, guarded(issuing())).expect("a pair");
         for mechanism in [CKM_RSA_PKCS, CKM_SHA224_RSA_PKCS, CKM_SHA3_256_RSA_PKCS] {
-            let begun = place.raw.begin(place.session, Use::Sign, &Call::plain(mechanism), rsa.private);
-            assert_eq!(begun, CKR_MECHANISM_INVALID, "{mechanism:#x}");
+            let begun = place.raw.apply(place.session, Use::Sign, &Call::plain(mechanism), rsa.private, &[7; 28]);
+            assert_eq!(begun, Err(CKR_MECHANISM_INVALID), "{mechanism:#x}");
         }
-        let begun = place.raw.begin(place.session, Use::Decrypt, &Call::plain(CKM_RSA_PKCS), rsa.private);
-        assert_eq!(begun, CKR_KEY_FUNCTION_NOT_PERMITTED);
+        let begun = place.raw.apply(place.session, Use::Decrypt, &Call::plain(CKM_RSA_PKCS), rsa.private, &[7; 256]);
+        assert_eq!(begun, Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
         // What a usage attribute says that somebody turns on later changes nothing.
         for usage in [CKA_DECRYPT, CKA_UNWRAP, CKA_SIGN_RECOVER] {
             let set = place.raw.set(place.session, rsa.private, &vec![(usage, flag(true))]);

@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 macro_rules! attributes {
-    ($($name:ident: $kind:ident)* vendor { $($own:ident = $number:literal: $own_kind:ident)* }) => {
+    ($($name:ident: $kind:ident)*; vendor { $($own:ident = $number:literal: $own_kind:ident)* }) => {
         registry! {
             /// An attribute type, `CK_ATTRIBUTE_TYPE`.
             Attribute { $($name)* } vendor { $($own = $number)* }
@@ -148,7 +148,7 @@ attributes! {
     CKA_WRAP_TEMPLATE: Template
     CKA_UNWRAP_TEMPLATE: Template
     CKA_DERIVE_TEMPLATE: Template
-    CKA_ALLOWED_MECHANISMS: Mechanisms
+    CKA_ALLOWED_MECHANISMS: Mechanisms;
     vendor {
         CKA_CRATON_ISSUANCE_POLICY = 0xC352_0001: Bytes
         CKA_CRATON_SIGNATURE_COUNT = 0xC352_0002: Ulong
