@@ -51,6 +51,13 @@ pub(crate) enum Act {
         #[command(subcommand)]
         act: CeremonyAct,
     },
+    /// Account for every signature of the authorities' keys: the token's counts against the records. No server may be running, and
+    /// each start of the server does the same.
+    Reconcile {
+        /// Take the token's counts for the new beginning although they differ; the journal says so.
+        #[arg(long)]
+        accept: bool,
+    },
     /// Certificates.
     Cert {
         /// What to do.
@@ -333,6 +340,7 @@ impl Act {
     pub(crate) fn command(self) -> std::io::Result<Option<Command>> {
         Ok(match self {
             Self::Init | Self::Serve | Self::Ca { .. } | Self::Ceremony { .. } | Self::Profile { .. } => None,
+            Self::Reconcile { .. } => None,
             Self::Journal { act: JournalAct::Check { .. } | JournalAct::Export { .. } } => None,
             Self::Journal { act: JournalAct::List { page } } => Some(Command::JournalList { paging: page.paging() }),
             Self::Journal { act: JournalAct::Checkpoint { last } } => Some(Command::JournalCheckpoint { lazily: last }),

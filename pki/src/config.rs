@@ -5,6 +5,7 @@
 
 use crate::ca::Publication;
 use crate::ca::authority::{INTERNAL, ISSUING, ROOT};
+use crate::ca::guard::Guard;
 use crate::ca::validity;
 use crate::est::label::{self, Label, WrittenLabel};
 use crate::profile::Profile;
@@ -13,6 +14,7 @@ use crate::va::signer::responder_id_form;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::is_host_name;
 use crate::x509::ocsp::ResponderId;
+use const_oid::ObjectIdentifier;
 use cryptoki::types::AuthPin;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -68,6 +70,33 @@ struct WrittenToken {
     max_sessions: usize,
     #[serde(default = "default_reconnect_seconds")]
     reconnect_seconds: u64,
+    #[serde(default)]
+    guard: WrittenGuard,
+}
+
+/// A boolean, or "auto".
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenGuard {
+    Switch(bool),
+    Word(String),
+}
+
+impl Default for WrittenGuard {
+    fn default() -> Self {
+        Self::Word("auto".to_owned())
+    }
+}
+
+impl WrittenGuard {
+    fn mean(&self) -> Result<Guard, String> {
+        match self {
+            Self::Switch(true) => Ok(Guard::Always),
+            Self::Switch(false) => Ok(Guard::Never),
+            Self::Word(word) if word == "auto" => Ok(Guard::Auto),
+            Self::Word(word) => Err(format!("token.guard '{word}' must be true, false or \"auto\"")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -85,6 +114,7 @@ struct WrittenAuthorities {
     issuing: WrittenAuthority,
     #[serde(default)]
     internal: WrittenAuthority,
+    compromised_keys: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -252,6 +282,8 @@ pub(crate) struct Config {
     pub(crate) issuing: AuthoritySection,
     /// The authority of the house itself.
     pub(crate) internal: AuthoritySection,
+    /// The file of compromised keys.
+    pub(crate) compromised_keys: Option<PathBuf>,
     /// The profiles by name.
     pub(crate) profiles: BTreeMap<String, Profile>,
     /// EST.
@@ -284,6 +316,8 @@ pub(crate) struct TokenSection {
     pub(crate) max_sessions: usize,
     /// How long to wait for a token that went away.
     pub(crate) reconnect: Duration,
+    /// Whether the token guards the keys of new authorities.
+    pub(crate) guard: Guard,
 }
 
 /// An authority as meant.
@@ -448,6 +482,11 @@ impl Config {
         Self::parse(&text, folder).map_err(refuse)
     }
 
+    /// The extensions that profiles give besides the usual ones.
+    pub(crate) fn extensions(&self) -> Vec<ObjectIdentifier> {
+        self.profiles.values().flat_map(|profile| &profile.extensions).map(|extension| extension.extn_id).collect()
+    }
+
     /// The addresses that are written into certificates.
     pub(crate) fn publication(&self) -> Publication {
         Publication {
@@ -473,6 +512,7 @@ impl Written {
         let mut warnings = Vec::new();
         let token = self.token.mean(folder, &mut warnings)?;
         let side = self.ca.role;
+        let compromised_keys = self.ca.compromised_keys.map(|path| folder.join(path));
         let root = self.ca.root.mean(ROOT, &mut warnings)?;
         let issuing = self.ca.issuing.mean(ISSUING, &mut warnings)?;
         let internal = WrittenAuthority {
@@ -504,6 +544,7 @@ impl Written {
             root,
             issuing,
             internal,
+            compromised_keys,
             profiles,
             est,
             ocsp: self.ocsp.mean(&crl.base_url)?,
@@ -532,6 +573,7 @@ impl WrittenToken {
             key_label_prefix: self.key_label_prefix,
             max_sessions: self.max_sessions,
             reconnect: Duration::from_secs(self.reconnect_seconds),
+            guard: self.guard.mean()?,
         })
     }
 }

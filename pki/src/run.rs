@@ -4,7 +4,10 @@ use crate::api::command::{Command, Fault, Paging};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
 use crate::ca::authority::ROOT;
+use crate::ca::blocklist::Blocklist;
 use crate::ca::ceremony::{self, Founding};
+use crate::ca::guard::GuardRules;
+use crate::ca::reconcile::{self, Differences, Line, Verdict};
 use crate::ca::{CaError, Desk, Parsed, issue, offline, protocol};
 use crate::cli::ceremony::CeremonyAct;
 use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct};
@@ -63,6 +66,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let answer = operate(&config, Command::Crl { authority: ca, renew, shard, delta })?;
             write_crl(&answer, cli.json, format, out.as_deref())
         }
+        Act::Reconcile { accept } => account_for_signatures(&config, accept, cli.json),
         Act::Ceremony { act } => Ok(cli::show(&perform_ceremony(&config, act)?, cli.json)?),
         Act::Ca { act } => {
             let command = act.command().map_err(|fault| Error::Operator(Fault::new("bad_request", fault)))?;
@@ -75,6 +79,32 @@ fn run(cli: Cli) -> Result<(), Error> {
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
     }
+}
+
+/// Compares the token's counts with the records, shows both, and fails when they differ.
+fn account_for_signatures(config: &Config, accept: bool, json: bool) -> Result<(), Error> {
+    let desk = open_desk(config)?;
+    let differences = if accept { Differences::Accept } else { Differences::Keep };
+    let report = reconcile::reconcile(&desk, differences, clock::now())?;
+    let agrees = report.agrees();
+    let line = |line: Line| {
+        let (state, difference) = match line.verdict {
+            Verdict::Agrees => ("agrees", 0),
+            Verdict::Unaccounted(more) => ("unaccounted", more),
+            Verdict::TokenBehind(less) => ("token_behind", less),
+        };
+        json!({
+            "id": line.authority, "state": state, "difference": difference, "token_count": line.counted,
+            "recorded": line.account.settled.saturating_add(line.account.made), "open": line.account.open,
+        })
+    };
+    let items: Vec<Value> = report.lines.into_iter().map(line).collect();
+    cli::show(&json!({ "items": items, "intents_closed": report.closed, "accepted": accept && !agrees }), json)?;
+    if agrees || accept {
+        return Ok(());
+    }
+    let sentence = "the token's counts and the records differ: see the table, the journal and docs/guard.md";
+    Err(Error::Operator(Fault::new("signatures_unaccounted", sentence)))
 }
 
 /// What the configuration says about profiles.
@@ -199,6 +229,8 @@ fn desk_over(config: &Config, store: Arc<dyn Store>) -> Result<Desk, CaError> {
         publication: config.publication(),
         journal_key: config.journal.key,
         key_label_prefix: config.token.key_label_prefix.clone(),
+        guard: GuardRules { guard: config.token.guard, extensions: config.extensions() },
+        blocklist: Arc::new(Blocklist::new(config.compromised_keys.clone())),
         parsed: Parsed::default(),
     })
 }

@@ -4,7 +4,8 @@
 use crate::api::operator::Operator;
 use crate::api::rest::Rest;
 use crate::api::socket;
-use crate::ca::{CaError, Desk, ceremony, issue, serial};
+use crate::ca::reconcile::{self, Differences};
+use crate::ca::{CaError, Desk, ceremony, serial};
 use crate::clock;
 use crate::config::{Config, SecretSource, Side};
 use crate::device::expiry;
@@ -113,7 +114,8 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
         return Err("the side of an offline root serves nothing (ca.role = \"root\")".to_owned());
     }
     ceremony::check_keys(&desk).map_err(say)?;
-    issue::resolve_intents(&desk, now).map_err(say)?;
+    // What does not agree is in the log; an operator looks into it while the devices go on.
+    drop(reconcile::reconcile(&desk, Differences::Keep, now).map_err(say)?);
     refuse_unknown_authorities(&desk, config)?;
     let (key, certificate) = ceremony::ensure_server(&desk, config, now).map_err(say)?;
     ensure_operator_token(config).map_err(say)?;

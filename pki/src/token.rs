@@ -69,6 +69,14 @@ pub(crate) enum TokenError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// The issuance policy of a guarded key does not allow the message.
+    #[error(
+        "the token refuses: the issuance policy of the key '{0}' does not allow it; the token's log names the rule"
+    )]
+    OutsidePolicy(String),
+    /// A signature that may have been lost could not be noted.
+    #[error("a signature that may have been lost could not be noted: {0}")]
+    NotNoted(String),
     /// The token refused an operation.
     #[error("the token refused: {0}")]
     Refused(String),
@@ -86,7 +94,15 @@ pub(crate) struct KeyRef {
     pub(crate) label: String,
     /// Its kind.
     pub(crate) spec: KeySpec,
+    /// The token enforces an issuance policy on it: it takes whole messages only.
+    pub(crate) guarded: bool,
 }
+
+/// CKA_CRATON_ISSUANCE_POLICY and CKA_CRATON_SIGNATURE_COUNT, of our token only (docs/guard.md).
+const ISSUANCE_POLICY: AttributeType = AttributeType::VendorDefined(0xC352_0001);
+const SIGNATURE_COUNT: AttributeType = AttributeType::VendorDefined(0xC352_0002);
+/// What our module calls its maker.
+const OUR_MANUFACTURER: &str = "Craton";
 
 /// How to reach the token.
 pub(crate) struct TokenConfig {
@@ -194,16 +210,72 @@ impl Token {
         Ok(token)
     }
 
+    /// True when the module is ours, so that its keys can have an issuance policy.
+    ///
+    /// # Errors
+    /// When the module does not tell.
+    pub(crate) fn is_ours(&self) -> Result<bool, TokenError> {
+        self.with_worker(|_| Ok(self.context.get_library_info()?.manufacturer_id().trim_end() == OUR_MANUFACTURER))
+    }
+
+    /// How many signatures of a guarded key the token may have given out.
+    ///
+    /// # Errors
+    /// When the key is missing or has no count.
+    pub(crate) fn signature_count(&self, key: &KeyRef) -> Result<u64, TokenError> {
+        self.with_worker(|worker| {
+            let handle = worker.private_key(key)?;
+            let values = worker.session.get_attributes(handle, &[SIGNATURE_COUNT])?;
+            match values.as_slice() {
+                [Attribute::VendorDefined((_, value))] => {
+                    let value = value.as_slice().try_into().map_err(|_| TokenError::Malformed("signature count"))?;
+                    Ok(u64::from_ne_bytes(value))
+                }
+                _ => Err(TokenError::Malformed("signature count").into()),
+            }
+        })
+    }
+
     /// Signs a message with a key. ECDSA signatures come as DER (RFC 3279 section 2.2.3), the others as they are.
     ///
     /// # Errors
     /// When the key is missing or the token refuses.
     pub(crate) fn sign(&self, key: &KeyRef, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, TokenError> {
-        let (mechanism, data) = mechanism(scheme, message);
+        self.sign_noting(key, scheme, message, &|| Ok(()))
+    }
+
+    /// The same. When the token goes away under it, it may have signed and counted without our knowing: `note` is called before each
+    /// repetition, and before giving up.
+    ///
+    /// # Errors
+    /// As [`Token::sign`], and what `note` says.
+    pub(crate) fn sign_noting(
+        &self,
+        key: &KeyRef,
+        scheme: Scheme,
+        message: &[u8],
+        note: &dyn Fn() -> Result<(), TokenError>,
+    ) -> Result<Vec<u8>, TokenError> {
+        let (mechanism, data) = mechanism(scheme, message, key.guarded);
+        let lost = std::cell::Cell::new(false);
         let raw = self.with_worker(|worker| {
             let handle = worker.private_key(key)?;
-            Ok(worker.session.sign(&mechanism, handle, &data)?)
-        })?;
+            if lost.take() {
+                note()?;
+            }
+            worker.session.sign(&mechanism, handle, &data).map_err(|fault| match fault {
+                Ck::Pkcs11(RvError::FunctionRejected, _) => TokenError::OutsidePolicy(key.label.clone()).into(),
+                fault => {
+                    let attempt = Attempt::from(fault);
+                    lost.set(matches!(attempt, Attempt::Lost(_)));
+                    attempt
+                }
+            })
+        });
+        if lost.take() {
+            note()?;
+        }
+        let raw = raw?;
         match scheme {
             Scheme::EcdsaSha256 | Scheme::EcdsaSha384 | Scheme::EcdsaSha512 => ecdsa_der(&raw),
             _ => Ok(raw),
@@ -211,11 +283,12 @@ impl Token {
     }
 
     /// Makes a key pair whose private part cannot leave the token, unless the whole pair is there already. Half a pair under
-    /// the same id is destroyed first: call this only for a key that no certificate was made for.
+    /// the same id is destroyed first: call this only for a key that no certificate was made for. The policy, unless it is empty, is
+    /// an issuance policy for our token to enforce.
     ///
     /// # Errors
     /// When the token refuses, for example because it lacks the mechanism.
-    pub(crate) fn generate(&self, key: &KeyRef) -> Result<SubjectPublicKeyInfoOwned, TokenError> {
+    pub(crate) fn generate(&self, key: &KeyRef, policy: &[u8]) -> Result<SubjectPublicKeyInfoOwned, TokenError> {
         let (mechanism, particular) = generation(key.spec)?;
         let mut public = vec![
             Attribute::Token(true),
@@ -225,7 +298,7 @@ impl Token {
             Attribute::Id(key.id.clone()),
         ];
         public.extend(particular);
-        let private = [
+        let mut private = vec![
             Attribute::Token(true),
             Attribute::Private(true),
             Attribute::Sensitive(true),
@@ -238,6 +311,9 @@ impl Token {
             Attribute::Label(key.label.clone().into_bytes()),
             Attribute::Id(key.id.clone()),
         ];
+        if !policy.is_empty() {
+            private.push(Attribute::VendorDefined((ISSUANCE_POLICY, policy.to_vec())));
+        }
         self.with_worker(|worker| {
             // An earlier attempt may have made the pair, or half of it, before the token went away.
             let halves =
@@ -553,10 +629,14 @@ fn private_attributes(spec: KeySpec) -> &'static [AttributeType] {
     }
 }
 
-/// One row per scheme: the mechanism, and what it is given (a digest for ECDSA, else the message).
-fn mechanism(scheme: Scheme, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
+/// One row per scheme: the mechanism, and what it is given (a digest for ECDSA, else the message). A guarded key wants the message, and
+/// other modules do not all make the digest of ECDSA.
+fn mechanism(scheme: Scheme, message: &[u8], guarded: bool) -> (Mechanism<'static>, Vec<u8>) {
     let pss = |hash_alg, mgf, salt_bytes: u64| PkcsPssParams { hash_alg, mgf, s_len: salt_bytes.into() };
     match scheme {
+        Scheme::EcdsaSha256 if guarded => (Mechanism::EcdsaSha256, message.to_vec()),
+        Scheme::EcdsaSha384 if guarded => (Mechanism::EcdsaSha384, message.to_vec()),
+        Scheme::EcdsaSha512 if guarded => (Mechanism::EcdsaSha512, message.to_vec()),
         Scheme::EcdsaSha256 => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
         Scheme::EcdsaSha384 => (Mechanism::Ecdsa, Sha384::digest(message).to_vec()),
         Scheme::EcdsaSha512 => (Mechanism::Ecdsa, Sha512::digest(message).to_vec()),

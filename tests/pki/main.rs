@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use acceptance::daemon::binary;
@@ -187,4 +188,99 @@ fn the_pki_goes_on_when_the_daemon_was_restarted() {
     }
     let devices = pki.json(&world, &["device", "list"]);
     assert!(devices.to_string().contains("sensor-2"), "{devices}");
+}
+
+/// The lines of a reconciliation by authority, and whether it succeeded.
+fn reconcile(pki: &Pki, world: &World, more: &[&str]) -> (bool, serde_json::Value) {
+    let finished = pki.command(world, &[&["--json", "reconcile"], more].concat());
+    let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+    // A refusal follows the report.
+    let report = serde_json::Deserializer::from_str(&text).into_iter().next();
+    (finished.status.success(), report.expect("a report").unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+fn line<'a>(report: &'a serde_json::Value, authority: &str) -> &'a serde_json::Value {
+    let items = report["items"].as_array().expect("items");
+    items.iter().find(|item| item["id"] == authority).unwrap_or_else(|| panic!("no {authority}: {report}"))
+}
+
+#[test]
+fn every_signature_of_an_authority_is_accounted_for_over_kills_of_both() {
+    let test = "every_signature_of_an_authority_is_accounted_for_over_kills_of_both";
+    if !tools_for(test) {
+        return;
+    }
+    let mut world = World::start();
+    let mut pki = Pki::found(&world);
+    for round in 0..6u64 {
+        pki.serve(&world);
+        pki.enrol(&world, &format!("sensor-{round}"));
+        let pid = pki.server.as_ref().expect("a server").id().to_string();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (pki, world, stop) = (&pki, &world, &stop);
+            scope.spawn(move || {
+                // Each asks the server for a list.
+                while !stop.load(Ordering::SeqCst) {
+                    pki.command(world, &["crl", "--renew"]);
+                }
+            });
+            std::thread::sleep(Duration::from_millis(150 + 37 * round));
+            stop.store(true, Ordering::SeqCst);
+            // The process id is that of the server this test started and has not yet waited for.
+            run(Command::new("kill").args(["-9", &pid])).ok();
+        });
+        if let Some(mut server) = pki.server.take() {
+            server.wait().expect("it was killed");
+        }
+        if round % 2 == 1 {
+            world.crash_and_restart();
+        }
+        let (agrees, report) = reconcile(&pki, &world, &[]);
+        assert!(agrees, "round {round}: {report}");
+        assert!(line(&report, "issuing")["token_count"].as_u64() > Some(round), "{report}");
+    }
+}
+
+#[test]
+fn a_signature_that_the_pki_did_not_ask_for_is_found() {
+    if !tools_for("a_signature_that_the_pki_did_not_ask_for_is_found") {
+        return;
+    }
+    let world = World::start();
+    let mut pki = Pki::found(&world);
+    pki.serve(&world);
+    let certificate = pki.enrol(&world, "sensor-1");
+    pki.server.take().map(|mut server| (server.kill(), server.wait()));
+    assert!(reconcile(&pki, &world, &[]).0);
+    // Somebody with the PIN signs by the module: what the authority may sign is signed and counted, another authority is refused.
+    let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]);
+    let rows = keys.as_array().cloned().unwrap_or_else(|| keys["keys"].as_array().cloned().expect("a list of keys"));
+    let key = rows.iter().find(|key| key["class"] == "private_key" && key["label"] == "craton-pki-issuing");
+    let id = key.and_then(|key| key["id_hex"].as_str()).unwrap_or_else(|| panic!("{keys}")).to_owned();
+    let sign = |certificate: &Path| {
+        let (tbs, signature) = (world.dir().join("stolen.tbs"), world.dir().join("stolen.sig"));
+        run(Command::new("openssl")
+            .args(["asn1parse", "-strparse", "4", "-noout", "-in"])
+            .arg(certificate)
+            .arg("-out")
+            .arg(&tbs))
+        .ok();
+        let arguments = ["--sign", "--mechanism", "ECDSA-SHA256", "--id", &id, "--input-file"];
+        let mut all: Vec<String> = arguments.map(str::to_owned).to_vec();
+        all.extend([tbs.display().to_string(), "--output-file".to_owned(), signature.display().to_string()]);
+        world.pkcs11_tool_login(all)
+    };
+    assert!(!sign(&pki.state.join("root.pem")).status.success(), "a certificate of another authority");
+    assert!(reconcile(&pki, &world, &[]).0, "a refusal is no signature");
+    sign(&certificate).ok();
+    let (agrees, report) = reconcile(&pki, &world, &[]);
+    assert_eq!((agrees, &line(&report, "issuing")["state"]), (false, &"unaccounted".into()), "{report}");
+    assert_eq!(line(&report, "issuing")["difference"], 1, "{report}");
+    assert_eq!(line(&report, "root")["state"], "agrees", "{report}");
+    assert!(!reconcile(&pki, &world, &[]).0, "it is found again");
+    assert!(reconcile(&pki, &world, &["--accept"]).0);
+    assert!(reconcile(&pki, &world, &[]).0);
+    let journal = pki.json(&world, &["journal", "list", "--limit", "1000"]);
+    assert!(journal.to_string().contains("\\\"accepted\\\":true"), "{journal}");
 }

@@ -52,6 +52,7 @@ impl From<CaError> for Fault {
             CaError::Hierarchy(_) | CaError::Idle { .. } | CaError::CertificateOnly(_) => "hierarchy",
             CaError::NameConstraint { .. } => "name_constraint",
             CaError::WrongKey(_) => "wrong_key",
+            CaError::KeyBlocked(_) => "key_compromised",
             _ => "internal",
         };
         Self::new(code, fault)

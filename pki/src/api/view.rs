@@ -115,6 +115,7 @@ pub(crate) fn authority(authority: &Authority, crl: Option<&Crl>) -> Value {
         "subject": name::text(&authority.name),
         "key": authority.key.spec.to_string(),
         "key_label": authority.key.label,
+        "guarded": authority.key.guarded,
         "not_after": instant(authority.not_after),
         "sha256": hex(&sha256(&authority.certificate)),
         "crl_number": crl.map(|crl| crl.number),

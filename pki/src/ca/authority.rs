@@ -1,6 +1,6 @@
 //! An authority as the rest of the house sees it: its name, its certificate and the name of its key in the token.
 
-use super::{CaError, Desk};
+use super::{CaError, Desk, reconcile};
 use crate::store::Store;
 use crate::store::record::{self, AuthorityState};
 use crate::token::KeyRef;
@@ -101,7 +101,7 @@ pub(crate) struct Authority {
 /// A plan with an unknown kind of key.
 pub(crate) fn key_ref(plan: &record::KeyPlan) -> Result<KeyRef, CaError> {
     let spec = plan.spec.parse().map_err(CaError::Encoding)?;
-    Ok(KeyRef { id: plan.key_id.clone(), label: plan.label.clone(), spec })
+    Ok(KeyRef { id: plan.key_id.clone(), label: plan.label.clone(), spec, guarded: !plan.policy.is_empty() })
 }
 
 impl Authority {
@@ -158,7 +158,7 @@ impl Authority {
         let key = match stored.key_role.as_str() {
             "" => {
                 let spec = KeySpec::of(&spki).map_err(|fault| CaError::Encoding(fault.to_string()))?;
-                KeyRef { id: Vec::new(), label: String::new(), spec }
+                KeyRef { id: Vec::new(), label: String::new(), spec, guarded: false }
             }
             role => key_ref(&store.key_plan(role)?.ok_or(CaError::NotInitialised)?)?,
         };
@@ -204,7 +204,8 @@ impl Authority {
             return Err(CaError::CertificateOnly(self.id.clone()));
         }
         let spec = self.key.spec;
-        let signature = desk.token.sign(&self.key, spec.certificate_scheme(), tbs)?;
+        let note = || reconcile::note_doubt(desk, &self.id);
+        let signature = desk.token.sign_noting(&self.key, spec.certificate_scheme(), tbs, &note)?;
         verify::verify(&self.spki, &spec.signature_algorithm(), tbs, &signature)
             .map_err(|_| CaError::FalseSignature(self.key.label.clone()))?;
         Ok(tbs::join(tbs, spec.signature_algorithm(), &signature)?)

@@ -5,7 +5,7 @@
 use super::authority::{Authority, AuthorityKind, SERVER};
 use super::issue::{self, Circumstances};
 use super::profile::{Kind, Order};
-use super::{CaError, Desk, key};
+use super::{CaError, Desk, guard, key};
 use crate::store::record::{self, AuthorityState};
 use crate::store::{Change, Store};
 use crate::x509::algorithm::KeySpec;
@@ -74,7 +74,10 @@ pub(crate) fn create(desk: &Desk, plan: &Plan, now: i64) -> Result<Arc<Authority
     };
     let kind = kind_under(plan, issuer.as_deref())?;
     refuse_second_name(desk, plan)?;
-    let (key, spki) = key::ensure(desk, &plan.id, plan.key)?;
+    let end = now.saturating_add(plan.validity_seconds);
+    let end = issuer.as_ref().map_or(end, |issuer| end.min(issuer.not_after));
+    let policy = guard::policy(desk, plan, Some(end))?;
+    let (key, spki) = key::ensure_guarded(desk, &plan.id, plan.key, || policy)?;
     let issuer = match issuer {
         Some(issuer) => issuer,
         None => {
@@ -216,7 +219,7 @@ mod tests {
 
     fn authority(path_length: Option<u8>) -> Authority {
         let spki = ec_spki(oid::P256, &[4; 65]).expect("encodes");
-        let key = KeyRef { id: vec![1], label: "k".to_owned(), spec: KeySpec::EcP256 };
+        let key = KeyRef { id: vec![1], label: "k".to_owned(), spec: KeySpec::EcP256, guarded: false };
         let name = Name::from_str("CN=Parent").expect("parses");
         let mut authority = Authority::nascent("parent", name, spki, 0, key).expect("builds");
         authority.path_length = path_length;

@@ -47,9 +47,15 @@ pub(crate) fn import(desk: &Desk, import: &Import, now: i64) -> Result<Arc<Autho
         None => String::new(),
         Some(id) => {
             let label = format!("{} (imported)", import.id);
-            let key = KeyRef { id: id.clone(), label: label.clone(), spec };
+            let key = KeyRef { id: id.clone(), label: label.clone(), spec, guarded: false };
             prove(desk, &key, spki)?;
-            let plan = KeyPlan { role: import.id.clone(), key_id: id.clone(), label, spec: spec.to_string() };
+            let plan = KeyPlan {
+                role: import.id.clone(),
+                key_id: id.clone(),
+                label,
+                spec: spec.to_string(),
+                policy: Vec::new(),
+            };
             // A repetition after a failure finds its own plan; another one under this name is somebody else's.
             match desk.store.key_plan(&import.id)? {
                 Some(known) if known == plan => {}

@@ -88,6 +88,7 @@ pub(crate) fn prepare<'a>(
         },
         ..Certificate::default()
     };
+    desk.blocklist.judge(&record.spki_sha256)?;
     let intent = Intent {
         serial: contents.serial.clone(),
         authority: issuer.id.clone(),

@@ -14,17 +14,31 @@ use spki::SubjectPublicKeyInfoOwned;
 /// When the token or the store fails, the token holds a key under the same label that we know nothing of, or a key that was
 /// certified is gone.
 pub(crate) fn ensure(desk: &Desk, role: &str, spec: KeySpec) -> Result<(KeyRef, SubjectPublicKeyInfoOwned), CaError> {
+    ensure_guarded(desk, role, spec, Vec::new)
+}
+
+/// The same for a key that the token is to guard with an issuance policy, unless that is empty. A key that was planned keeps what it
+/// was planned with.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_guarded(
+    desk: &Desk,
+    role: &str,
+    spec: KeySpec,
+    policy: impl FnOnce() -> Vec<u8>,
+) -> Result<(KeyRef, SubjectPublicKeyInfoOwned), CaError> {
     let plan = match desk.store.key_plan(role)? {
         Some(plan) => plan,
-        None => plan(desk, role, spec)?,
+        None => plan(desk, role, spec, policy())?,
     };
     let key = key_ref(&plan)?;
     let is_certified = desk.store.authority(role)?.is_some() || desk.store.house(role)?.is_some();
     let spki = match desk.token.public_key(&key) {
         Ok(Some(spki)) => spki,
         Ok(None) | Err(TokenError::HalfKey(_)) if !is_certified => {
-            let spki = desk.token.generate(&key)?;
-            tracing::info!(event = "key_generated", role, spec = plan.spec, label = plan.label);
+            let spki = desk.token.generate(&key, &plan.policy)?;
+            tracing::info!(event = "key_generated", role, spec = plan.spec, label = plan.label, guarded = key.guarded);
             spki
         }
         // A lost key is not replaced in silence once there is a certificate for it.
@@ -34,12 +48,13 @@ pub(crate) fn ensure(desk: &Desk, role: &str, spec: KeySpec) -> Result<(KeyRef, 
     Ok((key, spki))
 }
 
-fn plan(desk: &Desk, role: &str, spec: KeySpec) -> Result<KeyPlan, CaError> {
+fn plan(desk: &Desk, role: &str, spec: KeySpec, policy: Vec<u8>) -> Result<KeyPlan, CaError> {
     let label = format!("{}-{role}", desk.key_label_prefix);
     if desk.token.has_label(&label)? {
         return Err(CaError::ForeignKey(label));
     }
-    let plan = KeyPlan { role: role.to_owned(), key_id: serial::random(16)?, label, spec: spec.to_string() };
+    let key_id = serial::random(16)?;
+    let plan = KeyPlan { role: role.to_owned(), key_id, label, spec: spec.to_string(), policy };
     desk.store.commit(Change::KeyPlanned(plan.clone()))?;
     Ok(plan)
 }

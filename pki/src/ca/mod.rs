@@ -3,7 +3,9 @@
 //! Nothing here hears the network. Times are given as seconds since 1970.
 
 pub(crate) mod authority;
+pub(crate) mod blocklist;
 pub(crate) mod ceremony;
+pub(crate) mod guard;
 pub(crate) mod hierarchy;
 pub(crate) mod import;
 pub(crate) mod issue;
@@ -11,12 +13,13 @@ pub(crate) mod key;
 pub(crate) mod offline;
 pub(crate) mod profile;
 pub(crate) mod protocol;
+pub(crate) mod reconcile;
 pub(crate) mod revoke;
 pub(crate) mod rollover;
 pub(crate) mod serial;
 pub(crate) mod validity;
 
-use crate::store::record::{AuthorityState, CrlList};
+use crate::store::record::{self, AuthorityState, CrlList};
 use crate::store::{Store, StoreError};
 use crate::token::{Token, TokenError};
 use crate::x509::algorithm::KeySpec;
@@ -39,6 +42,10 @@ pub(crate) struct Desk {
     pub(crate) key_label_prefix: String,
     /// Kind of the key that signs the journal's checkpoints.
     pub(crate) journal_key: KeySpec,
+    /// Whether the token guards the keys of new authorities.
+    pub(crate) guard: guard::GuardRules,
+    /// Keys for which nothing is certified.
+    pub(crate) blocklist: Arc<blocklist::Blocklist>,
     /// Authorities as they were read last.
     pub(crate) parsed: Parsed,
 }
@@ -141,14 +148,24 @@ impl Desk {
         Ok(certificates)
     }
 
-    /// The certificates that a client certificate may be verified with: of every authority whose key is ours.
+    /// The certificates that a client certificate may be verified with: of every authority whose key is ours, unless it or one above it
+    /// was revoked.
     ///
     /// # Errors
     /// A failing store.
     pub(crate) fn anchors(&self) -> Result<Vec<Vec<u8>>, CaError> {
-        let ours = self.authorities()?.into_iter().filter(|authority| authority.has_key());
-        Ok(ours.map(|authority| authority.certificate.clone()).collect())
+        Ok(anchors_among(&self.store.authorities()?))
     }
+}
+
+fn anchors_among(all: &[record::Authority]) -> Vec<Vec<u8>> {
+    let named = |id: &str| all.iter().find(|authority| authority.id == id);
+    let stands = |authority: &&record::Authority| {
+        let chain = std::iter::successors(Some(*authority), |below| named(&below.parent)).take(MAX_CHAIN);
+        chain.into_iter().all(|above| above.revoked_at == 0)
+    };
+    let ours = all.iter().filter(|authority| !authority.key_role.is_empty());
+    ours.filter(stands).map(|authority| authority.certificate.clone()).collect()
 }
 
 /// Where relying parties find what is published: the addresses that are written into certificates.
@@ -221,6 +238,9 @@ pub(crate) enum CaError {
     /// The change does not fit the hierarchy.
     #[error("{0}")]
     Hierarchy(String),
+    /// The key is on the list of compromised ones.
+    #[error("the public key {0} (SHA-256) is on the list of compromised keys: nothing is certified for it")]
+    KeyBlocked(String),
     /// A name that an authority above must not certify.
     #[error("the name constraints of the authority '{id}' do not allow {name}")]
     NameConstraint {
@@ -254,5 +274,32 @@ pub(crate) enum CaError {
 impl From<der::Error> for CaError {
     fn from(fault: der::Error) -> Self {
         Self::Encoding(fault.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_trusted_below_a_revoked_authority() {
+        let authority = |id: &str, parent: &str, key_role: &str, revoked_at| record::Authority {
+            id: id.to_owned(),
+            parent: parent.to_owned(),
+            key_role: key_role.to_owned(),
+            certificate: id.as_bytes().to_vec(),
+            revoked_at,
+            ..record::Authority::default()
+        };
+        let all = [
+            authority("root", "", "root", 0),
+            authority("issuing", "root", "issuing", 0),
+            authority("lost", "root", "lost", 7),
+            authority("below-lost", "lost", "below-lost", 0),
+            authority("elsewhere", "", "", 0),
+            authority("old-root", "", "old-root", 7),
+            authority("below-old-root", "old-root", "below-old-root", 0),
+        ];
+        assert_eq!(anchors_among(&all), [b"root".to_vec(), b"issuing".to_vec()]);
     }
 }

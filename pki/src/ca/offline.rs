@@ -11,7 +11,7 @@
 use super::authority::{Authority, AuthorityKind, INTERNAL, ISSUING, ROOT};
 use super::hierarchy::{self, Plan};
 use super::issue::{self, Circumstances};
-use super::{CaError, Desk, key, revoke};
+use super::{CaError, Desk, guard, key, reconcile, revoke};
 use crate::config::{AuthoritySection, Config};
 use crate::store::record::{self, Crl};
 use crate::store::{Change, Conflict, StoreError};
@@ -133,11 +133,26 @@ pub(crate) fn request(desk: &Desk, config: &Config, revoke: Option<(&str, &str)>
 }
 
 fn wanted(desk: &Desk, id: &str, section: &AuthoritySection) -> Result<Wanted, CaError> {
-    let (key, public_key) = key::ensure(desk, id, section.key)?;
     let subject = section.subject.clone();
+    let plan = Plan {
+        id: id.to_owned(),
+        kind: AuthorityKind::Issuing,
+        parent: ROOT.to_owned(),
+        subject: subject.clone(),
+        key: section.key,
+        validity_seconds: section.validity_seconds,
+        path_length: None,
+        constraints: None,
+        predecessor: String::new(),
+    };
+    // The root decides how long the certificate is good.
+    let policy = guard::policy(desk, &plan, None)?;
+    let (key, public_key) = key::ensure_guarded(desk, id, section.key, || policy)?;
     let info = CertReqInfo { version: Version::V1, subject, public_key, attributes: SetOfVec::new() };
     let to_be_signed = info.to_der()?;
-    let signature = desk.token.sign(&key, key.spec.certificate_scheme(), &to_be_signed)?;
+    let note = || reconcile::note_doubt(desk, id);
+    note()?;
+    let signature = desk.token.sign_noting(&key, key.spec.certificate_scheme(), &to_be_signed, &note)?;
     let der = tbs::join(&to_be_signed, key.spec.signature_algorithm(), &signature)?;
     Ok(Wanted {
         id: id.to_owned(),
@@ -362,7 +377,7 @@ fn keep_crl(desk: &Desk, crl: Crl) -> Result<(), CaError> {
         return Ok(());
     }
     for number in known.last_number.saturating_add(1)..=crl.number {
-        desk.store.commit(Change::CrlNumbered { list: ROOT.to_owned(), number })?;
+        desk.store.commit(Change::CrlNumbered { list: ROOT.to_owned(), number, lists: 0 })?;
     }
     desk.store.commit(Change::CrlPublished { crls: vec![crl], answers: known.pending })?;
     Ok(())

@@ -201,7 +201,7 @@ impl Enrolment {
             toml::from_str(&read(&folder.join("key.toml"))?).map_err(|fault| ClientError::File(fault.to_string()))?;
         let id =
             data_encoding::HEXLOWER.decode(name.id.as_bytes()).map_err(|fault| ClientError::File(fault.to_string()))?;
-        let key = KeyRef { id, label: name.label, spec: self.settings.spec()? };
+        let key = KeyRef { id, label: name.label, spec: self.settings.spec()?, guarded: false };
         Ok(DeviceKey::Token { token: open_token(token, &self.dir)?, key })
     }
 
@@ -212,7 +212,7 @@ impl Enrolment {
         if next.exists() {
             let key = self.key_in(&next)?;
             if let DeviceKey::Token { token, key } = &key {
-                token.generate(key).map_err(|fault| ClientError::Key(fault.to_string()))?;
+                token.generate(key, &[]).map_err(|fault| ClientError::Key(fault.to_string()))?;
             }
             return Ok(key);
         }
@@ -225,13 +225,13 @@ impl Enrolment {
                 let mut id = vec![0; 16];
                 SystemRandom::new().fill(&mut id).map_err(|_| ClientError::Key("no randomness".to_owned()))?;
                 let label = format!("craton-pki-client-{}", &hex(&id)[..8]);
-                self.plan_in(&folder, &KeyRef { id, label, spec: self.settings.spec()? })?;
+                self.plan_in(&folder, &KeyRef { id, label, spec: self.settings.spec()?, guarded: false })?;
             }
         }
         self.point("next", &folder)?;
         let key = self.key_in(&next)?;
         if let (DeviceKey::Token { token, key }, None) = (&key, kept) {
-            token.generate(key).map_err(|fault| ClientError::Key(fault.to_string()))?;
+            token.generate(key, &[]).map_err(|fault| ClientError::Key(fault.to_string()))?;
         }
         Ok(key)
     }

@@ -98,6 +98,7 @@ impl From<CaError> for Refusal {
             CaError::Store(StoreError::Conflict(Conflict::Busy | Conflict::Stale)) => Self::Busy,
             CaError::Store(StoreError::Conflict(Conflict::NotActive)) => AdmissionFault::Superseded.into(),
             CaError::Store(StoreError::Conflict(Conflict::Spent)) => Self::CredentialUsed,
+            CaError::KeyBlocked(_) => AdmissionFault::KeyCompromised.into(),
             fault => Self::Ca(fault),
         }
     }

@@ -107,6 +107,26 @@ pub(crate) enum Change {
         list: String,
         /// The number, one above the last.
         number: u64,
+        /// How many lists are to be signed under it.
+        lists: u64,
+    },
+    /// A signature is about to be made that no other record tells of, or may have been made and lost on its way here.
+    SignatureIntended {
+        /// The authority.
+        authority: String,
+    },
+    /// The token's count of an authority's signatures was compared with what is recorded, and is where the account goes on from.
+    Reconciled {
+        /// The authority.
+        authority: String,
+        /// The token's count.
+        counted: u64,
+        /// What was recorded.
+        recorded: u64,
+        /// What was intended and open.
+        open: u64,
+        /// They did not agree, and an operator accepts that.
+        is_accepted: bool,
     },
     /// A base, its delta, or both under one number are published. Revocations of certificates that had expired before the base was
     /// made are dropped from the next.
@@ -156,6 +176,8 @@ impl Change {
                 | Self::Intend(_)
                 | Self::Enrolled { supersession: Supersession::Expire, .. }
                 | Self::CrlNumbered { .. }
+                | Self::SignatureIntended { .. }
+                | Self::Reconciled { .. }
                 | Self::CrlPublished { .. }
                 | Self::DuePassed { .. }
                 | Self::CredentialCreated(_)
@@ -182,6 +204,8 @@ impl Change {
             Self::Revoked { .. } => "revoked",
             Self::Released { .. } => "released",
             Self::CrlNumbered { .. } => "crl_numbered",
+            Self::SignatureIntended { .. } => "signature_intended",
+            Self::Reconciled { .. } => "reconciled",
             Self::CrlPublished { .. } => "crl_published",
             Self::DuePassed { .. } => "due_passed",
             Self::ApprovalAsked(_) => "approval_asked",
@@ -230,7 +254,11 @@ impl Change {
                 })
                 .collect(),
             Self::Released { serial, .. } => one(json!({ "serial": hex(serial) })),
-            Self::CrlNumbered { list, number } => one(json!({ "list": list, "number": number })),
+            Self::CrlNumbered { list, number, .. } => one(json!({ "list": list, "number": number })),
+            Self::SignatureIntended { authority } => one(json!({ "authority": authority })),
+            Self::Reconciled { authority, counted, recorded, open, is_accepted } => one(json!({
+                "authority": authority, "counted": counted, "recorded": recorded, "open": open, "accepted": is_accepted,
+            })),
             Self::CrlPublished { crls, .. } => crls
                 .iter()
                 .flat_map(|crl| {

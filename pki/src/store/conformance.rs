@@ -274,7 +274,7 @@ fn certificates_are_found_by_authority_and_by_label() {
 #[test]
 fn crl_numbers_only_rise() {
     on_each(|store| {
-        let numbered = |number| Change::CrlNumbered { list: "issuing".to_owned(), number };
+        let numbered = |number| Change::CrlNumbered { list: "issuing".to_owned(), number, lists: 1 };
         let published = |number, this_update| {
             let crl = Crl { authority: "issuing".to_owned(), number, this_update, ..Crl::default() };
             Change::CrlPublished { crls: vec![crl], answers: 1 }
@@ -295,7 +295,7 @@ fn an_expired_revocation_stays_for_one_crl_after_its_expiry() {
         store.commit(revoked(&[1], 0)).expect("revoked");
         assert_eq!(store.crl("issuing").expect("answer").map(|crl| crl.pending), Some(1));
         for (number, this_update, left) in [(1, 900, 1), (2, 1001, 0)] {
-            store.commit(Change::CrlNumbered { list: "issuing".to_owned(), number }).expect("numbered");
+            store.commit(Change::CrlNumbered { list: "issuing".to_owned(), number, lists: 1 }).expect("numbered");
             let crl = Crl { authority: "issuing".to_owned(), number, this_update, ..Crl::default() };
             store.commit(Change::CrlPublished { crls: vec![crl], answers: 1 }).expect("published");
             assert_eq!(revocations(store, "issuing"), left, "after {this_update}");

@@ -8,6 +8,17 @@ use super::record::{
 /// Most records on one page.
 pub(crate) const MAX_PAGE: usize = 1000;
 
+/// The numbers of an authority's account of signatures (`ca/reconcile.rs`): the token's count when it was last compared, what was recorded
+/// since, and what was intended since and is neither recorded nor given up.
+pub(crate) const SETTLED: &str = "settled";
+pub(crate) const MADE: &str = "made";
+pub(crate) const OPEN: &str = "open";
+
+/// The name of such a number among the counts.
+pub(crate) fn count_name(authority: &str, number: &str) -> String {
+    format!("signatures/{authority}/{number}")
+}
+
 /// Where the next page begins: opaque bytes of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor(pub(crate) Vec<u8>);
@@ -150,8 +161,13 @@ pub(crate) enum Query {
     },
     /// The checkpoints of the journal by size.
     Checkpoints(Span),
-    /// How many there are of what: `certificates/AUTHORITY/STATE`, `devices/STATE`.
+    /// How many there are of what: `certificates/AUTHORITY/STATE`, `devices/STATE`, `signatures/AUTHORITY/open` and the like.
     Counts(Span),
+    /// How many there are of one thing.
+    Count {
+        /// What.
+        name: String,
+    },
     /// One approval.
     Approval {
         /// Its identifier.

@@ -291,6 +291,9 @@ pub(crate) struct KeyPlan {
     /// Kind of key, as in the configuration.
     #[prost(string, tag = "4")]
     pub(crate) spec: String,
+    /// The issuance policy that the token enforces on it, empty when there is none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) policy: Vec<u8>,
 }
 
 /// Which CRL: its authority, its shard, and whether it is the delta.

@@ -168,14 +168,16 @@ impl CrlOffice {
         let store = self.desk.store.as_ref();
         let issuer = Authority::load(store, &list.authority)?;
         let number = before.last_number.saturating_add(1);
-        store.commit(Change::CrlNumbered { list: list.name(), number })?;
+        let has_delta = self.has_deltas() && before.number > 0;
+        let lists = u64::from(edition == Edition::Base) + u64::from(has_delta);
+        store.commit(Change::CrlNumbered { list: list.name(), number, lists })?;
         let changes = Changes::since(store, list, before.through)?;
         let mut made = Vec::new();
         if edition == Edition::Base {
             let entries = history::base(store, list, &before, &changes)?;
             made.push(self.sign(&issuer, list, number, &entries, now, None)?);
         }
-        if self.has_deltas() && before.number > 0 {
+        if has_delta {
             let entries = history::delta(store, list, &changes)?;
             made.push(self.sign(&issuer, &list.to_delta(), number, &entries, now, Some(before.number))?);
         }

@@ -158,7 +158,7 @@ mod tests {
         let list = CrlList::base("issuing", 0);
         let before = store.crl("issuing").expect("answer").unwrap_or_default();
         let number = before.last_number + 1;
-        store.commit(Change::CrlNumbered { list: list.name(), number }).expect("numbered");
+        store.commit(Change::CrlNumbered { list: list.name(), number, lists: 1 }).expect("numbered");
         let changes = Changes::since(store, &list, before.through).expect("changes");
         let entries = base(store, &list, &before, &changes).expect("entries");
         let algorithm = KeySpec::EcP256.signature_algorithm();

@@ -244,3 +244,24 @@ fn a_binding_that_cannot_be_checked_is_refused() {
         assert_eq!(answer.refusal(), (403, "channel_binding".to_owned()), "TLS {version}");
     }
 }
+
+#[test]
+fn nothing_is_certified_for_a_key_on_the_list_of_compromised_ones() {
+    let test = "nothing_is_certified_for_a_key_on_the_list_of_compromised_ones";
+    let choice = Choice { more: "[ca]\ncompromised_keys = \"compromised.txt\"", ..Choice::default() };
+    let Some(mut world) = World::bare(test, &choice) else { return };
+    assert!(!world.run(&["init"]).status.success(), "a list that cannot be read stops everything");
+    std::fs::write(world.path("compromised.txt"), "# nothing yet\n").expect("writes");
+    world.done(&["init"]);
+    world.serve();
+    world.request("sensor", "/CN=sensor", &[]);
+    world.openssl(&["pkey", "-in", "sensor.key", "-pubout", "-outform", "DER", "-out", "sensor.spki"]);
+    let digest = world.openssl(&["dgst", "-sha256", "-r", "sensor.spki"]);
+    let digest = digest.split_whitespace().next().expect("a digest");
+    std::fs::write(world.path("compromised.txt"), format!("# found in a public repository\n{digest}\n"))
+        .expect("writes");
+    let credential = world.credential(&[]);
+    assert_eq!(world.enrol("sensor", &credential).refusal(), (403, "key_compromised".to_owned()));
+    std::fs::write(world.path("compromised.txt"), "").expect("writes");
+    assert_eq!(world.enrol("sensor", &credential).status, 200, "the credential is not spent by a refusal");
+}

@@ -89,6 +89,10 @@ impl Store for RedbStore {
                 };
                 Ok(Page { records: entries.into_iter().map(named).collect(), next, last: None })
             }
+            Query::Count { name } => {
+                let number = read(COUNTS)?.value(name.as_bytes())?.map_or(0, |bytes| number_of(&bytes));
+                Ok(Page { records: vec![Record::Count(number)], ..Page::default() })
+            }
             Query::JournalSize => {
                 let size = read(META)?.value(JOURNAL_SIZE)?.map_or(0, |bytes| number_of(&bytes));
                 Ok(Page { records: vec![Record::Count(size)], ..Page::default() })

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::device::lifecycle::{self, Event};
 use crate::store::change::Doubt;
+use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
     CrlList, Device, Due, DueEvent, Intent, KeyUse, Revocation,
@@ -56,6 +57,7 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             let intent = open_intent(transaction, &certificate.serial)?;
             save(transaction, AUTHORITIES, authority.id.as_bytes(), authority)?;
             store_certificate(transaction, certificate)?;
+            account(transaction, &certificate.authority, RECORDED)?;
             close_intent(transaction, &intent)?;
         }
         Change::AuthorityImported(authority) => create(transaction, AUTHORITIES, &authority.id, authority)?,
@@ -82,6 +84,7 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             }
             put(transaction, HOUSE, role.as_bytes(), &certificate.serial)?;
             store_certificate(transaction, certificate)?;
+            account(transaction, &certificate.authority, RECORDED)?;
             close_intent(transaction, &intent)?;
         }
         Change::Enrolled { certificate, device, supersession } => {
@@ -93,13 +96,20 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             revoked(transaction, serials, cause)?;
         }
         Change::Released { serial, at } => released(transaction, serial, *at)?,
-        Change::CrlNumbered { list, number } => {
+        Change::SignatureIntended { authority } => account(transaction, authority, &[(OPEN, 1)])?,
+        Change::Reconciled { authority, counted, .. } => {
+            for (name, value) in [(SETTLED, *counted), (MADE, 0), (OPEN, 0)] {
+                put(transaction, COUNTS, count_name(authority, name).as_bytes(), &value.to_be_bytes())?;
+            }
+        }
+        Change::CrlNumbered { list, number, lists } => {
             let mut crl = crl_of(transaction, list)?;
             if *number != crl.last_number.saturating_add(1) {
                 return Err(Conflict::Number.into());
             }
             crl.last_number = *number;
             save(transaction, CRLS, list.as_bytes(), &crl)?;
+            account(transaction, &crl.list().authority, &[(OPEN, i64::try_from(*lists).unwrap_or(0))])?;
         }
         Change::DuePassed { due, device } => {
             if raw(transaction, QUEUE, &queue_key(due))?.is_none() {
@@ -164,7 +174,26 @@ fn intend(transaction: &WriteTransaction, intent: &Intent) -> Result<(), StoreEr
     for claim in claims(intent) {
         put(transaction, CLAIMS, &claim, &intent.serial)?;
     }
+    account(transaction, &intent.authority, &[(OPEN, 1)])?;
     save(transaction, INTENTS, &intent.serial, intent)
+}
+
+/// What a recorded signature changes in its authority's account.
+const RECORDED: &[(&str, i64)] = &[(OPEN, -1), (MADE, 1)];
+
+/// Changes numbers of an authority's account of signatures (`ca/reconcile.rs`).
+fn account(transaction: &WriteTransaction, authority: &str, steps: &[(&str, i64)]) -> Result<(), StoreError> {
+    for (number, step) in steps.iter().filter(|(_, step)| *step != 0) {
+        let name = count_name(authority, number);
+        let value = counted(transaction, &name)?.saturating_add_signed(*step);
+        put(transaction, COUNTS, name.as_bytes(), &value.to_be_bytes())?;
+    }
+    Ok(())
+}
+
+fn counted(transaction: &WriteTransaction, name: &str) -> Result<u64, StoreError> {
+    let bytes = raw(transaction, COUNTS, name.as_bytes())?.and_then(|bytes| bytes.try_into().ok());
+    Ok(bytes.map_or(0, u64::from_be_bytes))
 }
 
 fn active(transaction: &WriteTransaction, serial: &[u8]) -> Result<Certificate, StoreError> {
@@ -244,14 +273,10 @@ pub(super) fn count(transaction: &WriteTransaction, from: Option<String>, to: St
     if from.as_ref() == Some(&to) {
         return Ok(());
     }
-    let read = |name: &str| -> Result<u64, StoreError> {
-        let bytes = raw(transaction, COUNTS, name.as_bytes())?.and_then(|bytes| bytes.try_into().ok());
-        Ok(bytes.map_or(0, u64::from_be_bytes))
-    };
     if let Some(from) = from {
-        put(transaction, COUNTS, from.as_bytes(), &read(&from)?.saturating_sub(1).to_be_bytes())?;
+        put(transaction, COUNTS, from.as_bytes(), &counted(transaction, &from)?.saturating_sub(1).to_be_bytes())?;
     }
-    put(transaction, COUNTS, to.as_bytes(), &read(&to)?.saturating_add(1).to_be_bytes())
+    put(transaction, COUNTS, to.as_bytes(), &counted(transaction, &to)?.saturating_add(1).to_be_bytes())
 }
 
 fn save_device(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
@@ -293,6 +318,7 @@ fn enrolled(
         save(transaction, CREDENTIALS, credential.name.as_bytes(), &credential)?;
     }
     store_certificate(transaction, certificate)?;
+    account(transaction, &certificate.authority, RECORDED)?;
     save_device(transaction, device)?;
     if !intent.approval.is_empty() {
         remove(transaction, APPROVALS, intent.approval.as_bytes())?;
@@ -316,6 +342,8 @@ fn abandoned(transaction: &WriteTransaction, serial: &[u8], doubt: Doubt, at: i6
         revoke_record(transaction, &mut record, Cause { reason: 0, at, invalid_since: 0 })?;
         record.set_state(CertificateState::Abandoned);
         store_certificate(transaction, &record)?;
+    } else {
+        account(transaction, &intent.authority, &[(OPEN, -1)])?;
     }
     close_intent(transaction, &intent)
 }
@@ -497,6 +525,10 @@ fn crl_published(transaction: &WriteTransaction, published: &[Crl], answers: u64
     }
     base.pending = base.pending.saturating_sub(answers);
     for crl in published {
+        // What was signed elsewhere is nobody's account here.
+        if crl.is_followed {
+            account(transaction, &crl.list().authority, RECORDED)?;
+        }
         put(transaction, CRL_BODIES, crl.authority.as_bytes(), &crl.der)?;
         if crl.list().is_delta {
             save(transaction, CRLS, crl.authority.as_bytes(), &Crl { der: Vec::new(), ..crl.clone() })?;
