@@ -78,6 +78,8 @@ pub(crate) struct Daemon {
 pub(crate) struct Limits {
     /// Of all kinds, once it is known who it is.
     pub(crate) connections: usize,
+    /// Of these, over TCP: the others stay for local clients.
+    pub(crate) from_afar: usize,
     /// Of one client.
     pub(crate) of_one_client: usize,
     /// That have not said yet who they are; one more, and the one that has waited longest is closed.
@@ -151,6 +153,7 @@ struct WrittenDaemon {
     allow_insecure: bool,
     max_random_length: u64,
     max_connections: u64,
+    max_tcp_connections: Option<u64>,
     max_connections_per_client: u64,
     max_handshakes: u64,
     handshake_timeout_secs: u64,
@@ -176,6 +179,7 @@ impl Default for WrittenDaemon {
             allow_insecure: false,
             max_random_length: 1_048_576,
             max_connections: 256,
+            max_tcp_connections: None,
             max_connections_per_client: 192,
             max_handshakes: 256,
             handshake_timeout_secs: 5,
@@ -324,9 +328,13 @@ fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> 
 }
 
 fn judge_limits(written: &WrittenDaemon) -> Result<Limits, Refused> {
-    let of_one_client = written.max_connections_per_client;
+    let (connections, of_one_client) = (written.max_connections, written.max_connections_per_client);
+    let connections = within("daemon.max_connections", connections, 1, 100_000)?;
+    // A quarter is out of reach from afar unless the file says otherwise.
+    let from_afar = written.max_tcp_connections.unwrap_or((connections - connections / 4).max(1));
     Ok(Limits {
-        connections: narrow(within("daemon.max_connections", written.max_connections, 1, 100_000)?),
+        connections: narrow(connections),
+        from_afar: narrow(within("daemon.max_tcp_connections", from_afar, 1, connections)?),
         of_one_client: narrow(within("daemon.max_connections_per_client", of_one_client, 1, 100_000)?),
         pending: narrow(within("daemon.max_handshakes", written.max_handshakes, 1, 10_000)?),
         greeting: seconds("daemon.handshake_timeout_secs", written.handshake_timeout_secs, 60)?,
@@ -443,6 +451,7 @@ mod tests {
             ("[metrics]\nbnd = \"127.0.0.1:9464\"", "bnd"),
             ("[hardening]\nseccomp = \"on\"", "enforce"),
             ("[daemon]\nmax_connections = 0", "daemon.max_connections"),
+            ("[daemon]\nmax_connections = 9\nmax_tcp_connections = 10", "daemon.max_tcp_connections"),
             ("[daemon]\nmax_connections_per_client = 0", "daemon.max_connections_per_client"),
             ("[daemon]\nmax_handshakes = 0", "daemon.max_handshakes"),
             ("[daemon]\nhandshake_timeout_secs = 61", "daemon.handshake_timeout_secs"),

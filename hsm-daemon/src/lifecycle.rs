@@ -13,6 +13,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Limits;
 
+/// Which listener somebody came by. Crowds at one door close it for nobody at the other.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The Unix socket.
+    Local,
+    /// TCP.
+    Remote,
+}
+
 /// Everybody who is connected.
 pub(crate) struct Guests {
     limits: Limits,
@@ -25,10 +34,12 @@ struct Book {
     closing: bool,
     last_name: u64,
     inside: usize,
+    /// How many of them came over TCP.
+    from_afar: usize,
     /// How many connections each client has.
     of: HashMap<String, usize>,
-    /// Who has connected and has not said yet who it is, oldest first.
-    strangers: BTreeMap<u64, OwnedFd>,
+    /// Who has connected and has not said yet who it is, by door, oldest first.
+    strangers: HashMap<Door, BTreeMap<u64, OwnedFd>>,
     /// The express lane's sockets, so that their blocked readers can be woken.
     waiting: HashMap<u64, (Arc<UnixStream>, Peer)>,
     last_refusal: Option<Instant>,
@@ -39,17 +50,21 @@ pub(crate) struct Permit {
     guests: Arc<Guests>,
     name: u64,
     client: String,
+    door: Door,
 }
 
 /// A connection of which it is not known yet who it is.
 pub(crate) struct Stranger {
     guests: Arc<Guests>,
     name: u64,
+    door: Door,
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.guests.book.lock().strangers.remove(&self.name);
+        if let Some(strangers) = self.guests.book.lock().strangers.get_mut(&self.door) {
+            strangers.remove(&self.name);
+        }
     }
 }
 
@@ -64,16 +79,17 @@ impl Guests {
         self.limits.greeting
     }
 
-    /// Somebody has connected; `None` when the daemon stops or has no descriptor left. When too many have said nothing yet, the one
-    /// that has been silent longest is closed: whoever says who it is at once is served however many are silent.
-    pub(crate) fn greet(self: &Arc<Self>, socket: impl AsFd) -> Option<Stranger> {
+    /// Somebody has connected; `None` when the daemon stops or has no descriptor left. When too many at this door have said nothing
+    /// yet, the one that has been silent longest is closed: whoever says who it is at once is served however many are silent.
+    pub(crate) fn greet(self: &Arc<Self>, socket: impl AsFd, door: Door) -> Option<Stranger> {
         let handle = socket.as_fd().try_clone_to_owned().ok()?;
         let mut book = self.book.lock();
         if book.closing {
             return None;
         }
-        if book.strangers.len() >= self.limits.pending
-            && let Some((_, oldest)) = book.strangers.pop_first()
+        let strangers = book.strangers.entry(door).or_default();
+        if strangers.len() >= self.limits.pending
+            && let Some((_, oldest)) = strangers.pop_first()
         {
             // One that has gone by itself needs no closing.
             rustix::net::shutdown(oldest, rustix::net::Shutdown::Both).unwrap_or_default();
@@ -83,15 +99,19 @@ impl Guests {
         }
         book.last_name += 1;
         let name = book.last_name;
-        book.strangers.insert(name, handle);
-        Some(Stranger { guests: Arc::clone(self), name })
+        book.strangers.entry(door).or_default().insert(name, handle);
+        Some(Stranger { guests: Arc::clone(self), name, door })
     }
 
-    /// A place for a client, or `None` when all are taken, or all that one client gets, or the daemon stops.
-    pub(crate) fn admit(self: &Arc<Self>, client: &str) -> Option<Permit> {
+    /// A place for a client, or `None` when all are taken, or all that TCP or one client gets, or the daemon stops.
+    pub(crate) fn admit(self: &Arc<Self>, client: &str, door: Door) -> Option<Permit> {
         let mut book = self.book.lock();
-        let Limits { connections, of_one_client, .. } = self.limits;
+        let Limits { connections, from_afar, of_one_client, .. } = self.limits;
         if book.closing {
+            return None;
+        }
+        if door == Door::Remote && book.from_afar >= from_afar {
+            book.warn(|| tracing::warn!(from_afar, "connection refused: daemon.max_tcp_connections are open"));
             return None;
         }
         if book.inside >= connections {
@@ -105,9 +125,10 @@ impl Guests {
             return None;
         }
         book.inside += 1;
+        book.from_afar += usize::from(door == Door::Remote);
         book.last_name += 1;
         *book.of.entry(client.to_owned()).or_default() += 1;
-        Some(Permit { guests: Arc::clone(self), name: book.last_name, client: client.to_owned() })
+        Some(Permit { guests: Arc::clone(self), name: book.last_name, client: client.to_owned(), door })
     }
 
     /// Ends the conversations of local clients for which `still` does not hold any more.
@@ -126,7 +147,7 @@ impl Guests {
             // A connection that is gone already needs no waking.
             stream.shutdown(Shutdown::Read).unwrap_or_default();
         }
-        for stranger in core::mem::take(&mut book.strangers).into_values() {
+        for stranger in core::mem::take(&mut book.strangers).into_values().flat_map(BTreeMap::into_values) {
             rustix::net::shutdown(stranger, rustix::net::Shutdown::Both).unwrap_or_default();
         }
     }
@@ -169,6 +190,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut book = self.guests.book.lock();
         book.inside -= 1;
+        book.from_afar -= usize::from(self.door == Door::Remote);
         book.waiting.remove(&self.name);
         if let Some(open) = book.of.get_mut(&self.client) {
             *open -= 1;
@@ -225,43 +247,62 @@ mod tests {
     use super::*;
 
     fn room(connections: usize, of_one_client: usize, pending: usize) -> Arc<Guests> {
-        Guests::new(Limits { connections, of_one_client, pending, greeting: Duration::from_secs(1) })
+        Guests::new(Limits {
+            connections,
+            from_afar: connections.div_ceil(2),
+            of_one_client,
+            pending,
+            greeting: Duration::from_secs(1),
+        })
     }
 
     #[test]
     fn the_last_place_is_given_once_and_comes_back() {
         let guests = room(1, 9, 9);
-        let first = guests.admit("a");
-        assert!(first.is_some() && guests.admit("b").is_none());
+        let first = guests.admit("a", Door::Local);
+        assert!(first.is_some() && guests.admit("b", Door::Local).is_none());
         assert!(!guests.wait_until_empty(Duration::from_millis(1)));
         drop(first);
         assert!(guests.wait_until_empty(Duration::from_millis(1)));
-        assert!(guests.admit("a").is_some());
+        assert!(guests.admit("a", Door::Local).is_some());
     }
 
     #[test]
     fn one_client_leaves_places_for_others() {
         let guests = room(9, 2, 9);
-        let (first, _second) = (guests.admit("a"), guests.admit("a"));
-        assert!(guests.admit("a").is_none() && guests.admit("b").is_some());
+        let (first, _second) = (guests.admit("a", Door::Local), guests.admit("a", Door::Local));
+        assert!(guests.admit("a", Door::Local).is_none() && guests.admit("b", Door::Local).is_some());
         drop(first);
-        assert!(guests.admit("a").is_some());
+        assert!(guests.admit("a", Door::Local).is_some());
+    }
+
+    #[test]
+    fn clients_from_afar_leave_places_for_local_ones() {
+        let guests = room(4, 9, 9);
+        let afar: Vec<_> = (0..4).filter_map(|_| guests.admit("a", Door::Remote)).collect();
+        assert_eq!(afar.len(), 2);
+        let here: Vec<_> = (0..4).filter_map(|_| guests.admit("b", Door::Local)).collect();
+        assert_eq!(here.len(), 2);
+        drop(afar);
+        assert!(guests.admit("a", Door::Remote).is_some());
     }
 
     #[test]
     fn the_stranger_that_has_been_silent_longest_makes_room() {
         let guests = room(9, 9, 2);
         let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().expect("pair")).collect();
-        let strangers: Vec<_> = pairs.iter().map(|(ours, _)| guests.greet(ours)).collect();
+        let at_the_other_door = UnixStream::pair().expect("pair");
+        let _other = guests.greet(&at_the_other_door.0, Door::Local);
+        let strangers: Vec<_> = pairs.iter().map(|(ours, _)| guests.greet(ours, Door::Remote)).collect();
         assert!(strangers.iter().all(Option::is_some));
         // The oldest reads the end of its connection, the others would wait.
         assert_eq!((&pairs[0].0).read(&mut [0; 1]).expect("closed"), 0);
-        for (ours, _) in &pairs[1..] {
+        for ours in pairs[1..].iter().map(|(ours, _)| ours).chain([&at_the_other_door.0]) {
             ours.set_nonblocking(true).expect("set");
             assert_eq!((&*ours).read(&mut [0; 1]).map_err(|e| e.kind()), Err(std::io::ErrorKind::WouldBlock));
         }
         drop(strangers);
-        assert!(guests.book.lock().strangers.is_empty());
+        assert!(guests.book.lock().strangers[&Door::Remote].is_empty());
     }
 
     #[test]
@@ -269,7 +310,7 @@ mod tests {
         let guests = room(9, 9, 9);
         let peer = |uid| Peer::unrestricted(hsm_core::Identity::Local { uid, gid: 0 }, None);
         let (ours, _theirs) = UnixStream::pair().expect("pair");
-        let (ours, permit) = (Arc::new(ours), guests.admit("a").expect("room"));
+        let (ours, permit) = (Arc::new(ours), guests.admit("a", Door::Local).expect("room"));
         permit.wake_at_the_end(&ours, &peer(7));
         ours.set_nonblocking(true).expect("set");
         guests.part_from(|known| *known == peer(7));
@@ -281,13 +322,13 @@ mod tests {
     #[test]
     fn the_end_wakes_a_blocked_reader_and_admits_nobody() {
         let guests = room(9, 9, 9);
-        let permit = guests.admit("a").expect("room");
+        let permit = guests.admit("a", Door::Local).expect("room");
         let (ours, _theirs) = UnixStream::pair().expect("pair");
         let ours = Arc::new(ours);
         permit.wake_at_the_end(&ours, &Peer::unrestricted(hsm_core::Identity::Local { uid: 1, gid: 1 }, None));
         let reader = std::thread::spawn(move || (&*ours).read(&mut [0; 1]).map_err(|e| e.kind()));
         guests.send_home();
         assert_eq!(reader.join().expect("no panic"), Ok(0));
-        assert!(guests.admit("b").is_none());
+        assert!(guests.admit("b", Door::Local).is_none());
     }
 }

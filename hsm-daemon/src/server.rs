@@ -26,6 +26,7 @@ use hsm_proto::v1::token_server::TokenServer;
 use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
@@ -40,7 +41,7 @@ use crate::config::Daemon;
 use crate::dispatch::{Desk, Seat};
 use crate::express::{Broken, Lookouts, converse};
 use crate::identify;
-use crate::lifecycle::{Guests, Permit, Stranger};
+use crate::lifecycle::{Door, Guests, Permit, Stranger};
 use crate::service::{AdminService, SelfTest, TokenService, Visitor};
 use crate::socket::{NoListener, SocketFile, listen_locally};
 use crate::tls::{Tls, Watched};
@@ -172,7 +173,7 @@ fn accept_locally(listener: &UnixListener, hall: &Arc<Hall>) {
         "unix",
         || listener.accept(),
         |(stream, _)| {
-            let Some(stranger) = hall.guests.greet(&stream) else { return };
+            let Some(stranger) = hall.guests.greet(&stream, Door::Local) else { return };
             let hall = Arc::clone(hall);
             if let Err(why) = thread("local", move || greet(stream, stranger, &hall)) {
                 tracing::error!(%why, "a connection was refused");
@@ -186,7 +187,7 @@ fn accept_remotely(listener: &TcpListener, guests: &Arc<Guests>, lanes: &Lanes) 
         "tcp",
         || listener.accept(),
         |(stream, address)| {
-            let Some(stranger) = guests.greet(&stream) else { return };
+            let Some(stranger) = guests.greet(&stream, Door::Remote) else { return };
             lanes.deal(|lane| lane.remote.send(RemoteArrival { stream, address, stranger }).is_ok());
         },
     );
@@ -199,7 +200,7 @@ fn greet(stream: UnixStream, stranger: Stranger, hall: &Hall) {
         Err(error) => return tracing::warn!(%error, "a local connection without credentials was closed"),
     };
     let Some(byte) = first_byte(&stream, hall.guests.patience()) else { return };
-    let Some(permit) = hall.guests.admit(&peer.canonical()) else { return };
+    let Some(permit) = hall.guests.admit(&peer.canonical(), Door::Local) else { return };
     drop(stranger);
     match byte {
         byte if byte == frame::PREFACE[0] => {
@@ -405,6 +406,8 @@ async fn shake_hands(
 struct Line {
     stream: Box<dyn Duplex>,
     visitor: Visitor,
+    /// Until it has said its first word: how long it may still be silent. A place is not for those who only hold it.
+    silence: Option<Pin<Box<Sleep>>>,
     _watched: Option<Watched>,
     _permit: Permit,
 }
@@ -421,12 +424,15 @@ impl Line {
             .and_then(|()| tokio::net::UnixStream::from_std(arrival.stream))
             .inspect_err(|error| tracing::warn!(%error, "a local connection could not be served"))
             .ok()?;
-        Some(Ok(Line { stream: Box::new(stream), visitor: arrival.visitor, _watched: None, _permit: arrival.permit }))
+        let (visitor, permit) = (arrival.visitor, arrival.permit);
+        // It has spoken, or it would not be here.
+        Some(Ok(Line { stream: Box::new(stream), visitor, silence: None, _watched: None, _permit: permit }))
     }
 
     /// The connection of a client that is known and has a place; nothing for any other.
     async fn remote(arrival: RemoteArrival, reception: &Reception) -> io::Result<Option<Line>> {
-        let place = |peer: &Peer| reception.guests.admit(&peer.canonical());
+        let silence = || Some(Box::pin(tokio::time::sleep(reception.guests.patience())));
+        let place = |peer: &Peer| reception.guests.admit(&peer.canonical(), Door::Remote);
         arrival.stream.set_nonblocking(true)?;
         arrival.stream.set_nodelay(true)?;
         ask_when_silent(&arrival.stream)?;
@@ -437,6 +443,7 @@ impl Line {
             return Ok(Some(Line {
                 stream: Box::new(stream),
                 visitor: Visitor::new(peer),
+                silence: silence(),
                 _watched: None,
                 _permit: permit,
             }));
@@ -456,7 +463,8 @@ impl Line {
         };
         let Some(permit) = place(&peer) else { return Ok(None) };
         drop(arrival.stranger);
-        Ok(Some(Line { stream: Box::new(stream), visitor: Visitor::new(peer), _watched: watched, _permit: permit }))
+        let (stream, visitor) = (Box::new(stream), Visitor::new(peer));
+        Ok(Some(Line { stream, visitor, silence: silence(), _watched: watched, _permit: permit }))
     }
 }
 
@@ -470,7 +478,15 @@ impl Connected for Line {
 
 impl AsyncRead for Line {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(silence) = &mut self.silence {
+            if read.is_ready() {
+                self.silence = None;
+            } else if silence.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client said nothing")));
+            }
+        }
+        read
     }
 }
 

@@ -373,6 +373,37 @@ async fn a_thousand_half_open_connections_keep_nobody_out() {
     assert_eq!(world.stop().code(), Some(0), "{}", world.log());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_clients_that_say_nothing_keep_no_place_and_none_of_the_local_ones() {
+    let port = free_port();
+    let mut world = World::new(&format!(
+        "bind = \"127.0.0.1:{port}\"\nallow_insecure = true\nmax_connections = 4\nhandshake_timeout_secs = 2"
+    ));
+    world.start();
+    // Without TLS they are inside as soon as they have connected. One place of four is not theirs.
+    let mut silent: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let express = UnixStream::connect(world.path("hsm.sock")).unwrap();
+    (&express).write_all(&PREFACE).unwrap();
+    assert!(matches!(
+        ask(&express, v1::request::Op::Attach(attach_request())).result,
+        Some(v1::reply::Result::Attach(_))
+    ));
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let silence = stream.read_to_end(&mut Vec::new()).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!silence, "it still holds its place");
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let served = async || {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+        health(endpoint.connect().await.ok()?, "").await.ok()
+    };
+    while served().await.is_none() {
+        assert!(Instant::now() < deadline, "no place came back:\n{}", world.log());
+    }
+    assert_eq!(world.stop().code(), Some(0), "{}", world.log());
+}
+
 /// Whoever has a certificate may do everything in the token service.
 const ANY_CERTIFICATE: &str =
     "[[client]]\nany_certificate = true\nroles = [\"use\", \"manage\", \"so\"]\ntokens = [\"*\"]\n";
