@@ -428,7 +428,7 @@ pub(crate) struct Drill {
 pub(crate) enum Audit {
     /// Verifies every record, the chain between them and the signatures over it.
     #[command(visible_alias = "verify-chain")]
-    Verify(AuditVerify),
+    Verify(AuditWitnessed),
     /// Shows the signing keys: the first is what verifiers elsewhere should keep.
     Key(AuditKey),
     /// Writes the newest signed checkpoint as a note that witnesses and other tools read.
@@ -457,7 +457,8 @@ impl Audit {
     /// The journal's file, if the command line names one.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Audit::Verify(given) | Audit::Checkpoint(given) => given.file.as_deref(),
+            Audit::Verify(given) => given.journal.file.as_deref(),
+            Audit::Checkpoint(given) => given.file.as_deref(),
             Audit::Key(given) => given.file.as_deref(),
             Audit::Anchor(given) => given.file.as_deref(),
             Audit::Prove(given) => given.journal.file.as_deref(),
@@ -499,6 +500,15 @@ pub(crate) struct AuditVerify {
     /// Earlier files are archived elsewhere: take the first file that is here at its word.
     #[arg(long)]
     pub(crate) later_start: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditWitnessed {
+    #[command(flatten)]
+    pub(crate) journal: AuditVerify,
+    /// Checkpoints that a witness kept: its file, or lines of a system's log. The journal must hold every one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -624,6 +634,7 @@ mod tests {
             "audit verify --file F",
             "audit verify-chain",
             "audit verify --key abab --key cdcd --later-start",
+            "audit verify --witness W --witness /var/log/syslog",
             "audit key",
             "audit checkpoint --file F",
             "audit anchor --file F --check A",

@@ -109,12 +109,8 @@ fn at_line(error: &toml::de::Error, text: &str) -> String {
 /// Relative paths are taken from `base`, the folder of the file.
 fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<Settings, Failure> {
     let socket = base.join(written.daemon.bind_unix.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
-    for path in [
-        &mut written.token.storage_path,
-        &mut written.store.key_file,
-        &mut written.audit.log_path,
-        &mut written.audit.anchor,
-    ] {
+    written.audit.rebase(base);
+    for path in [&mut written.token.storage_path, &mut written.store.key_file] {
         // An empty path stays empty, for the core to refuse by name.
         if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
             *path = base.join(&*path);

@@ -51,8 +51,14 @@ fn stdout(output: &Output) -> String {
 
 fn journal(path: &Path, records: u64) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let options =
-        Options { path: path.to_owned(), level: Level::All, known: None, anchor: None, files: Files::default() };
+    let options = Options {
+        path: path.to_owned(),
+        level: Level::All,
+        known: None,
+        anchor: None,
+        witnesses: Vec::new(),
+        files: Files::default(),
+    };
     let journal = Journal::open(options, Arc::new(SystemClock)).unwrap();
     for number in 0..records {
         let entry = Entry::new(Category::Crypto, "sign", Client::Unix { uid: 1, gid: 2, pid: 3 });

@@ -9,7 +9,7 @@ mod policy;
 pub use crate::crypto::password::PasswordFunction;
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
-use crate::audit::Files;
+use crate::audit::{Files, Witness};
 
 use serde::Deserialize;
 use std::os::unix::fs::MetadataExt;
@@ -178,6 +178,25 @@ pub struct AuditTable {
     pub file_max_hours: u32,
     /// A file elsewhere that names the journal's head.
     pub anchor: Option<PathBuf>,
+    /// Who is told each checkpoint.
+    pub witness: Vec<String>,
+}
+
+impl AuditTable {
+    /// Takes relative paths from `base`, the folder of the file.
+    pub fn rebase(&mut self, base: &Path) {
+        // An empty path stays empty, to be refused by name.
+        for path in [&mut self.log_path, &mut self.anchor] {
+            if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
+                *path = base.join(&*path);
+            }
+        }
+        for witness in &mut self.witness {
+            if let Some(Witness::File(path)) = Witness::parse(witness) {
+                *witness = Witness::File(base.join(path)).to_string();
+            }
+        }
+    }
 }
 
 impl Default for AuditTable {
@@ -190,6 +209,7 @@ impl Default for AuditTable {
             file_max_mib: 16,
             file_max_hours: 24,
             anchor: None,
+            witness: Vec::new(),
         }
     }
 }
@@ -383,6 +403,8 @@ pub struct AuditConfig {
     pub files: Files,
     /// A file elsewhere that names the journal's head.
     pub anchor: Option<PathBuf>,
+    /// Who is told each checkpoint.
+    pub witnesses: Vec<Witness>,
 }
 
 /// Which algorithms are offered.
@@ -576,14 +598,29 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
         max_age: Duration::from_secs(u64::from(table.file_max_hours) * 3600),
     };
     if let Some(anchor) = &table.anchor {
-        check_path("audit.anchor", anchor)?;
-        if anchor.parent() == log_path.parent() {
-            let rule = "it must not lie beside the journal: whoever puts an older journal back would put it back too";
-            return Err(range("audit.anchor", anchor.display(), rule));
+        check_elsewhere("audit.anchor", anchor, &log_path)?;
+    }
+    let mut witnesses = Vec::new();
+    for text in &table.witness {
+        let rule = "one of \"file:PATH\", \"syslog\", \"syslog:SOCKET\"";
+        let witness = Witness::parse(text).ok_or_else(|| range("audit.witness", text, rule))?;
+        if let Witness::File(path) = &witness {
+            check_elsewhere("audit.witness", path, &log_path)?;
         }
+        witnesses.push(witness);
     }
     let (log_level, use_operations) = (table.log_level, table.use_operations);
-    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor: table.anchor })
+    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor: table.anchor, witnesses })
+}
+
+/// A file that shall tell of a journal that was rolled back.
+fn check_elsewhere(key: &'static str, path: &Path, journal: &Path) -> Result<(), ConfigError> {
+    check_path(key, path)?;
+    if path.parent() == journal.parent() {
+        let rule = "it must not lie beside the journal: whoever puts an older journal back would put it back too";
+        return Err(range(key, path.display(), rule));
+    }
+    Ok(())
 }
 
 fn stream_config(table: BackupTable) -> Result<Option<StreamConfig>, ConfigError> {
@@ -707,6 +744,8 @@ mod tests {
             ("[audit]\nlog_level = \"none\"", "audit.log_path"),
             ("[audit]\nlog_level = \"some\"", "unknown variant"),
             ("[token]\nstorage_path = \"d/store\"\n[audit]\nanchor = \"d/anchor\"", "beside the journal"),
+            ("[token]\nstorage_path = \"d/store\"\n[audit]\nwitness = [\"file:d/kept\"]", "beside the journal"),
+            ("[audit]\nwitness = [\"mail:somebody\"]", "audit.witness"),
             ("[backup]\nstream = \"copies\"", "1 to 8 public keys"),
             ("[backup]\nstream_recipients = [\"k.pub\"]", "needs backup.stream"),
             ("[algorithms]\ncrypto_backend = \"rustcrypto\"", "aws-lc"),

@@ -17,6 +17,7 @@ mod id;
 pub mod issuance;
 mod mechanism;
 mod object;
+mod observe;
 mod perform;
 mod secret;
 mod session;
@@ -39,6 +40,7 @@ pub use mechanism::{
     Pbkdf2Params, TlsKdfParams, TlsKeysParams, TlsMacParams, TlsMasterParams, TlsMasterSeed, TlsRandoms, signs_slowly,
 };
 pub use object::{Attr, Snapshot, Value};
+pub use observe::{Observer, Wait};
 pub use secret::SecretBytes;
 pub use session::SessionView;
 pub use session::operation::{Begin, OperationKind};

@@ -272,12 +272,8 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let cooldown = seconds("daemon.login_cooldown_secs", written.daemon.login_cooldown_secs, 86_400)?;
     let daemon = judge_daemon(written.daemon, base)?;
     let metrics = judge_metrics(&written.metrics)?;
-    for path in [
-        &mut written.token.storage_path,
-        &mut written.store.key_file,
-        &mut written.audit.log_path,
-        &mut written.audit.anchor,
-    ] {
+    written.audit.rebase(base);
+    for path in [&mut written.token.storage_path, &mut written.store.key_file] {
         // An empty path stays empty, for the core to refuse by name.
         if let Some(path) = path.as_mut().filter(|path| !path.as_os_str().is_empty()) {
             *path = base.join(&*path);

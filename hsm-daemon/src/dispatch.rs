@@ -41,7 +41,9 @@ pub(crate) struct Seat {
 impl Desk {
     /// A desk before which nobody has stood yet.
     pub(crate) fn new(hsm: Arc<Hsm>, max_random_bytes: u64) -> Self {
-        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics: Metrics::new() }
+        let metrics = Metrics::new();
+        hsm.observe(metrics.observer());
+        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics }
     }
 
     /// Answers one request.

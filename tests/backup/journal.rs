@@ -113,3 +113,28 @@ fn a_stranger_with_the_first_key_verifies_and_is_shown_single_records() {
     world.start_daemon();
     world.admin(["audit", "verify", "--key", &key]).ok();
 }
+
+#[test]
+fn a_journal_that_was_rolled_back_with_its_store_lacks_what_a_witness_kept() {
+    let mut world = World::unstarted();
+    let elsewhere = world.dir().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("our own directory");
+    let kept = elsewhere.join("kept");
+    let told = format!("[audit]\nwitness = [\"file:{}\", \"syslog:elsewhere/nobody\"]\n", kept.display());
+    world.write_config(&world.standard_config().replacen("[audit]\n", &told, 1));
+    world.start_daemon();
+    world.init_token();
+    world.stop_daemon();
+    let kept = kept.to_str().expect("a plain path");
+    let answer = world.admin_json(["audit", "verify", "--witness", kept]);
+    assert!(answer["witnessed"].as_u64().is_some_and(|count| count > 0), "{answer}");
+    let yesterday = fs::read(world.journal()).expect("the journal");
+    world.start_daemon();
+    world.stop_daemon();
+    world.admin(["audit", "verify", "--witness", kept]).ok();
+    fs::write(world.journal(), yesterday).expect("our own directory");
+    let head = world.dir().join("audit.jsonl.head");
+    fs::remove_file(head).expect("the head beside the journal");
+    world.admin(["audit", "verify"]).ok();
+    world.admin(["audit", "verify", "--witness", kept]).refused().says("a witness kept");
+}

@@ -7,12 +7,12 @@ use std::path::Path;
 use hsm_core::audit::export::{self, Style, sentence, timestamp};
 use hsm_core::audit::{
     Finding, Line, Proof, PublicKey, Record, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
-    read_anchor, verifier_key, visit_file, visit_trusting,
+    read_anchor, verifier_key, verify_witnessed, visit_file, witnessed,
 };
 use serde::Serialize;
 
 use super::hex;
-use crate::cli::{AuditAnchor, AuditCheckProof, AuditProve, AuditVerify, Format};
+use crate::cli::{AuditAnchor, AuditCheckProof, AuditProve, AuditVerify, AuditWitnessed, Format};
 use crate::failure::Failure;
 use crate::output::{Output, Table, written};
 
@@ -20,15 +20,26 @@ use crate::output::{Output, Table, written};
 struct Verified<'a> {
     file: &'a Path,
     verified: bool,
+    witnessed: usize,
     #[serde(flatten)]
     summary: Summary,
 }
 
 /// Verifies every line and every signature.
-pub(crate) fn verify(journal: &Path, given: &AuditVerify, output: &Output) -> Result<(), Failure> {
-    let trust = trust(given)?;
+pub(crate) fn verify(journal: &Path, given: &AuditWitnessed, output: &Output) -> Result<(), Failure> {
+    let trust = trust(&given.journal)?;
     let keyless = trust.keys.is_empty();
-    let summary = visit_trusting(journal, trust, |_| Ok(())).map_err(|finding| does_not_verify(journal, &finding))?;
+    let mut kept = Vec::new();
+    for file in &given.witness {
+        let name = file.display();
+        let text = std::fs::read(file).map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
+        let found = witnessed(&String::from_utf8_lossy(&text));
+        if found.is_empty() {
+            return Err(Failure::new(format!("{name} holds no checkpoint")));
+        }
+        kept.extend(found);
+    }
+    let summary = verify_witnessed(journal, trust, &kept).map_err(|finding| does_not_verify(journal, &finding))?;
     if let (true, Some(seq)) = (keyless, summary.signatures.uncertified_keys.first()) {
         return Err(Failure::new(format!(
             "the journal {} changes its signing key at record {seq} without the signature of the key before; if that is known \
@@ -36,7 +47,7 @@ pub(crate) fn verify(journal: &Path, given: &AuditVerify, output: &Output) -> Re
             journal.display()
         )));
     }
-    let answer = Verified { file: journal, verified: true, summary };
+    let answer = Verified { file: journal, verified: true, witnessed: kept.len(), summary };
     output.answer(&answer, || {
         let summary = &answer.summary;
         let mut table = Table::default();
@@ -46,6 +57,9 @@ pub(crate) fn verify(journal: &Path, given: &AuditVerify, output: &Output) -> Re
         if summary.records > 0 {
             table.fact("from", timestamp(summary.first_time));
             table.fact("to", timestamp(summary.last_time));
+        }
+        if answer.witnessed > 0 {
+            table.fact("witnessed checkpoints", answer.witnessed);
         }
         table.fact("head", hex(&summary.head.hash));
         table.fact("generation", summary.last_generation);

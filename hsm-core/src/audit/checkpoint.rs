@@ -49,18 +49,19 @@ impl Checkpoint {
         let Checkpoint { origin, size, root, generation } = self;
         format!("{origin}\n{size}\n{}\ngeneration {generation}\n", BASE64.encode(root))
     }
-
-    /// The record that carries it.
-    pub(super) fn entry(&self, signature: &[u8; 64]) -> Entry {
-        Entry::new(Category::Journal, CHECKPOINT, Client::Daemon)
-            .with_fact("origin", Fact::name(&self.origin))
-            .with_fact("root", Fact::digest(&self.root))
-            .with_fact("signature", Fact::public(signature))
-            .with_fact("size", Fact::number(self.size))
-    }
 }
 
 impl SignedCheckpoint {
+    /// The record that carries it.
+    pub(super) fn entry(&self) -> Entry {
+        let Checkpoint { origin, size, root, .. } = &self.checkpoint;
+        Entry::new(Category::Journal, CHECKPOINT, Client::Daemon)
+            .with_fact("origin", Fact::name(origin))
+            .with_fact("root", Fact::digest(root))
+            .with_fact("signature", Fact::public(&self.signature))
+            .with_fact("size", Fact::number(*size))
+    }
+
     /// Reads a record; `None` for one that carries no checkpoint.
     ///
     /// # Errors

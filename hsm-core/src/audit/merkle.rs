@@ -56,8 +56,10 @@ impl Tree {
 
     /// Adds the lines of a text in which each line ends with a line feed.
     pub(super) fn push_lines(&mut self, text: &[u8]) {
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            self.push(leaf(line.strip_suffix(b"\n").unwrap_or(line)));
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', text) {
+            self.push(leaf(&text[start..end]));
+            start = end + 1;
         }
     }
 

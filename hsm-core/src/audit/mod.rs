@@ -7,12 +7,12 @@
 mod anchor;
 mod chain;
 mod checkpoint;
-mod crc;
 pub mod export;
 mod file;
 mod journal;
 mod ledger;
 mod merkle;
+mod outside;
 mod proof;
 mod record;
 #[cfg(test)]
@@ -27,7 +27,8 @@ pub use anchor::read as read_anchor;
 pub use chain::{Finding, Head, Line, Signatures, Summary, Trust, Wrong, verify, visit};
 pub use checkpoint::{Checkpoint, PublicKey, SignedCheckpoint, verifier_key};
 pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};
-pub use journal::{Durability, Files, Journal, Options, Receipt};
+pub use journal::{Durability, Files, Journal, Options, Progress, Receipt};
+pub use outside::{Witness, verify_witnessed, witnessed};
 pub use proof::{Proof, newest_checkpoint, prove};
 pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};
 pub(crate) use signer::SigningKeys;

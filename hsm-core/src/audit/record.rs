@@ -11,7 +11,6 @@ use ck::{Mechanism, ObjectClass, Rv};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::crc::Crc32;
 use crate::{Error, Kind, ObjectId, Result, TokenId};
 
 /// The record version that this code writes, and the only one it reads.
@@ -174,7 +173,7 @@ impl Entry {
 
     /// The bytes that the store keeps in the same transaction as the change (`format.md`, "Outbox body").
     pub fn encode(&self) -> Vec<u8> {
-        Draft::new(self).to_bytes()
+        Draft::new(self).body
     }
 }
 
@@ -200,16 +199,21 @@ pub(super) enum Change {
 const CUTS: usize = 6;
 const BODY_FORMAT: u8 = 1;
 
-/// An entry as canonical text, with the positions at which the journal inserts its stamps.
+/// An entry as canonical text, with the positions at which the journal inserts its stamps, in the bytes that the store's outbox and the
+/// staging file keep: format, positions, text.
 pub(super) struct Draft {
-    text: Vec<u8>,
-    cuts: [usize; CUTS],
+    body: Vec<u8>,
 }
+
+/// Where the text begins.
+const TEXT: usize = 1 + CUTS * 4;
 
 impl Draft {
     /// The text of the entry. Keys come in byte order, so the stamps' places are fixed by their names.
     pub(super) fn new(entry: &Entry) -> Self {
-        let mut text = Text(Vec::with_capacity(512));
+        let mut text = Text(Vec::with_capacity(TEXT + 512));
+        text.0.push(BODY_FORMAT);
+        text.0.resize(TEXT, 0);
         let mut cuts = [0; CUTS];
         text.raw("{");
         text.hex_u128("app", entry.app);
@@ -240,71 +244,33 @@ impl Draft {
         text.number("v", VERSION);
         text.subject("with", entry.with);
         text.close();
-        Draft { text: text.0, cuts }
+        let mut body = text.0;
+        for (place, cut) in body[1..TEXT].chunks_exact_mut(4).zip(cuts) {
+            place.copy_from_slice(&u32::try_from(cut - TEXT).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        Draft { body }
     }
 
     /// Appends the finished line, without its line feed, to `out`.
     pub(super) fn stamp(&self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
-        let part = |from: usize, to: usize| &self.text[from..to];
-        let [boot, crc, generation, prev, seq, time] = self.cuts;
-        let start = out.len();
-        let mut line = Text(core::mem::take(out));
-        line.0.extend_from_slice(part(0, boot));
-        line.word("boot", stamp.boot);
-        if stamp.change == Change::Made {
-            line.raw("\"change\":true,");
-        }
-        line.0.extend_from_slice(part(boot, crc));
-        let crc_at = line.len();
-        line.raw("\"crc\":\"00000000\",");
-        line.0.extend_from_slice(part(crc, generation));
-        line.number("generation", stamp.generation);
-        line.0.extend_from_slice(part(generation, prev));
-        line.hex("prev", stamp.prev);
-        line.0.extend_from_slice(part(prev, seq));
-        line.number("seq", stamp.seq);
-        line.0.extend_from_slice(part(seq, time));
-        line.number("time", stamp.time);
-        line.0.extend_from_slice(part(time, self.text.len()));
-        *out = line.0;
-        let sum = crc_without(&out[start..], crc_at - start);
-        let digits = crc_at + CRC_PREFIX;
-        out[digits..digits + 8].copy_from_slice(&hex_u32(sum));
+        stamp_body(&self.body, stamp, out);
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(1 + CUTS * 4 + self.text.len());
-        self.append_to(&mut body);
-        body
-    }
-
-    /// Appends what [`Draft::from_bytes`] reads.
-    pub(super) fn append_to(&self, body: &mut Vec<u8>) {
-        body.push(BODY_FORMAT);
-        for cut in self.cuts {
-            body.extend_from_slice(&u32::try_from(cut).unwrap_or(u32::MAX).to_le_bytes());
-        }
-        body.extend_from_slice(&self.text);
+    /// What [`Draft::from_bytes`] reads.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.body
     }
 
     /// Reads what [`Entry::encode`] wrote, perhaps by an earlier run of the program.
     pub(super) fn from_bytes(body: &[u8]) -> Result<Self> {
         let bad = || Error::new(Kind::Device, "an outbox body is not one that this program wrote");
-        let (format, rest) = body.split_first().ok_or_else(bad)?;
-        if *format != BODY_FORMAT || rest.len() < CUTS * 4 {
-            return Err(bad());
-        }
-        let (head, text) = rest.split_at(CUTS * 4);
-        let mut cuts = [0; CUTS];
-        for (cut, bytes) in cuts.iter_mut().zip(head.chunks_exact(4)) {
-            let value = u32::from_le_bytes(bytes.try_into().map_err(|_| bad())?);
-            *cut = usize::try_from(value).map_err(|_| bad())?;
-        }
+        let text = body.get(TEXT..).filter(|_| body[0] == BODY_FORMAT).ok_or_else(bad)?;
+        let cuts = cuts(body);
         let ascending = cuts.windows(2).all(|pair| pair[0] <= pair[1]);
         if !ascending || cuts[CUTS - 1] > text.len() {
             return Err(bad());
         }
-        let draft = Draft { text: text.to_vec(), cuts };
+        let draft = Draft { body: body.to_vec() };
         let probe = Stamp { seq: 1, time: 0, boot: "00", generation: 0, change: Change::Nothing, prev: &[0; 32] };
         let mut line = Vec::new();
         draft.stamp(&probe, &mut line);
@@ -313,14 +279,61 @@ impl Draft {
     }
 }
 
+/// The positions in a body that is long enough to hold them.
+fn cuts(body: &[u8]) -> [usize; CUTS] {
+    let mut cuts = [0; CUTS];
+    for (cut, bytes) in cuts.iter_mut().zip(body[1..TEXT].chunks_exact(4)) {
+        *cut = bytes
+            .try_into()
+            .ok()
+            .and_then(|bytes| usize::try_from(u32::from_le_bytes(bytes)).ok())
+            .unwrap_or(usize::MAX);
+    }
+    cuts
+}
+
+/// [`Draft::stamp`], of the bytes of a draft.
+pub(super) fn stamp_body(body: &[u8], stamp: &Stamp<'_>, out: &mut Vec<u8>) {
+    let text = &body[TEXT..];
+    let part = |from: usize, to: usize| &text[from..to];
+    let [boot, crc, generation, prev, seq, time] = cuts(body);
+    let start = out.len();
+    let mut line = Text(core::mem::take(out));
+    line.0.extend_from_slice(part(0, boot));
+    line.word("boot", stamp.boot);
+    if stamp.change == Change::Made {
+        line.raw("\"change\":true,");
+    }
+    line.0.extend_from_slice(part(boot, crc));
+    let crc_at = line.len();
+    line.raw("\"crc\":\"00000000\",");
+    line.0.extend_from_slice(part(crc, generation));
+    line.number("generation", stamp.generation);
+    line.0.extend_from_slice(part(generation, prev));
+    line.hex("prev", stamp.prev);
+    line.0.extend_from_slice(part(prev, seq));
+    line.number("seq", stamp.seq);
+    line.0.extend_from_slice(part(seq, time));
+    line.number("time", stamp.time);
+    line.0.extend_from_slice(part(time, text.len()));
+    *out = line.0;
+    let sum = crc_without(&out[start..], crc_at - start);
+    let digits = crc_at + CRC_PREFIX;
+    out[digits..digits + 8].copy_from_slice(&hex_u32(sum));
+}
+
 /// Length of `"crc":"`, the text before the eight digits.
 const CRC_PREFIX: usize = 7;
 /// Length of `"crc":"00000000",`.
 const CRC_FIELD: usize = CRC_PREFIX + 8 + 2;
 
-/// CRC-32 of the line with its own `crc` member, which starts at `at`, left out.
+/// CRC-32 of the line with its own `crc` member, which starts at `at`, left out. It tells damage from forgery at a glance and covers
+/// the last line, which no later line's hash covers yet. It is no protection against anybody: the chain is.
 fn crc_without(line: &[u8], at: usize) -> u32 {
-    Crc32::new().update(&line[..at]).update(&line[at + CRC_FIELD..]).finish()
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&line[..at]);
+    sum.update(&line[at + CRC_FIELD..]);
+    sum.finalize()
 }
 
 fn hex_u32(value: u32) -> [u8; 8] {

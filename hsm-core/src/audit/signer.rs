@@ -11,8 +11,8 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use data_encoding::HEXLOWER;
 
-use super::checkpoint::{Checkpoint, PublicKey};
-use super::record::Entry;
+use super::checkpoint::{Checkpoint, PublicKey, SignedCheckpoint};
+use super::merkle::Tree;
 use crate::crypto::{eddsa, rng};
 use crate::secret::SecretBytes;
 use crate::{Error, Kind, Result, sys};
@@ -184,16 +184,16 @@ impl Signer {
         &self.public
     }
 
-    /// The journal's name.
-    pub(super) fn origin(&self) -> &str {
-        &self.keys.origin
-    }
-
-    /// The record of a checkpoint, signed.
-    pub(super) fn sign(&self, checkpoint: &Checkpoint) -> Result<Entry> {
+    /// Signs for a journal of so many records.
+    pub(super) fn sign(&self, tree: &Tree, generation: u64, records: u64) -> Result<SignedCheckpoint> {
+        if tree.size() != records {
+            return Err(Error::new(Kind::Internal, "the journal's tree has lost count of its records"));
+        }
+        let origin = self.keys.origin.clone();
+        let checkpoint = Checkpoint { origin, size: records, root: tree.root(), generation };
         let signature = self.key.sign(checkpoint.text().as_bytes())?;
-        let signature: [u8; 64] = signature.try_into().map_err(|_| Error::from(Kind::Internal))?;
-        Ok(checkpoint.entry(&signature))
+        let signature = signature.try_into().map_err(|_| Error::from(Kind::Internal))?;
+        Ok(SignedCheckpoint { checkpoint, signature })
     }
 
     /// Makes and saves the key of the next file; nothing when one is announced already.

@@ -50,7 +50,7 @@ impl Stage {
         let entry = &mut self.scratch;
         entry.clear();
         entry.resize(HEADER, 0);
-        draft.append_to(entry);
+        entry.extend_from_slice(draft.as_bytes());
         let body = entry.len() - HEADER;
         let end = self.at + entry.len();
         if end + 4 > HALF {

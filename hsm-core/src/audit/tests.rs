@@ -95,7 +95,14 @@ fn check(lines: &[Vec<u8>], known: &[Head]) -> Result<u64, Finding> {
 }
 
 fn options(path: &Path) -> Options {
-    Options { path: path.to_owned(), level: Level::All, known: None, anchor: None, files: Files::default() }
+    Options {
+        path: path.to_owned(),
+        level: Level::All,
+        known: None,
+        anchor: None,
+        witnesses: Vec::new(),
+        files: Files::default(),
+    }
 }
 
 fn open(path: &Path) -> Journal {
@@ -347,8 +354,14 @@ fn level_keeps_its_category_and_the_journals_own() {
     ];
     for (level, kept) in rows {
         let folder = tempfile::tempdir().unwrap();
-        let options =
-            Options { path: folder.path().join("a"), level, known: None, anchor: None, files: Files::default() };
+        let options = Options {
+            path: folder.path().join("a"),
+            level,
+            known: None,
+            anchor: None,
+            witnesses: Vec::new(),
+            files: Files::default(),
+        };
         let journal = Journal::open(options, TestClock::at(START)).unwrap();
         for category in [Crypto, Auth, Admin] {
             let entry = Entry::new(category, "x", Client::Daemon);

@@ -162,6 +162,7 @@ fn open_journal(request: &Restore<'_>) -> Result<Journal> {
         level: audit.log_level,
         known: None,
         anchor: audit.anchor.clone(),
+        witnesses: audit.witnesses.clone(),
         files: audit.files,
     };
     Journal::open(options, Arc::clone(&request.clock))

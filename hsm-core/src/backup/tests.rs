@@ -38,6 +38,7 @@ pub(super) fn journal(path: &Path) -> Arc<Journal> {
         level: Level::All,
         known: None,
         anchor: None,
+        witnesses: Vec::new(),
         files: crate::audit::Files::default(),
     };
     Arc::new(Journal::open(options, Arc::new(SystemClock)).unwrap())

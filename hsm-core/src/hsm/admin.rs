@@ -7,7 +7,7 @@ use ck::object::*;
 
 use super::Hsm;
 use crate::act;
-use crate::audit::{Entry, Fact, Receipt};
+use crate::audit::{Entry, Fact, Progress, Receipt};
 use crate::backup;
 use crate::caller::Peer;
 use crate::error::{Error, Kind, Result};
@@ -118,7 +118,7 @@ impl Hsm {
             store_path: self.config().store.path.display().to_string(),
             store_generation,
             audit_path: self.config().audit.log_path.display().to_string(),
-            audit_sequence: self.journal().head().seq,
+            audit_sequence: self.journal().progress().newest,
             applications: applications.len() as u64,
             sessions: sessions as u64,
             tokens: self.all_slots().iter().filter(|slot| slot.token().initialized).count() as u64,
@@ -131,6 +131,11 @@ impl Hsm {
                 loss_seconds: if is_newest { 0 } else { age },
             }),
         }
+    }
+
+    /// How far the journal is.
+    pub fn journal_progress(&self) -> Progress {
+        self.journal().progress()
     }
 
     /// Every slot's token.

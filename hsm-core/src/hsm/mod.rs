@@ -43,6 +43,7 @@ use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
 use crate::mechanism::Mechanisms;
 use crate::object::{Object, codec};
+use crate::observe::Observer;
 use crate::store::{OpenError, TokenMasterKey, TokenRecord, Vault};
 use crate::token::login::Login;
 use crate::token::slot::Slot;
@@ -92,6 +93,7 @@ pub struct Hsm {
     iv_books: iv::IvBooks,
     signature_counts: count::SignatureCounts,
     stream: Mutex<stream::Stream>,
+    observer: OnceLock<Observer>,
     started_ns: u64,
     /// A token's objects could not be read after the start.
     unreadable: AtomicBool,
@@ -118,6 +120,7 @@ impl Hsm {
             level: audit.log_level,
             known: None,
             anchor: audit.anchor.clone(),
+            witnesses: audit.witnesses.clone(),
             files: audit.files,
         };
         let journal = Arc::new(Journal::open(options, Arc::clone(&clock)).map_err(StartError::Journal)?);
@@ -157,11 +160,21 @@ impl Hsm {
             iv_books: iv::IvBooks::default(),
             signature_counts: count::SignatureCounts::default(),
             stream: Mutex::default(),
+            observer: OnceLock::new(),
         });
         if let Some(vault) = vault {
             hsm.take_up(vault)?;
         }
         Ok(hsm)
+    }
+
+    /// From now on `observer` hears how long the disk is waited for. The first one that is set hears.
+    pub fn observe(&self, observer: Observer) {
+        self.journal.observe(Arc::clone(&observer));
+        if let Some(vault) = self.vault.get() {
+            vault.observe(Arc::clone(&observer));
+        }
+        self.observer.set(observer).unwrap_or_default();
     }
 
     /// From an open store to a token that can be used.
@@ -170,6 +183,9 @@ impl Hsm {
             let origin = format!("craton-hsm/{}", data_encoding::HEXLOWER.encode(&vault.store_id()));
             let keys = audit::SigningKeys::new(&self.config.audit.log_path, vault.journal_key(), origin);
             self.journal.sign_with(keys).map_err(StartError::Journal)?;
+        }
+        if let Some(observer) = self.observer.get() {
+            vault.observe(Arc::clone(observer));
         }
         let me = Weak::clone(&self.me);
         vault.when_ahead(move |tokens| me.upgrade().into_iter().for_each(|hsm| hsm.take_again(tokens.clone())));

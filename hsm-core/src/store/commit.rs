@@ -14,12 +14,13 @@ use super::verify::{self, Verified};
 use super::{Batch, OpenError, Snapshot, Store, StoreError};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
+use crate::observe::{Observer, Wait};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,8 @@ pub(crate) struct Ledgered {
     pub(crate) objects: RwLock<HashMap<TokenId, u64>>,
     pub(crate) poisoned: AtomicBool,
     pub(crate) when_ahead: Mutex<Option<WhenAhead>>,
+    /// Hears how long each transaction took.
+    pub(crate) observer: OnceLock<Observer>,
     next_version: AtomicU64,
 }
 
@@ -103,6 +106,7 @@ impl Ledgered {
             objects: RwLock::new(objects),
             poisoned: AtomicBool::new(false),
             when_ahead: Mutex::new(None),
+            observer: OnceLock::new(),
         }
     }
 
@@ -319,7 +323,12 @@ impl<L: Ledger> Writer<L> {
         manifest.next_version = self.state.next_version.load(Ordering::Relaxed);
         manifest.journal = self.ledger.synced_head();
         rows.put(Table::Meta, layout::MANIFEST_KEY, manifest.encode(&self.keys));
-        if let Err(error) = self.store.commit(&rows) {
+        let begun = Instant::now();
+        let committed = self.store.commit(&rows);
+        if let Some(observer) = self.state.observer.get() {
+            observer(Wait::StoreCommit, begun.elapsed());
+        }
+        if let Err(error) = committed {
             self.state.poisoned.store(true, Ordering::Release);
             tracing::error!(%error, "a commit to the store failed: it takes no changes until it is opened again and verifies");
             return Err(device(&error));

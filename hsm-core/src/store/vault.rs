@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{PinConfig, StoreConfig};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
+use crate::observe::Observer;
 use crate::secret::SecretBytes;
 use crate::sys::Lock;
 use crate::token::pin::{ClientLimits, Turnstile};
@@ -210,6 +211,12 @@ impl<L: Ledger> Vault<L> {
     /// What is told the tokens when the store, opened again after a failed write, turned out to hold that write.
     pub(crate) fn when_ahead(&self, tell: impl Fn(Vec<TokenRecord>) + Send + Sync + 'static) {
         *self.state.when_ahead.lock() = Some(Box::new(tell));
+    }
+
+    /// From now on `observer` hears how long each transaction took.
+    pub(crate) fn observe(&self, observer: Observer) {
+        // The first one hears.
+        self.state.observer.set(observer).unwrap_or_default();
     }
 
     /// Takes the tokens as the store has them.

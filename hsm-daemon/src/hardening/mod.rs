@@ -8,6 +8,7 @@ mod calls;
 
 use std::path::{Path, PathBuf};
 
+use hsm_core::audit::Witness;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
 };
@@ -133,7 +134,11 @@ fn writable(settings: &Settings) -> Vec<PathBuf> {
     let key = core.store.key_file.as_deref().and_then(Path::parent);
     let elsewhere =
         [core.audit.anchor.as_deref().and_then(Path::parent), core.stream.as_ref().map(|s| s.directory.as_path())];
-    let own = own.into_iter().chain([key]).chain(elsewhere).flatten().filter_map(existing);
+    let witnesses = core.audit.witnesses.iter().map(|witness| match witness {
+        Witness::File(path) => path.parent(),
+        Witness::Syslog(_) => None,
+    });
+    let own = own.into_iter().chain([key]).chain(elsewhere).chain(witnesses).flatten().filter_map(existing);
     own.chain(settings.hardening.writable.iter().filter_map(|path| existing(path)))
         .chain([PathBuf::from("/dev/null")])
         .collect()

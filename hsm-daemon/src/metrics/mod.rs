@@ -5,9 +5,12 @@
 
 mod page;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use hsm_core::{Hsm, Status, TokenSummary};
+use hsm_core::audit::Progress;
+use hsm_core::{Hsm, Observer, Status, TokenSummary, Wait};
 use hsm_proto::v1;
 use hsm_proto::v1::reply::Result as Outcome;
 use parking_lot::Mutex;
@@ -52,12 +55,27 @@ struct Holder {
     user: &'static str,
 }
 
+/// What the disk was waited for.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Step {
+    step: &'static str,
+}
+
+/// One kind of backup.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Backup {
+    kind: &'static str,
+}
+
 /// Counters that requests move, and gauges that are set when somebody looks.
 pub(crate) struct Metrics {
     answers: Family<Answer, Counter>,
-    durations: Family<Work, Histogram, fn() -> Histogram>,
+    durations: Durations<Work>,
+    waits: Durations<Step>,
     seen: Mutex<Seen>,
 }
+
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// What is looked up when somebody asks, and the registry of it all.
 struct Seen {
@@ -69,6 +87,9 @@ struct Seen {
     sessions: Gauge,
     generation: Gauge,
     journal: Gauge,
+    unsynced: Gauge,
+    lag: Gauge<f64, AtomicU64>,
+    backups: Family<Backup, Gauge>,
     objects: Family<Slot, Gauge>,
     failures: Family<Holder, Gauge>,
     locked: Family<Holder, Gauge>,
@@ -87,11 +108,23 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let answers = Family::default();
         // 20 microseconds to 84 seconds, each twice the one before.
-        let durations = Family::new_with_constructor(
-            (|| Histogram::new(exponential_buckets(0.00002, 2.0, 23))) as fn() -> Histogram,
-        );
-        let seen = Mutex::new(Seen::new(&answers, &durations));
-        Metrics { answers, durations, seen }
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.00002, 2.0, 23));
+        let (durations, waits) = (Family::new_with_constructor(histogram), Family::new_with_constructor(histogram));
+        let seen = Mutex::new(Seen::new(&answers, &durations, &waits));
+        Metrics { answers, durations, waits, seen }
+    }
+
+    /// Who hears how long the disk is waited for.
+    pub(crate) fn observer(&self) -> Observer {
+        let of = |step| self.waits.get_or_create_owned(&Step { step });
+        let (commit, sync) = (of("store_commit"), of("journal_sync"));
+        Arc::new(move |wait, took| {
+            let histogram = match wait {
+                Wait::StoreCommit => &commit,
+                Wait::JournalSync => &sync,
+            };
+            histogram.observe(took.as_secs_f64());
+        })
     }
 
     /// A request has come.
@@ -126,7 +159,7 @@ impl Metrics {
         let status = hsm.status();
         let tokens = hsm.admin_tokens().unwrap_or_default();
         let seen = self.seen.lock();
-        seen.look(&status, &tokens);
+        seen.look(&status, &hsm.journal_progress(), &tokens);
         let mut text = String::new();
         // Writing to a String does not fail.
         encode(&mut text, &seen.registry).map_or_else(|_| String::new(), |()| text)
@@ -134,13 +167,18 @@ impl Metrics {
 }
 
 impl Seen {
-    fn new(answers: &Family<Answer, Counter>, durations: &Family<Work, Histogram, fn() -> Histogram>) -> Self {
+    fn new(answers: &Family<Answer, Counter>, durations: &Durations<Work>, waits: &Durations<Step>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register("operations", "Answered requests by operation, mechanism and return value", answers.clone());
         registry.register(
             "operation_duration_seconds",
             "How long the daemon took for a request that it answered with CKR_OK",
             durations.clone(),
+        );
+        registry.register(
+            "disk_wait_seconds",
+            "How long the disk took for a transaction of the store and for an fsync of the journal",
+            waits.clone(),
         );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -154,8 +192,16 @@ impl Seen {
         let sessions = gauge("sessions", "Open sessions");
         let generation = gauge("store_generation", "Number of the newest change of the store");
         let journal = gauge("journal_sequence", "Number of the newest record of the journal");
+        let unsynced = gauge("journal_unsynced_records", "Records of the journal that are written and not durable yet");
         let resident = gauge("resident_memory_bytes", "Memory of the process that is in RAM");
         let descriptors = gauge("open_descriptors", "Open file descriptors of the process");
+        let (lag, backups) = (Gauge::default(), Family::default());
+        registry.register("journal_lag_seconds", "For how long the oldest record waits to be durable", lag.clone());
+        registry.register(
+            "backup_time_seconds",
+            "When the newest backup was made, in seconds since 1970; 0 when the journal tells of none",
+            backups.clone(),
+        );
         let (objects, failures, locked) = (Family::default(), Family::default(), Family::default());
         registry.register("token_objects", "Objects in a token, public and private", objects.clone());
         registry.register("pin_failures", "Wrong PINs in a row", failures.clone());
@@ -169,6 +215,9 @@ impl Seen {
             sessions,
             generation,
             journal,
+            unsynced,
+            lag,
+            backups,
             objects,
             failures,
             locked,
@@ -177,14 +226,21 @@ impl Seen {
         }
     }
 
-    fn look(&self, status: &Status, tokens: &[TokenSummary]) {
+    fn look(&self, status: &Status, journal: &Progress, tokens: &[TokenSummary]) {
         self.healthy.set(i64::from(status.health == "ok"));
         self.sealed.set(i64::from(status.sealed));
         self.started.set(number(status.started_unix_seconds));
         self.applications.set(number(status.applications));
         self.sessions.set(number(status.sessions));
         self.generation.set(number(status.store_generation));
-        self.journal.set(number(status.audit_sequence));
+        self.journal.set(number(journal.newest));
+        self.unsynced.set(number(journal.newest.saturating_sub(journal.durable)));
+        self.lag.set(journal.behind.as_secs_f64());
+        let archive = journal.last_backup / 1_000_000_000;
+        self.backups.get_or_create(&Backup { kind: "archive" }).set(number(archive));
+        if let Some(stream) = &status.stream {
+            self.backups.get_or_create(&Backup { kind: "stream" }).set(number(stream.taken_unix_seconds));
+        }
         for token in tokens.iter().filter(|token| token.initialized) {
             let slot = token.slot;
             self.objects.get_or_create(&Slot { slot }).set(number(token.objects));

@@ -1,0 +1,292 @@
+//! Groups of lines become durable, and signed: by the flusher's thread, or by whoever waits.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+
+use super::pen::Queue;
+use super::write::append_line;
+use super::{GROUP, Pen, RETRY, Shared, refused};
+use crate::Result;
+use crate::audit::chain::Head;
+use crate::audit::checkpoint::SignedCheckpoint;
+use crate::audit::merkle::Tree;
+use crate::audit::outside::News;
+use crate::audit::record::{Category, Change, Client, Draft, Entry, Stamp};
+use crate::audit::signer::Signer;
+use crate::observe::Wait;
+
+/// What is taken from the pen to make lines of, outside its lock.
+struct Group {
+    queue: Queue,
+    /// The lines that are written and not durable, to which those of the group are added; and where in the file these go.
+    lines: Vec<u8>,
+    position: u64,
+    dirty: bool,
+    head: Head,
+    seal: Option<Seal>,
+}
+
+/// A checkpoint that is due after the group's records.
+struct Seal {
+    signer: Signer,
+    /// Of the durable lines.
+    tree: Tree,
+    time: u64,
+    generation: u64,
+}
+
+/// A group's checkpoint, and the tree that holds its line too.
+struct Sealed {
+    signer: Signer,
+    tree: Tree,
+    signed: Result<SignedCheckpoint>,
+    time: u64,
+}
+
+impl Shared {
+    /// Returns when record `seq` is durable. One thread runs the fsync for all that wait.
+    pub(super) fn make_durable(&self, seq: u64) -> Result<()> {
+        let mut pen = self.pen.lock();
+        while pen.durable.seq < seq {
+            if let Some(why) = &pen.failed {
+                return Err(refused(why));
+            }
+            if pen.syncing {
+                self.settled.wait(&mut pen);
+            } else {
+                self.sync_group(&mut pen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged, with a checkpoint if one is due, and makes everything written durable.
+    fn sync_group(&self, pen: &mut MutexGuard<'_, Pen>) {
+        pen.syncing = true;
+        let Ok(ahead) = self.form_group(pen) else {
+            pen.syncing = false;
+            self.settled.notify_all();
+            return;
+        };
+        let group = &mut **pen;
+        core::mem::swap(&mut group.in_flight, &mut group.pending);
+        let (head, len) = (pen.head, pen.written_len);
+        // While `syncing` is set nobody else looks at these two.
+        let (tree, mut lines) = (core::mem::take(&mut pen.tree), core::mem::take(&mut pen.in_flight));
+        let begun = Instant::now();
+        let (outcome, tree) = MutexGuard::unlocked(pen, || match self.medium.sync() {
+            Ok(()) => {
+                self.observed(begun.elapsed());
+                self.medium.remember(&head);
+                let grown = ahead.unwrap_or_else(|| {
+                    let mut tree = tree;
+                    tree.push_lines(&lines);
+                    tree
+                });
+                (Ok(()), grown)
+            }
+            Err(error) => (Err(error), tree),
+        });
+        pen.syncing = false;
+        pen.tree = tree;
+        match outcome {
+            Ok(()) => {
+                pen.made_durable(head, len);
+                lines.clear();
+                pen.in_flight = lines;
+                self.tell_outside(pen);
+            }
+            Err(error) => {
+                let later = core::mem::replace(&mut pen.pending, lines);
+                pen.pending.extend_from_slice(&later);
+                tracing::error!(%error, "the audit journal cannot be made durable; operations are refused");
+                pen.failed = Some(format!("the journal cannot be made durable: {error}"));
+            }
+        }
+        self.settled.notify_all();
+    }
+
+    fn observed(&self, took: Duration) {
+        if let Some(observer) = self.observer.get() {
+            observer(Wait::JournalSync, took);
+        }
+    }
+
+    /// Makes lines of the records that are staged and of a checkpoint that is due, outside the lock: others go on being staged. Gives
+    /// the tree of all lines, if it had to be known, and an error when the lines could not be written.
+    fn form_group(&self, pen: &mut MutexGuard<'_, Pen>) -> Result<Option<Tree>, ()> {
+        let seal = self.take_seal(pen);
+        if pen.queue.is_empty() && seal.is_none() {
+            return Ok(None);
+        }
+        pen.forming = true;
+        if !pen.queue.is_empty()
+            && let Some(stage) = &mut pen.stage
+        {
+            stage.turn();
+        }
+        let mut group = Group {
+            queue: core::mem::take(&mut pen.queue),
+            lines: core::mem::take(&mut pen.pending),
+            position: pen.written_len,
+            dirty: pen.tail_dirty,
+            head: pen.head,
+            seal,
+        };
+        let (sealed, written) = MutexGuard::unlocked(pen, || group.write(self));
+        pen.forming = false;
+        pen.head = group.head;
+        pen.pending = group.lines;
+        if pen.queue.is_empty() {
+            pen.queue = group.queue.emptied();
+        }
+        let ahead = sealed.map(|sealed| self.take_up(pen, sealed));
+        self.settled.notify_all();
+        match written {
+            Ok(len) => {
+                pen.tail_dirty = false;
+                pen.written_len += len;
+                Ok(ahead)
+            }
+            Err(error) => {
+                pen.failed = Some(format!("the journal cannot be written: {error}"));
+                tracing::error!(%error, "the audit journal cannot be written; operations are refused");
+                Err(())
+            }
+        }
+    }
+
+    /// What a checkpoint needs, if one is due; its record has the next number.
+    fn take_seal(&self, pen: &mut Pen) -> Option<Seal> {
+        let signer = if pen.checkpoint_due() { pen.signer.take()? } else { return None };
+        let time = self.clock.now_unix_nanos().max(pen.last_time);
+        (pen.assigned, pen.last_time) = (pen.assigned + 1, time);
+        Some(Seal { signer, tree: pen.tree.clone(), time, generation: pen.last_generation })
+    }
+
+    /// A checkpoint's record is a line; gives the tree.
+    fn take_up(&self, pen: &mut Pen, sealed: Sealed) -> Tree {
+        let Sealed { mut signer, tree, signed, time } = sealed;
+        match signed {
+            Ok(signed) => {
+                pen.news = Some(News { head: pen.head, signed, key: *signer.public(), time });
+                signer.signed();
+                pen.key = Some(*signer.public());
+            }
+            Err(error) => tracing::error!(error = error.detail(), "no checkpoint could be written"),
+        }
+        pen.signer = Some(signer);
+        self.checkpointed(pen);
+        tree
+    }
+
+    /// The newest record carries a checkpoint.
+    pub(super) fn checkpointed(&self, pen: &mut Pen) {
+        pen.last_checkpoint = pen.head.seq;
+        pen.checkpointed = Instant::now();
+        pen.checkpoint_wanted = false;
+    }
+
+    /// What the flusher does while all is durable: another file, a checkpoint. True when it did something.
+    fn keep_house(&self, pen: &mut MutexGuard<'_, Pen>) -> bool {
+        if pen.syncing || pen.failed.is_some() || pen.tail_dirty {
+            return false;
+        }
+        if self.close_full_file(pen) {
+            return true;
+        }
+        let due = pen.checkpoint_due();
+        if due {
+            self.sync_group(pen);
+        }
+        due
+    }
+
+    pub(super) fn flush_loop(&self) {
+        let mut pen = self.pen.lock();
+        loop {
+            if pen.failed.is_some() {
+                if pen.closing {
+                    return;
+                }
+                // Somebody's record may find the disk well before that: then there is a group to make durable.
+                pen.resting = true;
+                self.dirty.wait_for(&mut pen, RETRY);
+                pen.resting = false;
+                if pen.failed.is_some() && self.recover(&mut pen).is_ok() {
+                    tracing::info!("the audit journal can be written again");
+                }
+                continue;
+            }
+            if pen.durable.seq == pen.assigned {
+                if !self.keep_house(&mut pen) {
+                    if pen.closing {
+                        return;
+                    }
+                    self.rest(&mut pen);
+                }
+                continue;
+            }
+            if !pen.closing {
+                self.dirty.wait_for(&mut pen, GROUP);
+            }
+            if pen.syncing {
+                self.settled.wait(&mut pen);
+            } else if pen.failed.is_none() && pen.durable.seq < pen.assigned {
+                self.sync_group(&mut pen);
+                if !pen.syncing && pen.failed.is_none() && !pen.tail_dirty {
+                    self.close_full_file(&mut pen);
+                }
+            }
+        }
+    }
+
+    /// Until there is something to make durable or to sign.
+    fn rest(&self, pen: &mut MutexGuard<'_, Pen>) {
+        pen.resting = true;
+        match pen.until_checkpoint() {
+            Some(rest) => drop(self.dirty.wait_for(pen, rest.max(GROUP))),
+            None => self.dirty.wait(pen),
+        }
+        pen.resting = false;
+    }
+}
+
+impl Group {
+    /// Makes the lines and writes them; gives their length.
+    fn write(&mut self, journal: &Shared) -> (Option<Sealed>, std::io::Result<u64>) {
+        let start = self.lines.len();
+        self.lines.reserve(self.queue.len() * 640);
+        self.head = journal.chain(&self.queue, self.head, &mut self.lines);
+        let sealed = self.seal.take().map(|seal| self.sign(seal, journal));
+        let clean = if self.dirty { journal.medium.truncate(self.position) } else { Ok(()) };
+        let lines = &self.lines[start..];
+        let written = clean.and_then(|()| journal.medium.write_at(lines, self.position));
+        (sealed, written.map(|()| lines.len() as u64))
+    }
+
+    /// Signs for all lines so far, and adds the line that says so.
+    fn sign(&mut self, seal: Seal, journal: &Shared) -> Sealed {
+        let Seal { signer, mut tree, time, generation } = seal;
+        tree.push_lines(&self.lines);
+        let signed = signer.sign(&tree, generation, self.head.seq);
+        // The record has its number, and those after it theirs: it must say something.
+        let entry = match &signed {
+            Ok(signed) => signed.entry(),
+            Err(_) => Entry::new(Category::Journal, "checkpoint_failed", Client::Daemon),
+        };
+        let stamp = Stamp {
+            seq: self.head.seq + 1,
+            time,
+            boot: &journal.boot,
+            generation,
+            change: Change::Nothing,
+            prev: &self.head.hash,
+        };
+        let start = self.lines.len();
+        self.head = append_line(Draft::new(&entry).as_bytes(), &stamp, &mut self.lines);
+        tree.push_lines(&self.lines[start..]);
+        Sealed { signer, tree, signed, time }
+    }
+}

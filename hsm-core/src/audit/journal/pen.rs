@@ -1,0 +1,231 @@
+//! The pen: what is written and staged so far, under the journal's lock.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::audit::chain::Head;
+use crate::audit::checkpoint::PublicKey;
+use crate::audit::merkle::Tree;
+use crate::audit::outside::News;
+use crate::audit::record::Draft;
+use crate::audit::signer::Signer;
+use crate::audit::stage::{Stage, Staged};
+
+use super::{CHECKPOINT_EVERY, CHECKPOINT_RECORDS, CHECKPOINT_REST, Files, JUMP_NANOS, REMEMBERED_CHANGES, RETRY};
+
+pub(in crate::audit) struct Pen {
+    /// The newest line.
+    pub(super) head: Head,
+    /// Records that are staged and not lines yet; with them the newest number is `assigned`.
+    pub(super) queue: Queue,
+    pub(super) assigned: u64,
+    pub(super) stage: Option<Stage>,
+    /// Somebody makes lines of records outside the lock: nobody else may.
+    pub(super) forming: bool,
+    /// The flusher sleeps until it is told that there is something to do.
+    pub(super) resting: bool,
+    /// Which run wrote the newest line that was found.
+    pub(super) last_boot: String,
+    pub(super) last_time: u64,
+    pub(super) last_generation: u64,
+    /// When the newest backup was made, as the journal tells it; zero when it does not.
+    pub(super) last_backup: u64,
+    /// Generation to sequence, of the records that belong to a store change; those up to `settled_changes` are in closed files.
+    pub(super) changes: BTreeMap<u64, u64>,
+    pub(super) settled_changes: u64,
+    pub(super) last_change: u64,
+    /// The tree of the durable lines.
+    pub(super) tree: Tree,
+    /// The key that certified records name.
+    pub(super) key: Option<PublicKey>,
+    pub(super) signer: Option<Signer>,
+    /// The record that carried the newest checkpoint, and when that was.
+    pub(super) last_checkpoint: u64,
+    pub(super) checkpointed: Instant,
+    /// A change or an administrative operation wants to be under a checkpoint soon.
+    pub(super) checkpoint_wanted: bool,
+    /// A checkpoint of which nobody outside has heard: it is not durable yet.
+    pub(super) news: Option<News>,
+    /// The first record of the file, and when the file was begun or opened.
+    pub(super) file_first: u64,
+    pub(super) file_begun: Instant,
+    /// Closing the file failed; when that was.
+    pub(super) close_failed: Option<Instant>,
+    pub(super) written_len: u64,
+    pub(super) durable_len: u64,
+    pub(super) durable: Head,
+    /// When the oldest record that is not durable came.
+    pub(super) behind_since: Option<Instant>,
+    /// Lines that are written and not durable: those of the running fsync, and those after.
+    pub(super) in_flight: Vec<u8>,
+    pub(super) pending: Vec<u8>,
+    pub(super) syncing: bool,
+    /// A write failed and its bytes may still lie behind `written_len`.
+    pub(super) tail_dirty: bool,
+    pub(super) failed: Option<String>,
+    pub(super) closing: bool,
+    /// Wall clock minus steady clock, and the steady clock's origin.
+    pub(super) offset: i128,
+    pub(super) origin: Instant,
+}
+
+/// Records that have their numbers and their times, one body after another.
+#[derive(Default)]
+pub(super) struct Queue {
+    bodies: Vec<u8>,
+    records: Vec<Queued>,
+}
+
+struct Queued {
+    end: usize,
+    time: u64,
+    generation: u64,
+}
+
+/// A record of the queue.
+pub(super) struct Waiting<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) time: u64,
+    pub(super) generation: u64,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn push(&mut self, draft: &Draft, time: u64, generation: u64) {
+        self.bodies.extend_from_slice(draft.as_bytes());
+        self.records.push(Queued { end: self.bodies.len(), time, generation });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Waiting<'_>> {
+        let mut start = 0;
+        self.records.iter().map(move |Queued { end, time, generation }| {
+            let body = &self.bodies[core::mem::replace(&mut start, *end)..*end];
+            Waiting { body, time: *time, generation: *generation }
+        })
+    }
+
+    /// Empty again, with the room that it had.
+    pub(super) fn emptied(mut self) -> Queue {
+        self.bodies.clear();
+        self.records.clear();
+        self
+    }
+}
+
+impl Pen {
+    pub(in crate::audit) fn empty() -> Self {
+        Pen {
+            head: Head::EMPTY,
+            queue: Queue::default(),
+            assigned: 0,
+            stage: None,
+            forming: false,
+            resting: false,
+            last_boot: String::new(),
+            last_time: 0,
+            last_generation: 0,
+            last_backup: 0,
+            changes: BTreeMap::new(),
+            settled_changes: 0,
+            last_change: 0,
+            tree: Tree::default(),
+            key: None,
+            signer: None,
+            last_checkpoint: 0,
+            checkpointed: Instant::now(),
+            checkpoint_wanted: false,
+            news: None,
+            file_first: 1,
+            file_begun: Instant::now(),
+            close_failed: None,
+            written_len: 0,
+            durable_len: 0,
+            durable: Head::EMPTY,
+            behind_since: None,
+            in_flight: Vec::new(),
+            pending: Vec::new(),
+            syncing: false,
+            tail_dirty: false,
+            failed: None,
+            closing: false,
+            offset: 0,
+            origin: Instant::now(),
+        }
+    }
+
+    pub(super) fn note(&mut self, generation: u64, change: bool, seq: u64) {
+        self.last_generation = self.last_generation.max(generation);
+        if change {
+            self.last_change = self.last_change.max(generation);
+            self.changes.insert(generation, seq);
+            if self.changes.len() > REMEMBERED_CHANGES {
+                self.changes.pop_first();
+            }
+        }
+    }
+
+    /// Stages a record and gives its number; none when there is no stage or no room on it.
+    pub(super) fn stage(&mut self, draft: &Draft, now: u64, generation: u64) -> Option<u64> {
+        let (seq, time) = (self.assigned + 1, now.max(self.last_time));
+        let staged = Staged { seq, time, generation };
+        if !self.stage.as_mut()?.put(staged, draft) {
+            return None;
+        }
+        self.queue.push(draft, time, generation);
+        (self.assigned, self.last_time) = (seq, time);
+        self.behind_since.get_or_insert_with(Instant::now);
+        Some(seq)
+    }
+
+    /// Records that no checkpoint covers, the newest checkpoint's own apart.
+    fn unsigned(&self) -> u64 {
+        match self.signer {
+            Some(_) => self.assigned.saturating_sub(self.last_checkpoint),
+            None => 0,
+        }
+    }
+
+    /// How long it is until a checkpoint is due; `None` when there is nothing to sign.
+    pub(super) fn until_checkpoint(&self) -> Option<Duration> {
+        let wait = match self.unsigned() {
+            0 => return None,
+            _ if self.checkpoint_wanted || self.closing => Duration::ZERO,
+            CHECKPOINT_RECORDS.. => CHECKPOINT_REST,
+            _ => CHECKPOINT_EVERY,
+        };
+        Some(wait.saturating_sub(self.checkpointed.elapsed()))
+    }
+
+    /// Whether a checkpoint is due.
+    pub(super) fn checkpoint_due(&self) -> bool {
+        self.until_checkpoint() == Some(Duration::ZERO)
+    }
+
+    pub(super) fn file_is_full(&self, files: &Files) -> bool {
+        let full = self.written_len >= files.max_bytes || self.file_begun.elapsed() >= files.max_age;
+        let holds_records = self.head.seq > self.file_first;
+        full && holds_records && self.close_failed.is_none_or(|when| when.elapsed() >= RETRY)
+    }
+
+    /// How far the wall clock jumped since the last look, if it did.
+    pub(super) fn jump(&mut self, now: u64) -> Option<i128> {
+        let elapsed = i128::try_from(self.origin.elapsed().as_nanos()).unwrap_or(i128::MAX);
+        let offset = i128::from(now) - elapsed;
+        let jumped = offset - self.offset;
+        self.offset = offset;
+        (jumped.abs() > JUMP_NANOS).then_some(jumped)
+    }
+
+    /// Everything up to `head` is durable now.
+    pub(super) fn made_durable(&mut self, head: Head, len: u64) {
+        (self.durable, self.durable_len) = (head, len);
+        self.behind_since = (self.assigned > head.seq).then(Instant::now);
+    }
+}
