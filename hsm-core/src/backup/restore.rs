@@ -1,12 +1,14 @@
 //! Restoring an archive into an empty place, with the journal told before and after.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::read::{Archive, Manifest};
-use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options};
+use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options, closed_files};
 use crate::config::Config;
 use crate::envelope::Credential;
 use crate::store::{OpenError, Previous, RestoreFloor, previous, replace_with, restore_into};
@@ -140,19 +142,34 @@ fn build(
     let store_id = archive.store_id()?;
     let contents = archive.contents()?;
     let (manifest, key) = (&contents.manifest, &contents.store_key);
+    let told = restores_told(&config.audit.log_path);
     match replaced {
         None => {
-            let floor = RestoreFloor { generation: journal, attempts: Vec::new() };
+            let floor = RestoreFloor { generation: journal, attempts: Vec::new(), restores: told };
             restore_into(&config.store, contents.records, manifest, store_id, key, &floor)
                 .map(|restored| (restored, None))
         }
         Some(previous) => {
             let generation = journal.max(previous.generation.unwrap_or_default());
-            let floor = RestoreFloor { generation, attempts: previous.attempts.clone() };
+            let restores = told.max(previous.restores);
+            let floor = RestoreFloor { generation, attempts: previous.attempts.clone(), restores };
             replace_with(&config.store, contents.records, manifest, store_id, key, &floor)
                 .map(|(restored, kept)| (restored, Some(kept)))
         }
     }
+}
+
+/// How many restores the journal's files tell of. A file that cannot be read tells of none: the replaced store knows as well.
+fn restores_told(journal: &Path) -> u32 {
+    let files = closed_files(journal).into_iter().map(|(_, path)| path).chain([journal.to_owned()]);
+    let holds = |line: &[u8], text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
+    let op = format!("\"op\":\"{RESTORE}\",");
+    let count = |path: PathBuf| {
+        let lines =
+            File::open(path).map(BufReader::new).into_iter().flat_map(|file| file.split(b'\n').map_while(Result::ok));
+        lines.filter(|line| holds(line, &op) && holds(line, "\"rv\":\"CKR_OK\"")).count()
+    };
+    u32::try_from(files.map(count).sum::<usize>()).unwrap_or(u32::MAX)
 }
 
 fn open_journal(request: &Restore<'_>) -> Result<Journal> {

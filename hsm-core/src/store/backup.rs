@@ -104,6 +104,8 @@ pub(crate) struct RestoreFloor {
     pub(crate) generation: u64,
     /// Attempts counted in the replaced store; a restore does not give guesses back.
     pub(crate) attempts: Vec<(TokenId, Role, u32)>,
+    /// How many restores anything remembers: what each of them made of the same backup, the next must not make again.
+    pub(crate) restores: u32,
 }
 
 /// What was restored.
@@ -115,7 +117,7 @@ pub(crate) struct Restored {
     pub(crate) records: u64,
 }
 
-/// Handles that were given out after the backup was made are skipped, however many there were.
+/// Handles that were given out after the backup was made, or after an earlier restore of it, are skipped, however many there were.
 const HANDLE_JUMP: u64 = 1 << 32;
 /// Rows per transaction while a store is being built; nobody reads it before it has its name.
 const ROWS_PER_COMMIT: usize = 1024;
@@ -209,6 +211,9 @@ fn moved_on(
     floor: &RestoreFloor,
 ) -> Result<Batch, OpenError> {
     let mut manifest = before.manifest;
+    let restores = manifest.restores.max(floor.restores).saturating_add(1);
+    let steps = restores - manifest.restores;
+    manifest.restores = restores;
     let mut rows = Batch::default();
     for (generation, _) in &before.outbox {
         rows.delete(Table::Outbox, &layout::outbox_key(*generation));
@@ -220,7 +225,8 @@ fn moved_on(
     };
     let handle =
         stored::<Reserved>(snapshot, keys, Table::Reserved, layout::HANDLE_KEY)?.unwrap_or(Reserved { next: 1 });
-    let jumped = Reserved { next: handle.next.saturating_add(HANDLE_JUMP) }.encode_to_vec();
+    let jumped =
+        Reserved { next: handle.next.saturating_add(HANDLE_JUMP.saturating_mul(steps.into())) }.encode_to_vec();
     let row = seal_next(Table::Reserved, NO_TOKEN, layout::HANDLE_KEY, jumped)?;
     rows.put(Table::Reserved, layout::HANDLE_KEY, row);
     for (token, role, failed) in &floor.attempts {
@@ -242,7 +248,6 @@ fn moved_on(
     }
     manifest.generation = manifest.generation.max(floor.generation) + 1;
     manifest.journal = Default::default();
-    manifest.restores = manifest.restores.saturating_add(1);
     rows.extend(create::first_rows(keys, &manifest));
     Ok(rows)
 }

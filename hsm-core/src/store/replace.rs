@@ -4,6 +4,7 @@ use super::OpenError;
 use super::backup::{RawRecord, RestoreFloor, Restored, restore_into, stored};
 use super::create::{self, Fresh, Opened};
 use super::layout::{self, Attempts, Role, Table};
+use super::manifest::Manifest;
 use super::seal::Key;
 use super::store_key::{KeySource, sealed_key};
 use crate::config::StoreConfig;
@@ -20,6 +21,8 @@ pub(crate) struct Previous {
     pub(crate) generation: Option<u64>,
     /// Attempts counted in it: a restore does not give guesses back.
     pub(crate) attempts: Vec<(TokenId, Role, u32)>,
+    /// How often it was restored.
+    pub(crate) restores: u32,
     _lock: Lock,
 }
 
@@ -38,7 +41,7 @@ pub(crate) fn previous(config: &StoreConfig) -> Result<Option<Previous>, OpenErr
         Err(error) => {
             tracing::warn!(%error, "the store to be replaced does not open: its PIN attempts are not carried over");
             let _lock = create::lock_dir(config)?;
-            Ok(Some(Previous { generation: None, attempts: Vec::new(), _lock }))
+            Ok(Some(Previous { generation: None, attempts: Vec::new(), restores: 0, _lock }))
         }
     }
 }
@@ -56,7 +59,8 @@ fn counted(opened: Opened) -> Result<Previous, OpenError> {
         }
     }
     let lock = lock.ok_or_else(|| OpenError::InUse(PathBuf::new()))?;
-    Ok(Previous { generation: Some(verified.manifest.generation), attempts, _lock: lock })
+    let Manifest { generation, restores, .. } = verified.manifest;
+    Ok(Previous { generation: Some(generation), attempts, restores, _lock: lock })
 }
 
 /// Restores beside the store, lets the two change places in one step, and gives the old one its name for keeping.

@@ -11,6 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{PasswordFunction, PinConfig, StoreConfig};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
+use crate::object::iv::Reserved;
 use crate::secret::SecretBytes;
 use parking_lot::Mutex;
 use std::os::unix::fs::PermissionsExt;
@@ -680,7 +681,17 @@ fn raw(snapshot: &BackupSnapshot) -> Vec<RawRecord> {
 }
 
 fn restore(dir: &Path, snapshot: &BackupSnapshot, records: Vec<RawRecord>) -> Result<Restored, OpenError> {
-    let floor = RestoreFloor { generation: 5000, attempts: vec![] };
+    restore_after(0, dir, snapshot, records)
+}
+
+/// A restore that others came before.
+fn restore_after(
+    restores: u32,
+    dir: &Path,
+    snapshot: &BackupSnapshot,
+    records: Vec<RawRecord>,
+) -> Result<Restored, OpenError> {
+    let floor = RestoreFloor { generation: 5000, attempts: vec![], restores };
     let records = records.into_iter().map(Ok);
     restore_into(&place(dir), records, &snapshot.manifest, snapshot.store_id, &snapshot.store_key, &floor)
 }
@@ -705,13 +716,36 @@ fn a_restored_store_has_all_objects_and_moves_on() {
     assert!(matches!(restore(dir.path(), &snapshot, raw(&snapshot)), Err(OpenError::NotEmpty(_))));
 }
 
+/// The same backup, restored again, made the handles and the counted IVs of its first restore once more.
+#[test]
+fn a_backup_that_is_restored_again_repeats_no_handle_and_no_iv() {
+    let (_, vault) = memory();
+    ready(&vault);
+    let before = Reserved { next: 10, mask: Some(0) };
+    let first = vault.reserve_ivs(b"key value", before, 5).unwrap();
+    assert_eq!(first, 10..15);
+    let snapshot = vault.snapshot_for_backup().unwrap();
+    let (mut handles, mut ivs) = (vec![vault.reserve_handles(9).unwrap()], vec![first]);
+    for restores in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        restore_after(restores, dir.path(), &snapshot, raw(&snapshot)).unwrap();
+        let vault = open(dir.path(), &Arc::new(Book::default()));
+        handles.push(vault.reserve_handles(1000).unwrap());
+        let reserved = vault.reserved_ivs(b"key value").unwrap();
+        ivs.push(vault.reserve_ivs(b"key value", reserved, 1000).unwrap());
+    }
+    for ranges in [handles, ivs] {
+        assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "{ranges:?}");
+    }
+}
+
 #[test]
 fn a_restore_does_not_give_guesses_back() {
     let (_, vault) = memory();
     let (token, _) = ready(&vault);
     let snapshot = vault.snapshot_for_backup().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let floor = RestoreFloor { generation: 0, attempts: vec![(token, Role::User, 9)] };
+    let floor = RestoreFloor { generation: 0, attempts: vec![(token, Role::User, 9)], restores: 0 };
     let records = raw(&snapshot).into_iter().map(Ok);
     restore_into(&place(dir.path()), records, &snapshot.manifest, snapshot.store_id, &snapshot.store_key, &floor)
         .unwrap();
