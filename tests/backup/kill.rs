@@ -1,16 +1,16 @@
-//! kill -9 while a restore replaces a store: afterwards there is the old store or the new one, whole.
+//! kill -9 of a restore at every call by which it changes a file: afterwards there is the old store or the new one, whole.
 
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use acceptance::daemon::binary;
+use acceptance::faults::Faults;
 use acceptance::tools::available;
 use acceptance::world::World;
 
-/// Points at which a restore is killed; more with `RESTORE_KILLS`.
-const POINTS: u32 = 20;
+/// The part of a path by which the world's files are known.
+const PART: &str = "craton-acceptance.";
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("our own directory");
@@ -43,6 +43,8 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
         return;
     }
     let mut world = World::start();
+    let name = "kill::a_killed_restore_leaves_the_old_store_or_the_new_one";
+    let Some(faults) = Faults::prepare(name, world.dir()) else { return };
     let key = |world: &World, label: &str| {
         world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", label]).ok();
     };
@@ -63,20 +65,22 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
     let old = fs::read(pristine.join("store/vault.redb")).expect("the old store");
     let line =
         ["restore", "--pin", "env:SO_PIN", "--input", "token.backup", "--force", "--accept-rollback", "--reason", "x"];
-    let begun = Instant::now();
-    world.admin(line).ok();
-    let whole = begun.elapsed();
-    let points = std::env::var("RESTORE_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(POINTS);
-    let (mut kept, mut replaced) = (0, 0);
-    for point in 0..points {
-        reset(&world, &pristine);
+    let restore = |world: &World| {
         let mut command = world.command(binary("craton-hsm-admin"));
         command.arg("--config").arg(world.config()).args(line).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the tool starts");
-        std::thread::sleep(whole * (point + 1) / points);
-        // One that has ended already cannot be killed any more.
-        child.kill().unwrap_or_default();
-        child.wait().expect("the tool ends");
+        command.envs(faults.environment()).status().expect("the tool starts")
+    };
+    // A whole one, which says how many calls there are.
+    faults.kill(PART, i32::MAX);
+    assert!(restore(&world).success());
+    let calls = i32::MAX - faults.spare();
+    assert!(calls > 20, "{calls} calls are no restore");
+    let (mut kept, mut replaced) = (0, 0);
+    for point in 0..calls {
+        reset(&world, &pristine);
+        faults.kill(PART, point);
+        assert!(!restore(&world).success(), "call {point} of {calls} was its last");
+        faults.heal();
         let found = fs::read(world.store().join("vault.redb")).expect("there is always a store");
         if found == old {
             kept += 1;
@@ -85,7 +89,7 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
         // The old one was opened, or the new one is there: the keys tell.
         world.start_daemon();
         let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]).to_string();
-        assert!(keys.contains("in-both"), "point {point}: {keys}");
+        assert!(keys.contains("in-both"), "call {point}: {keys}");
         if keys.contains("in-the-old-one") {
             kept += 1;
         } else {
@@ -93,11 +97,11 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
         }
         world.stop_daemon();
     }
-    assert!(kept > 0, "no kill came before the end: {replaced} of {points} stores were replaced");
+    assert!(kept > 0 && replaced > 0, "{kept} of {calls} kills left the old store, {replaced} the new one");
+    println!("TABLE kill -9 of a restore: at each of {calls} calls, {kept} left the old store, {replaced} the new one");
     // Whatever a killed one has left behind, the next one succeeds.
     reset(&world, &pristine);
     fs::create_dir(world.dir().join("store.restoring")).expect("our own directory");
     fs::write(world.dir().join("store.restoring/vault.redb.new"), b"half").expect("our own directory");
     assert!(world.admin(line).ok().to_string().contains("pre-restore"));
-    assert!(Duration::ZERO < whole);
 }

@@ -69,18 +69,50 @@ fn rounds() -> usize {
     match std::env::var("CHAOS_ROUNDS").ok().and_then(|word| word.parse().ok()) {
         Some(rounds) => rounds,
         None if is_long() => 2000,
-        None => 40,
+        None => 200,
     }
 }
 
+/// Daemons side by side, each with a store and an oracle of its own: while one starts, the others work.
+const DAEMONS: usize = 4;
+
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
+    let rounds = rounds().div_ceil(DAEMONS);
+    let told: Vec<Told> = thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..DAEMONS).map(|lane| scope.spawn(move || killed_again_and_again(lane, rounds))).collect();
+        running
+            .into_iter()
+            .map(|lane| lane.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure)))
+            .collect()
+    });
+    let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
+    let (changes, signatures) = (sum(|told| told.changes), sum(|told| told.signatures));
+    let kills = rounds * DAEMONS;
+    assert!(changes > 5 * kills as u64 && signatures > kills as u64, "this was no load");
+    let worst = told.iter().map(|told| told.slowest).max().unwrap_or_default();
+    table(
+        "kill -9",
+        &format!(
+            "{kills} kills of {DAEMONS} daemons, {changes} changes, {signatures} signatures, slowest restart {worst:?}"
+        ),
+    );
+}
+
+/// What one daemon's clients were told.
+struct Told {
+    changes: u64,
+    signatures: u64,
+    slowest: Duration,
+}
+
+fn killed_again_and_again(lane: usize, rounds: usize) -> Told {
     let mut world = World::start();
     let mut reader = entered(&world);
     reader.ok("token-key first");
     drop(reader);
-    let (mut oracle, mut restarts) = (Oracle::default(), Vec::new());
-    let rounds = rounds();
+    let (mut oracle, mut slowest) = (Oracle::default(), Duration::ZERO);
     for round in 0..rounds {
         let (first, started) = mpsc::channel();
         let clients: Vec<_> = (0..APPLICATIONS).map(|number| busy(&world, round, number, first.clone())).collect();
@@ -88,13 +120,13 @@ fn what_was_acknowledged_survives_every_kill() {
             started.recv_timeout(Duration::from_secs(60)).expect("every application changes keys");
         }
         // A different moment of the stream in every round; all clients are in the middle of it.
-        thread::sleep(Duration::from_millis(5 + round as u64 * 13 % 100));
+        thread::sleep(Duration::from_millis(5 + (round * DAEMONS + lane) as u64 * 13 % 100));
         let wrong = round % 10 == 9;
         let guesses = if wrong { wrong_pins(&world) } else { 0 };
         world.take_daemon().kill();
         let begun = Instant::now();
         world.start_daemon();
-        restarts.push(begun.elapsed());
+        slowest = slowest.max(begun.elapsed());
         for client in clients {
             client.join().expect("a listening thread does not panic").iter().for_each(|line| oracle.hear(line));
         }
@@ -111,16 +143,7 @@ fn what_was_acknowledged_survives_every_kill() {
     world.admin(["audit", "verify"]).ok();
     let recorded = records(&world.journal(), "\"op\":\"sign\"", "\"rv\":\"CKR_OK\"");
     assert!(recorded >= oracle.signatures, "{recorded} records of {} signatures", oracle.signatures);
-    assert!(oracle.changes > 5 * rounds as u64 && oracle.signatures > rounds as u64, "this was no load");
-    restarts.sort();
-    let worst = restarts.last().copied().unwrap_or_default();
-    table(
-        "kill -9",
-        &format!(
-            "{rounds} rounds, {} changes, {} signatures, slowest restart {worst:?}",
-            oracle.changes, oracle.signatures
-        ),
-    );
+    Told { changes: oracle.changes, signatures: oracle.signatures, slowest }
 }
 
 fn entered(world: &World) -> Worker {

@@ -2,5 +2,6 @@
 
 mod doctor;
 mod metrics;
+mod records;
 mod runbook;
 mod status;

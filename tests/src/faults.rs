@@ -52,6 +52,9 @@ const SPARE: u64 = 12;
 const SECONDS: u64 = 16;
 const FAILED: u64 = 24;
 const PATH: u64 = 32;
+const NAMES: u64 = 124;
+/// What stands for a kill where an errno would stand.
+const KILL: i32 = -9;
 const LEN: usize = 128;
 
 /// The switchboard of one daemon's faults.
@@ -97,9 +100,26 @@ impl Faults {
         self.put(calls.offset(), &errno.number().to_ne_bytes());
     }
 
+    /// From now on the program is killed at the first call that changes a file or a name whose path holds `part`, after `spare` more
+    /// that succeed.
+    pub fn kill(&self, part: &str, spare: i32) {
+        self.fail(Calls::Write, Errno::BrokenDisk, part, spare);
+        for offset in [Calls::Write.offset(), Calls::Sync.offset(), Calls::Length.offset(), NAMES] {
+            self.put(offset, &KILL.to_ne_bytes());
+        }
+    }
+
+    /// How many calls may still succeed.
+    pub fn spare(&self) -> i32 {
+        let mut bytes = [0; 4];
+        self.file.read_exact_at(&mut bytes, SPARE).expect("our own file");
+        i32::from_ne_bytes(bytes)
+    }
+
     /// Everything succeeds again.
     pub fn heal(&self) {
         self.put(0, &[0; 16]);
+        self.put(NAMES, &[0; 4]);
     }
 
     /// Seconds by which the daemon's wall clock runs ahead of ours.

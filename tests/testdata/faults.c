@@ -1,15 +1,18 @@
-/* Makes the system calls of a program fail, and its clock run elsewhere: loaded by LD_PRELOAD beside a daemon under test.
+/* Makes the system calls of a program fail or be its last, and its clock run elsewhere: loaded by LD_PRELOAD beside a program under test.
  *
  * What fails stands in the file that FAULTS names, which the test writes while the program runs:
  *   offset  0  errno of write, 0 for none        offset  4  errno of fsync and fdatasync
  *   offset  8  errno of ftruncate and fallocate   offset 12  calls that still succeed before the failures begin
  *   offset 16  seconds to add to the wall clock   offset 24  how many calls have failed (written here)
  *   offset 32  part of the path that is concerned, with a closing NUL
+ *   offset 124 errno of rename, link and unlink
+ * An errno of -9 is no failure: the process is killed instead of the call.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -26,7 +29,8 @@ struct faults {
     _Atomic int32_t write_errno, sync_errno, length_errno, spare;
     _Atomic int64_t seconds;
     _Atomic uint64_t failed;
-    char path[96];
+    char path[92];
+    _Atomic int32_t name_errno;
 };
 
 static struct faults none, *faults = &none;
@@ -43,7 +47,20 @@ __attribute__((constructor)) static void begin(void)
     close(fd);
 }
 
-/* The errno with which a call on this descriptor is to fail, or 0. */
+/* The errno with which a call on this file is to fail, or 0. */
+static int fault_at(const char *path, int wanted)
+{
+    if (!strstr(path, faults->path))
+        return 0;
+    if (atomic_load(&faults->spare) > 0 && atomic_fetch_sub(&faults->spare, 1) > 0)
+        return 0;
+    atomic_fetch_add(&faults->failed, 1);
+    if (wanted == -SIGKILL)
+        kill(getpid(), SIGKILL);
+    return wanted;
+}
+
+/* The same for a descriptor. */
 static int fault(int fd, _Atomic int32_t *kind)
 {
     int wanted = atomic_load(kind);
@@ -55,12 +72,7 @@ static int fault(int fd, _Atomic int32_t *kind)
     if (len < 0)
         return 0;
     path[len] = 0;
-    if (!strstr(path, faults->path))
-        return 0;
-    if (atomic_load(&faults->spare) > 0 && atomic_fetch_sub(&faults->spare, 1) > 0)
-        return 0;
-    atomic_fetch_add(&faults->failed, 1);
-    return wanted;
+    return fault_at(path, wanted);
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -83,6 +95,21 @@ int ftruncate(int fd, off_t len) { FAIL(fd, length_errno); return REAL(ftruncate
 int ftruncate64(int fd, off64_t len) { FAIL(fd, length_errno); return REAL(ftruncate64)(fd, len); }
 int fallocate(int fd, int mode, off_t at, off_t len) { FAIL(fd, length_errno); return REAL(fallocate)(fd, mode, at, len); }
 int fallocate64(int fd, int mode, off64_t at, off64_t len) { FAIL(fd, length_errno); return REAL(fallocate64)(fd, mode, at, len); }
+
+#define FAIL_AT(path)                                                       \
+    do {                                                                    \
+        int wanted = atomic_load(&faults->name_errno);                      \
+        int failed = wanted ? fault_at(path, wanted) : 0;                   \
+        if (failed) {                                                       \
+            errno = failed;                                                 \
+            return -1;                                                      \
+        }                                                                   \
+    } while (0)
+
+int rename(const char *from, const char *to) { FAIL_AT(to); return REAL(rename)(from, to); }
+int link(const char *from, const char *to) { FAIL_AT(to); return REAL(link)(from, to); }
+int linkat(int at, const char *from, int below, const char *to, int flags) { FAIL_AT(to); return REAL(linkat)(at, from, below, to, flags); }
+int unlink(const char *path) { FAIL_AT(path); return REAL(unlink)(path); }
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
