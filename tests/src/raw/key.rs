@@ -407,6 +407,57 @@ impl Raw {
         }
     }
 
+    /// Init, an Update for each part, and Final; a verification is not among them.
+    ///
+    /// # Errors
+    /// The CKR of the first that refuses.
+    ///
+    /// # Panics
+    /// For a verification.
+    pub fn in_parts(
+        &self,
+        session: Session,
+        use_: Use,
+        call: &Call,
+        key: Handle,
+        parts: &[&[u8]],
+    ) -> Result<Vec<u8>, CK_RV> {
+        done(self.begin(session, use_, call, key))?;
+        let mut given = Vec::new();
+        for part in parts {
+            let mut data = part.to_vec();
+            let (start, count) = (data.as_mut_ptr(), len(&data));
+            given.extend(bytes(output(Room::Bytes(data.len() + 64), |out, out_len| {
+                // SAFETY: `data` has the stated length and lives through the call; `out` has `*out_len` bytes.
+                unsafe {
+                    if matches!(use_, Use::Sign | Use::Digest) {
+                        *out_len = 0;
+                    }
+                    match use_ {
+                        Use::Encrypt => self.module.C_EncryptUpdate(session, start, count, out, out_len),
+                        Use::Decrypt => self.module.C_DecryptUpdate(session, start, count, out, out_len),
+                        Use::Sign => self.module.C_SignUpdate(session, start, count),
+                        Use::Digest => self.module.C_DigestUpdate(session, start, count),
+                        Use::Verify => panic!("a verification gives no bytes"),
+                    }
+                }
+            }))?);
+        }
+        // What is authenticated comes out at the end, all of it.
+        let room = Room::Bytes(parts.concat().len() + 512);
+        // SAFETY: `out` has `*out_len` bytes.
+        given.extend(bytes(output(room, |out, out_len| unsafe {
+            match use_ {
+                Use::Encrypt => self.module.C_EncryptFinal(session, out, out_len),
+                Use::Decrypt => self.module.C_DecryptFinal(session, out, out_len),
+                Use::Sign => self.module.C_SignFinal(session, out, out_len),
+                Use::Digest => self.module.C_DigestFinal(session, out, out_len),
+                Use::Verify => panic!("a verification gives no bytes"),
+            }
+        }))?);
+        Ok(given)
+    }
+
     /// C_DigestKey.
     pub fn digest_key(&self, session: Session, key: Handle) -> CK_RV {
         // SAFETY: handles are numbers.
