@@ -23,6 +23,7 @@ mod ec;
 mod mac;
 mod ml_dsa;
 mod ml_kem;
+mod raw_key;
 mod rsa;
 
 pub(crate) use aes::Direction;

@@ -5,7 +5,8 @@ use core::ptr;
 
 use aws_lc_sys as c;
 
-use super::{Error, KeyContext, MessageContext, Result, check, failed, set_context_string};
+use super::raw_key::RawKey;
+use super::{Error, MessageContext, Result, check, set_context_string};
 use crate::SecretBytes;
 
 /// The ML-DSA parameter sets, by the library's number.
@@ -27,16 +28,11 @@ impl MlDsaSet {
 }
 
 /// An ML-DSA key, public or private, never changed after construction.
-pub(in crate::crypto) struct MlDsaKey(*mut c::EVP_PKEY);
-
-// SAFETY: AWS-LC's EVP_PKEY object may be moved between threads; it holds no thread-local state.
-unsafe impl Send for MlDsaKey {}
-// SAFETY: the object is only read after construction; its reference count is atomic.
-unsafe impl Sync for MlDsaKey {}
+pub(in crate::crypto) struct MlDsaKey(RawKey);
 
 impl MlDsaKey {
     fn own(key: *mut c::EVP_PKEY) -> Result<Self> {
-        if key.is_null() { failed(Error::InvalidKey) } else { Ok(MlDsaKey(key)) }
+        RawKey::own(key).map(MlDsaKey)
     }
 
     /// A private key from its 32-byte seed or its expanded form; the library tells them by their length and checks what it can.
@@ -51,22 +47,12 @@ impl MlDsaKey {
     }
 
     pub(in crate::crypto) fn public_bytes(&self, len: usize) -> Result<Vec<u8>> {
-        let mut out = vec![0; len];
-        let mut written = len;
-        // SAFETY: the key is alive; `written` holds the output's length.
-        let code = unsafe { c::EVP_PKEY_get_raw_public_key(self.0, out.as_mut_ptr(), &mut written) };
-        check(code, Error::Internal)?;
-        if written == len { Ok(out) } else { Err(Error::Internal) }
+        self.0.public_bytes(len)
     }
 
     /// The expanded private key of FIPS 204.
     pub(in crate::crypto) fn expanded(&self, len: usize) -> Result<SecretBytes> {
-        let mut out = SecretBytes::zeroed(len);
-        let mut written = len;
-        // SAFETY: the key is alive; `written` holds the output's length.
-        let code = unsafe { c::EVP_PKEY_get_raw_private_key(self.0, out.expose_mut().as_mut_ptr(), &mut written) };
-        check(code, Error::Internal)?;
-        if written == len { Ok(out) } else { Err(Error::Internal) }
+        self.0.expanded(len)
     }
 
     /// A hedged signature over the message.
@@ -74,7 +60,7 @@ impl MlDsaKey {
         let digest = MessageContext::new()?;
         let mut pctx = ptr::null_mut();
         // SAFETY: context and key are alive; the inner context set here belongs to the outer one.
-        let code = unsafe { c::EVP_DigestSignInit(digest.0, &mut pctx, ptr::null(), ptr::null_mut(), self.0) };
+        let code = unsafe { c::EVP_DigestSignInit(digest.0, &mut pctx, ptr::null(), ptr::null_mut(), self.0.get()) };
         check(code, Error::Internal)?;
         // SAFETY: the outer context is alive until the end of this function.
         unsafe { set_context_string(pctx, context)? };
@@ -91,7 +77,7 @@ impl MlDsaKey {
         let digest = MessageContext::new()?;
         let mut pctx = ptr::null_mut();
         // SAFETY: context and key are alive; the inner context set here belongs to the outer one.
-        let code = unsafe { c::EVP_DigestVerifyInit(digest.0, &mut pctx, ptr::null(), ptr::null_mut(), self.0) };
+        let code = unsafe { c::EVP_DigestVerifyInit(digest.0, &mut pctx, ptr::null(), ptr::null_mut(), self.0.get()) };
         check(code, Error::Internal)?;
         // SAFETY: the outer context is alive until the end of this function.
         unsafe { set_context_string(pctx, context)? };
@@ -104,8 +90,7 @@ impl MlDsaKey {
 
     /// A hedged signature over the 64-byte representative of a message (FIPS 204, algorithm 7, line 6).
     pub(in crate::crypto) fn sign_representative(&self, mu: &[u8; 64], signature_len: usize) -> Result<Vec<u8>> {
-        // SAFETY: the key is alive.
-        let context = unsafe { KeyContext::new(self.0)? };
+        let context = self.0.context()?;
         // SAFETY: the context is alive.
         check(unsafe { c::EVP_PKEY_sign_init(context.0) }, Error::Internal)?;
         let (mut out, mut written) = (vec![0; signature_len], signature_len);
@@ -116,19 +101,11 @@ impl MlDsaKey {
     }
 
     pub(in crate::crypto) fn verify_representative(&self, mu: &[u8; 64], signature: &[u8]) -> Result<()> {
-        // SAFETY: the key is alive.
-        let context = unsafe { KeyContext::new(self.0)? };
+        let context = self.0.context()?;
         // SAFETY: the context is alive.
         check(unsafe { c::EVP_PKEY_verify_init(context.0) }, Error::Internal)?;
         // SAFETY: context, signature and input are alive and only read.
         let code = unsafe { c::EVP_PKEY_verify(context.0, signature.as_ptr(), signature.len(), mu.as_ptr(), mu.len()) };
         check(code, Error::SignatureInvalid)
-    }
-}
-
-impl Drop for MlDsaKey {
-    fn drop(&mut self) {
-        // SAFETY: the key is owned by this value and freed once; the library wipes it.
-        unsafe { c::EVP_PKEY_free(self.0) };
     }
 }

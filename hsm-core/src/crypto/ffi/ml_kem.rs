@@ -5,7 +5,8 @@ use core::ptr;
 
 use aws_lc_sys as c;
 
-use super::{Error, KeyContext, Result, check, failed};
+use super::raw_key::RawKey;
+use super::{Error, Result, check};
 use crate::SecretBytes;
 
 /// The ML-KEM parameter sets, by the library's number.
@@ -27,21 +28,11 @@ impl MlKemSet {
 }
 
 /// An ML-KEM key, public or private, never changed after construction.
-pub(in crate::crypto) struct MlKemKey(*mut c::EVP_PKEY);
-
-// SAFETY: AWS-LC's EVP_PKEY object may be moved between threads; it holds no thread-local state.
-unsafe impl Send for MlKemKey {}
-// SAFETY: the object is only read after construction; its reference count is atomic.
-unsafe impl Sync for MlKemKey {}
+pub(in crate::crypto) struct MlKemKey(RawKey);
 
 impl MlKemKey {
     fn own(key: *mut c::EVP_PKEY) -> Result<Self> {
-        if key.is_null() { failed(Error::InvalidKey) } else { Ok(MlKemKey(key)) }
-    }
-
-    fn context(&self) -> Result<KeyContext> {
-        // SAFETY: the key is alive.
-        unsafe { KeyContext::new(self.0) }
+        RawKey::own(key).map(MlKemKey)
     }
 
     /// A private key from its PKCS#8 form (the library makes keys from a seed only through it).
@@ -61,7 +52,7 @@ impl MlKemKey {
             let (public, public_len) = (public.as_ptr(), public.len());
             c::EVP_PKEY_kem_new_raw_key(set.nid(), public, public_len, secret.as_ptr(), secret.len())
         })?;
-        let context = key.context()?;
+        let context = key.0.context()?;
         // SAFETY: the context and its key are alive.
         check(unsafe { c::EVP_PKEY_check(context.0) }, Error::InvalidKey)?;
         Ok(key)
@@ -71,32 +62,24 @@ impl MlKemKey {
     pub(in crate::crypto) fn public(set: MlKemSet, bytes: &[u8]) -> Result<Self> {
         // SAFETY: pointer and length come from one slice; the function checks the length and copies it.
         let key = MlKemKey::own(unsafe { c::EVP_PKEY_kem_new_raw_public_key(set.nid(), bytes.as_ptr(), bytes.len()) })?;
-        let context = key.context()?;
+        let context = key.0.context()?;
         // SAFETY: the context and its key are alive.
         check(unsafe { c::EVP_PKEY_public_check(context.0) }, Error::InvalidKey)?;
         Ok(key)
     }
 
     pub(in crate::crypto) fn public_bytes(&self, len: usize) -> Result<Vec<u8>> {
-        let (mut out, mut written) = (vec![0; len], len);
-        // SAFETY: the key is alive; `written` holds the output's length.
-        let code = unsafe { c::EVP_PKEY_get_raw_public_key(self.0, out.as_mut_ptr(), &mut written) };
-        check(code, Error::Internal)?;
-        if written == len { Ok(out) } else { Err(Error::Internal) }
+        self.0.public_bytes(len)
     }
 
     /// The expanded private key of FIPS 203.
     pub(in crate::crypto) fn expanded(&self, len: usize) -> Result<SecretBytes> {
-        let (mut out, mut written) = (SecretBytes::zeroed(len), len);
-        // SAFETY: the key is alive; `written` holds the output's length.
-        let code = unsafe { c::EVP_PKEY_get_raw_private_key(self.0, out.expose_mut().as_mut_ptr(), &mut written) };
-        check(code, Error::Internal)?;
-        if written == len { Ok(out) } else { Err(Error::Internal) }
+        self.0.expanded(len)
     }
 
     /// A fresh shared secret and the ciphertext that carries it.
     pub(in crate::crypto) fn encapsulate(&self, ciphertext_len: usize) -> Result<(Vec<u8>, SecretBytes)> {
-        let context = self.context()?;
+        let context = self.0.context()?;
         let (mut ciphertext, mut ciphertext_written) = (vec![0; ciphertext_len], ciphertext_len);
         let mut secret = SecretBytes::zeroed(SECRET_LEN);
         let mut secret_written = SECRET_LEN;
@@ -113,7 +96,7 @@ impl MlKemKey {
 
     /// The shared secret of a ciphertext; one that was not made for the key gives another secret, not an error.
     pub(in crate::crypto) fn decapsulate(&self, ciphertext: &[u8]) -> Result<SecretBytes> {
-        let context = self.context()?;
+        let context = self.0.context()?;
         let mut secret = SecretBytes::zeroed(SECRET_LEN);
         let mut written = SECRET_LEN;
         // SAFETY: context, key and ciphertext are alive; `written` holds the output's length.
@@ -123,13 +106,6 @@ impl MlKemKey {
         };
         check(code, Error::Internal)?;
         if written == SECRET_LEN { Ok(secret) } else { Err(Error::Internal) }
-    }
-}
-
-impl Drop for MlKemKey {
-    fn drop(&mut self) {
-        // SAFETY: the key is owned by this value and freed once; the library wipes it.
-        unsafe { c::EVP_PKEY_free(self.0) };
     }
 }
 

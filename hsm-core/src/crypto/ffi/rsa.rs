@@ -41,6 +41,9 @@ unsafe impl Send for RsaKey {}
 // SAFETY: sign, verify, encrypt and decrypt are documented as safe for concurrent use of one key; its caches are locked.
 unsafe impl Sync for RsaKey {}
 
+/// A transform of the library: key, length and start of the output, its room, start and length of the input, padding.
+type Transform = unsafe extern "C" fn(*mut c::RSA, *mut usize, *mut u8, usize, *const u8, usize, c_int) -> c_int;
+
 impl RsaKey {
     fn own(key: *mut c::RSA) -> Result<Self> {
         if key.is_null() { failed(Error::InvalidKey) } else { Ok(RsaKey(key)) }
@@ -134,45 +137,30 @@ impl RsaKey {
         unsafe { c::RSA_bits(self.0) }
     }
 
-    /// EMSA-PKCS1-v1_5 padding over `data` as it is, without a DigestInfo.
-    pub(in crate::crypto) fn sign_pkcs1_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.len()];
+    /// Runs one of the library's transforms into `out`, which has the length of the modulus: how much of it was written.
+    fn transform(&self, by: Transform, padding: c_int, input: &[u8], out: &mut [u8], refused: Error) -> Result<usize> {
         let mut len = 0;
         // SAFETY: key, input and output are alive; the output has the length that is passed.
-        let code = unsafe {
-            c::RSA_sign_raw(
-                self.0,
-                &mut len,
-                out.as_mut_ptr(),
-                out.len(),
-                data.as_ptr(),
-                data.len(),
-                c::RSA_PKCS1_PADDING,
-            )
-        };
-        check(code, Error::Internal)?;
+        let code = unsafe { by(self.0, &mut len, out.as_mut_ptr(), out.len(), input.as_ptr(), input.len(), padding) };
+        check(code, refused)?;
+        Ok(len)
+    }
+
+    fn bytes_by(&self, by: Transform, padding: c_int, input: &[u8], refused: Error) -> Result<Vec<u8>> {
+        let mut out = vec![0; self.len()];
+        let len = self.transform(by, padding, input, &mut out, refused)?;
+        out.truncate(len);
         Ok(out)
+    }
+
+    /// EMSA-PKCS1-v1_5 padding over `data` as it is, without a DigestInfo.
+    pub(in crate::crypto) fn sign_pkcs1_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
+        self.bytes_by(c::RSA_sign_raw, c::RSA_PKCS1_PADDING, data, Error::Internal)
     }
 
     /// What an EMSA-PKCS1-v1_5 signature carries.
     pub(in crate::crypto) fn recover_pkcs1(&self, signature: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.len()];
-        let mut len = 0;
-        // SAFETY: key, input and output are alive; the output has the length that is passed.
-        let code = unsafe {
-            c::RSA_verify_raw(
-                self.0,
-                &mut len,
-                out.as_mut_ptr(),
-                out.len(),
-                signature.as_ptr(),
-                signature.len(),
-                c::RSA_PKCS1_PADDING,
-            )
-        };
-        check(code, Error::SignatureInvalid)?;
-        out.truncate(len);
-        Ok(out)
+        self.bytes_by(c::RSA_verify_raw, c::RSA_PKCS1_PADDING, signature, Error::SignatureInvalid)
     }
 
     /// RSASSA-PKCS1-v1_5 over a digest of exactly the hash's length.
@@ -242,55 +230,20 @@ impl RsaKey {
     }
 
     pub(in crate::crypto) fn encrypt_pkcs1(&self, data: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.len()];
-        let mut len = 0;
-        // SAFETY: key, input and output are alive; the output has the length that is passed.
-        let code = unsafe {
-            c::RSA_encrypt(
-                self.0,
-                &mut len,
-                out.as_mut_ptr(),
-                out.len(),
-                data.as_ptr(),
-                data.len(),
-                c::RSA_PKCS1_PADDING,
-            )
-        };
-        check(code, Error::Internal)?;
-        Ok(out)
+        self.bytes_by(c::RSA_encrypt, c::RSA_PKCS1_PADDING, data, Error::Internal)
     }
 
     /// The private-key operation without a look at the padding.
     pub(in crate::crypto) fn decrypt_raw(&self, ciphertext: &[u8]) -> Result<SecretBytes> {
         let mut out = SecretBytes::zeroed(self.len());
-        let mut len = 0;
-        // SAFETY: key, input and output are alive; the output has the length that is passed.
-        let code = unsafe {
-            c::RSA_decrypt(
-                self.0,
-                &mut len,
-                out.expose_mut().as_mut_ptr(),
-                out.len(),
-                ciphertext.as_ptr(),
-                ciphertext.len(),
-                c::RSA_NO_PADDING,
-            )
-        };
-        check(code, Error::EncryptedDataInvalid)?;
+        let refused = Error::EncryptedDataInvalid;
+        self.transform(c::RSA_decrypt, c::RSA_NO_PADDING, ciphertext, out.expose_mut(), refused)?;
         Ok(out)
     }
 
     /// The public-key operation over as many bytes as the modulus has.
     pub(in crate::crypto) fn encrypt_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.len()];
-        let mut len = 0;
-        // SAFETY: key, input and output are alive; the output has the length that is passed.
-        let code = unsafe {
-            let (to, from) = (out.as_mut_ptr(), data.as_ptr());
-            c::RSA_encrypt(self.0, &mut len, to, out.len(), from, data.len(), c::RSA_NO_PADDING)
-        };
-        check(code, Error::DataLength)?;
-        Ok(out)
+        self.bytes_by(c::RSA_encrypt, c::RSA_NO_PADDING, data, Error::DataLength)
     }
 
     pub(in crate::crypto) fn encrypt_oaep(&self, hash: Hash, mgf: Hash, label: &[u8], data: &[u8]) -> Result<Vec<u8>> {
