@@ -104,6 +104,38 @@ module_test! {
 }
 
 module_test! {
+    fn a_shorter_key_is_the_beginning_of_the_secret(_world) {
+        // An AES-128 key was refused: a shared secret has 32 bytes.
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let (public, private) = pair(&session, MlKemParameterSetType::ML_KEM_512);
+        let (h, short) = (session.handle(), [(CKA_KEY_TYPE, CKK_AES), (CKA_VALUE_LEN, 16)]);
+        let (given, made) = raw.encapsulate(h, public.handle(), &short, Room::Bytes(768));
+        let one = handle(made.expect("a handle"), &session);
+        let other = raw.decapsulate(h, private.handle(), &short, &given.bytes).expect("decapsulates");
+        assert!(same_key(&session, one, handle(other, &session)));
+        assert_eq!(raw.get(h, one.handle(), CKA_VALUE_LEN), Ok(number(16u64)));
+
+        let (mechanism, text) = (Memory::words(&[CKM_ML_KEM, 0, 0]), Memory::of(&given.bytes));
+        let secret = |template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)]| {
+            let ((rows, count, _values), place) = (words_of(template), Memory::zeroed(8));
+            let (m, key) = (mechanism.address(), private.handle());
+            let arguments = [h, m, key, rows.address(), count, text.address(), 768, place.address()];
+            let rv = raw.call("C_DecapsulateKey", &arguments);
+            if rv == CKR_OK { raw.get(h, place.word(0), CKA_VALUE) } else { Err(rv) }
+        };
+        let whole = secret(&secret_of(None)).expect("a readable key");
+        assert_eq!(whole.len(), 32);
+        for len in [1, 16, 24, 31, 32] {
+            assert_eq!(secret(&secret_of(Some(len as u64))).as_deref(), Ok(&whole[..len]), "{len}");
+        }
+        let hidden: Vec<_> = secret_of(Some(13)).into_iter().filter(|(kind, _)| *kind != CKA_SENSITIVE).collect();
+        assert_eq!(secret(&hidden), Err(CKR_KEY_SIZE_RANGE), "it could be guessed");
+    }
+}
+
+module_test! {
     fn what_does_not_fit_is_named_and_makes_no_key(_world) {
         let token = Token::open();
         let session = token.user();
@@ -119,8 +151,9 @@ module_test! {
             .expect("a key that does nothing");
         let (h, before) = (session.handle(), secret_keys(&session));
         type Template<'t> = &'t [(CK_ULONG, CK_ULONG)];
-        let templates: [(Template<'_>, CK_RV); 5] = [
-            (&[(CKA_KEY_TYPE, CKK_AES), (CKA_VALUE_LEN, 16)], CKR_TEMPLATE_INCONSISTENT),
+        let templates: [(Template<'_>, CK_RV); 6] = [
+            (&[(CKA_KEY_TYPE, CKK_AES), (CKA_VALUE_LEN, 15)], CKR_TEMPLATE_INCONSISTENT),
+            (&[(CKA_KEY_TYPE, CKK_GENERIC_SECRET), (CKA_VALUE_LEN, 33)], CKR_TEMPLATE_INCONSISTENT),
             (&[(CKA_CLASS, CKO_PRIVATE_KEY)], CKR_TEMPLATE_INCONSISTENT),
             (&[(CKA_KEY_TYPE, CKK_RSA)], CKR_ATTRIBUTE_VALUE_INVALID),
             (&[(CKA_KEY_TYPE, CKK_AES), (CKA_MODULUS_BITS, 7)], CKR_ATTRIBUTE_TYPE_INVALID),

@@ -78,13 +78,10 @@ impl Hsm {
             let private = key.private_key()?;
             let shared = Shared::of(&call.parameter, || natural_len(private.into()))?;
             let (attributes, len) = shared_key(work, template, &shared)?;
-            if let Shared::Agreed { .. } = shared {
-                // Who may ask for one byte, then two, then three of the same secret reads all of it.
-                let parameter = &call.parameter;
-                let from = Ingredients { kdf: Kdf::Ecdh, parameter, base: &key, others: &[] };
-                let readable = !attributes.flag(CKA_SENSITIVE) && attributes.flag(CKA_EXTRACTABLE);
-                admit::derive(row, &from, len, readable, &self.config().policy)?;
-            }
+            // Who may ask for one byte, then two, then three of the same secret reads all of it.
+            let from = Ingredients { kdf: Kdf::Ecdh, parameter: &call.parameter, base: &key, others: &[] };
+            let readable = !attributes.flag(CKA_SENSITIVE) && attributes.flag(CKA_EXTRACTABLE);
+            admit::derive(row, &from, len, readable, &self.config().policy)?;
             let secret = shared.key(decapsulate(private, ciphertext)?, len)?;
             self.put_one(work, NewObject { attributes, material: Some(material(&secret)) })
         })
@@ -143,15 +140,15 @@ fn natural_len(half: Half) -> Result<usize> {
 
 /// What becomes of the shared secret.
 enum Shared<'a> {
-    /// It is the key.
-    Whole,
+    /// It is the key, or its beginning is.
+    Own,
     /// A key is made of it as C_DeriveKey does (PKCS#11 3.2 §6.3).
     Agreed { kdf: u64, shared_data: &'a [u8], natural: usize },
 }
 
 impl<'a> Shared<'a> {
     fn of(parameter: &'a Parameter, natural: impl FnOnce() -> Result<usize>) -> Result<Self> {
-        let Parameter::Ecdh1 { kdf, shared_data, public_data } = parameter else { return Ok(Shared::Whole) };
+        let Parameter::Ecdh1 { kdf, shared_data, public_data } = parameter else { return Ok(Shared::Own) };
         if !public_data.is_empty() {
             return Err(Error::new(Kind::MechanismParam, "the other's public key is made here, or is the ciphertext"));
         }
@@ -160,7 +157,7 @@ impl<'a> Shared<'a> {
 
     fn key(&self, secret: SecretBytes, len: usize) -> Result<SecretBytes> {
         match self {
-            Shared::Whole => Ok(secret),
+            Shared::Own => secret.expose().get(..len).map(SecretBytes::copy_from).ok_or_else(|| Kind::Internal.into()),
             Shared::Agreed { kdf, shared_data, .. } => kdf::agreed(&secret, params::ecdh_kdf(*kdf)?, shared_data, len),
         }
     }
@@ -212,7 +209,7 @@ fn shared_key(work: &Work<'_>, mut template: Vec<Attr>, shared: &Shared<'_>) -> 
     let asked = asked_len(&template)?;
     let mut attributes = template::build(Origin::Derive, CKO_SECRET_KEY, Some(key_type), template, work.authority())?;
     let len = match shared {
-        Shared::Whole => whole_len(key_type, asked)?,
+        Shared::Own => own_len(key_type, asked)?,
         Shared::Agreed { natural, .. } => child_len(key_type, asked, Some(*natural))?,
     };
     work.check_write(&attributes)?;
@@ -221,11 +218,12 @@ fn shared_key(work: &Work<'_>, mut template: Vec<Attr>, shared: &Shared<'_>) -> 
     Ok((attributes, len))
 }
 
-/// A secret of ML-KEM is a key of 32 bytes and no other.
-fn whole_len(key_type: KeyType, asked: Option<usize>) -> Result<usize> {
-    let len = ml_kem::SECRET_LEN;
-    if asked.is_some_and(|asked| asked != len) {
-        return Err(Error::new(Kind::TemplateInconsistent, format!("CKA_VALUE_LEN of a shared secret is {len}")));
+/// A secret of ML-KEM is a key of 32 bytes, or of the fewer that its template asks for.
+fn own_len(key_type: KeyType, asked: Option<usize>) -> Result<usize> {
+    let most = ml_kem::SECRET_LEN;
+    let len = asked.unwrap_or(most);
+    if len > most {
+        return Err(Error::new(Kind::TemplateInconsistent, format!("a shared secret has {most} bytes, not {len}")));
     }
     import::check_secret_len(key_type, len)
         .map_err(|_| Error::new(Kind::TemplateInconsistent, format!("a key of type {key_type} has not {len} bytes")))?;
