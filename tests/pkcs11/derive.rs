@@ -406,6 +406,9 @@ module_test! {
         let block = hex("00112233445566778899aabbccddeeff");
         let open = [(CKA_SENSITIVE, vec![0]), (CKA_EXTRACTABLE, vec![1])];
         let derived = raw.derive_with(handle, CKM_AES_ECB_ENCRYPT_DATA, Structure::Data(&block), aes, &open).expect("derives");
+        let longer = [&open[..], &[(CKA_VALUE_LEN, 32u64.to_ne_bytes().to_vec())]].concat();
+        let short = raw.derive_with(handle, CKM_AES_ECB_ENCRYPT_DATA, Structure::Data(&block), aes, &longer);
+        assert_eq!(short, Err(CKR_MECHANISM_PARAM_INVALID), "data for half a key");
         assert_eq!(
             HEXLOWER.encode(&raw.attribute(handle, derived, CKA_VALUE, Room::Bytes(16)).bytes),
             "69c4e0d86a7b0430d8cdb78070b4c55a"

@@ -256,8 +256,8 @@ pub(crate) fn check_parameter(purpose: Use, parameter: &Parameter) -> Result<()>
         {
             "nothing is signed over SHA-1"
         }
-        // FIPS 186-5 has the pure and the prehashed form; the pure one has no parameter.
-        Parameter::EdDsa { prehash: false, .. } => "Ed25519ctx is not in FIPS 186-5",
+        // FIPS 186-5 has the pure and the prehashed form; the pure one has no context.
+        Parameter::EdDsa { prehash: false, context } if !context.is_empty() => "Ed25519ctx is not in FIPS 186-5",
         Parameter::TlsMaster(asked) if !of_tls(asked.hash) => TLS_HASH,
         Parameter::TlsKeys(asked) if !of_tls(asked.hash) => TLS_HASH,
         Parameter::TlsKdf(asked) if !of_tls(asked.hash) => TLS_HASH,

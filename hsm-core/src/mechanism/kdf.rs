@@ -134,11 +134,11 @@ impl Ingredients<'_> {
             }
             (Kdf::Extract, Parameter::Number(first)) => extract_bits(self.secret()?, *first, len),
             (Kdf::AesEcbData, Parameter::Bytes(data)) => {
-                leading(encrypted(aes_cbc::ecb(Direction::Encrypt, self.secret()?)?, data)?, len)
+                leading(encrypted(aes_cbc::ecb(Direction::Encrypt, self.secret()?)?, data, len)?, len)
             }
             (Kdf::AesCbcData, Parameter::CbcData { iv, data }) => {
                 let stream = aes_cbc::cbc(Direction::Encrypt, aes_cbc::Padding::None, self.secret()?, iv)?;
-                leading(encrypted(stream, data)?, len)
+                leading(encrypted(stream, data, len)?, len)
             }
             _ => Err(Kind::MechanismParam.into()),
         }
@@ -351,7 +351,11 @@ fn leading(whole: SecretBytes, len: usize) -> Result<SecretBytes> {
     Ok(SecretBytes::copy_from(kept))
 }
 
-fn encrypted(mut stream: Box<dyn CipherStream>, data: &[u8]) -> Result<SecretBytes> {
+/// Data that are to become a key of `len` bytes: too few of them are a wrong parameter.
+fn encrypted(mut stream: Box<dyn CipherStream>, data: &[u8], len: usize) -> Result<SecretBytes> {
+    if data.len() < len {
+        return Err(bad_parameter("the data is shorter than CKA_VALUE_LEN"));
+    }
     let output = SecretBytes::new(stream.update(data)?);
     stream.finish().map_err(|_| bad_parameter("the data is no whole number of blocks"))?;
     Ok(output)

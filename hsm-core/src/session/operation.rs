@@ -630,7 +630,7 @@ fn tls_mac(parameter: &Parameter) -> Result<(Hash, Finished)> {
     Ok((params::hash(asked.hash)?, (label, len)))
 }
 
-/// The variant of EdDSA that the parameter asks for, with its context; none at all is the pure one (PKCS#11 3.2, EdDSA: "Mapping to
+/// The variant of EdDSA that the parameter asks for, with its context; no parameter is the pure one (PKCS#11 3.2, EdDSA: "Mapping to
 /// RFC 8032 Signature Schemes").
 fn eddsa_variant(parameter: &Parameter) -> Result<Option<(eddsa::Variant, &[u8])>> {
     let Parameter::EdDsa { prehash, context } = parameter else { return Ok(None) };
@@ -639,9 +639,8 @@ fn eddsa_variant(parameter: &Parameter) -> Result<Option<(eddsa::Variant, &[u8])
         return Err(Error::new(Kind::MechanismParam, format!("the context has at most {longest} bytes")));
     }
     if !prehash && context.is_empty() {
-        // Neither the pure form, which has no parameter, nor a context: RFC 8032, section 5.1, wants one that is not empty, and the
-        // library takes no other.
-        return Err(Error::new(Kind::MechanismParam, "Ed25519ctx wants a context; the pure form has no parameter"));
+        // RFC 8032, section 5.1, does not want an empty context. Who fills the structure with nothing means the pure form.
+        return Ok(None);
     }
     let variant = if *prehash { eddsa::Variant::PreHash } else { eddsa::Variant::Context };
     Ok(Some((variant, context)))

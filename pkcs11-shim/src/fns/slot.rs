@@ -161,10 +161,10 @@ pub(crate) fn pin(pin: InBytes<'_>, too_long: Rv) -> Result<Vec<u8>, Rv> {
     if pin.is_null() { Err(CKR_ARGUMENTS_BAD) } else { pin.at_most(MAX_PIN, too_long)?.to_vec() }
 }
 
-/// C_InitToken. The label is padded with blanks; some callers end it with NULs.
+/// C_InitToken. The label is padded with blanks; some callers give a C string, behind which anything may follow.
 pub(crate) fn init_token(run: &Run, slot: u64, so_pin: InBytes<'_>, label: InBytes<'_>) -> Result<(), Rv> {
-    let label = str::from_utf8(label.get()?).map_err(|_| CKR_ARGUMENTS_BAD)?;
-    let label = label.trim_end_matches([' ', '\0']).to_owned();
+    let label = label.get()?.split(|&byte| byte == 0).next().unwrap_or_default();
+    let label = str::from_utf8(label).map_err(|_| CKR_ARGUMENTS_BAD)?.trim_end_matches(' ').to_owned();
     let request = v1::InitTokenRequest { slot, so_pin: pin(so_pin, CKR_PIN_LEN_RANGE)?, label };
     let answer = run.ask_daemon(Op::InitToken(request)).map_err(away)?;
     run.mirror.forget_objects();
