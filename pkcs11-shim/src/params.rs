@@ -190,7 +190,12 @@ pub(crate) fn of_init(kind: OperationKind, number: u64, parameter: Parameter<'_>
     if !sealed {
         return message(number, parameter);
     }
-    if parameter.is_none() || parameter.is_gcm_message() {
+    let fits = match shape(Mechanism(number)) {
+        Shape::Gcm => parameter.is_gcm_message(),
+        Shape::Ccm => parameter.is_ccm_message(),
+        _ => false,
+    };
+    if parameter.is_none() || fits {
         Ok(v1::Mechanism { r#type: number, parameter: None })
     } else {
         Err(CKR_MECHANISM_PARAM_INVALID)
@@ -208,6 +213,7 @@ pub(crate) fn sealed<'c>(
 ) -> Result<(v1::Mechanism, AeadMessage<'c>), Rv> {
     let raw = match shape(Mechanism(number)) {
         Shape::Gcm => parameter.gcm_message()?,
+        Shape::Ccm => parameter.ccm_message()?,
         _ => return Err(CKR_MECHANISM_PARAM_INVALID),
     };
     if raw.tag_bits > 128 {

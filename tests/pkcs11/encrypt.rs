@@ -1,7 +1,7 @@
 //! Encryption and decryption (PKCS#11 v3.0 §5.8 and §5.9).
 
 use acceptance::module::{SESSION, Token, aes, import_aes, refused};
-use acceptance::raw::{Init, Raw, Room};
+use acceptance::raw::{Init, Memory, Raw, Room};
 use acceptance::structure::Structure;
 use acceptance::{module, module_test};
 use cryptoki::error::RvError;
@@ -184,6 +184,43 @@ module_test! {
         assert_eq!(raw.encrypt(handle, &text, Room::Bytes(64)).rv, CKR_DATA_LEN_RANGE);
         init(Init::Decrypt, 17, &aad);
         assert_eq!(raw.decrypt(handle, &sealed, Room::Bytes(64)).rv, CKR_ENCRYPTED_DATA_LEN_RANGE);
+    }
+}
+
+module_test! {
+    fn aead_gives_the_ciphertext_of_each_part_at_once_and_its_tag_at_the_end(_world) {
+        // PyKCS11's users hand what C_EncryptUpdate gave to C_DecryptUpdate, and what C_EncryptFinal gave is the tag to them.
+        let token = Token::open();
+        let session = token.user();
+        let (raw, h) = (Raw::load(&module::path()), session.handle());
+        let key = aes(&session, 32, &BOTH).expect("a key").handle();
+        let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for mechanism in [CKM_AES_GCM, CKM_AES_CCM] {
+            let parameter = || match mechanism {
+                CKM_AES_GCM => Structure::Gcm(&[7; 12], b"aad", 128),
+                _ => Structure::Ccm(1000, &[7; 12], b"aad", 16),
+            };
+            assert_eq!(raw.init(Init::Encrypt, h, mechanism, parameter(), key), CKR_OK);
+            let mut sealed = Vec::new();
+            for part in text.chunks(333) {
+                let (input, out, len) = (Memory::of(part), Memory::zeroed(340), Memory::words(&[part.len() as u64 - 1]));
+                let update = || {
+                    let arguments = [h, input.address(), part.len() as u64, out.address(), len.address()];
+                    raw.call("C_EncryptUpdate", &arguments)
+                };
+                assert_eq!((update(), len.word(0) >= part.len() as u64), (CKR_BUFFER_TOO_SMALL, true));
+                len.set(0, part.len() as u64);
+                assert_eq!((update(), len.word(0)), (CKR_OK, part.len() as u64));
+                sealed.extend(out.bytes(part.len()));
+            }
+            let (tag, len) = (Memory::zeroed(16), Memory::words(&[15]));
+            let last = || raw.call("C_EncryptFinal", &[h, tag.address(), len.address()]);
+            assert_eq!((last(), len.word(0)), (CKR_BUFFER_TOO_SMALL, 16));
+            assert_eq!((last(), len.word(0)), (CKR_OK, 16));
+            sealed.extend(tag.bytes(16));
+            assert_eq!(raw.init(Init::Decrypt, h, mechanism, parameter(), key), CKR_OK);
+            assert_eq!(raw.decrypt(h, &sealed, Room::Bytes(1000)).bytes, text);
+        }
     }
 }
 

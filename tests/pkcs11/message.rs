@@ -1,9 +1,11 @@
-//! Message-based operations (PKCS#11 v3.0 §5.9, §5.11, §5.14, §5.16): AES-GCM with the token's and the caller's IVs, and signatures.
+//! Message-based operations (PKCS#11 v3.0 §5.9, §5.11, §5.14, §5.16): AES-GCM and AES-CCM with the token's and the caller's IVs, and
+//! signatures.
 
 use std::collections::HashSet;
 
 use acceptance::module::{SESSION, Token, aes, import_aes};
-use acceptance::raw::{Memory, Raw};
+use acceptance::raw::{Init, Memory, Raw};
+use acceptance::structure::Structure;
 use acceptance::{module, module_test};
 use cryptoki::object::Attribute;
 use cryptoki_sys::*;
@@ -11,23 +13,30 @@ use data_encoding::HEXLOWER;
 
 const BOTH: [Attribute; 2] = [Attribute::Encrypt(true), Attribute::Decrypt(true)];
 
-/// CK_GCM_MESSAGE_PARAMS with its IV and tag.
-struct Gcm {
+/// CK_GCM_MESSAGE_PARAMS or CK_CCM_MESSAGE_PARAMS with its IV and tag.
+struct Aead {
     iv: Memory,
     iv_len: usize,
     tag: Memory,
     params: Memory,
+    params_len: u64,
 }
 
-impl Gcm {
-    fn new(iv: &[u8], fixed_bits: u64, generator: u64) -> Gcm {
+impl Aead {
+    fn gcm(iv: &[u8], fixed_bits: u64, generator: u64) -> Aead {
         let (held, tag) = (Memory::of(iv), Memory::zeroed(16));
         let params = [held.address(), iv.len() as u64, fixed_bits, generator, tag.address(), 128];
-        Gcm { iv: held, iv_len: iv.len(), tag, params: Memory::words(&params) }
+        Aead { iv: held, iv_len: iv.len(), tag, params: Memory::words(&params), params_len: 48 }
+    }
+
+    fn ccm(nonce: &[u8], generator: u64, data_len: usize, tag_len: u64) -> Aead {
+        let (held, tag) = (Memory::of(nonce), Memory::zeroed(16));
+        let params = [data_len as u64, held.address(), nonce.len() as u64, 0, generator, tag.address(), tag_len];
+        Aead { iv: held, iv_len: nonce.len(), tag, params: Memory::words(&params), params_len: 56 }
     }
 
     fn argument(&self) -> [u64; 2] {
-        [self.params.address(), 48]
+        [self.params.address(), self.params_len]
     }
 
     fn iv(&self) -> Vec<u8> {
@@ -45,6 +54,7 @@ struct Side<'a> {
     raw: &'a Raw,
     session: u64,
     seals: bool,
+    mechanism: u64,
 }
 
 impl Side<'_> {
@@ -53,11 +63,11 @@ impl Side<'_> {
     }
 
     fn init(&self, key: u64) -> CK_RV {
-        let mechanism = Memory::words(&[CKM_AES_GCM, 0, 0]);
+        let mechanism = Memory::words(&[self.mechanism, 0, 0]);
         self.raw.call(&self.name("C_Message*Init"), &[self.session, mechanism.address(), key])
     }
 
-    fn whole(&self, gcm: &Gcm, aad: &[u8], data: &[u8]) -> (CK_RV, Vec<u8>) {
+    fn whole(&self, gcm: &Aead, aad: &[u8], data: &[u8]) -> (CK_RV, Vec<u8>) {
         let (aad, input, out, len) =
             (Memory::of(aad), Memory::of(data), Memory::zeroed(data.len() + 8), Memory::words(&[data.len() as u64]));
         let [p, pl] = gcm.argument();
@@ -77,14 +87,14 @@ impl Side<'_> {
         (rv, out.bytes(usize::try_from(len.word(0)).expect("a length")))
     }
 
-    fn begin(&self, gcm: &Gcm, aad: &[u8]) -> CK_RV {
+    fn begin(&self, gcm: &Aead, aad: &[u8]) -> CK_RV {
         let memory = Memory::of(aad);
         let [p, pl] = gcm.argument();
         let aad_len = memory.bytes(usize::MAX).len() as u64;
         self.raw.call(&self.name("C_*MessageBegin"), &[self.session, p, pl, memory.address(), aad_len])
     }
 
-    fn next(&self, gcm: &Gcm, data: &[u8], room: usize, flags: u64) -> (CK_RV, Vec<u8>) {
+    fn next(&self, gcm: &Aead, data: &[u8], room: usize, flags: u64) -> (CK_RV, Vec<u8>) {
         let (input, out, len) = (Memory::of(data), Memory::zeroed(room + 8), Memory::words(&[room as u64]));
         let [p, pl] = gcm.argument();
         let arguments = [self.session, p, pl, input.address(), data.len() as u64, out.address(), len.address(), flags];
@@ -103,11 +113,11 @@ module_test! {
         let session = token.user();
         let raw = Raw::load(&module::path());
         let key = aes(&session, 32, &BOTH).expect("a key").handle();
-        let seal = Side { raw: &raw, session: session.handle(), seals: true };
+        let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_GCM };
         let open = Side { seals: false, ..seal };
         assert_eq!((seal.init(key), open.init(key)), (CKR_OK, CKR_OK));
         assert_eq!(seal.init(key), CKR_OPERATION_ACTIVE);
-        let gcm = Gcm::new(&[0; 12], 0, CKG_GENERATE);
+        let gcm = Aead::gcm(&[0; 12], 0, CKG_GENERATE);
         let mut ivs = HashSet::new();
         for len in [0, 1, 16, 1000] {
             let text = vec![0x41; len];
@@ -145,9 +155,9 @@ module_test! {
         );
         // 24 bytes, so that no padding to a word is taken for associated data.
         let aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
-        let seal = Side { raw: &raw, session: session.handle(), seals: true };
+        let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_GCM };
         let open = Side { seals: false, ..seal };
-        let gcm = Gcm::new(&hex("cafebabefacedbaddecaf888"), 0, CKG_NO_GENERATE);
+        let gcm = Aead::gcm(&hex("cafebabefacedbaddecaf888"), 0, CKG_NO_GENERATE);
         let begin = |side: &Side<'_>| {
             let memory = Memory::of(&aad);
             let [p, pl] = gcm.argument();
@@ -178,20 +188,89 @@ module_test! {
 }
 
 module_test! {
+    fn ccm_messages_are_what_decrypt_opens(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let key = aes(&session, 16, &BOTH).expect("a key").handle();
+        let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_CCM };
+        let open = Side { seals: false, ..seal };
+        assert_eq!((seal.init(key), open.init(key)), (CKR_OK, CKR_OK));
+        let text = b"forty-two bytes, two blocks and some more.";
+        for (nonce, tag_len) in [(&[7; 7][..], 16), (&[12; 12], 8), (&[13; 13], 10)] {
+            let ccm = Aead::ccm(nonce, CKG_NO_GENERATE, text.len(), tag_len);
+            let (rv, sealed) = seal.whole(&ccm, b"header42", text);
+            assert_eq!((rv, sealed.len()), (CKR_OK, text.len()));
+            assert_eq!(open.whole(&ccm, b"header42", &sealed), (CKR_OK, text.to_vec()));
+            assert_eq!(open.whole(&ccm, b"header43", &sealed).0, CKR_AEAD_DECRYPT_FAILED);
+            let joined = [sealed, ccm.tag.bytes(usize::try_from(tag_len).expect("small"))].concat();
+            let parameter = Structure::Ccm(text.len() as u64, nonce, b"header42", tag_len);
+            assert_eq!(raw.init(Init::Decrypt, session.handle(), CKM_AES_CCM, parameter, key), CKR_OK);
+            let (input, out, len) = (Memory::of(&joined), Memory::zeroed(64), Memory::words(&[64]));
+            let arguments =
+                [session.handle(), input.address(), joined.len() as u64, out.address(), len.address()];
+            assert_eq!(raw.call("C_Decrypt", &arguments), CKR_OK);
+            assert_eq!(out.bytes(text.len()), text);
+        }
+        assert_eq!((seal.close(), open.close()), (CKR_OK, CKR_OK));
+    }
+}
+
+module_test! {
+    fn ccm_in_parts_has_the_length_that_was_announced(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let raw = Raw::load(&module::path());
+        let key = aes(&session, 32, &BOTH).expect("a key").handle();
+        let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_CCM };
+        let open = Side { seals: false, ..seal };
+        assert_eq!((seal.init(key), open.init(key)), (CKR_OK, CKR_OK));
+        let text = [0x42; 50];
+        let ccm = Aead::ccm(&[0; 12], CKG_GENERATE, text.len(), 16);
+        assert_eq!(seal.begin(&ccm, b"header42"), CKR_OK);
+        let (rv, first) = seal.next(&ccm, &text[..17], 17, 0);
+        assert_eq!((rv, first.len()), (CKR_OK, 17), "each part at once");
+        let (rv, rest) = seal.next(&ccm, &text[17..], 33, CKF_END_OF_MESSAGE);
+        assert_eq!((rv, rest.len()), (CKR_OK, 33));
+        assert_eq!(open.begin(&ccm, b"header42"), CKR_OK);
+        assert_eq!(open.next(&ccm, &first, 50, 0), (CKR_OK, Vec::new()), "nothing before the tag is checked");
+        assert_eq!(open.next(&ccm, &rest, 50, CKF_END_OF_MESSAGE), (CKR_OK, text.to_vec()));
+        let made = ccm.iv();
+        assert_ne!(made, [0; 12]);
+        assert_eq!(seal.whole(&Aead::ccm(&made, CKG_NO_GENERATE, 4, 16), b"", b"text").0, CKR_MECHANISM_PARAM_INVALID);
+        for announced in [0, 3, 5, 4 << 30] {
+            let wrong = Aead::ccm(&[0; 12], CKG_GENERATE, announced, 16);
+            assert_eq!(seal.whole(&wrong, b"", b"text").0, CKR_DATA_LEN_RANGE, "{announced}");
+            assert_eq!(open.whole(&wrong, b"", b"text").0, CKR_ENCRYPTED_DATA_LEN_RANGE, "{announced}");
+        }
+        // A part too many ends the message, and only it; so does a tag whose length is none.
+        let short = Aead::ccm(&[0; 12], CKG_GENERATE, 4, 16);
+        assert_eq!(seal.begin(&short, b""), CKR_OK);
+        assert_eq!(seal.next(&short, b"five!", 5, 0).0, CKR_DATA_LEN_RANGE);
+        for tag_len in [0, 4, 7, 9, 18, 1 << 61] {
+            let wrong = Aead::ccm(&[0; 12], CKG_GENERATE, 4, tag_len);
+            assert_eq!(seal.whole(&wrong, b"", b"text").0, CKR_MECHANISM_PARAM_INVALID, "{tag_len}");
+        }
+        assert_eq!(seal.whole(&short, b"", b"text").0, CKR_OK);
+        assert_eq!((seal.close(), open.close()), (CKR_OK, CKR_OK));
+    }
+}
+
+module_test! {
     fn a_caller_cannot_use_an_iv_twice_and_the_token_does_not(_world) {
         let token = Token::open();
         let session = token.user();
         let raw = Raw::load(&module::path());
         let key = aes(&session, 16, &BOTH).expect("a key").handle();
-        let seal = Side { raw: &raw, session: session.handle(), seals: true };
+        let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_GCM };
         assert_eq!(seal.init(key), CKR_OK);
-        let own = Gcm::new(&[7; 12], 0, CKG_NO_GENERATE);
+        let own = Aead::gcm(&[7; 12], 0, CKG_NO_GENERATE);
         assert_eq!(seal.whole(&own, b"", b"once").0, CKR_OK);
         assert_eq!(seal.whole(&own, b"", b"twice").0, CKR_MECHANISM_PARAM_INVALID);
         assert_eq!(seal.begin(&own, b""), CKR_MECHANISM_PARAM_INVALID);
         let mut seen = HashSet::from([vec![7; 12]]);
         for generator in [CKG_GENERATE, CKG_GENERATE_COUNTER, CKG_GENERATE_RANDOM] {
-            let gcm = Gcm::new(&[0xee; 12], if generator == CKG_GENERATE_RANDOM { 0 } else { 32 }, generator);
+            let gcm = Aead::gcm(&[0xee; 12], if generator == CKG_GENERATE_RANDOM { 0 } else { 32 }, generator);
             for _ in 0..50 {
                 assert_eq!(seal.whole(&gcm, b"", b"text").0, CKR_OK, "{generator}");
                 assert!(generator == CKG_GENERATE_RANDOM || gcm.iv()[..4] == [0xee; 4], "the fixed bits");
@@ -200,7 +279,7 @@ module_test! {
             }
         }
         let made = seen.into_iter().find(|iv| iv[..4] == [0xee; 4]).expect("one of the token's");
-        let again = Gcm::new(&made, 0, CKG_NO_GENERATE);
+        let again = Aead::gcm(&made, 0, CKG_NO_GENERATE);
         assert_eq!(seal.whole(&again, b"", b"the token's").0, CKR_MECHANISM_PARAM_INVALID);
     }
 }
@@ -211,7 +290,7 @@ module_test! {
         let session = token.user();
         let raw = Raw::load(&module::path());
         let key = aes(&session, 16, &BOTH).expect("a key").handle();
-        let seal = Side { raw: &raw, session: session.handle(), seals: true };
+        let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_GCM };
         assert_eq!(seal.init(key), CKR_OK);
         let (iv, tag) = (Memory::zeroed(16), Memory::zeroed(16));
         let (iv, tag) = (iv.address(), tag.address());
@@ -302,9 +381,9 @@ module_test! {
                 session.generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &place).expect("a key");
             }
             let key = session.find_objects(&[Attribute::Label("durable".into())]).expect("finds")[0];
-            let seal = Side { raw: &raw, session: session.handle(), seals: true };
+            let seal = Side { raw: &raw, session: session.handle(), seals: true, mechanism: CKM_AES_GCM };
             assert_eq!(seal.init(key.handle()), CKR_OK);
-            let gcm = Gcm::new(&[0; 12], 64, CKG_GENERATE_COUNTER);
+            let gcm = Aead::gcm(&[0; 12], 64, CKG_GENERATE_COUNTER);
             for _ in 0..20 {
                 assert_eq!(seal.whole(&gcm, b"", b"text").0, CKR_OK);
                 assert!(seen.insert(gcm.iv()), "turn {turn}");
@@ -331,7 +410,9 @@ module_test! {
         let (iv, h) = (Memory::of(&[9; 12]), session.handle());
         let gcm = Memory::words(&[iv.address(), 12, 96, 0, 0, 128]);
         let counter = Memory::words(&[128, 7, 7]);
-        let rows = [Memory::words(&[CKM_AES_GCM, gcm.address(), 48]), Memory::words(&[CKM_AES_CTR, counter.address(), 24])];
+        let ccm = Memory::words(&[16, iv.address(), 12, 0, 0, 16]);
+        let rows = [(CKM_AES_GCM, &gcm, 48), (CKM_AES_CTR, &counter, 24), (CKM_AES_CCM, &ccm, 48)]
+            .map(|(mechanism, parameter, len)| Memory::words(&[mechanism, parameter.address(), len]));
         let (data, out, len) = (Memory::zeroed(16), Memory::zeroed(32), Memory::zeroed(8));
         let encrypt = |mechanism: &Memory, key: u64| {
             assert_eq!(raw.call("C_EncryptInit", &[h, mechanism.address(), key]), CKR_OK);
@@ -370,7 +451,7 @@ module_test! {
         let target = aes(&session, 32, &exposed).expect("a key");
         let guarded = aes(&session, 32, &[Attribute::Sensitive(true), Attribute::Extractable(true)]).expect("a key");
         let wrapping = aes(&session, 32, &exposed).expect("a key").handle();
-        let gcm = Gcm::new(&[0; 12], 0, CKG_GENERATE);
+        let gcm = Aead::gcm(&[0; 12], 0, CKG_GENERATE);
         let [params, size] = gcm.argument();
         let (h, mechanism, aad) = (session.handle(), Memory::words(&[CKM_AES_GCM, params, size]), Memory::of(b"who and why"));
         let (out, len) = (Memory::zeroed(64), Memory::words(&[0]));

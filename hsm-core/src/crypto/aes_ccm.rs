@@ -1,5 +1,5 @@
-//! AES-CCM (SP 800-38C, RFC 3610) with 128, 192 and 256-bit keys, nonces of 7 to 13 bytes and tags of 4 to 16 bytes, in one
-//! piece: no plaintext is given before its tag is checked.
+//! AES-CCM (SP 800-38C, RFC 3610) with 128, 192 and 256-bit keys, nonces of 7 to 13 bytes and tags of 4 to 16 bytes; in one
+//! piece, and for encryption in many, whose length is announced: no plaintext is given before its tag is checked.
 //!
 //! The mode is put together here from CBC-MAC and CTR, so that every length of nonce and tag is offered.
 
@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ffi::{AesCipher, AesMode, Direction};
-use super::{Error, Result};
+use super::{Error, Result, SealStream};
 use crate::SecretBytes;
 
 const BLOCK: usize = 16;
@@ -87,27 +87,47 @@ impl<'a> Params<'a> {
 struct CbcMac {
     cipher: AesCipher,
     last: Zeroizing<[u8; BLOCK]>,
+    /// The beginning of a block, and how long it is.
+    begun: Zeroizing<[u8; BLOCK]>,
+    begun_len: usize,
 }
 
 impl CbcMac {
     fn new(key: &[u8]) -> Result<Self> {
         let mut cipher = AesCipher::new(AesMode::Cbc, Direction::Encrypt, key)?;
         cipher.set_block_iv(Direction::Encrypt, &[0; BLOCK])?;
-        Ok(CbcMac { cipher, last: Zeroizing::default() })
+        Ok(CbcMac { cipher, last: Zeroizing::default(), begun: Zeroizing::default(), begun_len: 0 })
     }
 
-    /// Takes data and fills its last block with zeros.
+    /// Takes data; what is not a whole block waits for more.
     fn update(&mut self, data: &[u8]) -> Result<()> {
+        let (head, data) = data.split_at(data.len().min((BLOCK - self.begun_len) % BLOCK));
+        self.begin(head);
+        if self.begun_len == BLOCK {
+            self.pad()?;
+        }
         let mut output = Zeroizing::new([0; 256 * BLOCK]);
         let (whole, rest) = data.split_at(data.len() - data.len() % BLOCK);
         for piece in whole.chunks(output.len()) {
             self.cipher.process(piece, &mut output[..piece.len()])?;
             self.last.copy_from_slice(&output[piece.len() - BLOCK..piece.len()]);
         }
-        if !rest.is_empty() {
-            let mut block = Zeroizing::new([0; BLOCK]);
-            block[..rest.len()].copy_from_slice(rest);
-            self.cipher.process(&*block, &mut *self.last)?;
+        self.begin(rest);
+        Ok(())
+    }
+
+    fn begin(&mut self, data: &[u8]) {
+        let end = self.begun_len + data.len();
+        self.begun[self.begun_len..end].copy_from_slice(data);
+        self.begun_len = end;
+    }
+
+    /// Fills a block that has begun with zeros.
+    fn pad(&mut self) -> Result<()> {
+        if self.begun_len > 0 {
+            self.begun[self.begun_len..].fill(0);
+            self.begun_len = 0;
+            self.cipher.process(&*self.begun, &mut *self.last)?;
         }
         Ok(())
     }
@@ -117,6 +137,7 @@ fn mac(key: &[u8], params: &Params<'_>, message: &[u8]) -> Result<Zeroizing<[u8;
     let mut mac = CbcMac::new(key)?;
     mac.update(&params.header(message.len())?)?;
     mac.update(message)?;
+    mac.pad()?;
     Ok(mac.last)
 }
 
@@ -140,13 +161,54 @@ fn hidden(mut mac: Zeroizing<[u8; BLOCK]>, mask: &[u8; BLOCK]) -> Zeroizing<[u8;
 /// # Errors
 /// [`Error::KeySize`]; [`Error::DataLength`] for a message longer than the nonce leaves room to count.
 pub(crate) fn encrypt(key: &[u8], params: &Params<'_>, plaintext: &[u8]) -> Result<Vec<u8>> {
-    let mac = mac(key, params, plaintext)?;
-    let (mut cipher, mask) = counter(key, params)?;
-    let mut out = vec![0; plaintext.len() + params.tag_len];
-    let (ciphertext, tag) = out.split_at_mut(plaintext.len());
-    cipher.process(plaintext, ciphertext)?;
-    tag.copy_from_slice(&hidden(mac, &mask)[..params.tag_len]);
+    let mut sealer = Box::new(Sealer::new(key, params, plaintext.len())?);
+    let mut out = sealer.update(plaintext)?;
+    out.extend(sealer.finish()?);
     Ok(out)
+}
+
+/// An encryption in pieces, whose length is known before.
+pub(crate) struct Sealer {
+    mac: CbcMac,
+    counter: AesCipher,
+    mask: Zeroizing<[u8; BLOCK]>,
+    /// Bytes that are still to come.
+    left: usize,
+    tag_len: usize,
+}
+
+impl Sealer {
+    /// Begins a message of so many bytes.
+    ///
+    /// # Errors
+    /// As [`encrypt`].
+    pub(crate) fn new(key: &[u8], params: &Params<'_>, message_len: usize) -> Result<Self> {
+        let mut mac = CbcMac::new(key)?;
+        mac.update(&params.header(message_len)?)?;
+        let (counter, mask) = counter(key, params)?;
+        Ok(Sealer { mac, counter, mask, left: message_len, tag_len: params.tag_len })
+    }
+}
+
+impl SealStream for Sealer {
+    /// [`Error::DataLength`] for more than was announced.
+    fn update(&mut self, plaintext: &[u8]) -> Result<Vec<u8>> {
+        self.left = self.left.checked_sub(plaintext.len()).ok_or(Error::DataLength)?;
+        self.mac.update(plaintext)?;
+        let mut ciphertext = vec![0; plaintext.len()];
+        self.counter.process(plaintext, &mut ciphertext)?;
+        Ok(ciphertext)
+    }
+
+    fn check_len(&self) -> Result<()> {
+        if self.left > 0 { Err(Error::DataLength) } else { Ok(()) }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<u8>> {
+        self.check_len()?;
+        self.mac.pad()?;
+        Ok(hidden(self.mac.last, &self.mask)[..self.tag_len].to_vec())
+    }
 }
 
 /// The plaintext of a ciphertext followed by its tag.
@@ -221,6 +283,31 @@ mod tests {
         for key_len in [0, 15, 17, 31, 33] {
             assert_eq!(encrypt(&vec![1; key_len], &params, b"x").err(), Some(Error::KeySize), "{key_len}");
         }
+    }
+
+    #[test]
+    fn pieces_give_what_the_whole_gives() {
+        let text: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        let params = Params::new(&[9; 13], b"header", 10).expect("in range");
+        for len in [0, 1, 15, 16, 17, 33, 5000] {
+            for piece in [1, 7, 15, 16, 17, 4097] {
+                let mut sealer = Box::new(Sealer::new(&[3; 24], &params, len).expect("begins"));
+                let pieces = text[..len].chunks(piece);
+                let mut sealed: Vec<u8> = pieces.flat_map(|piece| sealer.update(piece).expect("fits")).collect();
+                sealed.extend(sealer.finish().expect("as announced"));
+                assert_eq!(Ok(sealed), encrypt(&[3; 24], &params, &text[..len]), "{len} by {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_length_than_announced_is_refused() {
+        let params = Params::new(&[9; 12], &[], 16).expect("in range");
+        let begun = || Box::new(Sealer::new(&[3; 16], &params, 3).expect("begins"));
+        assert_eq!(begun().update(b"four"), Err(Error::DataLength));
+        let mut short = begun();
+        short.update(b"ab").expect("fits");
+        assert_eq!(short.finish(), Err(Error::DataLength));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Which IV may be used, and how often, is decided above this room.
 
 use super::ffi::{AesCipher, AesMode, Direction};
-use super::{Error, MacStream, Result};
+use super::{Error, MacStream, Result, SealStream};
 use crate::SecretBytes;
 
 /// The longest IV in bytes.
@@ -122,16 +122,18 @@ pub(crate) struct Sealer {
     tag_len: usize,
 }
 
-impl Sealer {
-    /// The ciphertext of the next piece, as long as the piece.
-    pub(crate) fn update(&mut self, plaintext: &[u8]) -> Result<Vec<u8>> {
+impl SealStream for Sealer {
+    fn update(&mut self, plaintext: &[u8]) -> Result<Vec<u8>> {
         let mut out = vec![0; plaintext.len()];
         self.cipher.process(plaintext, &mut out)?;
         Ok(out)
     }
 
-    /// Ends the message: its tag.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+    fn check_len(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<u8>> {
         let mut tag = vec![0; self.tag_len];
         self.cipher.finish_with_tag(&mut tag)?;
         Ok(tag)
@@ -189,7 +191,7 @@ mod tests {
         let (key, text) = (Key::new(&[7; 16]).expect("a key"), [5; 100]);
         let params = Params::new(&[9; 12], b"aad", 128).expect("in range");
         for piece in [1, 15, 16, 17, 99, 100] {
-            let mut sealer = key.seal(&params).expect("begins");
+            let mut sealer = Box::new(key.seal(&params).expect("begins"));
             let mut sealed = Vec::new();
             text.chunks(piece).for_each(|part| sealed.extend(sealer.update(part).expect("goes on")));
             sealed.extend(sealer.finish().expect("ends"));

@@ -109,6 +109,21 @@ pub(crate) trait CipherStream: Send {
     fn finish(self: Box<Self>) -> Result<Vec<u8>>;
 }
 
+/// An authenticated encryption that is fed piece by piece: the ciphertext comes with each piece, the tag at the end.
+pub(crate) trait SealStream: Send {
+    /// The ciphertext of the next piece, as long as the piece.
+    fn update(&mut self, plaintext: &[u8]) -> Result<Vec<u8>>;
+
+    /// Whether the message may end here.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] when another length was announced.
+    fn check_len(&self) -> Result<()>;
+
+    /// Ends the message: its tag.
+    fn finish(self: Box<Self>) -> Result<Vec<u8>>;
+}
+
 /// A MAC that is fed piece by piece.
 pub(crate) trait MacStream: Send {
     /// Takes the next piece.

@@ -53,7 +53,7 @@ impl Hsm {
         admit::parameter(row, purpose, &call.parameter, &self.config().policy)?;
         let mut made = false;
         if let (Parameter::AeadMessage { .. }, Some(key)) = (&call.parameter, &key) {
-            (call.parameter, made) = self.message_parameter(kind, key, call.parameter)?;
+            (call.parameter, made) = self.message_parameter(kind, row, key, call.parameter)?;
         }
         let operation = Operation::new(kind, row, call, key)?;
         Ok(if made { operation.with_own_iv() } else { operation })
@@ -101,6 +101,7 @@ impl Hsm {
             if kind.form() == OperationKind::Verify {
                 return operation.verify(signature).map(|()| Vec::new());
             }
+            operation.check_len()?;
             self.spend_iv(&mut operation)?;
             let key = operation.key.clone();
             let rest = operation.finish(kind)?;

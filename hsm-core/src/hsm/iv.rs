@@ -3,14 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use ck::mechanism::{CKM_AES_CTR, CKM_AES_GCM};
+use ck::mechanism::{CKM_AES_CCM, CKM_AES_CTR, CKM_AES_GCM};
 use ck::parameter::{CKG_NO_GENERATE, Generator};
 use parking_lot::Mutex;
 
 use super::Hsm;
+use super::message::single;
 use crate::error::{Error, Kind, Result};
 use crate::id::ObjectId;
 use crate::mechanism::params::Parameter;
+use crate::mechanism::table::Row;
 use crate::object::Object;
 use crate::object::iv::{IvBook, Wanted};
 use crate::session::operation::Operation;
@@ -104,6 +106,7 @@ impl Hsm {
         }
         match parameter {
             Parameter::Gcm { iv, .. } => self.iv_book(key)?.spend(CKM_AES_GCM.0, iv),
+            Parameter::Ccm { nonce, .. } => self.iv_book(key)?.spend(CKM_AES_CCM.0, nonce),
             Parameter::Ctr { block, .. } => self.iv_book(key)?.spend(CKM_AES_CTR.0, block),
             _ => Ok(()),
         }
@@ -113,24 +116,24 @@ impl Hsm {
     ///
     /// # Errors
     /// [`Kind::MechanismParam`], [`Kind::ResourceExceeded`], [`Kind::Device`].
-    pub(super) fn resolve_iv(&self, key: &Object, parameter: Parameter) -> Result<(Parameter, bool)> {
-        let Parameter::AeadMessage { iv, fixed_bits, generator, tag_bits, aad, .. } = parameter else {
+    pub(super) fn resolve_iv(&self, row: &Row, key: &Object, mut parameter: Parameter) -> Result<(Parameter, bool)> {
+        let Parameter::AeadMessage { iv, fixed_bits, generator, .. } = &mut parameter else {
             return Err(Kind::MechanismParam.into());
         };
-        let generator = Generator(generator);
+        let generator = Generator(*generator);
         if generator == CKG_NO_GENERATE {
-            return Ok((Parameter::Gcm { iv, aad, tag_bits }, false));
+            return Ok((single(row, parameter)?, false));
         }
         let book = self.iv_book(key)?;
         let (vault, secret) = (self.vault()?, key.secret()?);
-        let wanted = Wanted { template: &iv, fixed_bits, generator };
-        let made = book.make(CKM_AES_GCM.0, wanted, |from| {
+        let wanted = Wanted { template: iv, fixed_bits: *fixed_bits, generator };
+        *iv = book.make(row.number.0, wanted, |from| {
             if book.is_durable() {
                 return vault.reserve_ivs(secret, from, BLOCK);
             }
             let end = from.next.checked_add(BLOCK).ok_or_else(|| Error::from(Kind::ResourceExceeded))?;
             Ok(from.next..end)
         })?;
-        Ok((Parameter::Gcm { iv: made, aad, tag_bits }, true))
+        Ok((single(row, parameter)?, true))
     }
 }

@@ -10,6 +10,7 @@ use crate::audit::Fact;
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::Parameter;
+use crate::mechanism::table::{Row, Scheme};
 use crate::object::Object;
 use crate::perform::Work;
 use crate::session::operation::{Begin, Operation, OperationKind, check_capacity};
@@ -117,17 +118,16 @@ impl Hsm {
             }
             return Err(error);
         }
-        let mut output = operation.update(data, None)?;
+        let output = operation.update(data, None)?;
         if kind.form() == OperationKind::Verify {
             return operation.verify(check).map(|()| Message::default());
         }
+        operation.check_len()?;
         self.spend_iv(&mut operation)?;
         match kind.form() {
             OperationKind::Encrypt => {
                 let iv = made_public(kind, &operation);
-                let (rest, tag) = operation.seal()?;
-                output.extend_from_slice(&rest);
-                Ok(Message { output, iv, tag })
+                Ok(Message { output, iv, tag: operation.seal()? })
             }
             OperationKind::Decrypt => {
                 operation.check_tag_len(check)?;
@@ -142,15 +142,32 @@ impl Hsm {
     pub(super) fn message_parameter(
         &self,
         kind: OperationKind,
+        row: &Row,
         key: &Object,
         parameter: Parameter,
     ) -> Result<(Parameter, bool)> {
-        match (kind, parameter) {
-            (OperationKind::MessageEncrypt, parameter) => self.resolve_iv(key, parameter),
+        match kind {
+            OperationKind::MessageEncrypt => self.resolve_iv(row, key, parameter),
             // Whoever decrypts names the IV; how it was made is not asked.
-            (_, Parameter::AeadMessage { iv, aad, tag_bits, .. }) => Ok((Parameter::Gcm { iv, aad, tag_bits }, false)),
-            _ => Err(Kind::MechanismParam.into()),
+            _ => Ok((single(row, parameter)?, false)),
         }
+    }
+}
+
+/// The parameter that the mechanism takes for a single operation, of that of a message whose IV is settled.
+///
+/// # Errors
+/// [`Kind::MechanismParam`].
+pub(super) fn single(row: &Row, parameter: Parameter) -> Result<Parameter> {
+    let Parameter::AeadMessage { iv, aad, tag_bits, data_len, .. } = parameter else {
+        return Err(Kind::MechanismParam.into());
+    };
+    match row.scheme {
+        Scheme::AesCcm if tag_bits.is_multiple_of(8) => {
+            Ok(Parameter::Ccm { data_len, nonce: iv, aad, mac_len: tag_bits / 8 })
+        }
+        Scheme::AesGcm => Ok(Parameter::Gcm { iv, aad, tag_bits }),
+        _ => Err(Kind::MechanismParam.into()),
     }
 }
 

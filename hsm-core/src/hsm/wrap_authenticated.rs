@@ -38,16 +38,14 @@ impl Hsm {
             let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::WrapAuthenticated), wrapping, key)?;
             let secret = target.material().ok_or(Kind::KeyNotWrappable)?;
             check_capacity(capacity, secret.len())?;
-            let (parameter, made) = self.resolve_iv(&wrapping, call.parameter)?;
+            let (parameter, made) = self.resolve_iv(row, &wrapping, call.parameter)?;
             let call = MechanismCall { kind: call.kind, parameter };
             let operation = Operation::new(OperationKind::MessageEncrypt, row, call, Some(wrapping))?;
             let mut operation = if made { operation.with_own_iv() } else { operation };
             self.spend_iv(&mut operation)?;
             let iv = operation.iv().to_vec();
-            let mut output = operation.update(secret, None)?;
-            let (rest, tag) = operation.seal()?;
-            output.extend_from_slice(&rest);
-            Ok(Message { output, iv, tag })
+            let output = operation.update(secret, None)?;
+            Ok(Message { output, iv, tag: operation.seal()? })
         })
     }
 
@@ -74,7 +72,7 @@ impl Hsm {
             let unwrapping = admitted_key(work, row, unwrapping, purpose, Kind::NoSuchUnwrappingKey)?;
             work.with(&unwrapping);
             let kind = OperationKind::MessageDecrypt;
-            let (parameter, _) = self.message_parameter(kind, &unwrapping, call.parameter)?;
+            let (parameter, _) = self.message_parameter(kind, row, &unwrapping, call.parameter)?;
             let call = MechanismCall { kind: call.kind, parameter };
             let mut operation = Operation::new(kind, row, call, Some(Arc::clone(&unwrapping)))?;
             operation.check_tag_len(tag)?;

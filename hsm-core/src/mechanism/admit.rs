@@ -68,8 +68,14 @@ pub(crate) fn parameter(row: &Row, purpose: Use, parameter: &Parameter, policy: 
             let what = format!("a tag of {mac_len} bytes is too short");
             Err(Error::closed(Kind::MechanismParam, "policy.mac_min_bytes", what))
         }
+        Parameter::AeadMessage { tag_bits, .. }
+            if row.scheme == Scheme::AesCcm && *tag_bits < 8 * u64::from(policy.mac_min_bytes) =>
+        {
+            let what = format!("a tag of {tag_bits} bits is too short");
+            Err(Error::closed(Kind::MechanismParam, "policy.mac_min_bytes", what))
+        }
         Parameter::Gcm { tag_bits, .. } | Parameter::AeadMessage { tag_bits, .. }
-            if *tag_bits < u64::from(policy.gcm_min_tag_bits) =>
+            if row.scheme != Scheme::AesCcm && *tag_bits < u64::from(policy.gcm_min_tag_bits) =>
         {
             let what = format!("a tag of {tag_bits} bits is too short");
             Err(Error::closed(Kind::MechanismParam, "policy.gcm_min_tag_bits", what))

@@ -327,7 +327,8 @@ const fn row(number: Mechanism, flags: u64, scheme: Scheme, plan: Plan) -> Row {
 const fn message_flags(flags: u64, scheme: Scheme, multi_part: bool) -> u64 {
     let sign = if flags & CKF_SIGN != 0 { CKF_MESSAGE_SIGN } else { 0 };
     let verify = if flags & CKF_VERIFY != 0 { CKF_MESSAGE_VERIFY } else { 0 };
-    let seal = if matches!(scheme, Scheme::AesGcm) { CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT } else { 0 };
+    let seal =
+        if matches!(scheme, Scheme::AesGcm | Scheme::AesCcm) { CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT } else { 0 };
     let offered = sign | verify | seal;
     if offered != 0 && multi_part { offered | CKF_MULTI_MESSAGE } else { offered }
 }

@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, aes_cbc, aes_ccm, aes_gcm, aes_wrap, aes_xts,
-    cmac, des3, digest, eddsa, hmac, prehash, rsa, tls_prf,
+    CipherStream, Direction, Hash, MacStream, PrivateKey, PublicKey, SealStream, aes_cbc, aes_ccm, aes_gcm, aes_wrap,
+    aes_xts, cmac, des3, digest, eddsa, hmac, prehash, rsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
 use crate::issuance::{self, Breach, Policy, Signer, algorithm};
@@ -161,7 +161,7 @@ enum State {
     Whole(Zeroizing<Vec<u8>>),
     Cipher(Box<dyn CipherStream>),
     /// An AEAD encryption that gives its ciphertext at once and its tag apart.
-    Seal(aes_gcm::Sealer),
+    Seal(Box<dyn SealStream>),
     /// The work is done and the result waits for a buffer that holds it.
     Done(Zeroizing<Vec<u8>>),
 }
@@ -213,8 +213,8 @@ impl Operation {
             (Scheme::HashMlDsa(Some(hash)) | Scheme::HashSlhDsa(Some(hash)), Some(_)) => {
                 State::PreHash(prehash::Stream::new(hash))
             }
-            (Scheme::AesGcm, Some(key)) if kind == OperationKind::MessageEncrypt => {
-                State::Seal(aes_gcm::Key::new(key.secret()?)?.seal(&gcm(&call.parameter)?)?)
+            (Scheme::AesGcm | Scheme::AesCcm, Some(key)) if kind.form() == OperationKind::Encrypt => {
+                State::Seal(sealer(key.secret()?, &call.parameter)?)
             }
             (
                 Scheme::AesEcb | Scheme::AesCtr | Scheme::AesCbc { .. } | Scheme::Des3Ecb | Scheme::Des3Cbc { .. },
@@ -252,6 +252,17 @@ impl Operation {
         core::mem::take(&mut self.spends).then_some(&self.parameter)
     }
 
+    /// Whether the data are as long as the parameter announced: to be asked before an IV is spent on them.
+    ///
+    /// # Errors
+    /// [`Kind::DataLength`].
+    pub(crate) fn check_len(&self) -> Result<()> {
+        match &self.state {
+            State::Seal(sealer) => Ok(sealer.check_len()?),
+            _ => Ok(()),
+        }
+    }
+
     /// The token made the IV: it is nobody's to be checked.
     pub(crate) fn with_own_iv(mut self) -> Self {
         self.spends = false;
@@ -263,14 +274,15 @@ impl Operation {
     /// # Errors
     /// [`Kind::MechanismParam`].
     pub(crate) fn check_tag_len(&self, tag: &[u8]) -> Result<()> {
-        let right = gcm(&self.parameter)?.tag_len() == tag.len();
-        if right { Ok(()) } else { Err(Error::new(Kind::MechanismParam, "the tag has not the length of ulTagBits")) }
+        let right = self.tag_len() == Some(tag.len());
+        let refused = || Error::new(Kind::MechanismParam, "the tag has not the length that the parameter names");
+        if right { Ok(()) } else { Err(refused()) }
     }
 
     /// The IV of an AEAD operation.
     pub(crate) fn iv(&self) -> &[u8] {
         match &self.parameter {
-            Parameter::Gcm { iv, .. } => iv,
+            Parameter::Gcm { iv, .. } | Parameter::Ccm { nonce: iv, .. } => iv,
             _ => &[],
         }
     }
@@ -361,25 +373,19 @@ impl Operation {
     pub(crate) fn message_len(&self, kind: OperationKind, more: usize) -> Option<usize> {
         match (&self.state, kind.form()) {
             (State::Seal(_), _) => Some(more),
-            (State::Whole(gathered), OperationKind::Encrypt | OperationKind::Decrypt) => Some(gathered.len() + more),
+            (State::Whole(gathered), OperationKind::Decrypt) => Some(gathered.len() + more),
             (State::Done(output), _) => Some(output.len()),
             _ => self.final_len(kind),
         }
     }
 
-    /// Ends an AEAD encryption: what is left of the ciphertext, and the tag.
+    /// Ends an AEAD encryption whose ciphertext has been given: its tag.
     ///
     /// # Errors
     /// What the crypto room says.
-    pub(crate) fn seal(self) -> Result<(Vec<u8>, Vec<u8>)> {
-        let Operation { row, key, parameter, state, .. } = self;
-        match state {
-            State::Seal(sealer) => Ok((Vec::new(), sealer.finish()?)),
-            State::Whole(data) => {
-                let mut sealed = encrypt(row, &parameter, present(&key)?, &data)?;
-                let tag = sealed.split_off(data.len());
-                Ok((sealed, tag))
-            }
+    pub(crate) fn seal(self) -> Result<Vec<u8>> {
+        match self.state {
+            State::Seal(sealer) => Ok(sealer.finish()?),
             _ => Err(Kind::Internal.into()),
         }
     }
@@ -391,13 +397,11 @@ impl Operation {
             (_, OperationKind::Verify | OperationKind::VerifyRecover) => None,
             (State::Mac(_, len), _) => Some(*len),
             (State::Cipher(stream), OperationKind::Encrypt) => Some(stream.finish_len()),
+            (State::Seal(_), _) => self.tag_len(),
             (State::Whole(gathered), OperationKind::Encrypt | OperationKind::Decrypt)
                 if self.row.scheme == Scheme::AesXts =>
             {
                 Some(gathered.len())
-            }
-            (State::Whole(gathered), OperationKind::Encrypt) if self.tag_len().is_some() => {
-                self.tag_len().map(|tag| gathered.len() + tag)
             }
             (State::Whole(gathered), OperationKind::Decrypt) if self.tag_len().is_some() => {
                 self.tag_len().map(|tag| gathered.len().saturating_sub(tag))
@@ -464,6 +468,7 @@ impl Operation {
             }
             (State::Whole(signature), OperationKind::VerifyRecover) => recover(row, present(&key)?, &signature),
             (State::Cipher(stream), OperationKind::Encrypt | OperationKind::Decrypt) => Ok(stream.finish()?),
+            (State::Seal(sealer), OperationKind::Encrypt) => Ok(sealer.finish()?),
             (State::Whole(data), OperationKind::Encrypt) => encrypt(row, &parameter, present(&key)?, &data),
             (State::Whole(data), OperationKind::Decrypt) => decrypt(row, &parameter, present(&key)?, &data),
             _ => Err(Kind::Internal.into()),
@@ -587,6 +592,17 @@ fn check_default_iv(parameter: &Parameter, default: &[u8]) -> Result<()> {
             Err(Error::new(Kind::MechanismParam, "only the default initial value of the key wrap is offered"))
         }
         _ => Ok(()),
+    }
+}
+
+/// An AEAD encryption that is fed piece by piece.
+fn sealer(key: &[u8], parameter: &Parameter) -> Result<Box<dyn SealStream>> {
+    match parameter {
+        Parameter::Ccm { data_len, .. } => {
+            let len = usize::try_from(*data_len).map_err(|_| Kind::DataLength)?;
+            Ok(Box::new(aes_ccm::Sealer::new(key, &ccm(parameter, None)?, len)?))
+        }
+        _ => Ok(Box::new(aes_gcm::Key::new(key)?.seal(&gcm(parameter)?)?)),
     }
 }
 
@@ -745,8 +761,6 @@ fn recover(row: &Row, key: &Object, signature: &[u8]) -> Result<Vec<u8>> {
 
 fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) -> Result<Vec<u8>> {
     match row.scheme {
-        Scheme::AesGcm => Ok(aes_gcm::Key::new(key.secret()?)?.encrypt(&gcm(parameter)?, data)?),
-        Scheme::AesCcm => Ok(aes_ccm::encrypt(key.secret()?, &ccm(parameter, Some(data.len()))?, data)?),
         Scheme::AesXts => Ok(xts(Direction::Encrypt, parameter, key, data)?.expose().to_vec()),
         Scheme::AesWrap { pad } => Ok(aes_wrap::wrap(wrap_form(pad, parameter)?, key.secret()?, data)?),
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {

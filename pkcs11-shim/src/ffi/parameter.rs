@@ -7,9 +7,9 @@ pub(crate) mod kdf;
 use ck::Rv;
 use ck::rv::CKR_MECHANISM_PARAM_INVALID;
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_ECDH_AES_KEY_WRAP_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_MESSAGE_PARAMS,
-    CK_GCM_PARAMS, CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
-    CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_AES_CTR_PARAMS, CK_CCM_MESSAGE_PARAMS, CK_ECDH_AES_KEY_WRAP_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS,
+    CK_GCM_MESSAGE_PARAMS, CK_GCM_PARAMS, CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_RSA_AES_KEY_WRAP_PARAMS,
+    CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
 };
 
 use super::claim::{InBytes, OutExact};
@@ -40,6 +40,7 @@ unsafe impl Plain for CK_RSA_PKCS_OAEP_PARAMS {}
 unsafe impl Plain for CK_GCM_PARAMS {}
 unsafe impl Plain for OldGcm {}
 unsafe impl Plain for CK_GCM_MESSAGE_PARAMS {}
+unsafe impl Plain for CK_CCM_MESSAGE_PARAMS {}
 unsafe impl Plain for CK_AES_CTR_PARAMS {}
 unsafe impl Plain for CK_ECDH1_DERIVE_PARAMS {}
 unsafe impl Plain for CK_EDDSA_PARAMS {}
@@ -78,7 +79,7 @@ pub(crate) struct Gcm<'c> {
     pub(crate) tag_bits: u64,
 }
 
-/// CK_GCM_MESSAGE_PARAMS: what is in it, and where IV and tag go.
+/// CK_GCM_MESSAGE_PARAMS or CK_CCM_MESSAGE_PARAMS: what is in it, and where IV and tag go.
 pub(crate) struct AeadMessage<'c> {
     pub(crate) iv: InBytes<'c>,
     pub(crate) iv_place: OutExact<'c>,
@@ -222,9 +223,32 @@ impl<'c> Parameter<'c> {
         })
     }
 
+    pub(crate) fn ccm_message(&self) -> Result<AeadMessage<'c>, Rv> {
+        let raw: CK_CCM_MESSAGE_PARAMS = self.structure()?;
+        Ok(AeadMessage {
+            iv: self.inner(raw.pNonce, raw.ulNonceLen),
+            iv_place: self.place(raw.pNonce, raw.ulNonceLen),
+            fixed_bits: raw.ulNonceFixedBits,
+            generator: raw.nonceGenerator,
+            tag: self.inner(raw.pMAC, raw.ulMACLen),
+            tag_place: self.place(raw.pMAC, raw.ulMACLen),
+            tag_bits: raw.ulMACLen.saturating_mul(8),
+            data_len: raw.ulDataLen,
+        })
+    }
+
     /// Whether the parameter has the length of CK_GCM_MESSAGE_PARAMS.
     pub(crate) fn is_gcm_message(&self) -> bool {
-        self.0.len() == size_of::<CK_GCM_MESSAGE_PARAMS>() as u64 && !self.0.is_null()
+        self.has_room_of::<CK_GCM_MESSAGE_PARAMS>()
+    }
+
+    /// Whether the parameter has the length of CK_CCM_MESSAGE_PARAMS.
+    pub(crate) fn is_ccm_message(&self) -> bool {
+        self.has_room_of::<CK_CCM_MESSAGE_PARAMS>()
+    }
+
+    fn has_room_of<T: Plain>(&self) -> bool {
+        self.0.len() == size_of::<T>() as u64 && !self.0.is_null()
     }
 
     pub(crate) fn ctr(&self) -> Result<Ctr, Rv> {
