@@ -1,7 +1,7 @@
-//! Keys over the NIST, SEC and Brainpool curves of the table, and ECDSA (FIPS 186-5, section 6) over a digest that the caller made.
+//! Keys over the NIST, SEC and Brainpool curves of the table, and ECDSA (FIPS 186-5) over a digest that the caller made.
 //!
 //! A signature is r‖s, each half of the curve's width. A digest longer than the order is cut to its leftmost bits, a
-//! shorter one is taken as it is (FIPS 186-5, section 6.4.1), so every length signs.
+//! shorter one is taken as it is (FIPS 186-5), so every length signs.
 
 use const_oid::ObjectIdentifier;
 use der::asn1::{AnyRef, PrintableStringRef};

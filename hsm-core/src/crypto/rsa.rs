@@ -26,7 +26,7 @@ pub(crate) const PKCS1_OVERHEAD: usize = 11;
 /// The least public exponent that is accepted; all are odd and have at most 33 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExponentRule {
-    /// 65537 or more (FIPS 186-5, section 5.1).
+    /// 65537 or more (FIPS 186-5).
     Modern,
     /// 3 or more: for old keys; which of them come in is decided above this room.
     Legacy,
