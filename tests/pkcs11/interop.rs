@@ -211,7 +211,7 @@ fn p11tool_lists_everything() {
 
 #[test]
 fn python_pkcs11_signs_and_encrypts() {
-    let Some(python) = python() else {
+    let Some(python) = python("pkcs11") else {
         return skip("interop::python_pkcs11_signs_and_encrypts", "python-pkcs11 not found in .venv");
     };
     let script = workspace().join("tests/testdata/python_pkcs11.py");

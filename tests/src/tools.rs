@@ -170,10 +170,11 @@ pub fn skip(test: &str, reason: &str) {
     println!("SKIPPED {test}: {reason}");
 }
 
-/// The interpreter that has python-pkcs11: `.venv` of the workspace.
-pub fn python() -> Option<PathBuf> {
+/// The interpreter that has a module of Python: `.venv` of the workspace.
+pub fn python(module: &str) -> Option<PathBuf> {
     let python = workspace().join(".venv/bin/python");
-    let has_module = python.is_file() && run(Command::new(&python).args(["-c", "import pkcs11"])).status.success();
+    let import = format!("import {module}");
+    let has_module = python.is_file() && run(Command::new(&python).args(["-c", &import])).status.success();
     has_module.then_some(python)
 }
 
