@@ -25,6 +25,10 @@ use crate::session::Session;
 /// The longest output of a block: what padding and a tag add, where nothing better is known.
 const BLOCK: u64 = 16;
 
+/// What a query about a length that is not known exactly is answered at least: who is told 0 and makes room for as much has a NULL pointer
+/// in some languages, and would ask again where the work should be done.
+const LEAST: u64 = 1;
+
 /// An operation between its Init and its end.
 pub(crate) struct Operation {
     pub(crate) kind: OperationKind,
@@ -412,7 +416,8 @@ pub(crate) fn update(
         let room = out.room()?;
         let data = limited(kind, data)?;
         let most = match operation.rest(data.len()) {
-            Length::Exactly(len) | Length::AtMost(len) => len,
+            Length::Exactly(len) => len,
+            Length::AtMost(len) => len.max(LEAST),
             Length::Unknown => data.len().saturating_add(BLOCK),
         };
         let capacity = match room {
@@ -530,8 +535,12 @@ pub(crate) enum Answered {
 /// Answers a length query, and refuses a buffer that cannot do, without a message where the length is known.
 pub(crate) fn answer_length(len: Length, room: Room, out: &mut OutBuf<'_>) -> Result<Answered, Rv> {
     match (len, room) {
-        (Length::Exactly(len) | Length::AtMost(len), Room::Query) => {
+        (Length::Exactly(len), Room::Query) => {
             out.set_len(len);
+            Ok(Answered::Query)
+        }
+        (Length::AtMost(len), Room::Query) => {
+            out.set_len(len.max(LEAST));
             Ok(Answered::Query)
         }
         (Length::Exactly(len), Room::Bytes(room)) if room < len => {

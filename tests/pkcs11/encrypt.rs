@@ -225,6 +225,33 @@ module_test! {
 }
 
 module_test! {
+    fn a_query_about_a_decryption_never_says_nought(_world) {
+        // PyKCS11 makes as much room as it is told. No room is a NULL pointer, which asks again: the part was never taken, and an empty
+        // plaintext's tag never checked.
+        let token = Token::open();
+        let session = token.user();
+        let (raw, h) = (Raw::load(&module::path()), session.handle());
+        let key = aes(&session, 32, &BOTH).expect("a key").handle();
+        let gcm = || Structure::Gcm(&[7; 12], b"aad", 128);
+        assert_eq!(raw.init(Init::Encrypt, h, CKM_AES_GCM, gcm(), key), CKR_OK);
+        let tag = Memory::of(&raw.encrypt(h, b"", Room::Bytes(16)).bytes);
+        let (len, out) = (Memory::words(&[0]), Memory::zeroed(64));
+        let room = |rv: CK_RV| {
+            assert!(rv == CKR_OK && (1..=64).contains(&len.word(0)), "{rv:#x}, {} bytes", len.word(0));
+            out.address()
+        };
+        let decrypt = |out| raw.call("C_Decrypt", &[h, tag.address(), 16, out, len.address()]);
+        let update = |out| raw.call("C_DecryptUpdate", &[h, tag.address(), 16, out, len.address()]);
+        let last = |out| raw.call("C_DecryptFinal", &[h, out, len.address()]);
+        assert_eq!(raw.init(Init::Decrypt, h, CKM_AES_GCM, gcm(), key), CKR_OK);
+        assert_eq!((decrypt(room(decrypt(0))), len.word(0)), (CKR_OK, 0));
+        assert_eq!(raw.init(Init::Decrypt, h, CKM_AES_GCM, gcm(), key), CKR_OK);
+        assert_eq!((update(room(update(0))), len.word(0)), (CKR_OK, 0));
+        assert_eq!((last(room(last(0))), len.word(0)), (CKR_OK, 0));
+    }
+}
+
+module_test! {
     fn aes_gcm_takes_ivs_of_any_length_and_tags_from_96_bits(_world) {
         let token = Token::open();
         let session = token.user();
