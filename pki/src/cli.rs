@@ -51,10 +51,10 @@ pub(crate) enum Act {
         #[command(subcommand)]
         act: CeremonyAct,
     },
-    /// Account for every signature of the authorities' keys: the token's counts against the records. No server may be running, and
-    /// each start of the server does the same.
+    /// Account for every signature of the authorities' keys: the token's counts against the records. A server does the same at each
+    /// start and every half minute.
     Reconcile {
-        /// Take the token's counts for the new beginning although they differ; the journal says so.
+        /// Take the token's counts for the new beginning although they differ; the journal says so. No server may be running.
         #[arg(long)]
         accept: bool,
     },

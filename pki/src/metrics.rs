@@ -14,6 +14,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static REFUSALS: Mutex<BTreeMap<String, Refusals>> = Mutex::new(BTreeMap::new());
+/// The authorities whose signatures do not agree with the token's counts, and by how much.
+static UNACCOUNTED: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 static OCSP_SIGNED: AtomicU64 = AtomicU64::new(0);
 static OCSP_ANSWERED: AtomicU64 = AtomicU64::new(0);
 
@@ -41,6 +43,19 @@ pub(crate) fn untold_refusals() -> BTreeMap<String, u64> {
     untold
 }
 
+/// What the last comparison with the token's counts found. True when it is another than before.
+pub(crate) fn compared(unaccounted: BTreeMap<String, u64>) -> bool {
+    let mut held = UNACCOUNTED.lock();
+    let is_news = *held != unaccounted;
+    *held = unaccounted;
+    is_news
+}
+
+/// The authorities whose signatures did not agree with the token's counts when they were last compared.
+pub(crate) fn unaccounted() -> BTreeMap<String, u64> {
+    UNACCOUNTED.lock().clone()
+}
+
 /// Counts an OCSP answer that was signed.
 pub(crate) fn ocsp_signed() {
     OCSP_SIGNED.fetch_add(1, Ordering::Relaxed);
@@ -59,6 +74,10 @@ pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
     let mut text = Text::default();
     let refusals = REFUSALS.lock().iter().map(|(reason, known)| (labels(&[("reason", reason)]), known.count)).collect();
     text.family("refusals_total", "counter", "Requests refused since the start, by reason code", refusals);
+    let differences = unaccounted().into_iter().map(|(id, by)| (labels(&[("authority", &id)]), by)).collect();
+    let help =
+        "By how much the token's count of an authority's signatures differs from the records; no line when it agrees";
+    text.family("signatures_unaccounted", "gauge", help, differences);
     let plain = |value: u64| vec![(String::new(), value)];
     let answered = OCSP_ANSWERED.load(Ordering::Relaxed);
     text.family("ocsp_answers_total", "counter", "OCSP answers given since the start", plain(answered));
@@ -81,6 +100,7 @@ pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
     for (kind, name, help) in [
         ("certificates", "certificates", "Certificates by authority and state; an active one may have expired"),
         ("devices", "devices", "Devices by state"),
+        ("signatures", "signatures", "Signatures of authorities: settled with the token, made since, open"),
     ] {
         let rows = counts.iter().filter_map(|(counted, value)| {
             let mut words = counted.strip_prefix(kind)?.strip_prefix('/')?.split('/');

@@ -7,7 +7,7 @@ use crate::ca::authority::ROOT;
 use crate::ca::blocklist::Blocklist;
 use crate::ca::ceremony::{self, Founding};
 use crate::ca::guard::GuardRules;
-use crate::ca::reconcile::{self, Differences, Line, Verdict};
+use crate::ca::reconcile::{self, Differences};
 use crate::ca::{CaError, Desk, Parsed, issue, offline, protocol};
 use crate::cli::ceremony::CeremonyAct;
 use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct};
@@ -81,26 +81,28 @@ fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-/// Compares the token's counts with the records, shows both, and fails when they differ.
+/// Compares the token's counts with the records, shows both, and fails when they differ. A running server compares while it goes on;
+/// without one, intents are closed and what agrees is the new beginning.
 fn account_for_signatures(config: &Config, accept: bool, json: bool) -> Result<(), Error> {
-    let desk = open_desk(config)?;
-    let differences = if accept { Differences::Accept } else { Differences::Keep };
-    let report = reconcile::reconcile(&desk, differences, clock::now())?;
-    let agrees = report.agrees();
-    let line = |line: Line| {
-        let (state, difference) = match line.verdict {
-            Verdict::Agrees => ("agrees", 0),
-            Verdict::Unaccounted(more) => ("unaccounted", more),
-            Verdict::TokenBehind(less) => ("token_behind", less),
-        };
-        json!({
-            "id": line.authority, "state": state, "difference": difference, "token_count": line.counted,
-            "recorded": line.account.settled.saturating_add(line.account.made), "open": line.account.open,
-        })
+    let report = match socket::ask(&socket::path(&config.state_dir), &Command::Signatures {})
+        .map_err(Error::Operator)?
+    {
+        Some(_) if accept => {
+            let sentence = "stop the server first: its start compares, and --accept begins anew from a count at rest";
+            return Err(Error::Operator(Fault::new("store_held", sentence)));
+        }
+        Some(answer) => Result::from(answer).map_err(Error::Operator)?,
+        None => {
+            let desk = open_desk(config)?;
+            let differences = if accept { Differences::Accept } else { Differences::Keep };
+            let report = reconcile::reconcile(&desk, differences, clock::now())?;
+            let items: Vec<Value> = report.lines.iter().map(view::account).collect();
+            json!({ "items": items, "intents_closed": report.closed, "accepted": accept })
+        }
     };
-    let items: Vec<Value> = report.lines.into_iter().map(line).collect();
-    cli::show(&json!({ "items": items, "intents_closed": report.closed, "accepted": accept && !agrees }), json)?;
-    if agrees || accept {
+    cli::show(&report, json)?;
+    let mut items = report.get("items").and_then(Value::as_array).into_iter().flatten();
+    if accept || items.all(|item| item.get("state").and_then(Value::as_str) == Some("agrees")) {
         return Ok(());
     }
     let sentence = "the token's counts and the records differ: see the table, the journal and docs/guard.md";

@@ -4,7 +4,7 @@
 use crate::api::operator::Operator;
 use crate::api::rest::Rest;
 use crate::api::socket;
-use crate::ca::reconcile::{self, Differences};
+use crate::ca::reconcile::{self, Differences, Line, Verdict};
 use crate::ca::{CaError, Desk, ceremony, serial};
 use crate::clock;
 use crate::config::{Config, SecretSource, Side};
@@ -20,6 +20,7 @@ use crate::va::crl::{CrlOffice, Schedule};
 use crate::va::ocsp::{Responder, Settings};
 use crate::va::public::Public;
 use crate::x509::sha256;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,7 +116,8 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     }
     ceremony::check_keys(&desk).map_err(say)?;
     // What does not agree is in the log; an operator looks into it while the devices go on.
-    drop(reconcile::reconcile(&desk, Differences::Keep, now).map_err(say)?);
+    let report = reconcile::reconcile(&desk, Differences::Keep, now).map_err(say)?;
+    metrics::compared(differences(&report.lines));
     refuse_unknown_authorities(&desk, config)?;
     let (key, certificate) = ceremony::ensure_server(&desk, config, now).map_err(say)?;
     ensure_operator_token(config).map_err(say)?;
@@ -256,7 +258,25 @@ struct Caretaker {
     published_at: AtomicU64,
 }
 
+/// The authorities whose signatures do not agree with the token's counts, and by how much.
+fn differences(lines: &[Line]) -> BTreeMap<String, u64> {
+    let difference = |line: &Line| match line.verdict {
+        Verdict::Agrees => None,
+        Verdict::Unaccounted(by) | Verdict::TokenBehind(by) => Some((line.authority.clone(), by)),
+    };
+    lines.iter().filter_map(difference).collect()
+}
+
 impl Caretaker {
+    /// Whatever was signed that we did not ask for is found within a round.
+    fn compare_signatures(&self) {
+        match reconcile::look(&self.desk) {
+            Ok(lines) if metrics::compared(differences(&lines)) => lines.iter().for_each(reconcile::report),
+            Ok(_) => {}
+            Err(fault) => tracing::error!(event = "signatures_not_compared", %fault),
+        }
+    }
+
     fn sign_journal(&self, now: i64) -> Result<(), CaError> {
         let last = office::last_checkpoint(self.desk.store.as_ref())?.map_or(0, |last| last.at);
         if now.saturating_sub(last) >= self.config.journal.checkpoint_seconds {
@@ -291,6 +311,7 @@ impl Caretaker {
         {
             tracing::error!(event = "refusals_not_recorded", %fault);
         }
+        self.compare_signatures();
         if let Err(fault) = self.sign_journal(now) {
             tracing::error!(event = "journal_not_signed", %fault);
         }

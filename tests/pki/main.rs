@@ -279,6 +279,14 @@ fn a_signature_that_the_pki_did_not_ask_for_is_found() {
     assert_eq!(line(&report, "issuing")["difference"], 1, "{report}");
     assert_eq!(line(&report, "root")["state"], "agrees", "{report}");
     assert!(!reconcile(&pki, &world, &[]).0, "it is found again");
+    // A server that runs finds it too, and serves.
+    pki.serve(&world);
+    let (agrees, report) = reconcile(&pki, &world, &[]);
+    assert_eq!((agrees, &line(&report, "issuing")["difference"]), (false, &1.into()), "{report}");
+    let health = pki.json(&world, &["health"]);
+    assert_eq!((&health["status"], &health["signatures_unaccounted"]["issuing"]), (&"degraded".into(), &1.into()));
+    pki.enrol(&world, "sensor-2");
+    pki.server.take().map(|mut server| (server.kill(), server.wait()));
     assert!(reconcile(&pki, &world, &["--accept"]).0);
     assert!(reconcile(&pki, &world, &[]).0);
     let journal = pki.json(&world, &["journal", "list", "--limit", "1000"]);

@@ -20,6 +20,8 @@ pub(crate) struct Paging {
 pub(crate) enum Command {
     /// Is everything well?
     Health {},
+    /// The token's counts of signatures against the records.
+    Signatures {},
     /// The authorities.
     CaList {},
     /// One authority.

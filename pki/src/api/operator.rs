@@ -2,6 +2,7 @@
 
 use super::command::{Command, Fault, Paging};
 use super::view;
+use crate::ca::reconcile;
 use crate::ca::revoke::{self, Cause, Selection};
 use crate::ca::{CaError, serial};
 use crate::clock;
@@ -82,6 +83,7 @@ impl Operator {
     fn attempt(&self, command: Command) -> Result<Value, Fault> {
         match command {
             Command::Health {} => self.health(),
+            Command::Signatures {} => self.signatures(),
             Command::CaList {} => self.ca_list(),
             Command::CaShow { id } => self.ca_show(&id),
             Command::CaCreate(order) => self.ca_create(*order),
@@ -146,7 +148,16 @@ impl Operator {
             });
             lists.insert(authority.id, status);
         }
-        Ok(json!({ "status": if well { "ok" } else { "degraded" }, "crl": lists }))
+        let unaccounted = metrics::unaccounted();
+        well &= unaccounted.is_empty();
+        let status = if well { "ok" } else { "degraded" };
+        Ok(json!({ "status": status, "crl": lists, "signatures_unaccounted": unaccounted }))
+    }
+
+    /// Compares what is recorded with the token's counts, while both go on.
+    fn signatures(&self) -> Result<Value, Fault> {
+        let lines = reconcile::look((self.office)()?.desk())?;
+        Ok(json!({ "items": lines.iter().map(view::account).collect::<Vec<_>>() }))
     }
 
     fn cert_list(&self, device: Option<String>, paging: &Paging) -> Result<Value, Fault> {

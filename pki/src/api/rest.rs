@@ -131,6 +131,7 @@ fn command(call: &Call) -> Result<Command, Fault> {
             (Method::POST, body(call).map(|order| Command::CaCreate(Box::new(order))))
         }
         ["stats"] => (Method::GET, Ok(Command::Stats {})),
+        ["signatures"] => (Method::GET, Ok(Command::Signatures {})),
         ["cas"] => (Method::GET, Ok(Command::CaList {})),
         ["cas", id] => (Method::GET, Ok(Command::CaShow { id: (*id).to_owned() })),
         ["cas", id, "hold"] => (Method::POST, Ok(Command::CaMove { id: (*id).to_owned(), act: Act::Hold })),

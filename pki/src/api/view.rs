@@ -1,6 +1,7 @@
 //! Records as operators see them: JSON with times in RFC 3339 and serial numbers in hexadecimal.
 
 use crate::ca::authority::Authority;
+use crate::ca::reconcile::{Line, Verdict};
 use crate::ca::revoke::reason_name;
 use crate::store::record::{Approval, Certificate, CertificateState, Crl, Device};
 use crate::x509::{hex, name, pem, sha256};
@@ -121,6 +122,19 @@ pub(crate) fn authority(authority: &Authority, crl: Option<&Crl>) -> Value {
         "crl_number": crl.map(|crl| crl.number),
         "crl_next_update": crl.map_or(Value::Null, |crl| instant(crl.next_update)),
         "pem": pem("CERTIFICATE", &authority.certificate),
+    })
+}
+
+/// A line of the account of signatures.
+pub(crate) fn account(line: &Line) -> Value {
+    let (state, difference) = match line.verdict {
+        Verdict::Agrees => ("agrees", 0),
+        Verdict::Unaccounted(more) => ("unaccounted", more),
+        Verdict::TokenBehind(less) => ("token_behind", less),
+    };
+    json!({
+        "id": line.authority, "state": state, "difference": difference, "token_count": line.counted,
+        "recorded": line.account.recorded(), "open": line.account.open,
     })
 }
 

@@ -34,14 +34,24 @@ pub(crate) enum Verdict {
 }
 
 impl Account {
-    fn judge(self, counted: u64) -> Verdict {
-        let recorded = self.settled.saturating_add(self.made);
-        let at_most = recorded.saturating_add(self.open);
-        match (counted.checked_sub(at_most), recorded.checked_sub(counted)) {
-            (Some(more), _) if more > 0 => Verdict::Unaccounted(more),
-            (_, Some(less)) if less > 0 => Verdict::TokenBehind(less),
-            _ => Verdict::Agrees,
-        }
+    /// What is recorded: at least so many the token made.
+    pub(crate) fn recorded(self) -> u64 {
+        self.settled.saturating_add(self.made)
+    }
+
+    /// At most so many the token made.
+    fn at_most(self) -> u64 {
+        self.recorded().saturating_add(self.open)
+    }
+}
+
+/// Judges a count by the account before it was asked for, and the one after. While signatures are being made the two differ: what was
+/// recorded before is in the count, and what is in the count was intended by then.
+fn judge(before: Account, counted: u64, after: Account) -> Verdict {
+    match (counted.checked_sub(after.at_most()), before.recorded().checked_sub(counted)) {
+        (Some(more), _) if more > 0 => Verdict::Unaccounted(more),
+        (_, Some(less)) if less > 0 => Verdict::TokenBehind(less),
+        _ => Verdict::Agrees,
     }
 }
 
@@ -67,13 +77,6 @@ pub(crate) struct Report {
     pub(crate) lines: Vec<Line>,
 }
 
-impl Report {
-    /// True when nothing is missing on either side.
-    pub(crate) fn agrees(&self) -> bool {
-        self.lines.iter().all(|line| line.verdict == Verdict::Agrees)
-    }
-}
-
 /// What becomes of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Differences {
@@ -93,7 +96,7 @@ pub(crate) fn reconcile(desk: &Desk, differences: Differences, now: i64) -> Resu
     for authority in guarded(desk)? {
         let account = account(desk, &authority.id)?;
         let counted = desk.token.signature_count(&authority.key)?;
-        let verdict = account.judge(counted);
+        let verdict = judge(account, counted, account);
         let line = Line { authority: authority.id.clone(), counted, account, verdict };
         report(&line);
         let is_settled = account == Account { settled: counted, made: 0, open: 0 };
@@ -101,7 +104,7 @@ pub(crate) fn reconcile(desk: &Desk, differences: Differences, now: i64) -> Resu
             desk.store.commit(Change::Reconciled {
                 authority: authority.id.clone(),
                 counted,
-                recorded: account.settled.saturating_add(account.made),
+                recorded: account.recorded(),
                 open: account.open,
                 is_accepted: verdict != Verdict::Agrees,
             })?;
@@ -111,7 +114,24 @@ pub(crate) fn reconcile(desk: &Desk, differences: Differences, now: i64) -> Resu
     Ok(Report { closed, lines })
 }
 
-fn report(line: &Line) {
+/// Compares while signatures are being made; nothing is changed.
+///
+/// # Errors
+/// When the token or the store fails.
+pub(crate) fn look(desk: &Desk) -> Result<Vec<Line>, CaError> {
+    let mut lines = Vec::new();
+    for authority in guarded(desk)? {
+        let before = account(desk, &authority.id)?;
+        let counted = desk.token.signature_count(&authority.key)?;
+        let after = account(desk, &authority.id)?;
+        let verdict = judge(before, counted, after);
+        lines.push(Line { authority: authority.id.clone(), counted, account: after, verdict });
+    }
+    Ok(lines)
+}
+
+/// Says in the log how a line ended.
+pub(crate) fn report(line: &Line) {
     let Line { authority, counted, account, verdict } = line;
     let (made, open, settled) = (account.made, account.open, account.settled);
     match verdict {
@@ -138,7 +158,9 @@ pub(crate) fn account(desk: &Desk, authority: &str) -> Result<Account, StoreErro
         let name = count_name(authority, name);
         Ok(desk.store.find(Query::Count { name })?.one(Record::count).unwrap_or(0))
     };
-    Ok(Account { settled: number(SETTLED)?, made: number(MADE)?, open: number(OPEN)? })
+    // In this order: a signature that is recorded between the readings is counted twice, not left out.
+    let open = number(OPEN)?;
+    Ok(Account { open, made: number(MADE)?, settled: number(SETTLED)? })
 }
 
 /// Notes that the token may have made one more signature than we know.
@@ -164,7 +186,18 @@ mod tests {
             (18, Verdict::Unaccounted(1)),
             (0, Verdict::TokenBehind(15)),
         ] {
-            assert_eq!(account.judge(counted), verdict, "{counted}");
+            assert_eq!(judge(account, counted, account), verdict, "{counted}");
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_while_the_token_is_asked_is_no_difference() {
+        let before = Account { settled: 10, made: 5, open: 1 };
+        let after = Account { settled: 10, made: 8, open: 1 };
+        for (counted, verdict) in
+            [(14, Verdict::TokenBehind(1)), (15, Verdict::Agrees), (19, Verdict::Agrees), (20, Verdict::Unaccounted(1))]
+        {
+            assert_eq!(judge(before, counted, after), verdict, "{counted}");
         }
     }
 }
