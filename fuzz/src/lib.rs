@@ -1,10 +1,12 @@
-//! Fuzz targets over the core and the daemon's door: one function per target, which takes bytes and panics when something is wrong.
+//! Fuzz targets over the core, the daemon's door and the doors of the PKI: one function per target, which takes bytes and panics when something is wrong.
 //!
 //! Two drivers call them: [`drive`], which needs nothing but an ordinary build and runs for half a minute in `make test`, and libFuzzer
 //! (`fuzz/libfuzzer`), which `make fuzz` builds with coverage instrumentation. `fuzz/README.md` says what each target asserts.
 //!
-//! The dispatcher, the frames and the configuration are those of the daemon (`hsm_daemon::door`); only sockets are missing.
+//! The dispatcher, the frames and the configuration are those of the daemon (`hsm_daemon::door`); only sockets are missing. Of the PKI
+//! (`pki::door`) the token is missing too.
 
+mod asn1;
 pub mod drive;
 mod feedback;
 mod generate;
@@ -37,6 +39,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "backup", run: target::archive::archive },
     Target { name: "store", run: target::archive::store },
     Target { name: "issuance", run: target::issuance::run },
+    Target { name: "csr", run: target::enrolment::csr },
+    Target { name: "est", run: target::enrolment::est },
+    Target { name: "ocsp", run: target::validation::ocsp },
+    Target { name: "crl", run: target::validation::crl },
+    Target { name: "answer", run: target::validation::answers },
 ];
 
 /// The target of a name.

@@ -79,3 +79,28 @@ fn no_changed_store_shows_what_was_not_in_it() {
 fn no_message_leaves_its_issuance_policy() {
     bounded("issuance", SHORT);
 }
+
+#[test]
+fn no_certification_request_gets_what_it_may_not_have() {
+    bounded("csr", SHORT);
+}
+
+#[test]
+fn no_http_request_is_granted_what_its_sender_may_not_have() {
+    bounded("est", SHORT);
+}
+
+#[test]
+fn no_ocsp_request_is_read_in_two_ways() {
+    bounded("ocsp", SHORT);
+}
+
+#[test]
+fn no_revocation_list_loses_an_entry() {
+    bounded("crl", SHORT);
+}
+
+#[test]
+fn no_answer_breaks_the_enrolment_client() {
+    bounded("answer", SHORT);
+}

@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod config;
 mod device;
+pub mod door;
 mod error;
 mod est;
 mod journal;

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod config;
+pub(crate) mod enrolment;
 pub(crate) mod frames;
 pub(crate) mod import;
 pub(crate) mod issuance;
@@ -9,3 +10,4 @@ pub(crate) mod parameter;
 pub(crate) mod request;
 pub(crate) mod sequence;
 pub(crate) mod template;
+pub(crate) mod validation;

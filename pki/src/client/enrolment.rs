@@ -376,7 +376,8 @@ pub(super) fn asked(
 }
 
 /// The body of an answer that went well; else what the server said.
-fn succeeded(answer: Answer) -> Result<Vec<u8>, ClientError> {
+/// The body of an answer that is what was asked for.
+pub(super) fn succeeded(answer: Answer) -> Result<Vec<u8>, ClientError> {
     let sentence = String::from_utf8_lossy(&answer.body).trim().chars().take(400).collect::<String>();
     let seconds = answer.header("retry-after").and_then(|value| value.parse().ok());
     match (answer.status, seconds) {
@@ -390,7 +391,8 @@ fn succeeded(answer: Answer) -> Result<Vec<u8>, ClientError> {
     }
 }
 
-fn decoded(body: &[u8]) -> Result<Vec<u8>, ClientError> {
+/// The DER in a body.
+pub(super) fn decoded(body: &[u8]) -> Result<Vec<u8>, ClientError> {
     let bare: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     BASE64.decode(&bare).map_err(|fault| ClientError::Answer(format!("not base64: {fault}")))
 }

@@ -103,7 +103,8 @@ impl Service {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+/// Reads an answer whole.
+pub(super) fn parse(bytes: &[u8]) -> Option<Answer> {
     let split = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..split]).ok()?;
     let mut lines = head.split("\r\n");

@@ -75,6 +75,12 @@ impl ClientError {
     }
 }
 
+/// The certificates in the bytes of an HTTP answer: all that a server can say to this program.
+pub(crate) fn certificates_in(answer: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {
+    let answer = http::parse(answer).ok_or_else(|| ClientError::Answer("it is not a whole HTTP answer".to_owned()))?;
+    cms::certificates(&enrolment::decoded(&enrolment::succeeded(answer)?)?)
+}
+
 /// Enrols a device over EST and renews its certificate.
 #[derive(Parser)]
 #[command(name = "craton-pki-client", version, about, propagate_version = true)]

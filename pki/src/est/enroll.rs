@@ -1,6 +1,6 @@
 //! /simpleenroll and /simplereenroll (RFC 7030 section 4.2): one way for both, from the body to the recorded certificate.
 
-use super::auth::{Requester, authenticate};
+use super::auth::{Limiter, Requester, authenticate};
 use super::error::Refusal;
 use super::label::ChannelBinding;
 use super::routes::{Operation, Route};
@@ -12,7 +12,7 @@ use crate::device::admission::{self, Admission, AdmissionFault, Facts, Grant};
 use crate::listener::{Call, Peer};
 use crate::profile::Profile;
 use crate::store::record::{Certificate, Device};
-use crate::store::{Change, Supersession};
+use crate::store::{Change, Store, Supersession};
 use crate::x509::csr::VerifiedCsr;
 use crate::x509::hex;
 use data_encoding::BASE64;
@@ -25,25 +25,40 @@ use subtle::ConstantTimeEq;
 /// The [`Refusal`].
 pub(crate) fn enroll(est: &Est, route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
     let now = clock::now();
-    let requester = authenticate(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
+    let (requester, csr) = read(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
+    admit_and_issue(est, &Request { route, requester: &requester, csr: &csr, key_is_ours: false }, now)
+}
+
+/// Who asks in a call, and for what.
+///
+/// # Errors
+/// The [`Refusal`].
+pub(crate) fn read(
+    route: &Route,
+    call: &Call,
+    store: &dyn Store,
+    limiter: &Limiter,
+    now: i64,
+) -> Result<(Requester, VerifiedCsr), Refusal> {
+    let requester = authenticate(route, call, store, limiter, now)?;
     let csr = VerifiedCsr::verify(&body(route, call)?)?;
     // What a registration authority passes on was linked to another connection than its own (RFC 7030 section 3.7).
     if !matches!(requester, Requester::Registrar { .. }) {
         check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
     }
-    admit_and_issue(est, &Request { route, requester: &requester, csr: &csr, key_is_ours: false }, now)
+    Ok((requester, csr))
 }
 
 /// A request, and who sent it where.
-pub(super) struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Where.
-    pub(super) route: &'a Route,
+    pub(crate) route: &'a Route,
     /// Who.
-    pub(super) requester: &'a Requester,
+    pub(crate) requester: &'a Requester,
     /// What.
-    pub(super) csr: &'a VerifiedCsr,
+    pub(crate) csr: &'a VerifiedCsr,
     /// True when the key is one that we made for the device.
-    pub(super) key_is_ours: bool,
+    pub(crate) key_is_ours: bool,
 }
 
 /// Admits a request and issues; gives the DER of the certificate.
@@ -51,7 +66,7 @@ pub(super) struct Request<'a> {
 /// # Errors
 /// The [`Refusal`].
 pub(super) fn admit_and_issue(est: &Est, request: &Request<'_>, now: i64) -> Result<Vec<u8>, Refusal> {
-    match admit(est, request, est.profile(request.route)?, now)? {
+    match admit(est.desk.store.as_ref(), request, est.profile(request.route)?, now)? {
         Admission::Repeat { serial } => {
             let certificate = est.desk.store.certificate(&serial)?.ok_or(AdmissionFault::Inconsistent)?;
             tracing::info!(event = "repeated", serial = hex(&serial), device = certificate.device);
@@ -100,9 +115,17 @@ pub(super) fn check_binding(rule: ChannelBinding, challenge: Option<&str>, peer:
     }
 }
 
-fn admit(est: &Est, request: &Request<'_>, profile: &Profile, now: i64) -> Result<Admission, Refusal> {
+/// Whether the request may have its certificate.
+///
+/// # Errors
+/// The [`Refusal`].
+pub(crate) fn admit(
+    store: &dyn Store,
+    request: &Request<'_>,
+    profile: &Profile,
+    now: i64,
+) -> Result<Admission, Refusal> {
     let Request { route, requester, csr, .. } = request;
-    let store = est.desk.store.as_ref();
     let (id, successor) = match requester {
         Requester::Device { certificate, .. } => {
             let successor = match certificate.successor.as_slice() {

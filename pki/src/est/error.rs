@@ -112,7 +112,7 @@ impl From<StoreError> for Refusal {
 
 impl Refusal {
     /// Status and stable code.
-    fn row(&self) -> (StatusCode, &'static str) {
+    pub(crate) fn row(&self) -> (StatusCode, &'static str) {
         use AdmissionFault as A;
         use CsrFault as C;
         match self {

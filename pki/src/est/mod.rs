@@ -18,8 +18,8 @@ use crate::listener::{Call, Reply};
 use crate::profile::Profile;
 use auth::Limiter;
 use error::Refusal;
+use http::StatusCode;
 use http::header::{ETAG, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
 use label::Label;
 use routes::{Operation, Route};
 use std::collections::BTreeMap;
@@ -51,9 +51,7 @@ impl Est {
     }
 
     fn perform(&self, route: &Route, call: &Call) -> Result<Reply, Refusal> {
-        if call.method != route.operation.method() && !(route.operation.is_read() && call.method == Method::HEAD) {
-            return Err(Refusal::Method(route.operation.method()));
-        }
+        route.operation.judge_method(&call.method)?;
         match route.operation {
             Operation::CaCerts => self.ca_certs(route),
             Operation::CsrAttrs => self.csr_attrs(route),

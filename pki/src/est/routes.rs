@@ -37,6 +37,15 @@ impl Operation {
         if self.is_read() { Method::GET } else { Method::POST }
     }
 
+    /// Holds a call to its method; what only reads may be asked for without a body too.
+    ///
+    /// # Errors
+    /// [`Refusal::Method`].
+    pub(crate) fn judge_method(self, method: &Method) -> Result<(), Refusal> {
+        let fits = *method == self.method() || (self.is_read() && *method == Method::HEAD);
+        if fits { Ok(()) } else { Err(Refusal::Method(self.method())) }
+    }
+
     /// True when it changes nothing.
     pub(crate) fn is_read(self) -> bool {
         matches!(self, Self::CaCerts | Self::CsrAttrs)

@@ -7,13 +7,16 @@ use crate::api::view;
 use crate::ca::serial;
 use crate::config::Config;
 use crate::x509::csr::VerifiedCsr;
-use crate::x509::lint::{self, IssuerFacts, Role};
+use crate::x509::lint::{self, IssuerFacts, Linted, Role};
 use crate::x509::tbs::CertificateContents;
 use crate::x509::{extension, hex, name, tbs};
 use data_encoding::BASE64;
 use der::Encode;
 use serde_json::{Value, json};
+use spki::AlgorithmIdentifierOwned;
 use std::path::Path;
+use x509_cert::ext::Extension;
+use x509_cert::name::Name;
 
 /// All profiles of a configuration, and the presets they may start from.
 pub(crate) fn list(config: &Config) -> Value {
@@ -91,42 +94,65 @@ pub(crate) fn test(config: &Config, profile: &Profile, path: &Path, now: i64) ->
         "not_after": view::instant(not_after),
         "extensions": shown,
     });
-    lint(config, &csr, &named.subject, extensions, (now, not_after))?;
+    let imagined = Imagined {
+        issuer: &config.issuing.subject,
+        algorithm: config.issuing.key.signature_algorithm(),
+        base_url: &config.crl.base_url,
+        validity: (now, not_after),
+    };
+    imagined.certificate(&csr, &named.subject, extensions)?;
     Ok(answer)
 }
 
-/// The linter's opinion of it, with an issuer of which only the name is known.
-fn lint(
-    config: &Config,
-    csr: &VerifiedCsr,
-    subject: &x509_cert::name::Name,
-    extensions: Vec<x509_cert::ext::Extension>,
-    (not_before, not_after): (i64, i64),
-) -> Result<(), String> {
-    let say = |fault: der::Error| fault.to_string();
-    let issuer_key_id = [0; 20];
-    let mut all = vec![
-        extension::subject_key_identifier(&extension::key_identifier(csr.spki())).map_err(say)?,
-        extension::authority_key_identifier(&issuer_key_id).map_err(say)?,
-    ];
-    all.extend(extensions);
-    if !all.iter().any(|extension| extension.extn_id == extension::CRL_DISTRIBUTION_POINTS) {
-        all.push(extension::crl_distribution_point(&format!("{}/crl/issuing.crl", config.crl.base_url)).map_err(say)?);
+/// An issuer of which only this is known.
+pub(crate) struct Imagined<'a> {
+    /// Its name.
+    pub(crate) issuer: &'a Name,
+    /// How it signs.
+    pub(crate) algorithm: AlgorithmIdentifierOwned,
+    /// Where its CRL is.
+    pub(crate) base_url: &'a str,
+    /// From when to when it issues.
+    pub(crate) validity: (i64, i64),
+}
+
+impl Imagined<'_> {
+    /// The to-be-signed certificate, after the linter.
+    ///
+    /// # Errors
+    /// The linter's findings.
+    pub(crate) fn certificate(
+        &self,
+        csr: &VerifiedCsr,
+        subject: &Name,
+        extensions: Vec<Extension>,
+    ) -> Result<Linted, String> {
+        let say = |fault: der::Error| fault.to_string();
+        let issuer_key_id = [0; 20];
+        let mut all = vec![
+            extension::subject_key_identifier(&extension::key_identifier(csr.spki())).map_err(say)?,
+            extension::authority_key_identifier(&issuer_key_id).map_err(say)?,
+        ];
+        all.extend(extensions);
+        if !all.iter().any(|extension| extension.extn_id == extension::CRL_DISTRIBUTION_POINTS) {
+            all.push(extension::crl_distribution_point(&format!("{}/crl/issuing.crl", self.base_url)).map_err(say)?);
+        }
+        let (not_before, not_after) = self.validity;
+        let contents = CertificateContents {
+            serial: serial::fresh().map_err(|fault| fault.to_string())?,
+            algorithm: self.algorithm.clone(),
+            issuer: self.issuer.clone(),
+            not_before,
+            not_after,
+            subject: subject.clone(),
+            spki: csr.spki().clone(),
+            extensions: all,
+        };
+        let name_der = self.issuer.to_der().map_err(say)?;
+        let issuer = IssuerFacts { name_der: &name_der, key_id: &issuer_key_id, not_after };
+        let tbs = tbs::certificate(contents).map_err(say)?;
+        lint::pass(tbs, Role::EndEntity, &issuer).map_err(|findings| findings.to_string())
     }
-    let contents = CertificateContents {
-        serial: serial::fresh().map_err(|fault| fault.to_string())?,
-        algorithm: config.issuing.key.signature_algorithm(),
-        issuer: config.issuing.subject.clone(),
-        not_before,
-        not_after,
-        subject: subject.clone(),
-        spki: csr.spki().clone(),
-        extensions: all,
-    };
-    let name_der = config.issuing.subject.to_der().map_err(say)?;
-    let issuer = IssuerFacts { name_der: &name_der, key_id: &issuer_key_id, not_after };
-    let tbs = tbs::certificate(contents).map_err(say)?;
-    lint::pass(tbs, Role::EndEntity, &issuer).map(drop).map_err(|findings| findings.to_string())
 }
 
 /// The DER in a file of PEM, base64 or DER.

@@ -167,7 +167,7 @@ fn posted(call: &Call) -> Result<Bytes, Box<Reply>> {
 
 /// The request in the path of a GET: base64, percent-encoded or not, of either alphabet, padded or not, behind any number of
 /// slashes. Clients and proxies produce all of these.
-fn decoded_path(rest: &str) -> Option<Vec<u8>> {
+pub(crate) fn decoded_path(rest: &str) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(rest.len());
     let mut bytes = rest.as_bytes();
     while let [first, tail @ ..] = bytes {

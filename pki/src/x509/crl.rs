@@ -17,6 +17,9 @@ use x509_cert::name::Name;
 /// id-ce-invalidityDate (RFC 5280 section 5.3.2).
 const INVALIDITY_DATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.24");
 
+/// DER of the version of a list with extensions (RFC 5280 section 5.1.2.1).
+const VERSION_2: &[u8] = &[tlv::INTEGER, 1, 1];
+
 /// One certificate on a list.
 pub(crate) struct Entry {
     /// Serial number, big endian.
@@ -36,10 +39,14 @@ pub(crate) struct Entries(Vec<u8>);
 impl Entries {
     /// The entries of a list that was signed before. `None` when it does not decode.
     pub(crate) fn of_list(der: &[u8]) -> Option<Self> {
-        let (list, _) = tlv::read(der)?;
+        let (list, _) = tlv::read(der).filter(|(_, rest)| rest.is_empty())?;
         let (tbs, _) = tlv::read(list.content)?;
         // What comes before the entries: version, algorithm, issuer, thisUpdate, nextUpdate; and all of them are in our lists.
-        let found = tlv::elements(tbs.content).nth(5);
+        let mut fields = tlv::elements(tbs.content);
+        if fields.next()?.whole != VERSION_2 {
+            return None;
+        }
+        let found = fields.nth(4);
         let entries = found.filter(|element| element.tag == tlv::SEQUENCE);
         Some(Self(entries.map(|entries| entries.content.to_vec()).unwrap_or_default()))
     }
@@ -76,6 +83,11 @@ impl Entries {
         let revoked_at = super::time(entry.revoked_at)?.to_der()?;
         self.0.extend(tlv::write(tlv::SEQUENCE, &[&tlv::integer(&entry.serial), &revoked_at, &extensions]));
         Ok(())
+    }
+
+    /// The serial numbers, in their order.
+    pub(crate) fn serials(&self) -> impl Iterator<Item = &[u8]> {
+        tlv::elements(&self.0).filter_map(|entry| serial_of(&entry))
     }
 
     /// How many there are.
@@ -129,7 +141,7 @@ pub(crate) fn encode(contents: &Contents<'_>) -> der::Result<Vec<u8>> {
     Ok(tlv::write(
         tlv::SEQUENCE,
         &[
-            &[tlv::INTEGER, 1, 1],
+            VERSION_2,
             &contents.algorithm.to_der()?,
             &contents.issuer.to_der()?,
             &super::time(contents.this_update)?.to_der()?,

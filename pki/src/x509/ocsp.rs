@@ -187,6 +187,11 @@ impl Questions {
     }
 }
 
+/// A request as it is encoded after reading: other bytes than it came in would be another reader's another request.
+pub(crate) fn written_again(der: &[u8]) -> Option<Vec<u8>> {
+    OcspRequest::from_der(der).ok()?.to_der().ok()
+}
+
 /// What is said of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {

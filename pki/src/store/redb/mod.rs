@@ -173,7 +173,6 @@ impl RedbStore {
     ///
     /// # Errors
     /// When memory cannot be had.
-    #[cfg(test)]
     pub(crate) fn in_memory() -> Result<Self, StoreError> {
         let memory = redb::backends::InMemoryBackend::new();
         Self::start(Database::builder().create_with_backend(memory).map_err(backend)?)
