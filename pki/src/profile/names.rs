@@ -3,20 +3,15 @@
 
 use super::ProfileFault;
 use crate::x509::csr::{is_host_name, name_set};
+use crate::x509::general_name::{
+    HARDWARE_MODULE_NAME, HardwareModuleName, MAX_TEXT, PERMANENT_IDENTIFIER, PermanentIdentifier, is_uri,
+};
 use crate::x509::name::{self, common_name};
 use const_oid::ObjectIdentifier;
-use der::asn1::{AnyRef, OctetStringRef, Utf8StringRef};
-use der::{Decode, Encode, Sequence};
+use der::{Decode, Encode};
 use std::net::IpAddr;
 use x509_cert::ext::pkix::name::{GeneralName, OtherName};
 use x509_cert::name::Name;
-
-/// id-on-hardwareModuleName (RFC 4108 section 5).
-pub(crate) const HARDWARE_MODULE_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.4");
-/// id-on-permanentIdentifier (RFC 4043 section 2).
-pub(crate) const PERMANENT_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.3");
-/// Longest URI and identifier.
-const MAX_TEXT: usize = 255;
 
 /// Names that are honoured.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,20 +33,6 @@ pub(crate) struct NameRules {
 pub(crate) struct Network {
     address: IpAddr,
     prefix_bits: u32,
-}
-
-/// HardwareModuleName (RFC 4108 section 5).
-#[derive(Sequence)]
-struct HardwareModuleName<'a> {
-    hw_type: ObjectIdentifier,
-    hw_serial_num: &'a OctetStringRef,
-}
-
-/// PermanentIdentifier (RFC 4043 section 2).
-#[derive(Sequence)]
-struct PermanentIdentifier<'a> {
-    identifier_value: Option<Utf8StringRef<'a>>,
-    assigner: Option<ObjectIdentifier>,
 }
 
 impl Network {
@@ -170,14 +151,6 @@ fn malformed(sentence: &str) -> ProfileFault {
     ProfileFault::NameMalformed(sentence.to_owned())
 }
 
-/// True for a URI of visible ASCII with a scheme (RFC 3986 section 3.1).
-pub(crate) fn is_uri(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once(':') else { return false };
-    let scheme_is_good = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    scheme_is_good && !rest.is_empty() && text.len() <= MAX_TEXT && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(octets).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
@@ -201,21 +174,11 @@ pub(crate) fn text(general: &GeneralName) -> String {
     }
 }
 
-/// True for an otherName that we issue, with a well-formed value.
-pub(crate) fn is_known_other_name(other: &OtherName) -> bool {
-    let every = |value: &[u8]| match other.type_id {
-        HARDWARE_MODULE_NAME => HardwareModuleName::from_der(value).is_ok(),
-        PERMANENT_IDENTIFIER => PermanentIdentifier::from_der(value).is_ok(),
-        _ => false,
-    };
-    other.value.to_der().is_ok_and(|value| AnyRef::from_der(&value).is_ok() && every(&value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use der::Any;
-    use der::asn1::{Ia5String, OctetString};
+    use der::asn1::{Ia5String, OctetString, OctetStringRef, Utf8StringRef};
 
     fn rules() -> NameRules {
         NameRules {

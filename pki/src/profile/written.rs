@@ -1,11 +1,12 @@
 //! A profile as written in the configuration, and what is meant by it.
 
-use super::names::{NameRules, Network, is_uri};
+use super::names::{NameRules, Network};
 use super::preset::Preset;
 use super::{KeyRule, Profile, Requested, Validity};
 use crate::ca::authority::ISSUING;
 use crate::x509::algorithm::KeyKind;
 use crate::x509::csr::is_host_name;
+use crate::x509::general_name::is_uri;
 use crate::x509::{extension, name, year_9999};
 use const_oid::ObjectIdentifier;
 use data_encoding::HEXLOWER_PERMISSIVE;

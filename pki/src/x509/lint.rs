@@ -3,8 +3,8 @@
 
 use super::algorithm::{KeyKind, judge_key};
 use super::extension::ANY_EXTENDED_KEY_USAGE;
+use super::general_name::{is_known_other_name, is_uri};
 use super::{csr, extension, unix_seconds};
-use crate::profile::names::{is_known_other_name, is_uri};
 use der::{Decode, Encode, Tag, Tagged};
 use std::collections::BTreeSet;
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;

@@ -7,6 +7,7 @@ pub(crate) mod constraint;
 pub(crate) mod crl;
 pub(crate) mod csr;
 pub(crate) mod extension;
+pub(crate) mod general_name;
 pub(crate) mod lint;
 pub(crate) mod name;
 pub(crate) mod ocsp;
