@@ -20,6 +20,10 @@ const INVALIDITY_DATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.2
 /// DER of the version of a list with extensions (RFC 5280 section 5.1.2.1).
 const VERSION_2: &[u8] = &[tlv::INTEGER, 1, 1];
 
+/// Tags of the two kinds of times.
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
 /// One certificate on a list.
 pub(crate) struct Entry {
     /// Serial number, big endian.
@@ -37,18 +41,27 @@ pub(crate) struct Entry {
 pub(crate) struct Entries(Vec<u8>);
 
 impl Entries {
-    /// The entries of a list that was signed before. `None` when it does not decode.
+    /// The entries of a list that was signed before. `None` when it has not the form of ours: what is not recognised is not lost in
+    /// silence.
     pub(crate) fn of_list(der: &[u8]) -> Option<Self> {
         let (list, _) = tlv::read(der).filter(|(_, rest)| rest.is_empty())?;
         let (tbs, _) = tlv::read(list.content)?;
-        // What comes before the entries: version, algorithm, issuer, thisUpdate, nextUpdate; and all of them are in our lists.
-        let mut fields = tlv::elements(tbs.content);
-        if fields.next()?.whole != VERSION_2 {
+        let fields: Vec<Element<'_>> = tlv::elements(tbs.content).collect();
+        let read: usize = fields.iter().map(|field| field.whole.len()).sum();
+        let [version, _algorithm, _issuer, this_update, next_update, rest @ ..] = fields.as_slice() else {
+            return None;
+        };
+        let has_times = [this_update, next_update].iter().all(|time| matches!(time.tag, UTC_TIME | GENERALIZED_TIME));
+        if read != tbs.content.len() || version.whole != VERSION_2 || !has_times {
             return None;
         }
-        let found = fields.nth(4);
-        let entries = found.filter(|element| element.tag == tlv::SEQUENCE);
-        Some(Self(entries.map(|entries| entries.content.to_vec()).unwrap_or_default()))
+        match rest {
+            [extensions] if extensions.tag == context(0) => Some(Self::default()),
+            [entries, extensions] if entries.tag == tlv::SEQUENCE && extensions.tag == context(0) => {
+                Some(Self(entries.content.to_vec()))
+            }
+            _ => None,
+        }
     }
 
     /// Takes these serial numbers off.
@@ -224,6 +237,24 @@ mod tests {
             .map(|entry| entry.serial_number.as_bytes().to_vec())
             .collect();
         assert_eq!(serials, [vec![0x41, 1], vec![0x41, 3], vec![0, 0x80, 2]]);
+    }
+
+    #[test]
+    fn a_list_of_another_form_is_not_taken_for_an_empty_one() {
+        let mut entries = Entries::default();
+        entries.add(&entry(&[0x41; 16], CrlReason::Superseded)).expect("adds");
+        let good = signed(&entries, WHOLE);
+        let (list, _) = tlv::read(&good).expect("reads");
+        let (tbs, signature) = tlv::read(list.content).expect("reads");
+        let fields: Vec<&[u8]> = tlv::elements(tbs.content).map(|field| field.whole).collect();
+        let with = |fields: &[&[u8]]| tlv::write(tlv::SEQUENCE, &[&tlv::write(tlv::SEQUENCE, fields), signature]);
+        assert_eq!(Entries::of_list(&with(&fields)), Some(entries));
+        for left_out in [0, 3, 4, 6] {
+            let mut fields = fields.clone();
+            fields.remove(left_out);
+            assert_eq!(Entries::of_list(&with(&fields)), None, "without field {left_out}");
+        }
+        assert_eq!(Entries::of_list(&[good.as_slice(), &[0]].concat()), None);
     }
 
     #[test]
