@@ -77,7 +77,8 @@ fn read(bytes: &[u8], depth: usize) -> Option<Vec<Node>> {
     let mut nodes = Vec::new();
     while let [tag, first, tail @ ..] = rest {
         let (length, tail) = match first {
-            0..0x80 => (usize::from(*first), tail),
+            short @ 0..=0x7F => (usize::from(*short), tail),
+            // 0x80 is the indefinite form.
             0x81..=0x84 => {
                 let (octets, tail) = tail.split_at_checked(usize::from(first & 0x7F))?;
                 (octets.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet)), tail)

@@ -527,7 +527,7 @@ impl Written {
             }
         }
         let profiles = profiles(self.profiles, issuing.validity_seconds)?;
-        let est = self.est.mean(&profiles)?;
+        let est = self.est.mean(&profiles, folder)?;
         let crl = self.crl.mean()?;
         let log = self.log.mean()?;
         let api = ApiSection {
@@ -608,14 +608,18 @@ impl WrittenAuthority {
 }
 
 impl WrittenEst {
-    fn mean(self, profiles: &BTreeMap<String, Profile>) -> Result<EstSection, String> {
+    fn mean(self, profiles: &BTreeMap<String, Profile>, folder: &Path) -> Result<EstSection, String> {
         if self.host_names.is_empty() {
             return Err("est.host_names is empty: the server certificate needs a name".to_owned());
         }
         if let Some(bad) = self.host_names.iter().find(|name| !is_host_name(name)) {
             return Err(format!("est.host_names: '{bad}' is not a lower-case host name"));
         }
-        let labels = label::labels(self.labels, self.unlabelled, &self.profile, self.base64_wrap_columns, profiles)?;
+        let mut labels =
+            label::labels(self.labels, self.unlabelled, &self.profile, self.base64_wrap_columns, profiles)?;
+        for (name, label) in &mut labels {
+            label.resolve(folder).map_err(|fault| format!("est.labels.{name}: {fault}"))?;
+        }
         Ok(EstSection {
             listen: self.listen,
             host_names: self.host_names,

@@ -167,7 +167,7 @@ fn call(asked: &Asked<'_>) -> Call {
         } else {
             Ok(Bytes::copy_from_slice(asked.body))
         },
-        peer: Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), certificate: None, exporter: None },
+        peer: Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), certificate: None, above: Vec::new(), exporter: None },
     }
 }
 
@@ -220,8 +220,11 @@ pub fn ocsp_path(rest: &str) -> Option<Vec<u8>> {
     decoded_path(rest)
 }
 
+/// The serial numbers on a revocation list.
+pub type Serials = Vec<Vec<u8>>;
+
 /// The serial numbers on a list from which the next one is made, and those on that next one when nothing has changed.
-pub fn crl(der: &[u8]) -> Option<(Vec<Vec<u8>>, Option<Vec<Vec<u8>>>)> {
+pub fn crl(der: &[u8]) -> Option<(Serials, Option<Serials>)> {
     let serials = |entries: &Entries| entries.serials().map(<[u8]>::to_vec).collect::<Vec<_>>();
     let entries = Entries::of_list(der)?;
     let algorithm = KeySpec::EcP256.signature_algorithm();

@@ -8,6 +8,7 @@ mod ca;
 mod cli;
 mod client;
 mod clock;
+mod cms;
 mod config;
 mod device;
 pub mod door;

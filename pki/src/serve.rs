@@ -4,6 +4,7 @@
 use crate::api::operator::Operator;
 use crate::api::rest::Rest;
 use crate::api::socket;
+use crate::ca::message::MessageSigner;
 use crate::ca::reconcile::{self, Differences, Line, Verdict};
 use crate::ca::{CaError, Desk, ceremony, serial};
 use crate::clock;
@@ -140,10 +141,16 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
         profiles: config.profiles.clone(),
         labels: config.est.labels.iter().map(|(name, label)| (name.clone(), Arc::new(label.clone()))).collect(),
         limiter: Limiter::default(),
+        signer: MessageSigner::new(config.est.server_key, config.est.server_validity_seconds),
     };
     let devices = ClientCertificates::Optional({
         let desk = desk.clone();
-        Arc::new(move || desk.anchors().map_err(|fault| fault.to_string()))
+        let manufacturers = config.est.labels.values().filter_map(|label| label.manufacturers.as_ref());
+        let born: Vec<Vec<u8>> = manufacturers.flat_map(|manufacturers| manufacturers.roots.iter().cloned()).collect();
+        Arc::new(move || {
+            let ours = desk.anchors().map_err(|fault| fault.to_string())?;
+            Ok(ours.into_iter().chain(born.iter().cloned()).collect())
+        })
     });
     let est_tls = ServerTls::new(Arc::clone(&place), devices)?;
     let api_tls = ServerTls::new(Arc::clone(&place), ClientCertificates::NotAsked)?;

@@ -296,7 +296,7 @@ fn unwrapped(body: &[u8]) -> Option<Vec<u8>> {
     let padding = dense.iter().rev().take_while(|byte| **byte == b'=').count();
     let (digits, _) = dense.split_at(dense.len() - padding);
     let digits: Vec<usize> = digits.iter().map(|byte| sextet(*byte)).collect::<Option<_>>()?;
-    let fits = dense.len() % 4 == 0 && padding <= 2 && !digits.is_empty();
+    let fits = dense.len().is_multiple_of(4) && padding <= 2 && !digits.is_empty();
     let bits = digits.iter().flat_map(|digit| (0..6).rev().map(move |bit| (digit >> bit & 1) as u8));
     let bits: Vec<u8> = bits.collect();
     let (whole, rest) = bits.split_at(bits.len() / 8 * 8);
@@ -323,7 +323,8 @@ pub(crate) fn est(bytes: &[u8]) {
     let mut headers = vec![("content-type", kind.as_bytes().to_vec()), ("authorization", authority)];
     if input.one_in(3) {
         let more = ["content-transfer-encoding", "x-forwarded-client-cert", "x-ssl-client-verify", "content-encoding"];
-        headers.push((input.pick(&more), input.bytes(30).to_vec()));
+        let field = more[input.below(more.len())];
+        headers.push((field, input.bytes(30).to_vec()));
     }
     let mut path = format!("/.well-known/est/{label}/{operation}");
     if input.one_in(8) {

@@ -10,6 +10,7 @@ pub(crate) mod hierarchy;
 pub(crate) mod import;
 pub(crate) mod issue;
 pub(crate) mod key;
+pub(crate) mod message;
 pub(crate) mod offline;
 pub(crate) mod profile;
 pub(crate) mod protocol;

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     OcspResponder,
     /// Signer of the protocols of ceremonies.
     Protocol,
+    /// Signer of CMS messages to devices.
+    Messages,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Self::Device => "device",
             Self::OcspResponder => "ocsp-responder",
             Self::Protocol => "protocol",
+            Self::Messages => "messages",
         }
     }
 
@@ -65,7 +68,7 @@ impl Kind {
             Self::Root | Self::Link => Role::Root,
             Self::Intermediate { .. } => Role::Intermediate,
             Self::Issuing => Role::Issuing,
-            Self::Server | Self::Device | Self::OcspResponder | Self::Protocol => Role::EndEntity,
+            Self::Server | Self::Device | Self::OcspResponder | Self::Protocol | Self::Messages => Role::EndEntity,
         }
     }
 }
@@ -154,6 +157,11 @@ fn extensions(desk: &Desk, issuer: &Authority, order: &Order, serial: &[u8]) -> 
             list.push(extension::basic_constraints_end_entity()?);
             list.push(extension::key_usage(&[KeyUsages::DigitalSignature])?);
             list.push(extension::extended_key_usage(&[extension::DOCUMENT_SIGNING])?);
+        }
+        Kind::Messages => {
+            list.push(extension::basic_constraints_end_entity()?);
+            list.push(extension::key_usage(&[KeyUsages::DigitalSignature])?);
+            list.push(extension::extended_key_usage(&[extension::CMC_RA])?);
         }
         Kind::OcspResponder => {
             list.push(extension::basic_constraints_end_entity()?);

@@ -183,12 +183,18 @@ fn warrant(facts: &Facts<'_>, id: &str) -> Result<bool, AdmissionFault> {
             // It enrols others; its own certificate it renews by re-enrolment.
             if certificate.device == id { Err(AdmissionFault::AlreadyEnrolled) } else { Ok(facts.rules.replaceable) }
         }
+        // It speaks for itself only; whether it may begin anew, a reset device for example, the label says.
+        Requester::Born { device: born, .. } if born == id => Ok(facts.rules.replaceable),
+        Requester::Born { .. } => Err(AdmissionFault::OtherDevice),
         Requester::Device { .. } => Err(AdmissionFault::AlreadyEnrolled),
     }
 }
 
 /// A certificate of ours that is good for anything at all.
-fn good(certificate: &Certificate, now: i64) -> Result<(), AdmissionFault> {
+///
+/// # Errors
+/// What it came to.
+pub(crate) fn good(certificate: &Certificate, now: i64) -> Result<(), AdmissionFault> {
     match certificate.state() {
         CertificateState::Active if certificate.not_after > now => Ok(()),
         CertificateState::Active => Err(AdmissionFault::Expired),
@@ -469,6 +475,20 @@ mod tests {
             let requester = device_requester(certificate.clone());
             let facts = Facts { rules: &rules, device: Some(&device), ..facts(&requester, &csr, &profile) };
             assert_eq!(reenrol(&facts).is_ok(), admitted, "row {index}");
+        }
+    }
+
+    #[test]
+    fn x35_an_expired_certificate_re_enrols_within_the_grace_of_its_label_and_no_longer() {
+        let (csr, profile, device) = (csr("CN=sensor"), profile(), known(DeviceState::FullyProvisioned));
+        for (expired_since, grace, admitted) in
+            [(-1, 0, true), (0, 0, false), (1, 0, false), (0, 1, true), (99, 100, true), (100, 100, false)]
+        {
+            let rules = Label { expired_grace_seconds: grace, ..label::plain("device") };
+            let requester = device_requester(Certificate { not_after: NOW - expired_since, ..held() });
+            let facts = Facts { rules: &rules, device: Some(&device), ..facts(&requester, &csr, &profile) };
+            let expected = if admitted { None } else { Some(AdmissionFault::Expired) };
+            assert_eq!(reenrol(&facts).err(), expected, "{expired_since} s after, {grace} s of grace");
         }
     }
 

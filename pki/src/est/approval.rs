@@ -45,6 +45,7 @@ fn ask(request: &Request<'_>, grant: &Grant, store: &dyn Store, id: String, now:
         Requester::Bootstrap { name, .. } => format!("credential {name}"),
         Requester::Registrar { certificate, .. } => format!("registration authority {}", certificate.device),
         Requester::Device { certificate, .. } => format!("device {}", certificate.device),
+        Requester::Born { device, .. } => format!("manufacturer's certificate of {device}"),
     };
     let approval = Approval {
         id: id.clone(),

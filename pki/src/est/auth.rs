@@ -43,6 +43,13 @@ pub(crate) enum Requester {
         /// Proof that this room made it.
         _seal: Seal,
     },
+    /// A device that showed the certificate of its manufacturer, at a label that takes it.
+    Born {
+        /// Its identity by that certificate.
+        device: String,
+        /// Proof that this room made it.
+        _seal: Seal,
+    },
     /// A device that showed a certificate of ours and proved, by TLS, to hold its key.
     Device {
         /// The record of the certificate.
@@ -68,8 +75,7 @@ pub(crate) fn authenticate(
     now: i64,
 ) -> Result<Requester, Refusal> {
     if route.operation == Operation::SimpleReenroll {
-        let shown = call.peer.certificate.as_deref().ok_or(AdmissionFault::CertificateNeeded)?;
-        return device(shown, store);
+        return by_certificate(call, store);
     }
     match (call.headers.get(AUTHORIZATION), call.peer.certificate.as_deref()) {
         (Some(header), _) => {
@@ -85,9 +91,25 @@ pub(crate) fn authenticate(
                 }
             })
         }
-        (None, Some(shown)) => device(shown, store).map(as_registrar),
+        (None, Some(shown)) => match (device(shown, store), &route.rules.manufacturers) {
+            // Not ours: only then is it asked whose.
+            (Err(Refusal::Admission(AdmissionFault::ForeignCertificate)), Some(manufacturers)) => {
+                let device = manufacturers.identity(shown, &call.peer.above, now)?;
+                Ok(Requester::Born { device, _seal: Seal(()) })
+            }
+            (known, _) => known.map(as_registrar),
+        },
         (None, None) => Err(Refusal::CredentialsNeeded),
     }
+}
+
+/// Whose certificate a call was made with; nothing else is looked at.
+///
+/// # Errors
+/// A [`Refusal`] when none was shown, or one that is not a device's here.
+pub(super) fn by_certificate(call: &Call, store: &dyn Store) -> Result<Requester, Refusal> {
+    let shown = call.peer.certificate.as_deref().ok_or(AdmissionFault::CertificateNeeded)?;
+    device(shown, store)
 }
 
 /// The record of a certificate that TLS verified. It must be ours byte for byte, and a device's.
@@ -118,7 +140,8 @@ fn as_registrar(requester: Requester) -> Requester {
     }
 }
 
-fn is_registrar(certificate: &Certificate) -> bool {
+/// True for the certificate of a registration authority.
+pub(super) fn is_registrar(certificate: &Certificate) -> bool {
     let purposes = x509_cert::Certificate::from_der(&certificate.der)
         .ok()
         .and_then(|parsed| parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>().ok().flatten());

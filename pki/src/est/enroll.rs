@@ -81,11 +81,31 @@ pub(super) fn admit_and_issue(est: &Est, request: &Request<'_>, now: i64) -> Res
 /// # Errors
 /// A [`Refusal`] when the body is of another kind or not base64.
 pub(super) fn body(route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
-    let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/pkcs10") {
-        return Err(Refusal::ContentType);
-    }
+    judge_media_type(call, "application/pkcs10", None)?;
+    payload(route, call)
+}
+
+/// Holds a call to the type of its body, and to its parameter `smime-type` where there must be one.
+///
+/// # Errors
+/// [`Refusal::ContentType`].
+pub(super) fn judge_media_type(call: &Call, media_type: &'static str, smime_type: Option<&str>) -> Result<(), Refusal> {
+    let field = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = field.split(';').map(str::trim);
+    let is_type = parts.next().is_some_and(|found| found.eq_ignore_ascii_case(media_type));
+    let is_parameter = |part: &str, wanted: &str| {
+        let pair = part.split_once('=').map(|(name, value)| (name.trim(), value.trim().trim_matches('"')));
+        pair.is_some_and(|(name, value)| name.eq_ignore_ascii_case("smime-type") && value.eq_ignore_ascii_case(wanted))
+    };
+    let fits = is_type && smime_type.is_none_or(|wanted| parts.any(|part| is_parameter(part, wanted)));
+    if fits { Ok(()) } else { Err(Refusal::ContentType(media_type)) }
+}
+
+/// The DER in a body of whatever type.
+///
+/// # Errors
+/// A [`Refusal`] when it did not arrive or is not base64.
+pub(super) fn payload(route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
     let body = call.body.as_ref().map_err(|fault| Refusal::Body(*fault))?;
     // A SEQUENCE begins with 0x30, which is also the digit 0 of base64, but no long form of a length follows it there.
     let is_der = route.rules.raw_der && matches!(body.get(..2), Some([0x30, 0x80..=0xFF]));
@@ -155,7 +175,7 @@ pub(crate) fn admit(
         now,
     };
     let admission = match route.operation {
-        Operation::SimpleReenroll => admission::reenrol(&facts),
+        Operation::SimpleReenroll | Operation::FullCmc => admission::reenrol(&facts),
         _ => admission::enrol(&facts),
     };
     Ok(admission?)
@@ -180,7 +200,7 @@ fn issue(est: &Est, request: &Request<'_>, grant: Grant, now: i64) -> Result<Vec
         replaces: grant.replaces.clone(),
         credential: match requester {
             Requester::Bootstrap { name, .. } => name.clone(),
-            Requester::Device { .. } | Requester::Registrar { .. } => String::new(),
+            Requester::Device { .. } | Requester::Registrar { .. } | Requester::Born { .. } => String::new(),
         },
         approval,
         profile: profile.name.clone(),
@@ -213,7 +233,8 @@ mod tests {
 
     #[test]
     fn a_binding_is_checked_or_refused_never_ignored() {
-        let peer = |exporter| Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), certificate: None, exporter };
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = |exporter| Peer { address, certificate: None, above: Vec::new(), exporter };
         let right = BASE64.encode(&[7; 32]);
         let optional = ChannelBinding::Optional;
         assert_eq!(check_binding(optional, None, &peer(None)), Ok(()));

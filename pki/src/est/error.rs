@@ -2,6 +2,8 @@
 //! the log and nowhere else twice.
 
 use crate::ca::CaError;
+use crate::cms::enveloped::EnvelopeFault;
+use crate::cms::read::CmsFault;
 use crate::device::admission::AdmissionFault;
 use crate::listener::{BodyFault, Call, Reply};
 use crate::profile::ProfileFault;
@@ -27,14 +29,26 @@ pub(crate) enum Refusal {
     #[error("this operation is called with {0}")]
     Method(Method),
     /// Wrong content type.
-    #[error("the Content-Type must be application/pkcs10")]
-    ContentType,
+    #[error("the Content-Type must be {0}")]
+    ContentType(&'static str),
     /// The body did not arrive.
     #[error("{}", match .0 { BodyFault::TooLarge => "the body is larger than 64 KiB", BodyFault::Broken => "the body did not arrive" })]
     Body(BodyFault),
     /// The body is not base64.
     #[error("the body must be the base64 of a DER request, without PEM lines")]
     NotBase64,
+    /// The CMS message is not acceptable.
+    #[error(transparent)]
+    Cms(#[from] CmsFault),
+    /// The Full PKI Request asks for something that is not offered.
+    #[error("the Full PKI Request is not one that this server answers: {0}")]
+    CmcUnsupported(&'static str),
+    /// There is no such certificate, or not for this requester.
+    #[error("there is no such certificate that you could have revoked")]
+    CmcNoCertificate,
+    /// The certificate was revoked before.
+    #[error("the certificate was revoked before")]
+    CmcAlreadyRevoked,
     /// The request is not acceptable.
     #[error(transparent)]
     Csr(#[from] CsrFault),
@@ -60,9 +74,19 @@ pub(crate) enum Refusal {
     /// No keys are made at this label.
     #[error("no keys are made for devices at this label")]
     KeygenOff,
-    /// The key would have to be encrypted.
-    #[error("the request names a key to encrypt the new key to, which this server cannot do: nothing was issued")]
-    KeygenEncryption,
+    /// The key cannot be encrypted as the request asks.
+    #[error("the new key cannot be encrypted as the request asks, and nothing was issued: {0}")]
+    KeygenEncryption(#[from] EnvelopeFault),
+    /// The key to encrypt to is not known.
+    #[error(
+        "the request names a key to encrypt the new key to that is not known at this label: nothing was issued (RFC 7030 section 4.4.1)"
+    )]
+    KeygenKeyUnknown,
+    /// The key to encrypt to must be named.
+    #[error(
+        "this label gives keys only encrypted: name a key by DecryptKeyIdentifier or AsymmetricDecryptKeyIdentifier (RFC 7030 section 4.4.1)"
+    )]
+    KeygenKeyNeeded,
     /// Nobody was named.
     #[error("credentials are needed")]
     CredentialsNeeded,
@@ -84,6 +108,9 @@ pub(crate) enum Refusal {
     /// The device may not have the certificate.
     #[error(transparent)]
     Admission(#[from] AdmissionFault),
+    /// Nobody knows whether the certificate was revoked. Why, for the log.
+    #[error("it cannot be known whether the client certificate was revoked: nothing is issued by it")]
+    RevocationUnknown(String),
     /// Another enrolment of the same device is under way, or just ended.
     #[error("another enrolment of this device is under way")]
     Busy,
@@ -119,10 +146,17 @@ impl Refusal {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::UnknownLabel => (StatusCode::NOT_FOUND, "unknown_label"),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method"),
-            Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type"),
+            Self::ContentType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type"),
             Self::Body(BodyFault::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Body(BodyFault::Broken) => (StatusCode::BAD_REQUEST, "body_broken"),
             Self::NotBase64 => (StatusCode::BAD_REQUEST, "not_base64"),
+            Self::Cms(CmsFault::Malformed(_)) => (StatusCode::BAD_REQUEST, "cms_malformed"),
+            Self::Cms(CmsFault::FalseSignature) => (StatusCode::BAD_REQUEST, "cms_signature_false"),
+            Self::Cms(CmsFault::Algorithm(_)) => (StatusCode::BAD_REQUEST, "cms_algorithm_unsupported"),
+            Self::Cms(CmsFault::OtherSigner) => (StatusCode::FORBIDDEN, "cms_other_signer"),
+            Self::CmcUnsupported(_) => (StatusCode::BAD_REQUEST, "cmc_unsupported"),
+            Self::CmcNoCertificate => (StatusCode::FORBIDDEN, "cmc_no_certificate"),
+            Self::CmcAlreadyRevoked => (StatusCode::FORBIDDEN, "cmc_already_revoked"),
             Self::Csr(C::Malformed(_)) => (StatusCode::BAD_REQUEST, "csr_malformed"),
             Self::Csr(C::FalseSignature) => (StatusCode::BAD_REQUEST, "csr_signature_false"),
             Self::Csr(C::Key(KeyFault::Weak(_))) => (StatusCode::BAD_REQUEST, "key_weak"),
@@ -138,7 +172,9 @@ impl Refusal {
             Self::ApprovalRefused => (StatusCode::FORBIDDEN, "approval_refused"),
             Self::ApprovalsFull => (StatusCode::SERVICE_UNAVAILABLE, "approvals_full"),
             Self::KeygenOff => (StatusCode::NOT_FOUND, "keygen_off"),
-            Self::KeygenEncryption => (StatusCode::BAD_REQUEST, "keygen_encryption"),
+            Self::KeygenEncryption(_) => (StatusCode::BAD_REQUEST, "keygen_encryption"),
+            Self::KeygenKeyUnknown => (StatusCode::BAD_REQUEST, "keygen_key_unknown"),
+            Self::KeygenKeyNeeded => (StatusCode::FORBIDDEN, "keygen_key_needed"),
             Self::CredentialsNeeded => (StatusCode::UNAUTHORIZED, "credentials_needed"),
             Self::CredentialsWrong => (StatusCode::UNAUTHORIZED, "credentials_wrong"),
             Self::CredentialUsed => (StatusCode::FORBIDDEN, "credential_used"),
@@ -146,6 +182,7 @@ impl Refusal {
             Self::CredentialLabel => (StatusCode::FORBIDDEN, "credential_label"),
             Self::TooManyFailures => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
             Self::Admission(fault) => (StatusCode::FORBIDDEN, admission_code(fault)),
+            Self::RevocationUnknown(_) => (StatusCode::SERVICE_UNAVAILABLE, "revocation_unknown"),
             Self::Busy => (StatusCode::CONFLICT, "busy"),
             Self::Ca(CaError::Idle { .. } | CaError::CertificateOnly(_) | CaError::NoAuthority(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "authority_idle")
@@ -163,7 +200,7 @@ impl Refusal {
             Self::Ca(CaError::Token(_)) => Some(5),
             Self::TooManyFailures => Some(60),
             Self::Waiting(seconds) => Some(*seconds),
-            Self::ApprovalsFull => Some(600),
+            Self::ApprovalsFull | Self::RevocationUnknown(_) => Some(600),
             _ => None,
         }
     }
@@ -196,6 +233,9 @@ impl Refusal {
         match self {
             Self::Ca(fault) => {
                 tracing::error!(event = "refused", reason, status, %address, path = call.path, %fault);
+            }
+            Self::RevocationUnknown(fault) => {
+                tracing::warn!(event = "refused", reason, status, %address, path = call.path, fault);
             }
             refusal => {
                 tracing::info!(event = "refused", reason, status, %address, path = call.path, sentence = %refusal)

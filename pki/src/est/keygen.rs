@@ -1,22 +1,24 @@
 //! /serverkeygen (RFC 7030 section 4.4): the token makes the key, the device gets it once, and it is kept nowhere.
 //!
-//! Off unless a label says otherwise. The key leaves over the TLS connection that the device authenticated on; a request that
-//! names a key to encrypt it to is refused rather than answered in the clear.
+//! Off unless a label says otherwise. The key leaves over the TLS connection that the device authenticated on: as it is where the label
+//! allows that, or signed by the house and encrypted to a key that the request names. A request that names one is never answered in the
+//! clear.
 
 use super::auth::{Requester, authenticate};
 use super::enroll::{self, Request};
 use super::error::Refusal;
 use super::label::ServerKeygen;
 use super::routes::Route;
-use super::{Est, codec};
+use super::{Est, codec, recipient};
 use crate::ca::serial;
 use crate::clock;
+use crate::cms::{KEY_PACKAGE, enveloped};
 use crate::device::admission::AdmissionFault;
 use crate::listener::{Call, Reply};
 use crate::profile::{KeyRule, ProfileFault};
 use crate::x509::algorithm::{KeyKind, KeySpec};
-use crate::x509::csr::VerifiedCsr;
-use crate::x509::hex;
+use crate::x509::csr::{DecryptionKey, VerifiedCsr};
+use crate::x509::{hex, tlv};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use zeroize::Zeroizing;
@@ -35,16 +37,59 @@ pub(super) fn answer(est: &Est, route: &Route, call: &Call) -> Result<Reply, Ref
     let spec = kind_of_key(est, route)?;
     let (spki, key) = est.desk.token.generate_for_export(spec).map_err(crate::ca::CaError::from)?;
     let csr = VerifiedCsr::with_our_key(&der, spki)?;
-    if csr.names_decryption_key() {
-        return Err(Refusal::KeygenEncryption);
-    }
     if !matches!(requester, Requester::Registrar { .. }) {
         enroll::check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
     }
+    // Sealed before anything is issued: a key that nobody can open has no certificate.
+    let key = match (csr.decryption_key(), route.rules.server_keygen) {
+        (Some(named), _) => Part::Sealed(seal(est, route, &csr, named, &key, now)?),
+        (None, ServerKeygen::Encrypted) => return Err(Refusal::KeygenKeyNeeded),
+        (None, _) => Part::Plain(key),
+    };
     let request = Request { route, requester: &requester, csr: &csr, key_is_ours: true };
     let certificate = enroll::admit_and_issue(est, &request, now)?;
     tracing::info!(event = "key_generated_for_device", spec = %spec, label = route.label, spki = hex(csr.spki_sha256()));
     multipart(route, &key, &codec::certs_only(&[&certificate]))
+}
+
+/// The part of an answer with the key.
+enum Part {
+    /// PKCS#8.
+    Plain(Zeroizing<Vec<u8>>),
+    /// EnvelopedData.
+    Sealed(Vec<u8>),
+}
+
+impl Part {
+    fn content_type(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "application/pkcs8",
+            Self::Sealed(_) => "application/pkcs7-mime; smime-type=server-generated-key",
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(key) => key,
+            Self::Sealed(message) => message,
+        }
+    }
+}
+
+/// The key as a package (RFC 5958 section 2) in a SignedData in an EnvelopedData (RFC 7030 section 4.4.2).
+fn seal(
+    est: &Est,
+    route: &Route,
+    csr: &VerifiedCsr,
+    named: &DecryptionKey,
+    key: &[u8],
+    now: i64,
+) -> Result<Vec<u8>, Refusal> {
+    let recipient = recipient::find(&route.rules, named)?;
+    let package = Zeroizing::new(tlv::write(tlv::SEQUENCE, &[key]));
+    let signed = est.signer.sign(&est.desk, KEY_PACKAGE, &package, &[], now)?;
+    let (DecryptionKey::Public(identifier) | DecryptionKey::Secret(identifier)) = named;
+    Ok(enveloped::seal(signed, &recipient, identifier, csr.capabilities())?)
 }
 
 /// The kind of key: the first of the profile that the token can give away.
@@ -65,15 +110,15 @@ fn kind_of_key(est: &Est, route: &Route) -> Result<KeySpec, Refusal> {
 }
 
 /// Two parts, the key and then the certificate, each with its own fields (RFC 7030 section 4.4.2).
-fn multipart(route: &Route, key: &[u8], certificate: &[u8]) -> Result<Reply, Refusal> {
+fn multipart(route: &Route, key: &Part, certificate: &[u8]) -> Result<Reply, Refusal> {
     let boundary = format!("part-{}", hex(&serial::random(12)?));
     let columns = route.rules.base64_wrap_columns;
-    let key = Zeroizing::new(codec::encode(key, columns));
+    let text = Zeroizing::new(codec::encode(key.bytes(), columns));
     let certificate = codec::encode(certificate, columns);
     let part = |kind: &str, body: &str| {
         format!("--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n{body}\r\n")
     };
-    let head = Zeroizing::new(part("application/pkcs8", &key));
+    let head = Zeroizing::new(part(key.content_type(), &text));
     let tail = part("application/pkcs7-mime; smime-type=certs-only", &certificate);
     let body = [head.as_str(), &tail, "--", &boundary, "--\r\n"].concat();
     let content_type = HeaderValue::try_from(format!("multipart/mixed; boundary={boundary}"));

@@ -1,9 +1,11 @@
 //! What an enrolment label (a registration authority's path, `/.well-known/est/LABEL/`) asks of devices and gives them.
 
+use super::manufacturer::{Manufacturers, WrittenManufacturers};
 use super::routes::is_label;
 use crate::profile::Profile;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// The rules of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,24 @@ pub(crate) struct Label {
     pub(crate) raw_der: bool,
     /// Whether keys are made for devices.
     pub(crate) server_keygen: ServerKeygen,
+    /// The folder of the keys that such keys are encrypted to; none when there are none.
+    pub(crate) decryption_keys: Option<PathBuf>,
+    /// Whose devices may enrol by the certificates they were born with; none for nobody's.
+    pub(crate) manufacturers: Option<Manufacturers>,
+    /// The same as written; taken when they are read.
+    pub(crate) written_manufacturers: Option<WrittenManufacturers>,
+}
+
+impl Label {
+    /// Reads what the label refers to; paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn resolve(&mut self, folder: &Path) -> Result<(), String> {
+        self.decryption_keys = self.decryption_keys.as_ref().map(|keys| folder.join(keys));
+        self.manufacturers = self.written_manufacturers.take().map(|written| written.read(folder)).transpose()?;
+        Ok(())
+    }
 }
 
 /// Whether requests must be linked to their TLS connection (RFC 7030 section 3.5).
@@ -88,8 +108,10 @@ pub(crate) enum Renewal {
 pub(crate) enum ServerKeygen {
     /// Never.
     Off,
-    /// The key goes to the device as it is: TLS alone protects it on its way.
+    /// The key goes to the device as it is, unless the device asks for more: TLS alone protects it on its way.
     Plain,
+    /// The key goes to the device encrypted to another key of its own, or not at all.
+    Encrypted,
 }
 
 /// `[est.labels.LABEL]` and `[est.unlabelled]`.
@@ -122,6 +144,9 @@ pub(crate) struct WrittenLabel {
     raw_der: bool,
     #[serde(default = "default_server_keygen")]
     server_keygen: ServerKeygen,
+    decryption_keys: Option<PathBuf>,
+    manufacturer_roots: Option<PathBuf>,
+    manufacturer_crls: Option<String>,
 }
 
 fn default_channel_binding() -> ChannelBinding {
@@ -161,6 +186,9 @@ impl WrittenLabel {
             change_subject_name: false,
             raw_der: false,
             server_keygen: default_server_keygen(),
+            decryption_keys: None,
+            manufacturer_roots: None,
+            manufacturer_crls: None,
         }
     }
 
@@ -183,6 +211,12 @@ impl WrittenLabel {
         if !(1..=86_400).contains(&self.retry_after_seconds) {
             return Err("retry_after_seconds must be 1 to 86400".to_owned());
         }
+        if self.server_keygen == ServerKeygen::Encrypted && self.decryption_keys.is_none() {
+            return Err(
+                "server_keygen = \"encrypted\" needs decryption_keys, the folder of the devices' keys".to_owned()
+            );
+        }
+        let written_manufacturers = WrittenManufacturers::parse(self.manufacturer_roots, self.manufacturer_crls)?;
         Ok(Label {
             profile: self.profile.unwrap_or_else(|| profile.to_owned()),
             base64_wrap_columns,
@@ -198,6 +232,9 @@ impl WrittenLabel {
             change_of_name: self.change_subject_name,
             raw_der: self.raw_der,
             server_keygen: self.server_keygen,
+            decryption_keys: self.decryption_keys,
+            manufacturers: None,
+            written_manufacturers,
         })
     }
 }
@@ -266,6 +303,9 @@ mod tests {
             ("a = \"nobody\"", "nobody"),
             ("a = { base64_wrap = 63 }", "base64_wrap"),
             ("a = { server_keygen = \"yes\" }", "yes"),
+            ("a = { server_keygen = \"encrypted\" }", "decryption_keys"),
+            ("a = { manufacturer_roots = \"roots.pem\" }", "manufacturer_crls"),
+            ("a = { manufacturer_crls = \"none\" }", "manufacturer_roots"),
             ("a = { colour = 1 }", "colour"),
             ("a = 7", "a"),
         ] {

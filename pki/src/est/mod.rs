@@ -9,10 +9,14 @@ pub(crate) mod codec;
 pub(crate) mod csrattrs;
 pub(crate) mod enroll;
 pub(crate) mod error;
+mod fullcmc;
 mod keygen;
 pub(crate) mod label;
+pub(crate) mod manufacturer;
+mod recipient;
 pub(crate) mod routes;
 
+use crate::ca::message::MessageSigner;
 use crate::ca::{CaError, Desk};
 use crate::listener::{Call, Reply};
 use crate::profile::Profile;
@@ -38,6 +42,8 @@ pub(crate) struct Est {
     pub(crate) labels: BTreeMap<String, Arc<Label>>,
     /// Counts failed logins.
     pub(crate) limiter: Limiter,
+    /// Signs CMS messages.
+    pub(crate) signer: MessageSigner,
 }
 
 impl Est {
@@ -56,6 +62,7 @@ impl Est {
             Operation::CaCerts => self.ca_certs(route),
             Operation::CsrAttrs => self.csr_attrs(route),
             Operation::ServerKeygen => keygen::answer(self, route, call),
+            Operation::FullCmc => fullcmc::answer(self, route, call),
             Operation::SimpleEnroll | Operation::SimpleReenroll => {
                 let certificate = enroll::enroll(self, route, call)?;
                 let body = codec::certs_only(&[&certificate]);

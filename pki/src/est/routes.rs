@@ -19,16 +19,18 @@ pub(crate) enum Operation {
     SimpleReenroll,
     /// /serverkeygen.
     ServerKeygen,
+    /// /fullcmc.
+    FullCmc,
 }
 
-/// The names of all EST operations; those without an operation are not offered.
-const NAMES: &[(&str, Option<Operation>)] = &[
-    ("cacerts", Some(Operation::CaCerts)),
-    ("csrattrs", Some(Operation::CsrAttrs)),
-    ("simpleenroll", Some(Operation::SimpleEnroll)),
-    ("simplereenroll", Some(Operation::SimpleReenroll)),
-    ("fullcmc", None),
-    ("serverkeygen", Some(Operation::ServerKeygen)),
+/// The names of all EST operations.
+const NAMES: &[(&str, Operation)] = &[
+    ("cacerts", Operation::CaCerts),
+    ("csrattrs", Operation::CsrAttrs),
+    ("simpleenroll", Operation::SimpleEnroll),
+    ("simplereenroll", Operation::SimpleReenroll),
+    ("fullcmc", Operation::FullCmc),
+    ("serverkeygen", Operation::ServerKeygen),
 ];
 
 impl Operation {
@@ -76,7 +78,7 @@ impl Route {
             [label, name] if !label.is_empty() => (*label, *name),
             _ => return Err(Refusal::NotFound),
         };
-        let operation = NAMES.iter().find(|row| row.0 == name).and_then(|row| row.1).ok_or(Refusal::NotFound)?;
+        let operation = NAMES.iter().find(|row| row.0 == name).map(|row| row.1).ok_or(Refusal::NotFound)?;
         let rules = labels.get(label).ok_or(Refusal::UnknownLabel)?;
         Ok(Self { label: label.to_owned(), rules: Arc::clone(rules), operation })
     }
@@ -114,7 +116,7 @@ mod tests {
             "/.well-known/est//cacerts",
             "/.well-known/est/x/y/cacerts",
             "/x/.well-known/est/cacerts",
-            "/.well-known/est/fullcmc",
+            "/.well-known/est/fullCMC",
             "/.well-known/est/CACERTS",
             "/.well-known/est/simpleenroll2",
         ] {

@@ -41,8 +41,11 @@ const MAX_CONNECTIONS: usize = 1024;
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: IpAddr,
-    /// Its certificate, verified to be from this PKI; revocation is judged elsewhere.
+    /// Its certificate, verified to be from this PKI or from a manufacturer that some label names; which, and revocation, is judged
+    /// elsewhere.
     pub(crate) certificate: Option<Vec<u8>>,
+    /// The certificates that came along with it.
+    pub(crate) above: Vec<Vec<u8>>,
     /// The tls-exporter channel binding (RFC 9266); none for TLS 1.2, where rustls cannot tell whether it would be unique.
     pub(crate) exporter: Option<[u8; 32]>,
 }
@@ -97,6 +100,12 @@ impl Reply {
     /// A sentence.
     pub(crate) fn sentence(status: StatusCode, sentence: &str) -> Self {
         Self::with(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
+    }
+
+    /// The same answer with the body of another one, and the fields that say what that is.
+    pub(crate) fn with_body_of(mut self, other: Self) -> Self {
+        self.headers.extend(other.headers);
+        Self { body: other.body, ..self }
     }
 
     /// The same answer with one more header field.
@@ -175,7 +184,8 @@ async fn welcome(
     }
     match transport {
         Transport::Plain => {
-            converse(stream, Peer { address, certificate: None, exporter: None }, handler, stop).await;
+            converse(stream, Peer { address, certificate: None, above: Vec::new(), exporter: None }, handler, stop)
+                .await;
         }
         Transport::Tls(tls) => match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
             Ok(Ok(stream)) => {

@@ -1,4 +1,5 @@
-//! TLS 1.2 and 1.3 with the server key in the token. Client certificates are optional and must come from this PKI.
+//! TLS 1.2 and 1.3 with the server key in the token. Client certificates are optional and must come from this PKI, or from a
+//! manufacturer whose devices enrol here.
 
 use super::Peer;
 use crate::token::{KeyRef, Token};
@@ -185,11 +186,14 @@ impl ClientCertVerifier for LiveVerifier {
 
 /// What TLS says about the other end.
 pub(super) fn peer(address: IpAddr, connection: &ServerConnection) -> Peer {
-    let certificate = connection.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+    let shown = connection.peer_certificates().unwrap_or_default();
+    let mut shown = shown.iter().map(|certificate| certificate.to_vec());
+    let certificate = shown.next();
+    let above = shown.collect();
     let exporter = (connection.protocol_version() == Some(ProtocolVersion::TLSv1_3))
         .then(|| connection.export_keying_material([0; 32], EXPORTER_LABEL, None).ok())
         .flatten();
-    Peer { address, certificate, exporter }
+    Peer { address, certificate, above, exporter }
 }
 
 /// Where the current server certificate lies.

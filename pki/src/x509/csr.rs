@@ -6,7 +6,7 @@
 use super::algorithm::{KeyFault, judge_key};
 use super::verify::{VerifyFault, verify};
 use const_oid::ObjectIdentifier;
-use der::asn1::{Any, AnyRef, BitStringRef};
+use der::asn1::{Any, AnyRef, BitStringRef, OctetString};
 use der::{Decode, Encode, Sequence, Tag, Tagged};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use std::collections::BTreeSet;
@@ -18,11 +18,14 @@ use x509_cert::request::CertReqInfo;
 
 const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
 const CHALLENGE_PASSWORD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.7");
-/// DecryptKeyIdentifier (RFC 4108 section 2.2.5) and AsymmetricDecryptKeyIdentifier (RFC 7030 section 4.4.1.2).
-const DECRYPTION_KEYS: &[ObjectIdentifier] = &[
-    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.37"),
-    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.54"),
-];
+/// DecryptKeyIdentifier (RFC 4108 section 2.2.5).
+const DECRYPT_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.37");
+/// AsymmetricDecryptKeyIdentifier (RFC 7030 section 4.4.1.2).
+const ASYMMETRIC_DECRYPT_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.54");
+/// SMIMECapabilities (RFC 7030 section 4.4.1).
+const SMIME_CAPABILITIES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.15");
+/// Longest identifier of a key.
+const MAX_KEY_IDENTIFIER: usize = 64;
 /// id-cmc-changeSubjectName (RFC 6402 section 2.8).
 const CHANGE_SUBJECT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.7.36");
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
@@ -73,8 +76,18 @@ pub(crate) struct VerifiedCsr {
     alt_names: Vec<GeneralName>,
     requested: Vec<ObjectIdentifier>,
     challenge: Option<String>,
-    names_decryption_key: bool,
+    decryption_key: Option<DecryptionKey>,
+    capabilities: Option<Vec<ObjectIdentifier>>,
     change: Option<ChangeOfName>,
+}
+
+/// The key that a generated key is to be encrypted to, by its identifier (RFC 7030 section 4.4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DecryptionKey {
+    /// A secret that both sides have.
+    Secret(Vec<u8>),
+    /// A public key.
+    Public(Vec<u8>),
 }
 
 /// The names a request asks for instead of those of the certificate that it is authenticated by (RFC 6402 section 2.8).
@@ -127,7 +140,8 @@ impl VerifiedCsr {
             alt_names: alt_names(&requested)?,
             requested: requested.iter().map(|extension| extension.extn_id).collect(),
             challenge: challenge_password(&info)?,
-            names_decryption_key: info.attributes.iter().any(|attribute| DECRYPTION_KEYS.contains(&attribute.oid)),
+            decryption_key: decryption_key(&info)?,
+            capabilities: capabilities(&info)?,
             change: change_of_name(&info)?,
             subject: info.subject,
             spki: info.public_key,
@@ -170,9 +184,14 @@ impl VerifiedCsr {
         &self.requested
     }
 
-    /// True when the request names a key that a generated key is to be encrypted to (RFC 7030 section 4.4.1).
-    pub(crate) fn names_decryption_key(&self) -> bool {
-        self.names_decryption_key
+    /// The key that a generated key is to be encrypted to.
+    pub(crate) fn decryption_key(&self) -> Option<&DecryptionKey> {
+        self.decryption_key.as_ref()
+    }
+
+    /// The algorithms that the requester can do, as SMIMECapabilities names them.
+    pub(crate) fn capabilities(&self) -> Option<&[ObjectIdentifier]> {
+        self.capabilities.as_deref()
     }
 
     /// The names asked for by ChangeSubjectName.
@@ -271,6 +290,44 @@ fn change_of_name(info: &CertReqInfo) -> Result<Option<ChangeOfName>, CsrFault> 
         }
     }
     if parts.is_empty() { Err(malformed()) } else { Ok(Some(change)) }
+}
+
+/// The only value of an attribute that may stand there once.
+fn only_value(info: &CertReqInfo, kind: ObjectIdentifier) -> Result<Option<&Any>, CsrFault> {
+    let mut found = info.attributes.iter().filter(|attribute| attribute.oid == kind);
+    let Some(attribute) = found.next() else { return Ok(None) };
+    match (attribute.values.get(0), attribute.values.len(), found.next()) {
+        (Some(value), 1, None) => Ok(Some(value)),
+        _ => Err(CsrFault::Malformed(format!("the attribute {kind} does not have one value"))),
+    }
+}
+
+fn decryption_key(info: &CertReqInfo) -> Result<Option<DecryptionKey>, CsrFault> {
+    let identifier = |kind| {
+        let Some(value) = only_value(info, kind)? else { return Ok(None) };
+        let value: OctetString =
+            value.decode_as().map_err(|fault: der::Error| CsrFault::Malformed(fault.to_string()))?;
+        let length = value.as_bytes().len();
+        if (1..=MAX_KEY_IDENTIFIER).contains(&length) {
+            Ok(Some(value.as_bytes().to_vec()))
+        } else {
+            Err(CsrFault::Malformed("the identifier of a key to encrypt to has 1 to 64 octets".to_owned()))
+        }
+    };
+    match (identifier(DECRYPT_KEY)?, identifier(ASYMMETRIC_DECRYPT_KEY)?) {
+        (None, None) => Ok(None),
+        (Some(secret), None) => Ok(Some(DecryptionKey::Secret(secret))),
+        (None, Some(public)) => Ok(Some(DecryptionKey::Public(public))),
+        _ => Err(CsrFault::Malformed("the request names two keys to encrypt to".to_owned())),
+    }
+}
+
+fn capabilities(info: &CertReqInfo) -> Result<Option<Vec<ObjectIdentifier>>, CsrFault> {
+    let Some(value) = only_value(info, SMIME_CAPABILITIES)? else { return Ok(None) };
+    // SMIMECapability has the form of an AlgorithmIdentifier.
+    let list: Vec<AlgorithmIdentifierOwned> =
+        value.decode_as().map_err(|fault: der::Error| CsrFault::Malformed(fault.to_string()))?;
+    Ok(Some(list.into_iter().map(|capability| capability.oid).collect()))
 }
 
 fn challenge_password(info: &CertReqInfo) -> Result<Option<String>, CsrFault> {

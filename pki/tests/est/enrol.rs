@@ -1,9 +1,6 @@
 //! First enrolment, on tokens of several kinds of keys, and the shape of what comes out.
 
-use crate::world::{Choice, PKCS10, World};
-use rustls::pki_types::pem::PemObject;
-use std::io::{Read, Write};
-use std::sync::Arc;
+use crate::world::{Choice, World};
 
 #[test]
 fn a_device_enrols_with_openssl_and_curl() {
@@ -134,55 +131,4 @@ fn dns_names_of_the_profile_are_certified_and_others_refused() {
     // A refusal does not spend the credential.
     world.request("other", "/CN=other", &[]);
     assert_eq!(world.enrol("other", &credential).status, 200);
-}
-
-/// A request that carries the channel binding of its own connection (RFC 7030 section 3.5, RFC 9266).
-#[test]
-fn a_channel_binding_is_verified() {
-    let Some(world) = World::new("a_channel_binding_is_verified", &Choice::default()) else { return };
-    let credential = world.credential(&[]);
-    for (forge, status) in [(true, "403"), (false, "200")] {
-        let (mut stream, exporter) = connect(&world);
-        let value = if forge { [0u8; 32] } else { exporter };
-        let config = format!(
-            "[req]\nprompt=no\ndistinguished_name=dn\nattributes=a\n[dn]\nCN=bound\n[a]\nchallengePassword={}\n",
-            data_encoding::BASE64.encode(&value)
-        );
-        std::fs::write(world.path("bound.cnf"), config).expect("writes");
-        world.request("bound", "", &["-config", "bound.cnf"]);
-        let body = world.text("bound.b64");
-        let user = data_encoding::BASE64.encode(format!("{}:{}", credential.name, credential.secret).as_bytes());
-        let request = format!(
-            "POST /.well-known/est/simpleenroll HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {user}\r\n{PKCS10}\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).expect("sends");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("receives");
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "forged: {forge}: {answer}");
-        assert_eq!(forge, answer.contains("channel_binding"), "{answer}");
-    }
-}
-
-fn connect(world: &World) -> (rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>, [u8; 32]) {
-    let mut roots = rustls::RootCertStore::empty();
-    let root = rustls::pki_types::CertificateDer::from_pem_file(world.path("state/root.pem")).expect("root");
-    roots.add(root).expect("root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from("localhost").expect("name");
-    let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("connection");
-    let socket = std::net::TcpStream::connect(("127.0.0.1", world.est_port)).expect("connects");
-    let mut stream = rustls::StreamOwned::new(connection, socket);
-    while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock).expect("handshake");
-    }
-    let exporter = stream.conn.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).expect("exporter");
-    (stream, exporter)
 }

@@ -38,6 +38,13 @@ pub(crate) fn subject_of(world: &World, name: &str) -> Vec<u8> {
     certificate.tbs_certificate().subject().to_der().expect("encodes")
 }
 
+/// DER of the issuer of the certificate in `NAME.pem`.
+pub(crate) fn issuer_of(world: &World, name: &str) -> Vec<u8> {
+    let der = world.tool("openssl", &["x509", "-in", &format!("{name}.pem"), "-outform", "DER"]);
+    let certificate = x509_cert::Certificate::from_der(&der).expect("a certificate");
+    certificate.tbs_certificate().issuer().to_der().expect("encodes")
+}
+
 /// DER of a request with a fresh P-256 key.
 pub(crate) fn request(subject: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {
     let random = SystemRandom::new();

@@ -4,15 +4,19 @@
 //! A missing tool skips the test by name.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod attacks;
+mod born;
 mod ceremony;
 mod client;
 mod crash;
 mod crl;
 mod enrol;
+mod fullcmc;
 mod hand;
 mod hierarchy;
 mod journal;
 mod judged;
+mod keygen;
 mod must;
 mod ocsp;
 mod operator;

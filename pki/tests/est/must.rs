@@ -443,57 +443,6 @@ fn m28_a_request_that_waits_for_an_operator_is_known_again() {
     assert!(!world.run(&["approval", "grant", "nothing"]).status.success());
 }
 
-/// Keys made for devices: two parts, the key as PKCS#8 and its certificate; off unless the label says otherwise.
-#[test]
-fn m36_m37_m38_m44_keys_are_made_for_devices_where_a_label_says_so() {
-    let more = "[est.labels.made]\nserver_keygen = \"plain\"\n[est.labels.made-rsa]\nserver_keygen = \"plain\"\nprofile = \"rsa\"\n\
-                [profiles.rsa]\nkeys = [\"rsa:2048\"]\n";
-    let test = "m36_m37_m38_m44_keys_are_made_for_devices_where_a_label_says_so";
-    let Some(world) = World::new(test, &Choice { more, ..Choice::default() }) else { return };
-    let ask = |label: &str, name: &str, user: &str| {
-        let data = format!("@{name}.b64");
-        world.est(&format!("{label}serverkeygen"), &["-u", user, "-H", PKCS10, "--data-binary", &data])
-    };
-    world.request("a", "/CN=a", &[]);
-    assert_eq!(ask("", "a", &user(&world, &[])).refusal(), (404, "keygen_off".to_owned()));
-    for (label, subject) in [("made", "ec"), ("made-rsa", "rsa")] {
-        // The signature of the request means nothing here: its key is not certified.
-        world.request("a", &format!("/CN={subject}"), &[]);
-        let mut der = std::fs::read(world.path("a.csr")).expect("reads");
-        *der.last_mut().expect("not empty") ^= 1;
-        std::fs::write(world.path("a.b64"), BASE64.encode(&der)).expect("writes");
-        let answer = ask(&format!("{label}/"), "a", &user(&world, &["--label", label]));
-        assert_eq!(answer.status, 200, "{}", answer.headers);
-        let kind = answer.header("content-type").expect("a type");
-        let boundary = kind.strip_prefix("multipart/mixed; boundary=").expect("multipart").to_owned();
-        assert_eq!(answer.header("content-transfer-encoding"), None, "it belongs to the parts");
-        let text = String::from_utf8(answer.body).expect("ASCII");
-        let parts: Vec<&str> = text.split(&format!("--{boundary}")).collect();
-        assert_eq!((parts.len(), parts[0], parts[3]), (4, "", "--\r\n"));
-        for (part, kind, file) in [
-            (parts[1], "application/pkcs8", "made.key.der"),
-            (parts[2], "application/pkcs7-mime; smime-type=certs-only", "made.p7"),
-        ] {
-            let (head, body) = part.split_once("\r\n\r\n").expect("head and body");
-            assert_eq!(head, format!("\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64"));
-            let der = data_encoding::BASE64_MIME_PERMISSIVE.decode(body.trim().as_bytes()).expect("base64");
-            std::fs::write(world.path(file), der).expect("writes");
-        }
-        let of_key = world.openssl(&["pkey", "-inform", "DER", "-in", "made.key.der", "-pubout"]);
-        world.openssl(&["pkcs7", "-inform", "DER", "-in", "made.p7", "-print_certs", "-out", "made.pem"]);
-        assert_eq!(world.openssl(&["x509", "-in", "made.pem", "-noout", "-pubkey"]), of_key, "{label}");
-        assert!(world.verify("made", &["-x509_strict"]).status.success(), "{label}");
-        assert!(!world.text("log").contains("PRIVATE"), "{label}");
-    }
-    // A request that names a key to encrypt to is not answered in the clear.
-    let named = hand::attribute("1.2.840.113549.1.9.16.2.37", &hand::tlv(0x04, b"key-1"));
-    let subject =
-        hand::tlv(0x30, &hand::tlv(0x31, &hand::tlv(0x30, &[hand::oid("2.5.4.3"), hand::tlv(0x0C, b"x")].concat())));
-    std::fs::write(world.path("a.b64"), BASE64.encode(&hand::request(&subject, &[named]))).expect("writes");
-    let answer = ask("made/", "a", &user(&world, &["--label", "made"]));
-    assert_eq!(answer.refusal(), (400, "keygen_encryption".to_owned()));
-}
-
 /// A device that nobody has registered gets nothing where registration comes first.
 #[test]
 fn e4_only_registered_devices_enrol_where_the_label_says_so() {

@@ -54,7 +54,7 @@ fn wrong_methods_types_and_paths_are_refused() {
     let rows: &[(&str, &[&str], u16, &str)] = &[
         ("simpleenroll", &["-u", &user], 405, "method"),
         ("cacerts", &["-X", "POST", "-d", "x"], 405, "method"),
-        ("fullcmc", &[], 404, "not_found"),
+        ("fullcmc", &[], 405, "method"),
         ("serverkeygen", &["-X", "POST"], 404, "keygen_off"),
         ("../cacerts", &["--path-as-is"], 404, "unknown_label"),
         ("cacerts/", &[], 404, "not_found"),
