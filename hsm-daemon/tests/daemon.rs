@@ -494,16 +494,20 @@ async fn handshakes_beside_a_thousand_half_open_connections() {
     world.write_clients(ANY_CERTIFICATE);
     world.start();
     let folder = world.folder.path().to_owned();
+    // A client has finished its handshake before the daemon has looked at its certificate: what counts is the first answer.
     let measure = async |count: usize| {
-        let mut took = Vec::new();
+        let (mut took, mut refused) = (Vec::new(), 0);
         for _ in 0..count {
             let begun = Instant::now();
-            tls_channel(&folder, port, Some("right"), &[&rustls::version::TLS13]).await.unwrap();
-            took.push(begun.elapsed());
+            match health_over_tls(&folder, port, Some("right"), &[&rustls::version::TLS13]).await {
+                Ok(_) => took.push(begun.elapsed()),
+                Err(_) => refused += 1,
+            }
         }
         took.sort();
-        (took[count / 2], took[count * 99 / 100])
+        (took[took.len() / 2], took[took.len() * 99 / 100], refused)
     };
+    measure(20).await;
     let quiet = measure(300).await;
     // Whoever was closed to make room comes back at once.
     let running = Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -535,6 +539,6 @@ async fn handshakes_beside_a_thousand_half_open_connections() {
     running.store(false, std::sync::atomic::Ordering::Relaxed);
     let (silent, closed) = flood.join().expect("no panic");
     println!(
-        "TABLE handshakes p50 and p99: {quiet:?} alone, {beside:?} beside {silent} half-open connections ({closed} were closed and came back)"
+        "TABLE handshake and first answer, p50, p99 and refused of 300: {quiet:?} alone, {beside:?} beside {silent} half-open connections ({closed} were closed and came back)"
     );
 }
