@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo demo-pq drill deb test chaos bench bench-pki fuzz fuzz-replay fmt lint clean scale
+.PHONY: help demo demo-pq drill deb test chaos bench bench-pki fuzz fuzz-replay fmt lint clean scale scale-pki
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -39,6 +39,9 @@ chaos: ## the long chaos tests: 2,000 kills, every fault point of the disk, half
 
 scale: ## a token of 1,000, 10,000 and 100,000 objects: searches, listings, login, start and memory
 	@scripts/scale
+
+scale-pki: ## a PKI of 1,000,000 certificates: enrolments, OCSP, revocations, CRLs, start (CERTIFICATES, UNDER_ONE, PROFILE)
+	@scripts/scale-pki
 
 conformance: ## public PKCS#11 test suites against our module (safe, compat) and SoftHSM2, side by side
 	@scripts/conformance

@@ -264,7 +264,10 @@ pub(crate) struct Backup {
     /// Also writes FILE.files, with configuration, TLS material and journal, which opens as the archive does, and FILE.manifest.json.
     #[arg(long)]
     pub(crate) bundle: bool,
-    /// Puts another file or directory into the bundle, such as the store of a stopped craton-pki. Can be repeated.
+    /// Puts the store of the craton-pki with this configuration into the bundle, whether it runs or not, and the configuration.
+    #[arg(long, value_name = "CONFIG", requires = "bundle")]
+    pub(crate) pki: Option<PathBuf>,
+    /// Puts another file or directory into the bundle. Can be repeated.
     #[arg(long, value_name = "PATH", requires = "bundle")]
     pub(crate) with: Vec<PathBuf>,
     /// Where the shares are written instead.

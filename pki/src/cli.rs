@@ -51,13 +51,6 @@ pub(crate) enum Act {
         #[command(subcommand)]
         act: CeremonyAct,
     },
-    /// Account for every signature of the authorities' keys: the token's counts against the records. A server does the same at each
-    /// start and every half minute.
-    Reconcile {
-        /// Take the token's counts for the new beginning although they differ; the journal says so. No server may be running.
-        #[arg(long)]
-        accept: bool,
-    },
     /// Certificates.
     Cert {
         /// What to do.
@@ -115,6 +108,56 @@ pub(crate) enum Act {
         #[command(subcommand)]
         act: BootstrapAct,
     },
+    /// Take a backup of the store, while the server runs or not. The keys are in the token's own backup.
+    Backup(BackupArgs),
+    /// Make the store from a backup. The server must not run; afterwards comes `reconcile`.
+    Restore(RestoreArgs),
+    /// Account for every signature of the authorities' keys: the token's counts against the records. A server does the same at each
+    /// start and every half minute. A restored store is told here what came after its backup, while no server runs.
+    Reconcile(ReconcileArgs),
+}
+
+/// A backup.
+#[derive(Args)]
+pub(crate) struct BackupArgs {
+    /// The file to make; one that exists is never replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// What it opens with: env:NAME or file:PATH.
+    #[arg(long, value_name = "SOURCE", required_unless_present = "plain")]
+    pub(crate) passphrase: Option<String>,
+    /// Do not seal it: for whoever does it otherwise, such as `craton-hsm-admin backup --bundle --pki`.
+    #[arg(long, conflicts_with = "passphrase")]
+    pub(crate) plain: bool,
+}
+
+/// A restore.
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup, sealed or plain.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// What it opens with: env:NAME or file:PATH.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) passphrase: Option<String>,
+    /// Keep a store that is there aside under another name.
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// What is known of the time after a backup.
+#[derive(Args)]
+pub(crate) struct ReconcileArgs {
+    /// A CRL that was published after the backup, PEM or DER. Can be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl: Vec<PathBuf>,
+    /// Certificates that were issued after the backup, PEM or DER. Can be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Vec<PathBuf>,
+    /// Take the token's counts for the new beginning although they differ; the journal says so. What a restored store is not told now is
+    /// given up, and it serves again.
+    #[arg(long)]
+    pub(crate) accept: bool,
 }
 
 /// Encodings of a CRL.
@@ -340,7 +383,7 @@ impl Act {
     pub(crate) fn command(self) -> std::io::Result<Option<Command>> {
         Ok(match self {
             Self::Init | Self::Serve | Self::Ca { .. } | Self::Ceremony { .. } | Self::Profile { .. } => None,
-            Self::Reconcile { .. } => None,
+            Self::Backup(_) | Self::Restore(_) | Self::Reconcile(_) => None,
             Self::Journal { act: JournalAct::Check { .. } | JournalAct::Export { .. } } => None,
             Self::Journal { act: JournalAct::List { page } } => Some(Command::JournalList { paging: page.paging() }),
             Self::Journal { act: JournalAct::Checkpoint { last } } => Some(Command::JournalCheckpoint { lazily: last }),

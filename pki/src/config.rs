@@ -439,6 +439,19 @@ impl SecretSource {
         }
     }
 
+    /// Reads how an argument names a source. Others see arguments, so the secret itself is refused.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn of_argument(written: &str) -> Result<Self, String> {
+        match Self::parse(written, Path::new("")) {
+            Self::Inline(_) => {
+                Err("write env:NAME or file:PATH: what stands in arguments can be seen by others".to_owned())
+            }
+            source => Ok(source),
+        }
+    }
+
     /// Reads the secret.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! A library only so that the fuzz targets can call what strangers reach: the program is [`main`].
 
 mod api;
+mod backup;
 mod ca;
 mod cli;
 mod client;

@@ -122,11 +122,13 @@ pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
         "Records read by questions since the start",
         plain(store.rows_read()),
     );
+    let by_changes = plain(store.rows_read_by_changes());
+    text.family("store_rows_read_by_changes_total", "counter", "Records read by changes since the start", by_changes);
     Ok(text.0)
 }
 
 fn lists_of(store: &dyn Store, authority: &str) -> Result<Vec<Crl>, StoreError> {
-    let mut lists: Vec<Crl> = store.crl(authority)?.into_iter().collect();
+    let mut lists: Vec<Crl> = store.crl_record(authority)?.into_iter().collect();
     let span = Span::first(MAX_PAGE);
     lists.extend(store.find(Query::Crls { authority: authority.to_owned(), span })?.all(Record::crl));
     Ok(lists)

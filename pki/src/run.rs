@@ -3,6 +3,7 @@
 use crate::api::command::{Command, Fault, Paging};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
+use crate::backup;
 use crate::ca::authority::ROOT;
 use crate::ca::blocklist::Blocklist;
 use crate::ca::ceremony::{self, Founding};
@@ -10,9 +11,9 @@ use crate::ca::guard::GuardRules;
 use crate::ca::reconcile::{self, Differences};
 use crate::ca::{CaError, Desk, Parsed, issue, offline, protocol};
 use crate::cli::ceremony::CeremonyAct;
-use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct};
+use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct, ReconcileArgs};
 use crate::clock;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, SecretSource};
 use crate::error::Error;
 use crate::journal::proof::{self, Proof};
 use crate::profile::dry_run;
@@ -66,12 +67,22 @@ fn run(cli: Cli) -> Result<(), Error> {
             let answer = operate(&config, Command::Crl { authority: ca, renew, shard, delta })?;
             write_crl(&answer, cli.json, format, out.as_deref())
         }
-        Act::Reconcile { accept } => account_for_signatures(&config, accept, cli.json),
         Act::Ceremony { act } => Ok(cli::show(&perform_ceremony(&config, act)?, cli.json)?),
         Act::Ca { act } => {
             let command = act.command().map_err(|fault| Error::Operator(Fault::new("bad_request", fault)))?;
             Ok(cli::show(&operate(&config, command)?, cli.json)?)
         }
+        Act::Backup(args) => {
+            let passphrase = args.passphrase.as_deref().map(secret_source).transpose()?;
+            let store = || open_store(&config);
+            Ok(cli::show(&backup::take(&config, &args.output, passphrase.as_ref(), store)?, cli.json)?)
+        }
+        Act::Restore(args) => {
+            open_state_dir(&config)?;
+            let passphrase = args.passphrase.as_deref().map(secret_source).transpose()?;
+            Ok(cli::show(&backup::restore(&config, &args.input, passphrase.as_ref(), args.replace)?, cli.json)?)
+        }
+        Act::Reconcile(args) => reconcile_all(&config, &args, cli.json),
         Act::Profile { act } => Ok(cli::show(&profile(&config, &act)?, cli.json)?),
         Act::Journal { act: JournalAct::Export { out } } => export_journal(&config, &out, cli.json),
         act => {
@@ -107,6 +118,49 @@ fn account_for_signatures(config: &Config, accept: bool, json: bool) -> Result<(
     }
     let sentence = "the token's counts and the records differ: see the table, the journal and docs/guard.md";
     Err(Error::Operator(Fault::new("signatures_unaccounted", sentence)))
+}
+
+/// Tells a restored store what it lacks; else compares the token's counts with the records.
+fn reconcile_all(config: &Config, args: &ReconcileArgs, json: bool) -> Result<(), Error> {
+    let crls = ders(&args.crl, "X509 CRL")?;
+    let certificates = ders(&args.certificate, "CERTIFICATE")?;
+    let store = open_store(config)?;
+    let is_restored = store.restoration().map_err(CaError::from)?.is_some();
+    if !is_restored && crls.is_empty() && certificates.is_empty() {
+        drop(store);
+        return account_for_signatures(config, args.accept, json);
+    }
+    let now = clock::now();
+    let answer = backup::reconcile::reconcile(store.as_ref(), &crls, &certificates, args.accept, now)?;
+    if is_restored && args.accept {
+        // The token counted on after the backup.
+        reconcile::reconcile(&desk_over(config, store)?, Differences::Accept, now)?;
+    }
+    Ok(cli::show(&answer, json)?)
+}
+
+/// Where a secret of the command line comes from; never from the command line itself, which others can see.
+fn secret_source(written: &str) -> Result<SecretSource, Error> {
+    SecretSource::of_argument(written).map_err(|fault| Error::Operator(Fault::new("bad_request", fault)))
+}
+
+/// The structures in files, PEM or DER.
+fn ders(paths: &[std::path::PathBuf], label: &str) -> Result<Vec<Vec<u8>>, Error> {
+    let mut all = Vec::new();
+    for path in paths {
+        let refuse = |fault: &dyn std::fmt::Display| {
+            Error::Operator(Fault::new("bad_request", format!("{}: {fault}", path.display())))
+        };
+        let bytes = std::fs::read(path).map_err(|fault| refuse(&fault))?;
+        if !bytes.starts_with(b"-----") && bytes.first() == Some(&0x30) {
+            all.push(bytes);
+            continue;
+        }
+        let text = String::from_utf8(bytes).map_err(|_| refuse(&"it is neither PEM nor DER"))?;
+        let found = view::ders_of_pem(&text, label).filter(|found| !found.is_empty());
+        all.extend(found.ok_or_else(|| refuse(&format!("it holds no {label}")))?);
+    }
+    Ok(all)
 }
 
 /// What the configuration says about profiles.

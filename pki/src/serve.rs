@@ -32,8 +32,9 @@ use tokio::sync::watch;
 
 /// How often what runs out is looked at.
 const ROUNDS: Duration = Duration::from_secs(30);
-/// How often it is looked whether certificates were revoked by somebody who does not publish: a re-enrolment, a broken issuance.
-const REVOCATIONS: Duration = Duration::from_secs(1);
+/// How often it is looked whether certificates were revoked by somebody who does not publish (a re-enrolment, a broken issuance), and
+/// whether one comes of age. Both looks cost a record when there is nothing.
+const LOOKS: Duration = Duration::from_secs(1);
 
 /// The CRL schedule of a configuration.
 pub(crate) fn schedule(config: &Config) -> Schedule {
@@ -114,6 +115,9 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     let now = clock::now();
     if config.side == Side::Root {
         return Err("the side of an offline root serves nothing (ca.role = \"root\")".to_owned());
+    }
+    if let Some(restoration) = desk.store.restoration().map_err(|fault| fault.to_string())? {
+        return Err(CaError::Restored(restoration.taken_at).to_string());
     }
     ceremony::check_keys(&desk).map_err(say)?;
     // What does not agree is in the log; an operator looks into it while the devices go on.
@@ -227,14 +231,14 @@ async fn hold_open(doors: Vec<Door>, caretaker: Caretaker) -> Result<(), String>
     tracing::info!(event = "ready");
     let caretaker = Arc::new(caretaker);
     let mut rounds = tokio::time::interval(ROUNDS);
-    let mut revocations = tokio::time::interval(REVOCATIONS);
+    let mut looks = tokio::time::interval(LOOKS);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = revocations.tick() => {
+            _ = looks.tick() => {
                 let caretaker = Arc::clone(&caretaker);
-                if let Err(fault) = tokio::task::spawn_blocking(move || caretaker.publish_revocations()).await {
+                if let Err(fault) = tokio::task::spawn_blocking(move || caretaker.look()).await {
                     tracing::error!(event = "round_failed", %fault);
                 }
             }
@@ -292,6 +296,13 @@ impl Caretaker {
         Ok(())
     }
 
+    fn look(&self) {
+        self.publish_revocations();
+        if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), clock::now()) {
+            tracing::error!(event = "expiry_not_checked", %fault);
+        }
+    }
+
     fn publish_revocations(&self) {
         let count = self.desk.store.standing_changes();
         if self.published_at.load(Ordering::Relaxed) != count && self.office.publish_due(clock::now()).is_ok() {
@@ -303,9 +314,6 @@ impl Caretaker {
         let now = clock::now();
         // A failure is in the log, and tried again in the next round.
         drop(self.office.publish_due(now));
-        if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), now) {
-            tracing::error!(event = "expiry_not_checked", %fault);
-        }
         let renewed = ceremony::ensure_server(&self.desk, &self.config, now)
             .and_then(|(key, certificate)| Ok((key, ceremony::server_chain(&self.desk, &certificate)?)));
         match renewed {

@@ -71,6 +71,13 @@ impl Pki {
         }
     }
 
+    fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().ok();
+            server.wait().ok();
+        }
+    }
+
     fn curl(&self, args: &[&str], operation: &str) -> Finished {
         let root = self.state.join("root.pem");
         run(Command::new("curl")
@@ -127,10 +134,7 @@ impl Pki {
 
 impl Drop for Pki {
     fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            server.kill().ok();
-            server.wait().ok();
-        }
+        self.stop();
     }
 }
 
@@ -291,4 +295,51 @@ fn a_signature_that_the_pki_did_not_ask_for_is_found() {
     assert!(reconcile(&pki, &world, &[]).0);
     let journal = pki.json(&world, &["journal", "list", "--limit", "1000"]);
     assert!(journal.to_string().contains("\\\"accepted\\\":true"), "{journal}");
+}
+
+/// One bundle for the whole: taken while both run, it makes the PKI again. And what craton-pki seals itself, the token's tool opens.
+#[test]
+fn a_bundle_holds_the_store_of_a_running_pki_and_the_tools_open_each_others_archives() {
+    if !tools_for("a_bundle_holds_the_store_of_a_running_pki_and_the_tools_open_each_others_archives") {
+        return;
+    }
+    let world = World::start();
+    let mut pki = Pki::found(&world);
+    pki.serve(&world);
+    let certificate = pki.enrol(&world, "sensor-1");
+    let config = pki.config.display().to_string();
+    world.admin(["backup", "--pin", "env:SO_PIN", "--output", "b", "--bundle", "--pki", &config]).ok();
+    let left: Vec<_> = fs::read_dir(world.dir())
+        .expect("the world's directory")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains(".pki-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    fs::write(world.dir().join("phrase"), "correct horse battery").expect("the world's directory is writable");
+    fs::set_permissions(world.dir().join("phrase"), fs::Permissions::from_mode(0o600)).expect("our own file");
+    let phrase = format!("file:{}", world.dir().join("phrase").display());
+    let own = world.dir().join("own.backup").display().to_string();
+    pki.command(&world, &["backup", "--passphrase", &phrase, "--output", &own]).ok();
+    world.admin(["backup", "verify", &own, "--passphrase", &phrase]).ok();
+    world.admin(["backup", "extract", &own, "--directory", "own", "--passphrase", &phrase]).ok();
+    world.admin(["backup", "extract", "b.files", "--directory", "out", "--pin", "env:SO_PIN"]).ok();
+    let kept = fs::read_to_string(world.dir().join("out/pki/craton_pki.toml")).expect("extracted");
+    assert_eq!(kept, fs::read_to_string(&pki.config).expect("the configuration"));
+    // The state is gone with its disk; the token is there.
+    pki.stop();
+    fs::rename(&pki.state, world.dir().join("lost")).expect("our own directory");
+    for image in ["out/pki/store.image", "own/craton-pki/store.image"] {
+        let image = world.dir().join(image).display().to_string();
+        pki.command(&world, &["restore", "--input", &image, "--replace"]).ok();
+    }
+    pki.command(&world, &["serve"]).refused();
+    pki.command(&world, &["reconcile", "--accept"]).ok();
+    for name in ["root.pem", "issuing.pem", "chain.pem"] {
+        fs::copy(world.dir().join("lost").join(name), pki.state.join(name)).expect("our own directory");
+    }
+    pki.serve(&world);
+    pki.verify(&certificate).ok().says("OK");
+    let devices = pki.json(&world, &["device", "list"]);
+    assert!(devices.to_string().contains("sensor-1"), "{devices}");
+    pki.enrol(&world, "sensor-2");
 }

@@ -113,7 +113,12 @@ impl Bundle {
         let output = beside(output, FILES);
         refuse_existing(&output)?;
         let part = Part::create(&output)?;
-        let files = bundled(settings, &given.with)?;
+        let mut files = bundled(settings, &given.with)?;
+        let image = given.pki.as_deref().map(|config| PkiImage::take(config, &output)).transpose()?;
+        if let (Some(config), Some(image)) = (&given.pki, &image) {
+            files.push(("pki/craton_pki.toml".to_owned(), config.clone()));
+            files.push(("pki/store.image".to_owned(), image.0.clone()));
+        }
         let mut out = std::io::BufWriter::new(&part.file);
         // The archive's own time: the two belong together.
         let lines = write_files(archive, credential, manifest.created, &files, &mut out)?;
@@ -141,6 +146,39 @@ impl Bundle {
         let json = serde_json::to_string_pretty(&written).map_err(|error| Failure::new(error.to_string()))?;
         write_new(&manifest, 0o600, format!("{json}\n").as_bytes())?;
         Ok(vec![files, manifest])
+    }
+}
+
+/// The image of a PKI's store while it is on its way into the bundle; gone when dropped.
+struct PkiImage(PathBuf);
+
+impl PkiImage {
+    /// Has craton-pki write it, from one moment of the store, beside the bundle. It holds no key: those are in the token.
+    fn take(config: &Path, beside_this: &Path) -> Result<Self, Failure> {
+        let image = PkiImage(beside(beside_this, &format!(".pki-{}", std::process::id())));
+        let program = std::env::current_exe().map(|own| own.with_file_name("craton-pki")).unwrap_or_default();
+        // Beside this program, else where the system looks.
+        let program = if program.is_file() { program } else { PathBuf::from("craton-pki") };
+        let mut command = std::process::Command::new(&program);
+        command.arg("--config").arg(config).args(["backup", "--plain", "--output"]).arg(&image.0);
+        let done = command
+            .stdin(std::process::Stdio::null())
+            .output()
+            .map_err(|error| Failure::new(format!("{} cannot be run: {error}", program.display())))?;
+        match done.status.success() {
+            true => Ok(image),
+            false => {
+                let said = String::from_utf8_lossy(&done.stderr);
+                Err(Failure::new(format!("the PKI gave no backup: {}", said.lines().last().unwrap_or_default())))
+            }
+        }
+    }
+}
+
+impl Drop for PkiImage {
+    fn drop(&mut self) {
+        // What cannot be removed is seen beside the bundle.
+        std::fs::remove_file(&self.0).unwrap_or_default();
     }
 }
 

@@ -39,7 +39,7 @@ impl Operator {
     pub(super) fn ca_list(&self) -> Result<Value, Fault> {
         let mut items = Vec::new();
         for stored in self.store.authorities()? {
-            let crl = self.store.crl(&stored.id)?;
+            let crl = self.store.crl_record(&stored.id)?;
             items.push(view::authority(&Authority::of(self.store.as_ref(), stored)?, crl.as_ref()));
         }
         if items.is_empty() {
@@ -51,7 +51,7 @@ impl Operator {
     }
 
     pub(super) fn ca_show(&self, id: &str) -> Result<Value, Fault> {
-        let crl = self.store.crl(id)?;
+        let crl = self.store.crl_record(id)?;
         Ok(view::authority(&Authority::load(self.store.as_ref(), id)?, crl.as_ref()))
     }
 
@@ -99,7 +99,7 @@ impl Operator {
 
     pub(super) fn ca_move(&self, id: &str, act: hierarchy::Act) -> Result<Value, Fault> {
         let moved = hierarchy::act(self.store.as_ref(), id, act, clock::now())?;
-        Ok(view::authority(&moved, self.store.crl(id)?.as_ref()))
+        Ok(view::authority(&moved, self.store.crl_record(id)?.as_ref()))
     }
 
     pub(super) fn ca_rollover(
@@ -123,7 +123,7 @@ impl Operator {
         if authority.has_key() {
             office.publish(id, clock::now())?;
         }
-        let mut view = view::authority(&authority, self.store.crl(id)?.as_ref());
+        let mut view = view::authority(&authority, self.store.crl_record(id)?.as_ref());
         if let (Some(object), Some(remark)) = (view.as_object_mut(), remark) {
             object.insert("warning".to_owned(), remark.into());
         }

@@ -123,6 +123,8 @@ pub(crate) enum Command {
         #[serde(default)]
         delta: bool,
     },
+    /// The image of the store, for a backup. Its bytes follow the answer.
+    Image {},
     /// Counters and gauges in the text format of Prometheus.
     Metrics {},
     /// How many certificates and devices there are, by state.

@@ -80,6 +80,14 @@ impl Operator {
         self.attempt(command).inspect_err(|fault| metrics::refused(&fault.code))
     }
 
+    /// Writes the image of the store.
+    ///
+    /// # Errors
+    /// When the store fails or nobody reads any longer.
+    pub(super) fn write_image(&self, out: &mut dyn std::io::Write) -> Result<(), StoreError> {
+        self.store.write_image(clock::now(), out).map(drop)
+    }
+
     fn attempt(&self, command: Command) -> Result<Value, Fault> {
         match command {
             Command::Health {} => self.health(),
@@ -109,6 +117,9 @@ impl Operator {
             Command::Crl { authority, renew, shard, delta } => {
                 self.crl(&CrlList { authority, shard, is_delta: delta }, renew)
             }
+            Command::Image {} => {
+                Err(Fault::new("bad_request", "the image of the store goes through the local socket only"))
+            }
             Command::Metrics {} => Ok(json!({ "text": metrics::text(self.store.as_ref())? })),
             Command::Stats {} => self.stats(),
             Command::JournalCheckpoint { lazily } => self.journal_checkpoint(lazily),
@@ -134,7 +145,7 @@ impl Operator {
         let mut well = true;
         for authority in self.store.authorities()? {
             // Of an offline root there is the list that the last ceremony brought; it runs out too.
-            let Some(crl) = self.store.crl(&authority.id)? else {
+            let Some(crl) = self.store.crl_record(&authority.id)? else {
                 well &= authority.key_role.is_empty();
                 continue;
             };
@@ -304,7 +315,7 @@ impl Operator {
 
     fn journal_verify(&self) -> Result<Value, Fault> {
         let journal = self.journal()?;
-        let verdict = office::verify_all(self.store.as_ref(), &journal.spki)?;
+        let verdict = office::verify_all(self.store.as_ref(), Some(&journal.spki))?;
         if let Some(finding) = verdict.findings.first() {
             tracing::error!(event = "journal_not_sound", finding, findings = verdict.findings.len());
             return Err(Fault::new("journal_not_sound", verdict.findings.join("; ")));

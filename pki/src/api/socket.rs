@@ -6,7 +6,7 @@
 
 use super::command::{Answer, Command, Fault};
 use super::operator::Operator;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,11 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
 /// # Errors
 /// When a server listens and does not answer.
 pub(crate) fn ask(path: &Path, command: &Command) -> Result<Option<Answer>, Fault> {
+    Ok(converse_with(path, command)?.map(|(_, answer)| answer))
+}
+
+/// Sends a command and reads the line of the answer; what follows is read from the reader.
+fn converse_with(path: &Path, command: &Command) -> Result<Option<(BufReader<UnixStream>, Answer)>, Fault> {
     let unreachable = |fault: std::io::Error| Fault::new("unreachable", format!("{}: {fault}", path.display()));
     let mut stream = match UnixStream::connect(path) {
         Ok(stream) => stream,
@@ -40,11 +45,21 @@ pub(crate) fn ask(path: &Path, command: &Command) -> Result<Option<Answer>, Faul
     let mut line = serde_json::to_vec(command).map_err(|fault| Fault::new("internal", fault))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(unreachable)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(unreachable)?;
+    let (mut reader, mut answer) = (BufReader::new(stream), String::new());
+    reader.read_line(&mut answer).map_err(unreachable)?;
     let answer =
         serde_json::from_str(&answer).map_err(|_| Fault::new("unreachable", "the server closed the socket"))?;
-    Ok(Some(answer))
+    Ok(Some((reader, answer)))
+}
+
+/// Asks the server for the image of its store, which is what is read from the socket then. `None` when no server listens.
+///
+/// # Errors
+/// When a server listens and does not give it.
+pub(crate) fn image(path: &Path) -> Result<Option<Box<dyn Read>>, Fault> {
+    let Some((reader, answer)) = converse_with(path, &Command::Image {})? else { return Ok(None) };
+    Result::from(answer)?;
+    Ok(Some(Box::new(reader)))
 }
 
 /// Opens the socket. A file left by a server that died is replaced: holding the store proves that none lives.
@@ -92,13 +107,21 @@ pub(crate) fn serve(listener: &UnixListener, operator: &Arc<Operator>) {
     }
 }
 
+/// The answer, and behind it the image. When it breaks off its reader sees that it is not whole.
+fn give_image(stream: &UnixStream, operator: &Operator) -> std::io::Result<()> {
+    let mut out = BufWriter::new(stream);
+    serde_json::to_writer(&mut out, &Answer::Done(serde_json::Value::Null))?;
+    out.write_all(b"\n")?;
+    operator.write_image(&mut out).map_err(std::io::Error::other)
+}
+
 fn converse(stream: UnixStream, operator: &Operator) -> std::io::Result<()> {
-    use std::io::Read;
     stream.set_read_timeout(Some(DEADLINE))?;
     let mut reader = BufReader::new((&stream).take(MAX_COMMAND_BYTES));
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let answer: Answer = match serde_json::from_str::<Command>(&line) {
+        Ok(Command::Image {}) => return give_image(&stream, operator),
         Ok(command) => operator.perform(command).into(),
         Err(fault) => Answer::Refused(Fault::new("bad_request", fault)),
     };

@@ -117,6 +117,7 @@ pub(crate) fn authority(authority: &Authority, crl: Option<&Crl>) -> Value {
         "key": authority.key.spec.to_string(),
         "key_label": authority.key.label,
         "guarded": authority.key.guarded,
+        "key_id": text_or_null(&hex(&authority.key.id)),
         "not_after": instant(authority.not_after),
         "sha256": hex(&sha256(&authority.certificate)),
         "crl_number": crl.map(|crl| crl.number),

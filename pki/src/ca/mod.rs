@@ -253,6 +253,16 @@ pub(crate) enum CaError {
     /// Something that must be there is not.
     #[error("this PKI is not initialised: run `craton-pki init`")]
     NotInitialised,
+    /// The store came from a backup.
+    #[error(
+        "this store was restored from a backup of {}: what was issued and revoked since is not in it. Give what is known of that to \
+         `craton-pki reconcile` (--crl, --certificate), and end with `craton-pki reconcile --accept`",
+        crate::api::view::instant(*.0)
+    )]
+    Restored(i64),
+    /// What is to be taken up is not ours, or does not fit.
+    #[error("{0}")]
+    Reconcile(String),
     /// The token holds a key of ours that this store does not know.
     #[error(
         "the token already holds a key labelled '{0}' that this state_dir knows nothing of: choose another token.key_label_prefix, or restore the state_dir that made it"

@@ -3,10 +3,10 @@
 
 use super::lifecycle::{self, Event};
 use crate::store::record::{CertificateState, Device, Due, DueEvent};
-use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
+use crate::store::{Change, Conflict, Passed, Query, Record, Store, StoreError};
 use crate::x509::hex;
 
-/// Deals with everything that is due, and gives how many devices moved.
+/// Deals with everything that is due, and gives how many devices moved. When nothing is, it reads one record.
 ///
 /// # Errors
 /// When the store fails.
@@ -17,20 +17,31 @@ pub(crate) fn pass_due(store: &dyn Store, now: i64) -> Result<usize, StoreError>
         if due.is_empty() {
             return Ok(moved);
         }
+        let mut passed = Vec::with_capacity(due.len());
         for due in due {
             let device = concerned(store, &due, now)?;
-            let id = device.as_ref().map(|device| (device.id.clone(), device.state().words()));
-            match store.commit(Change::DuePassed { due: due.clone(), device }) {
-                // The device changed meanwhile: it is looked at again in the next turn of the loop.
-                Err(StoreError::Conflict(Conflict::Stale)) => {}
-                Err(fault) => return Err(fault),
-                Ok(()) => {
-                    if let Some((device, state)) = id {
-                        tracing::warn!(event = "device_moved", device, state, serial = hex(&due.serial));
-                        moved += 1;
-                    }
-                }
+            passed.push(Passed { due, device });
+        }
+        moved += pass(store, passed)?;
+    }
+}
+
+/// All in one change, however many come of age in the same moment; one by one when one of the devices changed meanwhile. That one
+/// stays due and is looked at again.
+fn pass(store: &dyn Store, passed: Vec<Passed>) -> Result<usize, StoreError> {
+    match store.commit(Change::DuePassed(passed.clone())) {
+        Err(StoreError::Conflict(Conflict::Stale)) if passed.len() > 1 => {
+            passed.into_iter().map(|one| pass(store, vec![one])).sum()
+        }
+        Err(StoreError::Conflict(Conflict::Stale)) => Ok(0),
+        Err(fault) => Err(fault),
+        Ok(()) => {
+            let moved: Vec<_> = passed.iter().filter_map(|one| one.device.as_ref().map(|to| (to, one))).collect();
+            for (device, one) in &moved {
+                let (id, state) = (&device.id, device.state().words());
+                tracing::warn!(event = "device_moved", device = id, state, serial = hex(&one.due.serial));
             }
+            Ok(moved.len())
         }
     }
 }
@@ -57,18 +68,22 @@ mod tests {
     use crate::store::redb::RedbStore;
 
     fn enrol(store: &dyn Store, serial: u8, replaces: Vec<u8>, revision: u64) {
-        let intent = Intent { serial: vec![serial; 16], device: "a".to_owned(), replaces, ..Intent::default() };
+        enrol_as(store, "a", serial, i64::from(serial) * 1000 + 600, replaces, revision);
+    }
+
+    fn enrol_as(store: &dyn Store, id: &str, serial: u8, warn_at: i64, replaces: Vec<u8>, revision: u64) {
+        let intent = Intent { serial: vec![serial; 16], device: id.to_owned(), replaces, ..Intent::default() };
         store.commit(Change::Intend(intent)).expect("intent");
         let certificate = Certificate {
             serial: vec![serial; 16],
-            device: "a".to_owned(),
+            device: id.to_owned(),
             state: CertificateState::Active.into(),
-            warn_at: i64::from(serial) * 1000 + 600,
-            not_after: i64::from(serial) * 1000 + 900,
+            warn_at,
+            not_after: warn_at + 300,
             ..Certificate::default()
         };
         let device = Device {
-            id: "a".to_owned(),
+            id: id.to_owned(),
             certificate: vec![serial; 16],
             state: DeviceState::FullyProvisioned.into(),
             revision,
@@ -96,6 +111,43 @@ mod tests {
             assert_eq!(pass_due(&store, now), Ok(moved), "{now}");
             assert_eq!(state(&store), expected, "{now}");
         }
+    }
+
+    #[test]
+    fn what_comes_of_age_in_one_moment_is_one_change_and_what_is_not_due_is_not_read() {
+        let store = RedbStore::in_memory().expect("store");
+        for serial in 1..=200 {
+            enrol_as(&store, &format!("device-{serial}"), serial, 600, Vec::new(), 0);
+        }
+        let before = store.rows_read();
+        assert_eq!(pass_due(&store, 599), Ok(0));
+        assert_eq!(store.rows_read() - before, 1);
+        let size = |store: &dyn Store| store.find(Query::JournalSize).expect("answer").one(Record::count);
+        let journal = size(&store).expect("a number");
+        assert_eq!(pass_due(&store, 600), Ok(200));
+        assert_eq!(size(&store), Some(journal + 200), "a record for each");
+        assert_eq!(
+            store.device("device-7").expect("answer").map(|found| found.state()),
+            Some(DeviceState::WithWarnings)
+        );
+    }
+
+    #[test]
+    fn a_device_that_changed_meanwhile_hinders_no_other() {
+        let store = RedbStore::in_memory().expect("store");
+        for serial in 1..=3 {
+            enrol_as(&store, &format!("device-{serial}"), serial, 600, Vec::new(), 0);
+        }
+        let due = store.find(Query::Due { now: 600 }).expect("answer").all(Record::due);
+        let with = |revision| move |device: Device| Device { revision, ..device };
+        let passed = due.into_iter().map(|due| {
+            let device = concerned(&store, &due, 600).expect("answer");
+            let stale = due.serial[0] == 2;
+            Passed { due, device: device.map(with(if stale { 0 } else { 1 })) }
+        });
+        assert_eq!(pass(&store, passed.collect()), Ok(2));
+        assert_eq!(store.find(Query::Due { now: 600 }).expect("answer").records.len(), 1);
+        assert_eq!(pass_due(&store, 600), Ok(1));
     }
 
     #[test]

@@ -39,9 +39,7 @@ pub(crate) fn size(store: &dyn Store) -> Result<u64, StoreError> {
 /// # Errors
 /// When the store fails.
 pub(crate) fn last_checkpoint(store: &dyn Store) -> Result<Option<StoredCheckpoint>, StoreError> {
-    let mut last = None;
-    each_checkpoint(store, |checkpoint| last = Some(checkpoint))?;
-    Ok(last)
+    Ok(store.find(Query::LastCheckpoint)?.one(Record::checkpoint))
 }
 
 fn each_checkpoint(store: &dyn Store, mut take: impl FnMut(StoredCheckpoint)) -> Result<(), StoreError> {
@@ -140,11 +138,12 @@ impl Rebuilt {
     }
 }
 
-/// Reads the whole journal, rebuilds its tree, and holds the stored tree and every checkpoint against it.
+/// Reads the whole journal, rebuilds its tree, and holds the stored tree and every checkpoint against it; without the key of the
+/// checkpoints, the tree only.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) fn verify_all(store: &dyn Store, key: &SubjectPublicKeyInfoOwned) -> Result<Verdict, StoreError> {
+pub(crate) fn verify_all(store: &dyn Store, key: Option<&SubjectPublicKeyInfoOwned>) -> Result<Verdict, StoreError> {
     let mut findings = Vec::new();
     let mut signed = BTreeMap::new();
     each_checkpoint(store, |checkpoint| drop(signed.insert(checkpoint.size, checkpoint.note)))?;
@@ -186,10 +185,10 @@ pub(crate) fn verify_all(store: &dyn Store, key: &SubjectPublicKeyInfoOwned) -> 
 fn judge_checkpoint(
     note: Option<&String>,
     tree: &Rebuilt,
-    key: &SubjectPublicKeyInfoOwned,
+    key: Option<&SubjectPublicKeyInfoOwned>,
     findings: &mut Vec<String>,
 ) -> Result<(), StoreError> {
-    let Some(note) = note else { return Ok(()) };
+    let (Some(note), Some(key)) = (note, key) else { return Ok(()) };
     let finding = match Checkpoint::open(note, key) {
         Err(fault) => Some(fault),
         Ok(opened) if opened.size != tree.1 || opened.root != merkle::root(tree, tree.1)? => {
@@ -206,13 +205,7 @@ fn judge_checkpoint(
 /// # Errors
 /// When the store fails.
 pub(crate) fn checkpoint_of(store: &dyn Store, size: u64) -> Result<Option<StoredCheckpoint>, StoreError> {
-    let mut found = None;
-    each_checkpoint(store, |checkpoint| {
-        if checkpoint.size == size {
-            found = Some(checkpoint);
-        }
-    })?;
-    Ok(found)
+    Ok(store.find(Query::Checkpoint { size })?.one(Record::checkpoint))
 }
 
 /// The proof that a record is in the journal.

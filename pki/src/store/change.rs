@@ -2,7 +2,7 @@
 
 use super::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan,
-    StoredCheckpoint,
+    Restoration, StoredCheckpoint,
 };
 use crate::x509::{hex, sha256};
 use serde_json::{Map, Value, json};
@@ -24,6 +24,15 @@ pub(crate) enum Doubt {
     NothingSigned,
     /// Perhaps: the serial number goes on the CRL.
     MaybeSigned,
+}
+
+/// Something due that has happened.
+#[derive(Debug, Clone)]
+pub(crate) struct Passed {
+    /// What.
+    pub(crate) due: Due,
+    /// Its device as it is from now on, when it moves; `revision` as read.
+    pub(crate) device: Option<Device>,
 }
 
 /// A business event.
@@ -105,7 +114,7 @@ pub(crate) enum Change {
     CrlNumbered {
         /// Name of the list.
         list: String,
-        /// The number, one above the last.
+        /// The number, above the last.
         number: u64,
         /// How many lists are to be signed under it.
         lists: u64,
@@ -136,13 +145,8 @@ pub(crate) enum Change {
         /// How many revocations they answer for (the value of `pending` they were made with).
         answers: u64,
     },
-    /// What was due has happened. It leaves the queue.
-    DuePassed {
-        /// What.
-        due: Due,
-        /// Its device as it is from now on, when it moves; `revision` as read.
-        device: Option<Device>,
-    },
+    /// What was due has happened, all of it in one change. It leaves the queue.
+    DuePassed(Vec<Passed>),
     /// A first enrolment waits for an operator.
     ApprovalAsked(Approval),
     /// An operator decided about it.
@@ -158,6 +162,21 @@ pub(crate) enum Change {
     DeviceRegistered(Device),
     /// A bootstrap credential exists.
     CredentialCreated(Credential),
+    /// The store came from a backup. Its lists begin at numbers that were never given out; credentials that may have been used
+    /// since are void, grants are asked for again; and it is marked until [`Change::CaughtUp`].
+    Restored {
+        /// From which.
+        restoration: Restoration,
+        /// The least number of the next CRL of each list.
+        least_crl_number: u64,
+    },
+    /// An operator has said that what a restored store lacks is known or given up.
+    CaughtUp {
+        /// How many certificates were taken up.
+        certificates: u64,
+        /// How many revocations were.
+        revocations: u64,
+    },
     /// A checkpoint of the journal is signed.
     Checkpointed(StoredCheckpoint),
     /// Requests were refused: how many by reason code since the last such record.
@@ -179,12 +198,13 @@ impl Change {
                 | Self::SignatureIntended { .. }
                 | Self::Reconciled { .. }
                 | Self::CrlPublished { .. }
-                | Self::DuePassed { .. }
+                | Self::DuePassed(_)
                 | Self::CredentialCreated(_)
                 | Self::ApprovalAsked(_)
                 | Self::ApprovalDecided { .. }
                 | Self::DeviceRegistered(_)
                 | Self::Checkpointed(_)
+                | Self::CaughtUp { .. }
                 | Self::Refused { .. }
         )
     }
@@ -207,11 +227,13 @@ impl Change {
             Self::SignatureIntended { .. } => "signature_intended",
             Self::Reconciled { .. } => "reconciled",
             Self::CrlPublished { .. } => "crl_published",
-            Self::DuePassed { .. } => "due_passed",
+            Self::DuePassed(_) => "due_passed",
             Self::ApprovalAsked(_) => "approval_asked",
             Self::ApprovalDecided { .. } => "approval_decided",
             Self::DeviceRegistered(_) => "device_registered",
             Self::CredentialCreated(_) => "credential_created",
+            Self::Restored { .. } => "restored",
+            Self::CaughtUp { .. } => "caught_up",
             Self::Checkpointed(_) => "checkpoint",
             Self::Refused { .. } => "refused",
         }
@@ -268,10 +290,15 @@ impl Change {
                     }))
                 })
                 .collect(),
-            Self::DuePassed { due, device } => one(json!({
-                "serial": hex(&due.serial), "due": due.event,
-                "device": device.as_ref().map(|device| device.id.clone()),
-            })),
+            Self::DuePassed(passed) => passed
+                .iter()
+                .flat_map(|Passed { due, device }| {
+                    one(json!({
+                        "serial": hex(&due.serial), "due": due.event,
+                        "device": device.as_ref().map(|device| device.id.clone()),
+                    }))
+                })
+                .collect(),
             Self::CredentialCreated(credential) => one(json!({
                 "credential": credential.name, "label": credential.label, "device": credential.device,
                 "expires_at": credential.expires_at,
@@ -282,6 +309,13 @@ impl Change {
             })),
             Self::ApprovalDecided { id, state, .. } => one(json!({ "approval": id, "decision": state.word() })),
             Self::DeviceRegistered(device) => one(json!({ "device": device.id, "label": device.label })),
+            Self::Restored { restoration, least_crl_number } => one(json!({
+                "taken_at": restoration.taken_at, "journal_size": restoration.journal_size,
+                "least_crl_number": least_crl_number,
+            })),
+            Self::CaughtUp { certificates, revocations } => {
+                one(json!({ "certificates": certificates, "revocations": revocations }))
+            }
             Self::Checkpointed(checkpoint) => one(json!({ "size": checkpoint.size, "note": checkpoint.note })),
             Self::Refused { counts } => one(json!({ "counts": counts })),
         }

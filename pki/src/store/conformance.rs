@@ -7,7 +7,7 @@ use super::record::{
     KeyPlan,
 };
 use super::redb::RedbStore;
-use super::{Change, Conflict, Query, Record, Store, StoreError, Supersession};
+use super::{Change, Conflict, Passed, Query, Record, Store, StoreError, Supersession};
 
 /// Runs a test on each back end.
 fn on_each(test: fn(&dyn Store)) {
@@ -279,12 +279,16 @@ fn crl_numbers_only_rise() {
             let crl = Crl { authority: "issuing".to_owned(), number, this_update, ..Crl::default() };
             Change::CrlPublished { crls: vec![crl], answers: 1 }
         };
-        refused(store.commit(numbered(2)), Conflict::Number);
+        refused(store.commit(published(1, 1)), Conflict::Number);
         store.commit(numbered(1)).expect("numbered");
         refused(store.commit(numbered(1)), Conflict::Number);
         refused(store.commit(published(2, 1)), Conflict::Number);
         store.commit(published(1, 1)).expect("published");
         refused(store.commit(published(1, 1)), Conflict::Number);
+        store.commit(numbered(9)).expect("a gap is no harm");
+        refused(store.commit(numbered(8)), Conflict::Number);
+        refused(store.commit(published(8, 2)), Conflict::Number);
+        store.commit(published(9, 2)).expect("published");
     });
 }
 
@@ -358,7 +362,7 @@ fn what_is_due_comes_once_in_the_order_of_time() {
         let both: Vec<_> = due(700).into_iter().map(|due| (due.at, due.event(), due.serial[0])).collect();
         assert_eq!(both, [(600, DueEvent::ExpiryNear, 2), (700, DueEvent::ExpiryNear, 1)]);
         let first = due(600).remove(0);
-        let passed = Change::DuePassed { due: first, device: None };
+        let passed = Change::DuePassed(vec![Passed { due: first, device: None }]);
         store.commit(passed.clone()).expect("passed");
         refused(store.commit(passed), Conflict::Missing);
         assert_eq!(due(700).len(), 1);
@@ -465,7 +469,7 @@ fn an_authority_moves_only_from_the_state_it_was_read_with() {
 }
 
 /// A certificate with a signature that means nothing.
-fn authority_der() -> Vec<u8> {
+pub(super) fn authority_der() -> Vec<u8> {
     use crate::x509::algorithm::{KeySpec, ec_spki, oid};
     use crate::x509::{extension, tbs};
     let name: x509_cert::name::Name = "CN=Issuing".parse().expect("parses");

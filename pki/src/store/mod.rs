@@ -6,14 +6,18 @@
 pub(crate) mod change;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod image;
 pub(crate) mod query;
 pub(crate) mod record;
 pub(crate) mod redb;
+#[cfg(test)]
+mod scale;
 
-pub(crate) use change::{Change, Supersession};
+pub(crate) use change::{Change, Passed, Supersession};
 pub(crate) use query::{Page, Query, Record};
 
-use record::{Authority, Certificate, Credential, Crl, Device, KeyPlan, KeyUse, Revocation};
+use image::Facts;
+use record::{Authority, Certificate, Credential, Crl, Device, KeyPlan, KeyUse, Restoration, Revocation};
 
 /// Why a change was not made or a question not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +77,8 @@ pub(crate) enum Conflict {
     /// The credential was used before.
     #[error("the credential was used before")]
     Spent,
-    /// A CRL number that does not follow the last.
-    #[error("the CRL number does not follow the last one")]
+    /// A CRL number that is not above the last.
+    #[error("the CRL number is not above the last one")]
     Number,
 }
 
@@ -95,11 +99,28 @@ pub(crate) trait Store: Send + Sync {
     /// How many records questions have read since the start.
     fn rows_read(&self) -> u64;
 
+    /// How many records changes have read since the start.
+    fn rows_read_by_changes(&self) -> u64;
+
     /// Answers a question, a page at a time.
     ///
     /// # Errors
     /// When the back end fails or a record is damaged.
     fn find(&self, query: Query) -> Result<Page, StoreError>;
+
+    /// Writes the image of one moment; changes go on meanwhile.
+    ///
+    /// # Errors
+    /// When the back end fails or the output takes no more.
+    fn write_image(&self, now: i64, out: &mut dyn std::io::Write) -> Result<Facts, StoreError>;
+
+    /// That this store came from a backup and nobody has said yet what it lacks.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    fn restoration(&self) -> Result<Option<Restoration>, StoreError> {
+        Ok(self.find(Query::Restoration)?.one(Record::restoration))
+    }
 
     /// Counts the changes since the start that may have altered the standing of a certificate. What was found out at the present
     /// count still holds.
@@ -143,6 +164,14 @@ pub(crate) trait Store: Send + Sync {
     /// As [`Store::find`].
     fn key_plan(&self, role: &str) -> Result<Option<KeyPlan>, StoreError> {
         Ok(self.find(Query::KeyPlan { role: role.to_owned() })?.one(Record::key_plan))
+    }
+
+    /// The record of a list without its encoding.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    fn crl_record(&self, list: &str) -> Result<Option<Crl>, StoreError> {
+        Ok(self.find(Query::CrlRecord { list: list.to_owned() })?.one(Record::crl))
     }
 
     /// The last published CRL of a list, or the record of its numbers.

@@ -2,7 +2,7 @@
 
 use super::record::{
     Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf,
-    Revocation, StoredCheckpoint,
+    Restoration, Revocation, StoredCheckpoint,
 };
 
 /// Most records on one page.
@@ -115,6 +115,11 @@ pub(crate) enum Query {
         /// Name of the list.
         list: String,
     },
+    /// The record of a CRL without its encoding, which may be large.
+    CrlRecord {
+        /// Name of the list.
+        list: String,
+    },
     /// The records of the CRLs of an authority's shards and deltas, without their encodings.
     Crls {
         /// The authority.
@@ -150,6 +155,10 @@ pub(crate) enum Query {
         /// Which page.
         span: Span,
     },
+    /// That this store came from a backup and nobody has said yet what it lacks.
+    Restoration,
+    /// The least number of the first CRL of a list: above 0 in a store that was restored.
+    LeastCrlNumber,
     /// How many records the journal has.
     JournalSize,
     /// The root of a perfect subtree of the journal.
@@ -161,6 +170,13 @@ pub(crate) enum Query {
     },
     /// The checkpoints of the journal by size.
     Checkpoints(Span),
+    /// The checkpoint of a size.
+    Checkpoint {
+        /// How many records it covers.
+        size: u64,
+    },
+    /// The checkpoint that covers most.
+    LastCheckpoint,
     /// How many there are of what: `certificates/AUTHORITY/STATE`, `devices/STATE`, `signatures/AUTHORITY/open` and the like.
     Counts(Span),
     /// How many there are of one thing.
@@ -224,6 +240,8 @@ pub(crate) enum Record {
     Credential(Credential),
     /// Use of a key.
     KeyUse(KeyUse),
+    /// That the store came from a backup.
+    Restoration(Restoration),
 }
 
 /// One function per kind: the record if it is of that kind.
@@ -261,6 +279,7 @@ kinds! {
     approval => Approval(Approval),
     credential => Credential(Credential),
     key_use => KeyUse(KeyUse),
+    restoration => Restoration(Restoration),
 }
 
 /// An answer.

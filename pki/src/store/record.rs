@@ -552,6 +552,20 @@ pub(crate) struct Approval {
     pub(crate) decided_at: i64,
 }
 
+/// That a store came from a backup.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Restoration {
+    /// When the backup was taken: what came later is not here.
+    #[prost(int64, tag = "1")]
+    pub(crate) taken_at: i64,
+    /// How many records the journal had then.
+    #[prost(uint64, tag = "2")]
+    pub(crate) journal_size: u64,
+    /// When it was restored.
+    #[prost(int64, tag = "3")]
+    pub(crate) restored_at: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

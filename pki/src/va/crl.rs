@@ -5,7 +5,7 @@
 //! follows the changes, not the certificates. Only one list of a shard is made at a time; who comes while one is being made
 //! finds its revocation on that one or on the next, which then serves all who waited.
 
-use crate::ca::authority::Authority;
+use crate::ca::authority::{Authority, AuthorityKind};
 use crate::ca::{CaError, Desk};
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::{Crl, CrlList};
@@ -16,6 +16,13 @@ use crate::x509::extension::CrlScope;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+/// A number above every one that was given out before an instant, here or elsewhere, as long as numbers rise from 1 or from such a
+/// number, and by fewer than a million a second. It is for lists whose last number is not known: relying parties keep the list
+/// with the greater number (RFC 5280 section 5.2.3).
+pub(crate) fn least_number_at(now: i64) -> u64 {
+    u64::try_from(now).unwrap_or(0) << 20
+}
 
 /// How long a CRL is good.
 #[derive(Debug, Clone, Copy)]
@@ -152,9 +159,13 @@ impl CrlOffice {
         self.schedule.delta_seconds > 0
     }
 
+    /// The record of a list, without the list itself.
     fn state(&self, list: &CrlList) -> Result<Crl, StoreError> {
-        let empty = || Crl { authority: list.name(), ..Crl::default() };
-        Ok(self.desk.store.crl(&list.name())?.unwrap_or_else(empty))
+        if let Some(record) = self.desk.store.crl_record(&list.name())? {
+            return Ok(record);
+        }
+        let least = self.desk.store.find(Query::LeastCrlNumber)?.one(Record::count);
+        Ok(Crl { authority: list.name(), last_number: least.unwrap_or(0), ..Crl::default() })
     }
 
     fn in_turn(&self, list: &CrlList, make: impl FnOnce(Crl) -> Result<Crl, CaError>) -> Result<Crl, CaError> {
@@ -163,11 +174,20 @@ impl CrlOffice {
         make(self.state(list)?)
     }
 
-    /// Makes one edition. `before` is the record of the base with its list.
-    fn make(&self, list: &CrlList, before: Crl, edition: Edition, now: i64) -> Result<Crl, CaError> {
+    /// Makes one edition. `before` is the record of the base.
+    fn make(&self, list: &CrlList, mut before: Crl, edition: Edition, now: i64) -> Result<Crl, CaError> {
         let store = self.desk.store.as_ref();
+        if edition == Edition::Base && before.is_followed {
+            before.der = store.crl(&list.name())?.unwrap_or_default().der;
+        }
         let issuer = Authority::load(store, &list.authority)?;
-        let number = before.last_number.saturating_add(1);
+        if let Some(restoration) = store.restoration()? {
+            return Err(CaError::Restored(restoration.taken_at));
+        }
+        // An imported key may have signed lists elsewhere.
+        let is_first_here = before.last_number == 0 && issuer.kind == AuthorityKind::Imported;
+        let least = if is_first_here { least_number_at(now) } else { 1 };
+        let number = before.last_number.saturating_add(1).max(least);
         let has_delta = self.has_deltas() && before.number > 0;
         let lists = u64::from(edition == Edition::Base) + u64::from(has_delta);
         store.commit(Change::CrlNumbered { list: list.name(), number, lists })?;

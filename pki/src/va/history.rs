@@ -181,17 +181,20 @@ mod tests {
 
     #[test]
     fn the_cost_of_a_list_follows_what_changed_not_how_many_there_are() {
-        let mut read = Vec::new();
+        let (mut read, mut by_changes) = (Vec::new(), Vec::new());
         for (certificates, revoked) in [(20, 10), (4000, 2000)] {
             let store = store(certificates, revoked, 1000);
             assert_eq!(publish(&store, 30), revoked as usize);
             revoke(&store, revoked..revoked + 1, 1);
-            let before = store.rows_read();
+            let (before, before_changes) = (store.rows_read(), store.rows_read_by_changes());
             assert_eq!(publish(&store, 40), revoked as usize + 1);
             read.push(store.rows_read() - before);
+            by_changes.push(store.rows_read_by_changes() - before_changes);
         }
         assert_eq!(read[0], read[1], "rows read for one revocation among few and among many");
         assert!(read[0] < 10, "{read:?}");
+        // The journal's tree grows by a level when it doubles.
+        assert!(by_changes[1] <= by_changes[0] + 30 && by_changes[1] < 60, "{by_changes:?}");
     }
 
     #[test]

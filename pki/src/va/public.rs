@@ -6,8 +6,8 @@ use super::ocsp::{Answer, Responder};
 use crate::clock;
 use crate::listener::{BodyFault, Call, Reply};
 use crate::metrics;
-use crate::store::Store;
 use crate::store::record::Crl;
+use crate::store::{Store, StoreError};
 use crate::x509::ocsp::ErrorStatus;
 use crate::x509::{hex, sha256};
 use bytes::Bytes;
@@ -71,7 +71,7 @@ impl Public {
         if call.method != Method::GET && call.method != Method::HEAD {
             return wrong_method("GET, HEAD");
         }
-        match self.store.crl(name) {
+        match self.crl_for(name, call) {
             Ok(Some(crl)) if crl.number > 0 => published(crl, &call.headers),
             Ok(Some(_)) => refused(StatusCode::SERVICE_UNAVAILABLE, "crl_not_published", "no CRL is published yet"),
             Ok(None) => refused(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),
@@ -79,6 +79,17 @@ impl Public {
                 tracing::error!(event = "crl_not_served", name, %fault);
                 refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
             }
+        }
+    }
+
+    /// The list; only its record for who has the list already, because it may be large.
+    fn crl_for(&self, name: &str, call: &Call) -> Result<Option<Crl>, StoreError> {
+        let record = self.store.crl_record(name)?;
+        match record {
+            Some(record) if record.number > 0 && !is_known(&call.headers, &freshness_of(&record)) => {
+                self.store.crl(name)
+            }
+            record => Ok(record),
         }
     }
 
@@ -190,28 +201,37 @@ pub(crate) fn decoded_path(rest: &str) -> Option<Vec<u8>> {
     BASE64_NOPAD.decode(&text[start..]).ok().filter(|request| !request.is_empty())
 }
 
-fn published(crl: Crl, asked: &HeaderMap) -> Reply {
-    let freshness = Freshness {
+fn freshness_of(crl: &Crl) -> Freshness {
+    Freshness {
         tag: format!("\"{}-{}\"", crl.authority, crl.number),
         modified: crl.this_update,
         expires: crl.next_update,
         max_age_seconds: CRL_MAX_AGE_SECONDS,
-    };
+    }
+}
+
+fn published(crl: Crl, asked: &HeaderMap) -> Reply {
+    let freshness = freshness_of(&crl);
     cached(Reply::with(StatusCode::OK, "application/pkix-crl", crl.der), asked, &freshness)
 }
 
-/// The reply with its caching fields; without its body when the asker has it already (RFC 9110 section 13.2.2).
-fn cached(reply: Reply, asked: &HeaderMap, freshness: &Freshness) -> Reply {
+/// Whether the asker has it already (RFC 9110 section 13.2.2).
+fn is_known(asked: &HeaderMap, freshness: &Freshness) -> bool {
     let modified = http_date(freshness.modified);
     let text = |name| asked.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let known = match text(IF_NONE_MATCH) {
+    match text(IF_NONE_MATCH) {
         Some(tags) => tags.split(',').any(|tag| {
             let tag = tag.trim();
             tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == freshness.tag
         }),
         None => text(IF_MODIFIED_SINCE).is_some_and(|date| date == modified),
-    };
-    let mut reply = if known { Reply::empty(StatusCode::NOT_MODIFIED) } else { reply };
+    }
+}
+
+/// The reply with its caching fields; without its body when the asker has it already.
+fn cached(reply: Reply, asked: &HeaderMap, freshness: &Freshness) -> Reply {
+    let modified = http_date(freshness.modified);
+    let mut reply = if is_known(asked, freshness) { Reply::empty(StatusCode::NOT_MODIFIED) } else { reply };
     let control = format!("max-age={}, public, no-transform, must-revalidate", freshness.max_age_seconds.max(0));
     let fields = [
         (CACHE_CONTROL, control),

@@ -188,6 +188,59 @@ fn an_authority_from_elsewhere_comes_with_its_key_or_with_its_certificate_only()
     );
 }
 
+/// A PKI that moves: its issuing authority is taken in by a second one, on the same token with a store of its own.
+#[test]
+fn an_authority_that_is_imported_with_its_key_issues_revokes_and_answers_above_its_old_numbers() {
+    let test = "an_authority_that_is_imported_with_its_key_issues_revokes_and_answers_above_its_old_numbers";
+    let Some(mut world) = World::new(test, &Choice::default()) else { return };
+    world.done(&["crl", "--renew"]);
+    let old = world.done(&["ca", "show", "issuing"]);
+    std::fs::write(world.path("moved.pem"), world.text("state/issuing.pem") + &world.text("state/root.pem"))
+        .expect("writes");
+    std::fs::copy(world.path("state/root.pem"), world.path("old-root.pem")).expect("copies");
+    world.stop();
+    std::fs::rename(world.path("state"), world.path("first")).expect("renames");
+    let config = world
+        .text("pki.toml")
+        .replace("key_label_prefix = \"", "key_label_prefix = \"second-")
+        .replace("CN=Test ", "CN=Second ")
+        .replace("[profiles.device]", "[profiles.device]\nauthority = \"moved\"");
+    std::fs::write(world.path("pki.toml"), config).expect("writes");
+    world.done(&["init"]);
+    let key_id = old["key_id"].as_str().expect("the id of its key");
+    let pem = file(&world, "moved.pem");
+    let import = |certificate: &str, id: &str| {
+        ["ca", "import", "moved", "--certificate", certificate, "--key-id", id].map(str::to_owned)
+    };
+    // The key of another certificate is not taken for this one's.
+    let other = world.done(&["ca", "show", "root"])["key_id"].as_str().expect("an id").to_owned();
+    refused(&world, &import(&pem, &other).each_ref().map(String::as_str), "is this the right token");
+    let shown = world.done(&import(&pem, key_id).each_ref().map(String::as_str));
+    assert_eq!((&shown["kind"], &shown["has_key"]), (&"imported".into(), &Value::Bool(true)));
+    world.serve();
+    world.enrolled("a");
+    assert!(verifies(&world, "old-root.pem", "moved.pem", "a"));
+    let number = world.done(&["cert", "revoke", &world.serial("a")])["crl_number"].as_u64().expect("a number");
+    assert!(number > old["crl_number"].as_u64().expect("a number") + 1_000_000, "{number}");
+    let url = format!("http://127.0.0.1:{}/ocsp", world.crl_port);
+    let answer = world.openssl(&[
+        "ocsp",
+        "-no_nonce",
+        "-issuer",
+        "moved.pem",
+        "-cert",
+        "a.pem",
+        "-url",
+        &url,
+        "-CAfile",
+        "moved.pem",
+    ]);
+    assert!(answer.contains("revoked"), "{answer}");
+    let crl = world.curl(&format!("http://127.0.0.1:{}/crl/moved.crl", world.crl_port), &[]);
+    std::fs::write(world.path("moved.crl"), &crl.body).expect("writes");
+    world.openssl(&["crl", "-inform", "DER", "-in", "moved.crl", "-CAfile", "moved.pem", "-noout"]);
+}
+
 /// The whole path of a file of the world: the program runs elsewhere.
 fn file(world: &World, name: &str) -> String {
     world.path(name).display().to_string()

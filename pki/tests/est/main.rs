@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod attacks;
+mod backup;
 mod born;
 mod ceremony;
 mod client;

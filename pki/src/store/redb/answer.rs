@@ -3,18 +3,20 @@
 use super::journal::subtree_key;
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES,
-    HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAVES, LEAVES_OF,
-    META, QUEUE, REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
+    HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES, LEAST_CRL_NUMBER,
+    LEAVES, LEAVES_OF, META, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES, Table, backend, decode, joined,
 };
+use crate::store::image::Facts;
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
 use crate::store::record::{
-    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf,
+    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Intent, KeyPlan, KeyUse, Leaf, Restoration,
     Revocation, StoredCheckpoint,
 };
 use crate::store::{Change, Store, StoreError};
 use crate::x509::hex;
 use prost::Message;
-use redb::{ReadOnlyTable, ReadableDatabase};
+use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -31,8 +33,16 @@ impl Store for RedbStore {
         self.standing_changes.load(Ordering::Acquire)
     }
 
+    fn write_image(&self, now: i64, out: &mut dyn Write) -> Result<Facts, StoreError> {
+        Self::write_image(self, now, out)
+    }
+
     fn rows_read(&self) -> u64 {
         self.rows_read.load(Ordering::Relaxed)
+    }
+
+    fn rows_read_by_changes(&self) -> u64 {
+        self.rows_read_by_changes.load(Ordering::Relaxed)
     }
 
     fn find(&self, query: Query) -> Result<Page, StoreError> {
@@ -55,6 +65,7 @@ impl Store for RedbStore {
                 }
                 Ok(Page { records: vec![Record::Crl(crl)], ..Page::default() })
             }
+            Query::CrlRecord { list } => read(CRLS)?.one::<Crl>(list.as_bytes(), Record::Crl),
             Query::Crls { authority, span } => {
                 read(CRLS)?.many::<Crl>(format!("{authority}/").as_bytes(), &span, Record::Crl)
             }
@@ -97,10 +108,23 @@ impl Store for RedbStore {
                 let size = read(META)?.value(JOURNAL_SIZE)?.map_or(0, |bytes| number_of(&bytes));
                 Ok(Page { records: vec![Record::Count(size)], ..Page::default() })
             }
+            Query::LeastCrlNumber => {
+                let least = read(META)?.value(LEAST_CRL_NUMBER)?.map_or(0, |bytes| number_of(&bytes));
+                Ok(Page { records: vec![Record::Count(least)], ..Page::default() })
+            }
+            Query::Restoration => read(META)?.one::<Restoration>(RESTORED, Record::Restoration),
             Query::Subtree { level, index } => {
                 let hash = read(SUBTREES)?.value(&subtree_key(level, index))?;
                 let hash = hash.and_then(|hash| hash.try_into().ok()).map(Record::Hash);
                 Ok(Page { records: hash.into_iter().collect(), ..Page::default() })
+            }
+            Query::Checkpoint { size } => {
+                read(CHECKPOINTS)?.one::<StoredCheckpoint>(&size.to_be_bytes(), Record::Checkpoint)
+            }
+            Query::LastCheckpoint => {
+                let last = read(CHECKPOINTS)?.last()?;
+                let last = last.map(|value| decode(CHECKPOINTS, &value)).transpose()?;
+                Ok(Page { records: last.map(Record::Checkpoint).into_iter().collect(), ..Page::default() })
             }
             Query::Checkpoints(span) => read(CHECKPOINTS)?.many::<StoredCheckpoint>(&[], &span, Record::Checkpoint),
             Query::Approval { id } => read(APPROVALS)?.one::<Approval>(id.as_bytes(), Record::Approval),
@@ -116,10 +140,10 @@ impl Store for RedbStore {
             }
             Query::Devices(span) => read(DEVICES)?.many::<Device>(&[], &span, Record::Device),
             Query::Due { now } => {
-                let mut page = read(QUEUE)?.many::<Due>(&[], &Span::first(MAX_PAGE), Record::Due)?;
-                page.records.retain(|record| matches!(record, Record::Due(due) if due.at <= now));
-                page.next = None;
-                Ok(page)
+                let end = u64::try_from(now).unwrap_or(0).saturating_add(1).to_be_bytes();
+                let (entries, _) = read(QUEUE)?.page_until(&[], Some(&end), &Span::first(MAX_PAGE))?;
+                let due = entries.iter().map(|(_, value)| decode(QUEUE, value).map(Record::Due));
+                Ok(Page { records: due.collect::<Result<_, _>>()?, ..Page::default() })
             }
             Query::Intents => read(INTENTS)?.many::<Intent>(&[], &Span::first(MAX_PAGE), Record::Intent),
             Query::Revocations { list, span } => {
@@ -201,8 +225,24 @@ impl Reader {
         Ok(Page { records: records.collect::<Result<_, _>>()?, next, last })
     }
 
+    /// The value of the greatest key.
+    fn last(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.rows_read.fetch_add(1, Ordering::Relaxed);
+        Ok(self.table.last().map_err(backend)?.map(|(_, value)| value.value().to_vec()))
+    }
+
     /// The entries under a prefix after the cursor, and the cursor of the next page.
     fn page(&self, prefix: &[u8], span: &Span) -> Result<(Vec<Entry>, Option<Cursor>), StoreError> {
+        self.page_until(prefix, None, span)
+    }
+
+    /// The same, up to a key that is not among them.
+    fn page_until(
+        &self,
+        prefix: &[u8],
+        end: Option<&[u8]>,
+        span: &Span,
+    ) -> Result<(Vec<Entry>, Option<Cursor>), StoreError> {
         let from = match &span.after {
             // The smallest key above the last one seen.
             Some(cursor) => [cursor.0.as_slice(), &[0]].concat(),
@@ -213,7 +253,7 @@ impl Reader {
         for entry in self.table.range(from.as_slice()..).map_err(backend)? {
             let (key, value) = entry.map_err(backend)?;
             self.rows_read.fetch_add(1, Ordering::Relaxed);
-            if !key.value().starts_with(prefix) {
+            if !key.value().starts_with(prefix) || end.is_some_and(|end| key.value() >= end) {
                 break;
             }
             if entries.len() == limit {

@@ -1,11 +1,12 @@
 //! The changes: what each business event does to the tables.
 
-use super::journal;
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
-    DEVICES, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, QUEUE, REVOCATIONS,
-    REVOKED_UNTIL, Table, backend, get, joined, next_sequence, put, raw, remove, save,
+    DEVICES, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, LEAST_CRL_NUMBER, META,
+    QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, Table, backend, get, joined, next_sequence, number, put, raw,
+    remove, save,
 };
+use super::{journal, restored};
 use crate::device::lifecycle::{self, Event};
 use crate::store::change::Doubt;
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
@@ -13,7 +14,7 @@ use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
     CrlList, Device, Due, DueEvent, Intent, KeyUse, Revocation,
 };
-use crate::store::{Change, Conflict, StoreError, Supersession};
+use crate::store::{Change, Conflict, Passed, StoreError, Supersession};
 use der::Decode;
 use prost::Message;
 use redb::{ReadableTable, WriteTransaction};
@@ -35,6 +36,15 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             save(transaction, CHECKPOINTS, &checkpoint.size.to_be_bytes(), checkpoint)?;
         }
         Change::Refused { .. } => {}
+        Change::Restored { restoration, least_crl_number } => {
+            restored::restored(transaction, restoration, *least_crl_number)?;
+        }
+        Change::CaughtUp { .. } => {
+            if raw(transaction, META, RESTORED)?.is_none() {
+                return Err(Conflict::Missing.into());
+            }
+            remove(transaction, META, RESTORED)?;
+        }
         Change::KeyPlanned(plan) => create(transaction, KEY_PLANS, &plan.role, plan)?,
         Change::ApprovalAsked(approval) => create(transaction, APPROVALS, &approval.id, approval)?,
         Change::ApprovalDecided { id, state, at } => {
@@ -104,26 +114,35 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
         }
         Change::CrlNumbered { list, number, lists } => {
             let mut crl = crl_of(transaction, list)?;
-            if *number != crl.last_number.saturating_add(1) {
+            if *number <= crl.last_number {
                 return Err(Conflict::Number.into());
             }
             crl.last_number = *number;
             save(transaction, CRLS, list.as_bytes(), &crl)?;
             account(transaction, &crl.list().authority, &[(OPEN, i64::try_from(*lists).unwrap_or(0))])?;
         }
-        Change::DuePassed { due, device } => {
-            if raw(transaction, QUEUE, &queue_key(due))?.is_none() {
-                return Err(Conflict::Missing.into());
-            }
-            if let Some(device) = device {
-                fresh(transaction, device)?;
-                save_device(transaction, device)?;
-            }
-            remove(transaction, QUEUE, &queue_key(due))?;
-        }
+        Change::DuePassed(passed) => due_passed(transaction, passed)?,
         Change::CrlPublished { crls, answers } => crl_published(transaction, crls, *answers)?,
     }
     journal::record(transaction, change)
+}
+
+fn due_passed(transaction: &WriteTransaction, passed: &[Passed]) -> Result<(), StoreError> {
+    for Passed { due, device } in passed {
+        if raw(transaction, QUEUE, &queue_key(due))?.is_none() {
+            return Err(Conflict::Missing.into());
+        }
+        if let Some(device) = device {
+            fresh(transaction, device)?;
+        }
+    }
+    for Passed { due, device } in passed {
+        if let Some(device) = device {
+            save_device(transaction, device)?;
+        }
+        remove(transaction, QUEUE, &queue_key(due))?;
+    }
+    Ok(())
 }
 
 fn create(transaction: &WriteTransaction, table: Table, name: &str, record: &impl Message) -> Result<(), StoreError> {
@@ -508,8 +527,11 @@ fn revoke_record(
 }
 
 fn crl_of(transaction: &WriteTransaction, list: &str) -> Result<Crl, StoreError> {
-    let stored = get(transaction, CRLS, list.as_bytes())?;
-    Ok(stored.unwrap_or_else(|| Crl { authority: list.to_owned(), ..Crl::default() }))
+    if let Some(stored) = get(transaction, CRLS, list.as_bytes())? {
+        return Ok(stored);
+    }
+    let last_number = number(transaction, LEAST_CRL_NUMBER)?;
+    Ok(Crl { authority: list.to_owned(), last_number, ..Crl::default() })
 }
 
 /// A base and its delta take their numbers from the record of the base.
@@ -571,6 +593,7 @@ fn keys(transaction: &WriteTransaction, table: Table, begin: &[u8], end: &[u8]) 
     let open = transaction.open_table(table).map_err(backend)?;
     let mut keys = Vec::new();
     for entry in open.range(begin..=end).map_err(backend)? {
+        READ.set(READ.get() + 1);
         keys.push(entry.map_err(backend)?.0.value().to_vec());
     }
     Ok(keys)

@@ -9,7 +9,8 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | `version`, `sequence` | 8 bytes |
+//! | `meta` | `version`, `sequence`, `journal_size`, `least_crl_number` | 8 bytes |
+//! | `meta` | `restored` | Restoration, until somebody has said what the store lacks |
 //! | `certificates` | serial | Certificate |
 //! | `issued` | sequence | serial |
 //! | `issued_to` | device, 0, sequence | serial |
@@ -39,12 +40,15 @@
 
 mod answer;
 mod apply;
+mod image;
 mod journal;
 mod migrate;
+mod restored;
 
 use super::{Change, StoreError};
 use prost::Message;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +88,10 @@ const SUBTREES: Table = Table::new("subtrees");
 const CHECKPOINTS: Table = Table::new("checkpoints");
 /// Where `meta` keeps how many leaves there are.
 const JOURNAL_SIZE: &[u8] = b"journal_size";
+/// Where `meta` keeps that this store came from a backup and nobody has said yet what it lacks.
+const RESTORED: &[u8] = b"restored";
+/// Where `meta` keeps the least number of the first CRL of a list that a restored store knows nothing of.
+const LEAST_CRL_NUMBER: &[u8] = b"least_crl_number";
 const COUNTS: Table = Table::new("counts");
 const ALL: [Table; 27] = [
     APPROVALS,
@@ -138,6 +146,7 @@ pub(crate) struct RedbStore {
     database: Arc<Database>,
     standing_changes: Arc<AtomicU64>,
     rows_read: Arc<AtomicU64>,
+    rows_read_by_changes: Arc<AtomicU64>,
     /// None only while the store is being dropped.
     jobs: Option<SyncSender<Job>>,
     pen: Option<std::thread::JoinHandle<()>>,
@@ -195,16 +204,18 @@ impl RedbStore {
         transaction.commit().map_err(backend)?;
         let database = Arc::new(database);
         let standing_changes = Arc::new(AtomicU64::new(0));
+        let rows_read_by_changes: Arc<AtomicU64> = Arc::default();
         let (jobs, waiting) = sync_channel(MAX_BATCH);
         let pen = std::thread::Builder::new()
             .name("pen".to_owned())
             .spawn({
                 let (database, standing_changes) = (Arc::clone(&database), Arc::clone(&standing_changes));
-                move || hold_the_pen(&database, &waiting, &standing_changes)
+                let rows_read = Arc::clone(&rows_read_by_changes);
+                move || hold_the_pen(&database, &waiting, &standing_changes, &rows_read)
             })
             .map_err(backend)?;
         let rows_read = Arc::default();
-        Ok(Self { database, standing_changes, rows_read, jobs: Some(jobs), pen: Some(pen) })
+        Ok(Self { database, standing_changes, rows_read, rows_read_by_changes, jobs: Some(jobs), pen: Some(pen) })
     }
 }
 
@@ -219,7 +230,12 @@ impl Drop for RedbStore {
     }
 }
 
-fn hold_the_pen(database: &Database, waiting: &Receiver<Job>, standing_changes: &AtomicU64) {
+thread_local! {
+    /// What the changes of this thread's pen have read since it was last counted.
+    static READ: Cell<u64> = const { Cell::new(0) };
+}
+
+fn hold_the_pen(database: &Database, waiting: &Receiver<Job>, standing_changes: &AtomicU64, rows_read: &AtomicU64) {
     while let Ok(first) = waiting.recv() {
         let mut jobs = vec![first];
         while jobs.len() < MAX_BATCH
@@ -228,6 +244,7 @@ fn hold_the_pen(database: &Database, waiting: &Receiver<Job>, standing_changes: 
             jobs.push(next);
         }
         let answers = write(database, jobs.iter().map(|(change, _)| change));
+        rows_read.fetch_add(READ.take(), Ordering::Relaxed);
         // Before the answers: whoever knows that a certificate is revoked finds no remembered word to the contrary.
         if jobs.iter().any(|(change, _)| change.may_alter_standing()) {
             standing_changes.fetch_add(1, Ordering::Release);
@@ -269,6 +286,7 @@ fn get<T: Message + Default>(
 }
 
 fn raw(transaction: &WriteTransaction, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    READ.set(READ.get() + 1);
     let open = transaction.open_table(table).map_err(backend)?;
     let found = open.get(key).map_err(backend)?;
     Ok(found.map(|value| value.value().to_vec()))
