@@ -18,9 +18,9 @@ use crate::error::Error;
 use crate::journal::proof::{self, Proof};
 use crate::profile::dry_run;
 use crate::serve;
-use crate::store::Store;
 use crate::store::query::MAX_PAGE;
 use crate::store::redb::RedbStore;
+use crate::store::{Store, StoreError};
 use crate::token::{Token, TokenConfig};
 use crate::va::crl::CrlOffice;
 use clap::Parser;
@@ -124,9 +124,16 @@ fn account_for_signatures(config: &Config, accept: bool, json: bool) -> Result<(
 fn reconcile_all(config: &Config, args: &ReconcileArgs, json: bool) -> Result<(), Error> {
     let crls = ders(&args.crl, "X509 CRL")?;
     let certificates = ders(&args.certificate, "CERTIFICATE")?;
-    let store = open_store(config)?;
+    let has_nothing_to_tell = crls.is_empty() && certificates.is_empty();
+    let store = match open_store(config) {
+        // The server has it: a store that lacks something is served by none.
+        Err(Error::Ca(CaError::Store(StoreError::Held(_)))) if has_nothing_to_tell => {
+            return account_for_signatures(config, args.accept, json);
+        }
+        opened => opened?,
+    };
     let is_restored = store.restoration().map_err(CaError::from)?.is_some();
-    if !is_restored && crls.is_empty() && certificates.is_empty() {
+    if !is_restored && has_nothing_to_tell {
         drop(store);
         return account_for_signatures(config, args.accept, json);
     }

@@ -23,6 +23,61 @@ fn world(test: &str, choice: &Choice) -> Option<World> {
     Some(world)
 }
 
+/// A profile and a label for every preset.
+const EVERY_PRESET: &str = r#"
+    [profiles.idevid]
+    preset = "idevid"
+    [profiles.ldevid]
+    preset = "ldevid"
+    [profiles.server]
+    preset = "server"
+    dns_suffixes = ["devices.example"]
+    [profiles.client]
+    preset = "client"
+    [profiles.code]
+    preset = "code_signing"
+    [profiles.responder]
+    preset = "ocsp_responder"
+    [profiles.ra]
+    preset = "ra"
+    [est.labels.idevid]
+    profile = "idevid"
+    [est.labels.ldevid]
+    profile = "ldevid"
+    [est.labels.server]
+    profile = "server"
+    [est.labels.client]
+    profile = "client"
+    [est.labels.code]
+    profile = "code"
+    [est.labels.responder]
+    profile = "responder"
+    [est.labels.ra]
+    profile = "ra"
+"#;
+
+/// Enrols one at each label, and makes authorities of every kind, constrained and with its next key.
+fn one_of_each(world: &World) {
+    let rows: [(&str, &str, &[&str]); 7] = [
+        ("idevid", "/serialNumber=4711", &[]),
+        ("ldevid", "/CN=pump/serialNumber=4712", &[]),
+        ("server", "/CN=s.devices.example", &["-addext", "subjectAltName=DNS:s.devices.example"]),
+        ("client", "/CN=program", &[]),
+        ("code", "/CN=builder", &[]),
+        ("responder", "/CN=responder", &[]),
+        ("ra", "/CN=registrar", &[]),
+    ];
+    for (label, subject, more) in rows {
+        world.request(label, subject, more);
+        let answer = world.enrol_at(&format!("{label}/simpleenroll"), label, &world.credential(&["--label", label]));
+        world.keep(&answer, label);
+    }
+    let subject = ["--subject", "CN=Inter,O=Craton", "--permit", "dns:devices.example", "--exclude", "ip:10.0.0.0/8"];
+    world.done(&[&["ca", "create", "inter", "--kind", "intermediate"][..], &subject].concat());
+    world.done(&["ca", "create", "line", "--parent", "inter", "--subject", "CN=Line,O=Craton"]);
+    world.done(&["ca", "rollover", "root"]);
+}
+
 /// Writes every certificate of the world and gives the files.
 fn certificates(world: &World) -> Vec<String> {
     let list = world.done(&["cert", "list"]);
@@ -73,10 +128,13 @@ fn answers(world: &World) -> Vec<String> {
 fn pkilint_finds_no_error_in_anything_signed() {
     let test = "pkilint_finds_no_error_in_anything_signed";
     let Some(python) = python(test, "pkilint") else { return };
-    let rows: [(&Choice, &[&[&str]]); 2] = [
+    let rows: [(&Choice, &[&[&str]]); 3] = [
         (
-            &Choice { crl: "shards = 2\ndelta_hours = 1", ..Choice::default() },
+            &Choice { crl: "shards = 2\ndelta_hours = 1", more: EVERY_PRESET, ..Choice::default() },
             &[
+                &["--ca", "inter"],
+                &["--ca", "line", "--delta"],
+                &["--ca", "root-2"],
                 &["--ca", "root"],
                 &["--ca", "root", "--delta"],
                 &[],
@@ -94,6 +152,16 @@ fn pkilint_finds_no_error_in_anything_signed() {
                 ..Choice::default()
             },
             &[&["--ca", "root"], &[]],
+        ),
+        (
+            &Choice {
+                root_key: "ed25519",
+                issuing_key: "ed25519",
+                crl: "delta_hours = 1",
+                more: "[ocsp]\nkey = \"ed25519\"",
+                ..Choice::default()
+            },
+            &[&["--ca", "root"], &[], &["--delta"]],
         ),
     ];
     let script = r"
@@ -117,6 +185,10 @@ print('linted', len(sys.argv) - 1, 'failed', failed)
 ";
     for (choice, lists) in rows {
         let Some(mut world) = world(test, choice) else { return };
+        if choice.more.contains("[profiles.") {
+            one_of_each(&world);
+            world.done(&["crl", "--ca", "line", "--renew"]);
+        }
         // What serves on this host only is called localhost, which pkilint takes for no domain name.
         world.stop();
         let config = world.text("pki.toml").replace(r#"["localhost"]"#, r#"["pki.example"]"#);

@@ -226,3 +226,33 @@ for file in files:
     let said = String::from_utf8_lossy(&world.tool(&python, &arguments)).into_owned();
     assert_eq!(said, "GOOD -\nGOOD -\nREVOKED superseded\nREVOKED superseded\n");
 }
+
+/// The whole revocation path by Ed25519: list, delta and the answer of a delegated signer, each verified by openssl.
+#[test]
+fn ed25519_signs_lists_deltas_and_answers() {
+    let choice = Choice {
+        root_key: "ed25519",
+        issuing_key: "ed25519",
+        crl: "delta_hours = 1",
+        more: "[ocsp]\nkey = \"ed25519\"",
+        ..Choice::default()
+    };
+    let Some(world) = World::new("ed25519_signs_lists_deltas_and_answers", &choice) else { return };
+    world.enrolled("sensor");
+    world.enrolled("other");
+    world.done(&["cert", "revoke", &world.serial("sensor"), "--reason", "key-compromise"]);
+    let said = ask(&world, &["-sha256", "-cert", "sensor.pem", "-cert", "other.pem"]);
+    for part in ["Response verify OK", "sensor.pem: revoked", "other.pem: good"] {
+        assert!(said.contains(part), "{said}");
+    }
+    for path in ["issuing", "issuing/delta"] {
+        let list = world.curl(&format!("http://127.0.0.1:{}/crl/{path}.crl", world.crl_port), &[]);
+        assert_eq!(list.status, 200, "{path}");
+        std::fs::write(world.path("list.der"), &list.body).expect("writes");
+        let arguments = ["crl", "-inform", "DER", "-in", "list.der", "-CAfile", "state/chain.pem", "-noout", "-text"];
+        let output = world.try_tool("openssl", &arguments);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("verify OK") && said.contains("ED25519"), "{path}: {said}");
+        assert_eq!(said.contains("Key Compromise"), path.ends_with("delta"), "{path}: {said}");
+    }
+}
