@@ -17,8 +17,10 @@ use std::time::Duration;
 const MAX_COMMAND_BYTES: u64 = 16 * 1024 * 1024;
 /// Longest path of a Unix socket on Linux, without the final zero.
 const MAX_PATH_BYTES: usize = 107;
-/// How long a server may take for one command.
+/// How long either side may be silent while a command is on its way.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may take for one command: the revocation of hundreds of thousands is one.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The path of the socket.
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
@@ -41,7 +43,7 @@ fn converse_with(path: &Path, command: &Command) -> Result<Option<(BufReader<Uni
         Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(fault) => return Err(unreachable(fault)),
     };
-    stream.set_read_timeout(Some(DEADLINE)).map_err(unreachable)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
     let mut line = serde_json::to_vec(command).map_err(|fault| Fault::new("internal", fault))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(unreachable)?;

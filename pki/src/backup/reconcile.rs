@@ -130,7 +130,7 @@ fn take_crl(
             .0
             .as_bytes()
             .iter()
-            .try_fold(0u64, |sum, octet| Some(sum.checked_mul(256)?.checked_add(u64::from(*octet))?));
+            .try_fold(0u64, |sum, octet| sum.checked_mul(256)?.checked_add(u64::from(*octet)));
         let number = number.ok_or_else(|| refused("a CRL has a number that this program cannot go on from"))?;
         let name = CrlList::base(&issuer.id, shard).name();
         if store.crl_record(&name)?.is_none_or(|record| record.last_number < number) {
