@@ -6,7 +6,11 @@ use crate::store::Change;
 use crate::store::record::KeyPlan;
 use crate::token::{KeyRef, TokenError, no_key};
 use crate::x509::algorithm::KeySpec;
+use parking_lot::Mutex;
 use spki::SubjectPublicKeyInfoOwned;
+
+/// One key is made at a time: two who find none would make two pairs under one id, and mix their halves.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// The planned key of a role, made in the token if it is not there yet.
 ///
@@ -28,6 +32,7 @@ pub(crate) fn ensure_guarded(
     spec: KeySpec,
     policy: impl FnOnce() -> Vec<u8>,
 ) -> Result<(KeyRef, SubjectPublicKeyInfoOwned), CaError> {
+    let _turn = MAKING.lock();
     let plan = match desk.store.key_plan(role)? {
         Some(plan) => plan,
         None => plan(desk, role, spec, policy())?,
