@@ -126,8 +126,9 @@ impl Shared {
         {
             stage.turn();
         }
+        let room = core::mem::take(&mut pen.spare);
         let mut group = Group {
-            queue: core::mem::take(&mut pen.queue),
+            queue: core::mem::replace(&mut pen.queue, room),
             lines: core::mem::take(&mut pen.pending),
             position: pen.written_len,
             dirty: pen.tail_dirty,
@@ -138,9 +139,7 @@ impl Shared {
         pen.forming = false;
         pen.head = group.head;
         pen.pending = group.lines;
-        if pen.queue.is_empty() {
-            pen.queue = group.queue.emptied();
-        }
+        pen.spare = group.queue.emptied();
         let ahead = sealed.map(|sealed| self.take_up(pen, sealed));
         self.settled.notify_all();
         match written {

@@ -18,6 +18,8 @@ pub(in crate::audit) struct Pen {
     pub(super) head: Head,
     /// Records that are staged and not lines yet; with them the newest number is `assigned`.
     pub(super) queue: Queue,
+    /// The room of the queue before: queues take turns, so that none grows anew.
+    pub(super) spare: Queue,
     pub(super) assigned: u64,
     pub(super) stage: Option<Stage>,
     /// Somebody makes lines of records outside the lock: nobody else may.
@@ -124,6 +126,7 @@ impl Pen {
         Pen {
             head: Head::EMPTY,
             queue: Queue::default(),
+            spare: Queue::default(),
             assigned: 0,
             stage: None,
             forming: false,
