@@ -229,7 +229,7 @@ impl World {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("log");
         let before = self.ready_lines();
         let mut server = self.program().arg("serve").stderr(log).stdout(Stdio::null()).spawn().expect("server starts");
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(300);
         while self.ready_lines() == before {
             let ended = server.try_wait().expect("server status");
             assert!(ended.is_none() && Instant::now() < deadline, "server not ready: {}", self.text("log"));
@@ -332,7 +332,7 @@ impl World {
         let files = tempfile::Builder::new().prefix("call").tempdir_in(self.dir.path()).expect("folder");
         let (head, body) = (files.path().join("head"), files.path().join("body"));
         let output = Command::new("curl")
-            .args(["-sS", "--max-time", "60", "--cacert", "state/root.pem", "-w", "%{http_code}"])
+            .args(["-sS", "--max-time", "300", "--cacert", "state/root.pem", "-w", "%{http_code}"])
             .arg("-D")
             .arg(&head)
             .arg("-o")
