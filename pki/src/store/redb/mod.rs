@@ -127,9 +127,19 @@ fn backend(fault: impl std::fmt::Display) -> StoreError {
     StoreError::Backend(fault.to_string())
 }
 
+/// The largest file, in bytes, of which every page is checked at the start: it takes some seconds.
+const CHECKED_AT_START: u64 = 256 << 20;
+
 /// Opens or creates a database file. Every page is checked against its checksum: an edited file is refused whole, not trusted in part.
+/// A start must not grow with the store for ever: of a large file every record is read by `craton-pki backup`, and its proofs by
+/// `craton-pki journal verify`.
 fn file(path: &Path) -> Result<Database, StoreError> {
-    Database::builder().set_check_integrity_on_open(true).create(path).map_err(|fault| match fault {
+    let len = std::fs::metadata(path).map_or(0, |found| found.len());
+    let check = len <= CHECKED_AT_START;
+    if !check {
+        tracing::info!(event = "store_not_checked", bytes = len, remedy = "craton-pki backup reads every record");
+    }
+    Database::builder().set_check_integrity_on_open(check).create(path).map_err(|fault| match fault {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Held(path.display().to_string()),
         redb::DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
             StoreError::Damaged(format!("{} ({detail}): restore the state folder from a copy", path.display()))
