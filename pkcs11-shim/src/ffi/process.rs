@@ -14,19 +14,23 @@ static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
 
 /// What this very process has made so far.
 pub(crate) fn current() -> Option<&'static Process> {
-    let pointer = PROCESS.load(Ordering::Acquire);
-    // SAFETY: the pointer is NULL or comes from `Box::leak` in `current_or_new`; nothing ever frees it.
+    own(PROCESS.load(Ordering::Acquire))
+}
+
+fn own(pointer: *mut Process) -> Option<&'static Process> {
+    // SAFETY: every value of `PROCESS` is NULL or comes from `Box::leak` in `current_or_new`, where it is never freed once it was stored.
     let process = unsafe { pointer.as_ref() }?;
     (process.id() == std::process::id()).then_some(process)
 }
 
-/// What this process has made so far, or a new beginning.
+/// What this process has made so far, or a new beginning. What is judged is what is replaced: a beginning that another thread made
+/// meanwhile stays.
 pub(crate) fn current_or_new() -> &'static Process {
     loop {
-        if let Some(process) = current() {
+        let old = PROCESS.load(Ordering::Acquire);
+        if let Some(process) = own(old) {
             return process;
         }
-        let old = PROCESS.load(Ordering::Acquire);
         let new: *mut Process = Box::leak(Box::new(Process::new(std::process::id())));
         if PROCESS.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: the exchange failed, so no one else has seen the box that was leaked two lines above.

@@ -148,7 +148,7 @@ fn acts_of_every_day_read_as_little_among_many_as_among_few() {
 /// `CRATON_SCALE_TEMPLATE`, a device certificate (DER) and `CRATON_SCALE_SERIAL`, its serial number in hexadecimal;
 /// `CRATON_SCALE_CROWDS`, words AUTHORITY:LABEL:COUNT.
 #[test]
-#[ignore = "fills a store for scripts/scale-pki"]
+#[ignore = "it fills a store for a measurement: scripts/scale-pki runs it"]
 fn fills_a_store() {
     let given = |name: &str| std::env::var(name).expect(name);
     let template = std::fs::read(given("CRATON_SCALE_TEMPLATE")).expect("template");
