@@ -121,9 +121,7 @@ impl Shared {
             return Ok(None);
         }
         pen.forming = true;
-        if !pen.queue.is_empty()
-            && let Some(stage) = &mut pen.stage
-        {
+        if let Some(stage) = &mut pen.stage {
             stage.turn();
         }
         let room = core::mem::take(&mut pen.spare);
@@ -156,9 +154,14 @@ impl Shared {
         }
     }
 
-    /// What a checkpoint needs, if one is due; its record has the next number.
+    /// What a checkpoint needs, if one is due; its record has the next number. Should this run end before the line is written, the next
+    /// one must find something under that number, or it would not take the records after it: so what says that there is no
+    /// checkpoint is staged. While there is no room for it, none is due.
     fn take_seal(&self, pen: &mut Pen) -> Option<Seal> {
-        let signer = if pen.checkpoint_due() { pen.signer.take()? } else { return None };
+        if !pen.checkpoint_due() || !pen.stage_aside(&Draft::new(&no_checkpoint())) {
+            return None;
+        }
+        let signer = pen.signer.take()?;
         let time = self.clock.now_unix_nanos().max(pen.last_time);
         (pen.assigned, pen.last_time) = (pen.assigned + 1, time);
         Some(Seal { signer, tree: pen.tree.clone(), time, generation: pen.last_generation })
@@ -252,6 +255,11 @@ impl Shared {
     }
 }
 
+/// The record in the place of a checkpoint that could not be made.
+fn no_checkpoint() -> Entry {
+    Entry::new(Category::Journal, "checkpoint_failed", Client::Daemon)
+}
+
 impl Group {
     /// Makes the lines and writes them; gives their length.
     fn write(&mut self, journal: &Shared) -> (Option<Sealed>, std::io::Result<u64>) {
@@ -273,7 +281,7 @@ impl Group {
         // The record has its number, and those after it theirs: it must say something.
         let entry = match &signed {
             Ok(signed) => signed.entry(),
-            Err(_) => Entry::new(Category::Journal, "checkpoint_failed", Client::Daemon),
+            Err(_) => no_checkpoint(),
         };
         let stamp = Stamp {
             seq: self.head.seq + 1,
@@ -287,5 +295,97 @@ impl Group {
         self.head = append_line(Draft::new(&entry).as_bytes(), &stamp, &mut self.lines);
         tree.push_lines(&self.lines[start..]);
         Sealed { signer, tree, signed, time }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::audit::file::Medium;
+    use crate::audit::signer::SigningKeys;
+    use crate::audit::stage::{Stage, leftover, stage_path};
+    use crate::audit::tests::{TestClock, entry};
+    use crate::audit::{Durability, Files, Journal, Options};
+    use crate::config::LogLevel;
+    use crate::secret::SecretBytes;
+
+    const BOOT: [u8; 8] = [7; 8];
+    const BOOT_TEXT: &str = "0707070707070707";
+
+    type Act = Box<dyn FnOnce() + Send>;
+
+    /// A medium on which something happens just before the lines with a checkpoint are written.
+    #[derive(Default)]
+    struct Slow {
+        before_checkpoint: Mutex<Option<Act>>,
+    }
+
+    impl Medium for Arc<Slow> {
+        fn write_at(&self, bytes: &[u8], _: u64) -> io::Result<()> {
+            if bytes.windows(12).any(|window| window == b"\"checkpoint\"")
+                && let Some(act) = self.before_checkpoint.lock().take()
+            {
+                act();
+            }
+            Ok(())
+        }
+
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remember(&self, _: &Head) {}
+
+        fn begin_another(&self, _: u64) -> io::Result<()> {
+            Err(io::Error::other("one file only"))
+        }
+    }
+
+    fn options(path: &Path) -> Options {
+        let path = path.to_owned();
+        Options {
+            path,
+            level: LogLevel::All,
+            known: None,
+            anchor: None,
+            witnesses: Vec::new(),
+            files: Files::default(),
+        }
+    }
+
+    /// What a kill leaves while a checkpoint is being signed: records before it and after it, and none of their lines.
+    #[test]
+    fn what_is_answered_while_a_checkpoint_is_made_is_found_after_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, killed) = (folder.path().join("audit.jsonl"), folder.path().join("killed.jsonl"));
+        let mut pen = Pen::empty();
+        pen.stage = Some(Stage::open(&path, BOOT).unwrap());
+        let medium = Arc::new(Slow::default());
+        let clock = TestClock::at(5);
+        let journal = Journal::start(Box::new(Arc::clone(&medium)), clock, BOOT_TEXT.to_owned(), options(&path), pen);
+        let keys = SigningKeys::new(&path, SecretBytes::copy_from(&[1; 32]), "craton-hsm/test".into());
+        journal.sign_with(keys).unwrap();
+        let before = journal.head().seq;
+        let (shared, kept) = (Arc::clone(&journal.shared), stage_path(&killed));
+        let staged = stage_path(&path);
+        *medium.before_checkpoint.lock() = Some(Box::new(move || {
+            shared.write_staged(&Draft::new(&entry(2)), 1).map(drop).unwrap();
+            std::fs::copy(staged, kept).map(drop).unwrap();
+        }));
+        journal.append(entry(1), 1, Durability::Written).map(drop).unwrap();
+        drop(journal);
+        let found = leftover(&killed, BOOT_TEXT, before).unwrap();
+        let numbers: Vec<u64> = found.iter().map(|(staged, _)| staged.seq).collect();
+        assert_eq!(numbers, [before + 1, before + 2, before + 3], "a record, the checkpoint's place, a record");
     }
 }

@@ -187,6 +187,13 @@ impl Pen {
         Some(seq)
     }
 
+    /// Stages what the next run takes for the record with the next number, if this one does not come to write its line. False when there
+    /// is no room; without a stage nothing is answered before its line is written.
+    pub(super) fn stage_aside(&mut self, draft: &Draft) -> bool {
+        let staged = Staged { seq: self.assigned + 1, time: self.last_time, generation: self.last_generation };
+        self.stage.as_mut().is_none_or(|stage| stage.put(staged, draft))
+    }
+
     /// Records that no checkpoint covers, the newest checkpoint's own apart.
     fn unsigned(&self) -> u64 {
         match self.signer {
