@@ -3,6 +3,7 @@
 //! A request is read whole, then answered by a plain function on a blocking thread: the token and the store block, and the
 //! rooms behind need no async.
 
+mod spelling;
 pub(crate) mod tls;
 
 use bytes::Bytes;
@@ -190,7 +191,7 @@ async fn welcome(
         Transport::Tls(tls) => match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let peer = tls::peer(address, stream.get_ref().1);
-                converse(stream, peer, handler, stop).await;
+                converse(spelling::Spelling(stream), peer, handler, stop).await;
             }
             Ok(Err(fault)) => tracing::info!(event = "handshake_refused", %address, %fault),
             Err(_) => tracing::info!(event = "handshake_too_slow", %address),
@@ -207,6 +208,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request| answer(request, peer.clone(), Arc::clone(&handler)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .title_case_headers(true)
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);

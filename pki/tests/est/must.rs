@@ -152,6 +152,48 @@ fn m5_m7_clients_authenticate_by_certificate_or_by_basic() {
     assert_eq!(world.reenrol("device", "device").status, 200);
 }
 
+/// A client that compares the names of header fields letter by letter, as libest does, reads an answer until TLS is closed, and asks
+/// without credentials first, gets through each step.
+#[test]
+fn m7_m26_header_fields_are_spelt_as_old_clients_compare_them() {
+    let Some(world) = world("m7_m26_header_fields_are_spelt_as_old_clients_compare_them") else { return };
+    let ask = |request: &str| {
+        let (mut stream, _) = connect(&world, &rustls::version::TLS12);
+        stream.write_all(request.as_bytes()).expect("sends");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("TLS is closed in order");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let lines: Vec<_> = head.split("\r\n").map(str::to_owned).collect();
+        assert!(lines.len() <= 16, "libest reads as many: {head}");
+        (lines, body.to_owned())
+    };
+    let has = |lines: &[String], line: &str| assert!(lines.iter().any(|one| one == line), "{line}: {lines:?}");
+
+    let (lines, body) = ask("GET /.well-known/est/cacerts HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n\r\n");
+    for line in ["HTTP/1.1 200 OK", "Content-Type: application/pkcs7-mime", &format!("Content-Length: {}", body.len())]
+    {
+        has(&lines, line);
+    }
+    world.request("old", "/CN=old", &[]);
+    let csr = world.text("old.b64");
+    let enrol = |authorization: &str| {
+        ask(&format!(
+            "POST /.well-known/est/simpleenroll HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n{authorization}{PKCS10}\r\n\
+             Content-Length: {}\r\n\r\n{csr}",
+            csr.len()
+        ))
+    };
+    let (lines, body) = enrol("");
+    has(&lines, "HTTP/1.1 401 Unauthorized");
+    assert!(lines.iter().any(|line| line.starts_with("WWW-Authenticate: Basic realm=")), "{lines:?}");
+    assert_eq!(body, "");
+    let (lines, body) = enrol(&format!("Authorization: Basic {}\r\n", BASE64.encode(user(&world, &[]).as_bytes())));
+    let length = format!("Content-Length: {}", body.len());
+    for line in ["HTTP/1.1 200 OK", "Content-Type: application/pkcs7-mime; smime-type=certs-only", &length] {
+        has(&lines, line);
+    }
+}
+
 /// Bodies are base64 whatever Content-Transfer-Encoding says, with white space anywhere, in lines or in one, chunked or not.
 #[test]
 fn m9_s10_x11_request_bodies_are_base64_in_any_dress() {
