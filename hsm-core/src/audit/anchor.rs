@@ -78,15 +78,7 @@ mod tests {
     fn open(folder: &Path) -> Result<Journal> {
         let path = folder.join("here/audit.jsonl");
         let anchor = Some(folder.join("there/anchor"));
-        let options = Options {
-            path: path.clone(),
-            level: Level::All,
-            known: None,
-            anchor,
-            witnesses: Vec::new(),
-            files: Files::default(),
-        };
-        let journal = Journal::open(options, Arc::new(SystemClock))?;
+        let journal = Journal::open(Options { anchor, ..options(&path) }, Arc::new(SystemClock))?;
         journal.sign_with(SigningKeys::new(&path, SecretBytes::copy_from(&[7; 32]), "test".into()))?;
         Ok(journal)
     }

@@ -241,21 +241,14 @@ pub fn verify_witnessed(path: &Path, trust: Trust, kept: &[Checkpoint]) -> Resul
 mod tests {
     use std::time::Duration;
 
-    use super::super::tests::entry;
-    use super::super::{Durability, Files, Journal, Level, Options, SigningKeys};
+    use super::super::tests::{entry, options};
+    use super::super::{Durability, Journal, Options, SigningKeys};
     use super::*;
     use crate::SystemClock;
     use crate::secret::SecretBytes;
 
     fn write(path: &Path, witnesses: &[Witness]) {
-        let options = Options {
-            path: path.to_owned(),
-            level: Level::All,
-            known: None,
-            anchor: None,
-            witnesses: witnesses.to_vec(),
-            files: Files::default(),
-        };
+        let options = Options { witnesses: witnesses.to_vec(), ..options(path) };
         let journal = Journal::open(options, Arc::new(SystemClock)).unwrap();
         journal.sign_with(SigningKeys::new(path, SecretBytes::copy_from(&[7; 32]), "craton-hsm/test".into())).unwrap();
         for number in 0..5 {

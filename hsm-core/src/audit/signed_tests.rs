@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::checkpoint::{CHECKPOINT, SEGMENT_OPEN, SignedCheckpoint};
 use super::proof::{newest_checkpoint, prove};
 use super::record::{Change, Draft, Stamp};
-use super::tests::{Faulty, TestClock, entry, faulty_with};
+use super::tests::{Faulty, TestClock, entry, faulty_with, options};
 use super::*;
 use crate::secret::SecretBytes;
 
@@ -17,9 +17,7 @@ fn keys(path: &Path) -> SigningKeys {
 }
 
 fn open(path: &Path, files: Files) -> Journal {
-    let options =
-        Options { path: path.to_owned(), level: Level::All, known: None, anchor: None, witnesses: Vec::new(), files };
-    let journal = Journal::open(options, TestClock::at(5)).unwrap();
+    let journal = Journal::open(Options { files, ..options(path) }, TestClock::at(5)).unwrap();
     journal.sign_with(keys(path)).unwrap();
     journal
 }
@@ -64,15 +62,7 @@ fn everything_that_was_answered_is_signed_when_the_journal_closes() {
 fn a_journal_without_signatures_is_not_by_the_trusted_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let options = Options {
-        path: path.clone(),
-        level: Level::All,
-        known: None,
-        anchor: None,
-        witnesses: Vec::new(),
-        files: SMALL,
-    };
-    drop(Journal::open(options, TestClock::at(5)).unwrap());
+    drop(Journal::open(Options { files: SMALL, ..options(&path) }, TestClock::at(5)).unwrap());
     assert_eq!(check(&path, [9; 32]).unwrap_err().wrong, Wrong::Signature);
     assert_eq!(visit_file(&path, |_| Ok(())).unwrap().signatures, Signatures::default());
 }
@@ -243,14 +233,7 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let files = Files { max_bytes: 500, ..SMALL };
-    let (medium, journal) = faulty_with(Options {
-        path: path.clone(),
-        level: Level::All,
-        known: None,
-        anchor: None,
-        witnesses: Vec::new(),
-        files,
-    });
+    let (medium, journal) = faulty_with(Options { files, ..options(&path) });
     journal.sign_with(keys(&path)).unwrap();
     let mut keys_seen = std::collections::HashSet::new();
     for _ in 0..3 {
@@ -281,14 +264,7 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
 fn failed_fsyncs_leave_tree_and_records_in_step() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let (medium, journal) = faulty_with(Options {
-        path: path.clone(),
-        level: Level::All,
-        known: None,
-        anchor: None,
-        witnesses: Vec::new(),
-        files: Files::default(),
-    });
+    let (medium, journal) = faulty_with(options(&path));
     journal.sign_with(keys(&path)).unwrap();
     for round in 0..20 {
         medium.fail_sync(round % 3 == 1);
@@ -336,14 +312,7 @@ fn a_checkpoint_of_other_records_is_found() {
     // A journal whose only checkpoint has a right signature over a wrong root.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let (medium, journal) = faulty_with(Options {
-        path: path.clone(),
-        level: Level::All,
-        known: None,
-        anchor: None,
-        witnesses: Vec::new(),
-        files: Files::default(),
-    });
+    let (medium, journal) = faulty_with(options(&path));
     journal.sign_with(keys(&path)).unwrap();
     drop(journal);
     let good = medium.durable();

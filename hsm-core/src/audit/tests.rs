@@ -94,7 +94,7 @@ fn check(lines: &[Vec<u8>], known: &[Head]) -> Result<u64, Finding> {
     verify(lines.concat().as_slice(), known).map(|summary| summary.records)
 }
 
-fn options(path: &Path) -> Options {
+pub(super) fn options(path: &Path) -> Options {
     Options {
         path: path.to_owned(),
         level: Level::All,
@@ -126,7 +126,7 @@ fn journal_file(folder: &Path, count: u64) -> PathBuf {
     path
 }
 
-fn records(path: &Path) -> Vec<Record> {
+pub(super) fn records(path: &Path) -> Vec<Record> {
     let mut all = Vec::new();
     visit_file(path, |line| {
         all.push(line.record.clone());
@@ -354,14 +354,7 @@ fn level_keeps_its_category_and_the_journals_own() {
     ];
     for (level, kept) in rows {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options {
-            path: folder.path().join("a"),
-            level,
-            known: None,
-            anchor: None,
-            witnesses: Vec::new(),
-            files: Files::default(),
-        };
+        let options = Options { level, ..options(&folder.path().join("a")) };
         let journal = Journal::open(options, TestClock::at(START)).unwrap();
         for category in [Crypto, Auth, Admin] {
             let entry = Entry::new(category, "x", Client::Daemon);
