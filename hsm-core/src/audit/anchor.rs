@@ -69,7 +69,8 @@ pub(super) fn write(anchor: &Path, durable: &Head) {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Category, Client, Durability, Entry, Files, Journal, Level, Options};
+    use super::super::tests::options;
+    use super::super::{Category, Client, Durability, Entry, Journal, Options};
     use super::*;
     use crate::SystemClock;
     use crate::audit::SigningKeys;

@@ -301,7 +301,6 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::Path;
     use std::sync::Arc;
 
     use parking_lot::Mutex;
@@ -310,9 +309,8 @@ mod tests {
     use crate::audit::file::Medium;
     use crate::audit::signer::SigningKeys;
     use crate::audit::stage::{Stage, leftover, stage_path};
-    use crate::audit::tests::{TestClock, entry};
-    use crate::audit::{Durability, Files, Journal, Options};
-    use crate::config::LogLevel;
+    use crate::audit::tests::{TestClock, entry, options};
+    use crate::audit::{Durability, Journal};
     use crate::secret::SecretBytes;
 
     const BOOT: [u8; 8] = [7; 8];
@@ -348,18 +346,6 @@ mod tests {
 
         fn begin_another(&self, _: u64) -> io::Result<()> {
             Err(io::Error::other("one file only"))
-        }
-    }
-
-    fn options(path: &Path) -> Options {
-        let path = path.to_owned();
-        Options {
-            path,
-            level: LogLevel::All,
-            known: None,
-            anchor: None,
-            witnesses: Vec::new(),
-            files: Files::default(),
         }
     }
 
