@@ -1,6 +1,7 @@
 //! The sealed form of an image: an archive of files in the format of the token's backups (`hsm-core/src/backup/format.md`, format 2), with
-//! one file, [`NAME`], and a passphrase. So `craton-hsm-admin backup` lists, verifies and extracts it too, and this program, which has
-//! no code in common with that one, opens what the document says.
+//! one file, [`NAME`], and a passphrase. So `craton-hsm-admin backup` lists, verifies and extracts it too, and this program opens what the
+//! document says. The format is written twice on purpose (`hsm-core/src/backup/body.rs`): the pki links nothing of the token, and the
+//! tests hold both to the document.
 //!
 //! It writes and reads the recipient `passphrase` with PBKDF2. Archives with others are opened by `craton-hsm-admin backup extract`.
 
@@ -38,6 +39,8 @@ const PBKDF2: &str = "PBKDF2-HMAC-SHA256";
 const PASSPHRASE: &str = "passphrase";
 /// What deriving a key from a passphrase costs whoever guesses; tests guess often.
 const ITERATIONS: u32 = if cfg!(test) { 1000 } else { 600_000 };
+/// Recipients that a header may name; each costs a derivation.
+const MAX_RECIPIENTS: usize = 8;
 /// The cost comes from the file: a larger one would only stop the reader.
 const MAX_ITERATIONS: u32 = 10_000_000;
 
@@ -383,6 +386,9 @@ impl Opening {
         check_sum(&mut file, bytes)?;
         let json = &head[PREFIX_LEN..];
         let header: Header = serde_json::from_slice(json).map_err(|_| Damaged("it is not an archive of files"))?;
+        if header.recipients.len() > MAX_RECIPIENTS {
+            return Err(Damaged("its header names too many recipients"));
+        }
         let own: [u8; 32] = unhex(&header.file)?;
         let ours = |recipient: &&Recipient| recipient.kind == PASSPHRASE && recipient.kdf.as_deref() == Some(PBKDF2);
         let mut ours = header.recipients.iter().filter(ours).peekable();
@@ -557,6 +563,25 @@ mod tests {
             let content: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).expect("a byte")).collect();
             assert!(opened(&sealed(&content), b"a good passphrase").expect("opens") == content, "{len} bytes");
         }
+    }
+
+    #[test]
+    fn an_archive_made_from_the_document_alone_opens() {
+        let archive = include_bytes!("../../testdata/archive_format_2.backup");
+        assert_eq!(opened(archive, b"known answer"), Ok(b"an image that came in two parts".to_vec()));
+    }
+
+    #[test]
+    fn a_header_with_more_recipients_than_the_format_allows_costs_no_derivation() {
+        let good = sealed(&[7; 200]);
+        let end = PREFIX_LEN + usize::from(u16::from_le_bytes([good[8], good[9]]));
+        let mut header: Header = serde_json::from_slice(&good[PREFIX_LEN..end]).expect("a header");
+        header.recipients = vec![header.recipients[0].clone(); MAX_RECIPIENTS + 1];
+        let json = serde_json::to_vec(&header).expect("encodes");
+        let len = u32::try_from(json.len()).expect("short").to_le_bytes();
+        let bytes = with_right_check_sum([&good[..8], &len, &json, &good[end..]].concat());
+        let refused = Err(Damaged("its header names too many recipients").to_string());
+        assert_eq!(opened(&bytes, b"a good passphrase"), refused);
     }
 
     #[test]
