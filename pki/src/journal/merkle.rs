@@ -3,6 +3,9 @@
 //!
 //! The tree keeps the root of every perfect subtree, each written once and never changed, so that a root or a proof reads as many
 //! of them as the tree is high.
+//!
+//! The token's journal has a tree of the same kind (`hsm-core/src/audit/merkle.rs`). The pki links nothing of the token, so this one is written
+//! for itself; what it says is checked by `verify_journal.py`, which shares no line with either.
 
 use crate::store::StoreError;
 use sha2::{Digest, Sha256};
