@@ -50,6 +50,7 @@ impl Error {
             Self::Ca(CaError::Token(_)) => "token",
             Self::Ca(CaError::Store(_)) => "store",
             Self::Ca(CaError::NotInitialised) => "not_initialised",
+            Self::Ca(CaError::Restored(_)) => "restored",
             Self::Ca(_) => "internal",
             Self::Operator(fault) => &fault.code,
             Self::Serve(_) => "serve",

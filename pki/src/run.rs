@@ -285,7 +285,11 @@ fn open_desk(config: &Config) -> Result<Desk, Error> {
     Ok(desk_over(config, store)?)
 }
 
+/// The only way to the keys. A restored store has none until it was told what it lacks: it would sign by what is no longer true.
 fn desk_over(config: &Config, store: Arc<dyn Store>) -> Result<Desk, CaError> {
+    if let Some(restoration) = store.restoration()? {
+        return Err(CaError::Restored(restoration.taken_at));
+    }
     Ok(Desk {
         token: open_token(config)?,
         store,

@@ -49,6 +49,7 @@ impl From<CaError> for Fault {
             CaError::Store(_) => "store",
             CaError::Token(_) => "token",
             CaError::NotInitialised => "not_initialised",
+            CaError::Restored(_) => "restored",
             CaError::NoAuthority(_) => "not_found",
             CaError::Hierarchy(_) | CaError::Idle { .. } | CaError::CertificateOnly(_) => "hierarchy",
             CaError::NameConstraint { .. } => "name_constraint",

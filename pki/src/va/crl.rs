@@ -181,9 +181,6 @@ impl CrlOffice {
             before.der = store.crl(&list.name())?.unwrap_or_default().der;
         }
         let issuer = Authority::load(store, &list.authority)?;
-        if let Some(restoration) = store.restoration()? {
-            return Err(CaError::Restored(restoration.taken_at));
-        }
         // An imported key may have signed lists elsewhere.
         let is_first_here = before.last_number == 0 && issuer.kind == AuthorityKind::Imported;
         let least = if is_first_here { least_number_at(now) } else { 1 };

@@ -57,7 +57,7 @@ fn a_restored_store_serves_only_when_it_was_told_what_it_lacks_and_its_numbers_g
     let test = "a_restored_store_serves_only_when_it_was_told_what_it_lacks_and_its_numbers_go_on";
     let Some(mut world) = World::new(test, &Choice::default()) else { return };
     with_passphrase(&mut world, "correct horse battery");
-    for name in ["before", "revoked-later"] {
+    for name in ["before", "revoked-later", "revoked-early"] {
         world.enrolled(name);
     }
     let used_later = world.credential(&[]);
@@ -83,11 +83,25 @@ fn a_restored_store_serves_only_when_it_was_told_what_it_lacks_and_its_numbers_g
     let done = restore(&world, "one.backup", &["--replace"]);
     assert!(done.status.success(), "{}", said(&done));
 
-    // Neither the server nor the command line signs a list before it was told.
-    let refused = world.run(&["serve"]);
-    assert!(said(&refused).contains("was restored from a backup"), "{refused:?}");
-    let refused = world.run(&["crl", "--renew"]);
-    assert!(said(&refused).contains("was restored from a backup"), "{refused:?}");
+    // Neither the server nor the command line signs anything before it was told.
+    let create = ["ca", "create", "line-7", "--parent", "root", "--subject", "CN=Line 7"];
+    let request = world.path("request.json").to_string_lossy().into_owned();
+    let rows: [&[&str]; 7] = [
+        &["serve"],
+        &["crl", "--renew"],
+        &create,
+        &["ca", "rollover", "issuing"],
+        &["journal", "checkpoint"],
+        &["ceremony", "request", "--out", &request],
+        &["init"],
+    ];
+    for row in rows {
+        let refused = world.run(row);
+        assert!(!refused.status.success() && said(&refused).contains("was restored from a backup"), "{refused:?}");
+    }
+    // A revocation is taken down at once, and is on the first list.
+    let revoked = world.done(&["cert", "revoke", &world.serial("revoked-early")]);
+    assert!(revoked["warning"].as_str().expect("a warning").contains("was restored from a backup"), "{revoked}");
     let file = |name: &str| world.path(name).to_string_lossy().into_owned();
     let told = world.done(&[
         "reconcile",
@@ -109,6 +123,7 @@ fn a_restored_store_serves_only_when_it_was_told_what_it_lacks_and_its_numbers_g
         ("before", "good"),
         ("after", "good"),
         ("revoked-later", "revoked"),
+        ("revoked-early", "revoked"),
         ("gone", "revoked"),
         ("unheard-of", "unknown"),
     ] {
@@ -117,7 +132,7 @@ fn a_restored_store_serves_only_when_it_was_told_what_it_lacks_and_its_numbers_g
     }
     world.openssl(&["crl", "-inform", "DER", "-in", "next.crl", "-out", "next.pem"]);
     let listed = world.openssl(&["crl", "-in", "next.pem", "-noout", "-text"]).to_lowercase();
-    for name in ["revoked-later", "gone"] {
+    for name in ["revoked-later", "revoked-early", "gone"] {
         assert!(listed.contains(&world.serial(name)), "{name}: {listed}");
     }
     // A device that was enrolled after the backup goes on; a credential that may have been used is void.
