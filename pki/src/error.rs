@@ -31,6 +31,12 @@ pub(crate) enum Error {
     /// A file named by an argument cannot be read, or the output is closed.
     #[error("{0}")]
     Output(#[from] std::io::Error),
+    /// The program panicked; the panic has been reported.
+    #[error(
+        "the program broke off at the fault that is named above. If that comes again the store may be damaged: restore a backup \
+         (`craton-pki restore`)"
+    )]
+    Panicked,
 }
 
 impl Error {
@@ -55,6 +61,7 @@ impl Error {
             Self::Operator(fault) => &fault.code,
             Self::Serve(_) => "serve",
             Self::Output(_) => "output",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -28,6 +28,7 @@ use der::Decode;
 use serde_json::{Value, json};
 use spki::SubjectPublicKeyInfoOwned;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,7 +38,8 @@ use tracing_subscriber::EnvFilter;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
-    match run(cli) {
+    // The back end may panic on a damaged file: of a large one not every page is checked at the start.
+    match catch_unwind(AssertUnwindSafe(|| run(cli))).unwrap_or(Err(Error::Panicked)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             cli::complain(fault.code(), &fault.to_string(), json);

@@ -213,6 +213,27 @@ fn a_backup_that_does_not_open_or_is_not_whole_changes_nothing() {
 }
 
 #[test]
+fn a_damaged_store_that_is_too_large_to_be_checked_at_the_start_serves_nothing_and_says_what_to_do() {
+    use std::os::unix::fs::FileExt;
+    let test = "a_damaged_store_that_is_too_large_to_be_checked_at_the_start_serves_nothing_and_says_what_to_do";
+    let Some(mut world) = World::new(test, &Choice::default()) else { return };
+    world.stop();
+    let path = world.path("state/pki.redb");
+    let whole = std::fs::read(&path).expect("reads");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
+    file.set_len(257 << 20).expect("a file with a hole");
+    // The first page holds where everything is; it stays.
+    for page in (4096..whole.len()).step_by(4096) {
+        file.write_all_at(&[0xA5; 64], page as u64).expect("writes");
+    }
+    for row in [&["serve"][..], &["cert", "list"]] {
+        let output = world.run(row);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(said(&output).contains("restore"), "{row:?}: {}", said(&output));
+    }
+}
+
+#[test]
 fn only_what_an_authority_here_has_signed_is_taken_up() {
     let test = "only_what_an_authority_here_has_signed_is_taken_up";
     let Some(mut world) = World::new(test, &Choice::default()) else { return };

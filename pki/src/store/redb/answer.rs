@@ -21,12 +21,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
+/// What is said when the pen panicked.
+const ENDED: &str =
+    "its writer broke off at a fault: restart craton-pki; if that comes again, the file is damaged: restore a backup";
+
 impl Store for RedbStore {
     fn commit(&self, change: Change) -> Result<(), StoreError> {
         let (reply, answer) = sync_channel(1);
         let jobs = self.jobs.as_ref().ok_or_else(|| backend("the store is closed"))?;
-        jobs.send((change, reply)).map_err(|_| backend("the store's writer has ended"))?;
-        answer.recv().map_err(|_| backend("the store's writer has ended"))?
+        jobs.send((change, reply)).map_err(|_| backend(ENDED))?;
+        answer.recv().map_err(|_| backend(ENDED))?
     }
 
     fn standing_changes(&self) -> u64 {
