@@ -1,9 +1,10 @@
 //! The daemon's configuration: where the file is, what it says (`Written`), and what it means (`Settings`).
 //!
-//! One file configures everything that runs beside the store. This crate owns `[daemon]` and
-//! `[metrics]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]`, `[policy]` and `[backup]`; `[shim]` belongs to the library in the
+//! One file configures everything that runs beside the store. This crate owns `[daemon]`, `[metrics]`, `[telemetry]` and
+//! `[hardening]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]`, `[policy]` and `[backup]`; `[shim]` belongs to the library in the
 //! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::hardening::{Hardening, WrittenHardening};
+use crate::telemetry::{Credentials, Place, Telemetry};
 
 /// The environment variable that names the file.
 pub(crate) const VARIABLE: &str = "CRATON_HSM_CONFIG";
@@ -44,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) daemon: Daemon,
     /// Where monitors may ask, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
+    /// Who is told of single requests, if anybody is.
+    pub(crate) telemetry: Option<Telemetry>,
     /// How the process confines itself.
     pub(crate) hardening: Hardening,
     /// The core's.
@@ -125,6 +129,7 @@ struct Written {
     policy: hsm_core::config::PolicyTable,
     backup: hsm_core::config::BackupTable,
     metrics: WrittenMetrics,
+    telemetry: WrittenTelemetry,
     hardening: WrittenHardening,
     shim: WrittenShim,
 }
@@ -135,6 +140,28 @@ struct Written {
 struct WrittenMetrics {
     bind: Option<String>,
     allow_remote: bool,
+}
+
+/// `[telemetry]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenTelemetry {
+    endpoint: Option<String>,
+    sample_ratio: f64,
+    interval_secs: u64,
+    queue: u64,
+    resource: BTreeMap<String, String>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+}
+
+impl Default for WrittenTelemetry {
+    fn default() -> Self {
+        let (tls_ca, tls_cert, tls_key) = (None, None, None);
+        let (sample_ratio, interval_secs, queue, resource) = (0.01, 5, 2_048, BTreeMap::new());
+        WrittenTelemetry { endpoint: None, sample_ratio, interval_secs, queue, resource, tls_ca, tls_cert, tls_key }
+    }
 }
 
 /// `[daemon]` as it is written.
@@ -272,6 +299,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let cooldown = seconds("daemon.login_cooldown_secs", written.daemon.login_cooldown_secs, 86_400)?;
     let daemon = judge_daemon(written.daemon, base)?;
     let metrics = judge_metrics(&written.metrics)?;
+    let telemetry = judge_telemetry(written.telemetry, base)?;
     written.audit.rebase(base);
     for path in [&mut written.token.storage_path, &mut written.store.key_file] {
         // An empty path stays empty, for the core to refuse by name.
@@ -296,7 +324,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
     core.pin.client_attempts = attempts;
     core.pin.client_cooldown = cooldown;
-    Ok(Settings { daemon, metrics, hardening, core, source })
+    Ok(Settings { daemon, metrics, telemetry, hardening, core, source })
 }
 
 fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> {
@@ -393,6 +421,31 @@ fn judge_metrics(written: &WrittenMetrics) -> Result<Option<SocketAddr>, Refused
     Ok(Some(address))
 }
 
+fn judge_telemetry(written: WrittenTelemetry, base: &Path) -> Result<Option<Telemetry>, Refused> {
+    let interval = seconds("telemetry.interval_secs", written.interval_secs, 300)?;
+    let queue = narrow(within("telemetry.queue", written.queue, 1, 100_000)?);
+    let ratio = written.sample_ratio;
+    if !(0.0..=1.0).contains(&ratio) {
+        return refuse(format!("telemetry.sample_ratio: {ratio} is not in 0.0..=1.0"));
+    }
+    let resource: Vec<(String, String)> = written.resource.into_iter().collect();
+    if resource.len() > 32 || resource.iter().any(|(key, value)| key.is_empty() || key.len().max(value.len()) > 256) {
+        return refuse("telemetry.resource: at most 32 attributes of at most 256 bytes, each with a name");
+    }
+    let place = |path: Option<PathBuf>| path.map(|path| base.join(path));
+    let credentials = match (place(written.tls_ca), place(written.tls_cert), place(written.tls_key)) {
+        (Some(ca), Some(certificate), Some(key)) => Some(Credentials { ca, certificate, key }),
+        (None, None, None) => None,
+        _ => return refuse("telemetry.tls_ca, tls_cert and tls_key go together: one of them is missing"),
+    };
+    let Some(endpoint) = written.endpoint else { return Ok(None) };
+    let place = Place::parse(&endpoint, credentials)
+        .map_err(|why| Refused(format!("telemetry.endpoint: an endpoint {why}, not {endpoint:?}")))?;
+    // Of 2^64 equal chances; the largest share is all but one of them.
+    let sampled = (ratio * u64::MAX as f64) as u64;
+    Ok(Some(Telemetry { place, sampled, interval, queue, resource }))
+}
+
 fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, Refused> {
     if (least..=most).contains(&value) {
         Ok(value)
@@ -445,6 +498,12 @@ mod tests {
             ("[metrics]\nbind = \"here\"", "metrics.bind"),
             ("[metrics]\nbind = \"0.0.0.0:9464\"", "metrics.allow_remote"),
             ("[metrics]\nbnd = \"127.0.0.1:9464\"", "bnd"),
+            ("[telemetry]\nendpoint = \"http://192.0.2.7:4318\"", "telemetry.endpoint"),
+            ("[telemetry]\nendpoint = \"https://192.0.2.7\"\ntls_ca = \"a\"", "go together"),
+            ("[telemetry]\nsample_ratio = 1.5", "telemetry.sample_ratio"),
+            ("[telemetry]\nsample_ratio = nan", "telemetry.sample_ratio"),
+            ("[telemetry]\nqueue = 0", "telemetry.queue"),
+            ("[telemetry.resource]\n\"\" = \"x\"", "telemetry.resource"),
             ("[hardening]\nseccomp = \"on\"", "enforce"),
             ("[daemon]\nmax_connections = 0", "daemon.max_connections"),
             ("[daemon]\nmax_connections = 9\nmax_tcp_connections = 10", "daemon.max_tcp_connections"),
@@ -466,6 +525,7 @@ mod tests {
         let example = judged(include_str!("../../craton_hsm.toml")).expect("valid");
         let defaults = judged("").expect("valid");
         assert_eq!(format!("{:?}", example.daemon), format!("{:?}", defaults.daemon));
+        assert!(example.telemetry.is_none() && example.metrics.is_none());
         assert_eq!(format!("{:?}", example.hardening), format!("{:?}", defaults.hardening));
         assert_eq!(format!("{:?}", example.core), format!("{:?}", defaults.core));
     }

@@ -14,6 +14,7 @@ use hsm_proto::{frame, v1};
 use crate::convert::{self, Refusal};
 use crate::metrics::Metrics;
 use crate::outcomes::{self, Outcomes};
+use crate::telemetry::{Parent, Traces};
 
 /// The most snapshots that travel with a find, so that the reply fits its frame.
 const MOST_SNAPSHOTS: usize = 512;
@@ -28,6 +29,8 @@ pub(crate) struct Desk {
     pub(crate) outcomes: Outcomes,
     /// What was asked, how it ended and how long it took.
     pub(crate) metrics: Metrics,
+    /// Who is told of single requests, if anybody is.
+    pub(crate) traces: Option<Traces>,
 }
 
 /// Who asks: the peer of the connection and, once attached, the application.
@@ -36,6 +39,15 @@ pub(crate) struct Seat {
     pub(crate) peer: Peer,
     /// Made by Attach.
     pub(crate) caller: Option<Arc<Caller>>,
+    /// The client's span that the next request belongs to.
+    pub(crate) parent: Option<Parent>,
+}
+
+impl Seat {
+    /// The seat of somebody who has not attached yet.
+    pub(crate) fn new(peer: Peer) -> Self {
+        Seat { peer, caller: None, parent: None }
+    }
 }
 
 impl Desk {
@@ -43,16 +55,21 @@ impl Desk {
     pub(crate) fn new(hsm: Arc<Hsm>, max_random_bytes: u64) -> Self {
         let metrics = Metrics::new();
         hsm.observe(metrics.observer());
-        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics }
+        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics, traces: None }
     }
 
     /// Answers one request.
     pub(crate) fn dispatch(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {
         let numbered = seat.caller.as_deref().filter(|_| outcomes::is_kept(&request));
         let note = numbered.map(|caller| self.outcomes.begin(caller.peer(), caller.application(), request.number));
+        let parent = seat.parent.take();
+        let chosen = self.traces.as_ref().and_then(|traces| Some((traces, traces.choose(parent)?)));
         let begun = self.metrics.begin(&request);
         let reply = self.answer(seat, request);
-        self.metrics.end(begun, &reply);
+        let answered = self.metrics.end(begun, &reply);
+        if let Some((traces, chosen)) = chosen {
+            traces.tell(chosen, answered);
+        }
         if let Some(note) = note {
             self.outcomes.finish(note, &reply);
         }

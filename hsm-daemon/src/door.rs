@@ -38,7 +38,7 @@ pub struct Client {
 impl Client {
     /// A connection of this peer.
     pub fn new(peer: Peer) -> Self {
-        Client { seat: Seat { peer, caller: None } }
+        Client { seat: Seat::new(peer) }
     }
 
     /// One request and its reply.

@@ -18,6 +18,7 @@ mod run;
 mod server;
 mod service;
 mod socket;
+mod telemetry;
 mod tls;
 mod watch;
 

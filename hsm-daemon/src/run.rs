@@ -21,6 +21,7 @@ use crate::log;
 use crate::metrics::MetricsDoor;
 use crate::server::{Doors, House};
 use crate::service::SelfTest;
+use crate::telemetry::Traces;
 use crate::tls::Tls;
 use crate::watch::Watch;
 
@@ -118,9 +119,12 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     if status.sealed {
         tracing::warn!(health = status.health, "the store is sealed: no token can be used");
     }
+    let mut desk = Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes);
+    let counts = desk.metrics.spans();
+    desk.traces = settings.telemetry.map(|told| Traces::start(told, counts)).transpose().map_err(Failure::start)?;
+    let desk = Arc::new(desk);
     hardening::confine_calls(settings.hardening.seccomp).map_err(Failure::start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
-    let desk = Arc::new(Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes));
     let monitors = settings.metrics.map(MetricsDoor::bind).transpose().map_err(Failure::start)?;
     let metrics = monitors.as_ref().map(MetricsDoor::address);
     if let Some(door) = monitors {
@@ -131,7 +135,13 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     // Before the listeners, so that no signal finds the socket file without somebody to remove it.
     let mut signals = runtime.block_on(async { Signals::listen() }).map_err(Failure::start)?;
     let mut watch = Watch::over(tls.as_deref(), settings.daemon.clients.as_deref());
-    let house = House { desk, self_test, settings: settings.daemon, tls: tls.clone(), clients: Arc::clone(&clients) };
+    let house = House {
+        desk: Arc::clone(&desk),
+        self_test,
+        settings: settings.daemon,
+        tls: tls.clone(),
+        clients: Arc::clone(&clients),
+    };
     let doors = Doors::open(house).map_err(Failure::start)?;
     let reload = || {
         clients.reload();
@@ -161,6 +171,10 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     if !doors.close(PATIENCE) {
         tracing::warn!(seconds = PATIENCE.as_secs(), "some connections did not finish in time");
     }
+    if let Some(traces) = &desk.traces {
+        traces.finish();
+    }
+    drop(desk);
     hsm.close();
     let_go(hsm);
     tracing::info!("stopped");

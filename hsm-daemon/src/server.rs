@@ -227,7 +227,7 @@ fn first_byte(stream: &UnixStream, patience: Duration) -> Option<u8> {
 
 fn serve_express(stream: &UnixStream, peer: Peer, desk: &Desk, lookouts: &Lookouts) {
     let pid = peer.pid;
-    let mut seat = Seat { peer, caller: None };
+    let mut seat = Seat::new(peer);
     match converse(stream, lookouts, |request| desk.dispatch(&mut seat, request)) {
         Ok(()) => tracing::debug!(pid, "an express connection ended"),
         Err(Broken::Socket(error)) => tracing::debug!(pid, %error, "an express connection broke"),

@@ -183,7 +183,8 @@ fn client_verifier(
     verifier.build().map(Some).map_err(|e| unusable(ca, e))
 }
 
-fn unusable(path: &Path, why: impl core::fmt::Display) -> Unusable {
+/// A TLS file that is not as it should be.
+pub(crate) fn unusable(path: &Path, why: impl core::fmt::Display) -> Unusable {
     Unusable(format!("the TLS file {} cannot be used: {why}", path.display()))
 }
 
@@ -210,7 +211,11 @@ fn is_pem(bytes: &[u8]) -> bool {
     bytes.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+/// The certificates of a file, PEM or DER.
+///
+/// # Errors
+/// [`Unusable`], also when others may write it.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let bytes = read(path, WRITABLE_BY_OTHERS)?;
     if !is_pem(&bytes) {
         return Ok(vec![CertificateDer::from(bytes)]);
@@ -230,7 +235,11 @@ fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'sta
     if found.is_empty() { Err(unusable(path, "there is no certificate revocation list in it")) } else { Ok(found) }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
+/// The private key of a file, PEM or DER.
+///
+/// # Errors
+/// [`Unusable`], also when others may read it.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
     let bytes = read(path, FOR_OTHERS)?;
     if is_pem(&bytes) {
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| unusable(path, e))

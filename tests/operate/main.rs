@@ -5,3 +5,4 @@ mod metrics;
 mod records;
 mod runbook;
 mod status;
+mod traces;

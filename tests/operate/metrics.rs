@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use acceptance::daemon::workspace;
@@ -119,11 +120,31 @@ fn the_alert_rules_and_the_page_of_operators_name_metrics_that_exist() {
     }
 }
 
+/// The files of packaging/prometheus whose names end so.
+fn rules(ending: &str) -> Vec<PathBuf> {
+    let folder = fs::read_dir(workspace().join("packaging/prometheus")).expect("part of the repository");
+    let files = folder.filter_map(Result::ok).map(|entry| entry.path());
+    files.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
 #[test]
-fn the_alert_rules_are_valid() {
-    if !available("metrics::the_alert_rules_are_valid", "promtool") {
+fn the_alert_rules_are_valid_and_each_alert_fires_when_it_should() {
+    if !available("metrics::the_alert_rules_are_valid_and_each_alert_fires_when_it_should", "promtool") {
         return;
     }
-    let rules = workspace().join("packaging/prometheus/craton-hsm.rules.yml");
-    acceptance::tools::run(std::process::Command::new("promtool").args(["check", "rules"]).arg(rules)).ok();
+    let promtool = |words: [&str; 2], file: &Path| {
+        acceptance::tools::run(std::process::Command::new("promtool").args(words).arg(file)).ok();
+    };
+    let found = rules(".rules.yml");
+    assert!(!found.is_empty(), "there are no rules");
+    for file in found {
+        promtool(["check", "rules"], &file);
+        let tests = PathBuf::from(file.to_string_lossy().replace(".rules.yml", ".test.yml"));
+        let (rules, tested) =
+            [&file, &tests].map(|path| fs::read_to_string(path).expect("each file of rules has tests"));
+        for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+            assert!(tested.contains(&format!("alertname=\"{alert}\"")), "{}: {alert} is not tested", tests.display());
+        }
+        promtool(["test", "rules"], &tests);
+    }
 }

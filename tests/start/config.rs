@@ -15,6 +15,11 @@ fn the_annotated_example_is_accepted() {
     // A checkout may be group-writable; the file that a daemon reads may not.
     copy.write_config(&fs::read_to_string(example).expect("the example is part of the repository"));
     tools::run(Command::new(binary("craton-hsm-daemon")).arg("--check-config").arg("--config").arg(copy.config())).ok();
+    // The operators' tool reads the same file: it comes as far as the journal that is not there.
+    let tool = tools::run(
+        Command::new(binary("craton-hsm-admin")).arg("--config").arg(copy.config()).args(["audit", "verify"]),
+    );
+    assert_eq!(tool.status.code(), Some(1), "{tool}");
 }
 
 #[test]

@@ -116,6 +116,8 @@ fn readable(settings: &Settings) -> Vec<PathBuf> {
         .flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()]);
     // The folders, because a file that is replaced is another one.
     let files = files.flatten().chain(&daemon.clients).chain(&settings.source).chain(&settings.core.store.key_file);
+    let told = settings.telemetry.as_ref().and_then(|told| told.place.credentials());
+    let files = files.chain(told.into_iter().flat_map(|files| [&files.ca, &files.certificate, &files.key]));
     let files = files.chain(settings.core.stream.iter().flat_map(|stream| &stream.recipients));
     let folders = files.filter_map(|file| existing(file.parent()?));
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);

@@ -23,6 +23,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::page::MetricsDoor;
+use crate::telemetry::{Answered, Counts};
 
 /// Every metric's name begins so.
 const PREFIX: &str = "craton_hsm";
@@ -67,11 +68,18 @@ struct Backup {
     kind: &'static str,
 }
 
+/// What became of a span.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Fate {
+    outcome: &'static str,
+}
+
 /// Counters that requests move, and gauges that are set when somebody looks.
 pub(crate) struct Metrics {
     answers: Family<Answer, Counter>,
     durations: Durations<Work>,
     waits: Durations<Step>,
+    spans: Counts,
     seen: Mutex<Seen>,
 }
 
@@ -110,8 +118,9 @@ impl Metrics {
         // 20 microseconds to 84 seconds, each twice the one before.
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.00002, 2.0, 23));
         let (durations, waits) = (Family::new_with_constructor(histogram), Family::new_with_constructor(histogram));
-        let seen = Mutex::new(Seen::new(&answers, &durations, &waits));
-        Metrics { answers, durations, waits, seen }
+        let mut seen = Seen::new(&answers, &durations, &waits);
+        let spans = seen.spans();
+        Metrics { answers, durations, waits, spans, seen: Mutex::new(seen) }
     }
 
     /// Who hears how long the disk is waited for.
@@ -127,6 +136,11 @@ impl Metrics {
         })
     }
 
+    /// Who counts what becomes of spans.
+    pub(crate) fn spans(&self) -> Counts {
+        self.spans.clone()
+    }
+
     /// A request has come.
     pub(crate) fn begin(&self, request: &v1::Request) -> Begun {
         let subject = request.op.as_ref().map(v1::request::Op::subject);
@@ -139,7 +153,7 @@ impl Metrics {
     }
 
     /// It has been answered.
-    pub(crate) fn end(&self, begun: Begun, reply: &v1::Reply) {
+    pub(crate) fn end(&self, begun: Begun, reply: &v1::Reply) -> Answered {
         let took = begun.at.elapsed();
         let rv = match &reply.result {
             Some(Outcome::Fault(fault)) => ck::Rv(fault.rv),
@@ -152,6 +166,7 @@ impl Metrics {
         if rv == ck::rv::CKR_OK {
             self.durations.get_or_create(&begun.work).observe(took.as_secs_f64());
         }
+        Answered { operation, mechanism, result: answer.result, ok: rv == ck::rv::CKR_OK, took }
     }
 
     /// The page, as it is now.
@@ -224,6 +239,13 @@ impl Seen {
             resident,
             descriptors,
         }
+    }
+
+    fn spans(&mut self) -> Counts {
+        let spans: Family<Fate, Counter> = Family::default();
+        self.registry.register("spans", "Spans of traces by what became of them", spans.clone());
+        let of = |outcome| spans.get_or_create_owned(&Fate { outcome });
+        Counts { sent: of("sent"), dropped: of("dropped"), lost: of("lost") }
     }
 
     fn look(&self, status: &Status, journal: &Progress, tokens: &[TokenSummary]) {

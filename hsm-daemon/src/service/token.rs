@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Visitor, defect, on_the_pool, visitor};
 use crate::dispatch::{Desk, Seat, is_long};
+use crate::telemetry::{HEADER, Parent};
 
 /// The metadata key with the 16 bytes that Attach returned.
 const APPLICATION: &str = "craton-application-bin";
@@ -30,9 +31,10 @@ impl TokenService {
     async fn reply<T>(&self, request: Request<T>, asked: impl FnOnce(T) -> v1::Request) -> Result<v1::Reply, Status> {
         let visitor = visitor(&request)?;
         let application = request.metadata().get_bin(APPLICATION).and_then(|value| value.to_bytes().ok());
+        let parent = request.metadata().get(HEADER).and_then(|text| Parent::parse(text.to_str().ok()?));
         let asked = asked(request.into_inner());
         let caller = application.and_then(|name| visitor.caller(&name));
-        let mut seat = Seat { peer: visitor.peer().clone(), caller };
+        let mut seat = Seat { peer: visitor.peer().clone(), caller, parent };
         let long = asked.op.as_ref().is_some_and(is_long);
         let desk = Arc::clone(&self.desk);
         let work = move || {
