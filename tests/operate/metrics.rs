@@ -140,7 +140,7 @@ fn the_alert_rules_are_valid_and_each_alert_fires_when_it_should() {
     for file in found {
         promtool(["check", "rules"], &file);
         let tests = PathBuf::from(file.to_string_lossy().replace(".rules.yml", ".test.yml"));
-        let (rules, tested) =
+        let [rules, tested] =
             [&file, &tests].map(|path| fs::read_to_string(path).expect("each file of rules has tests"));
         for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
             assert!(tested.contains(&format!("alertname=\"{alert}\"")), "{}: {alert} is not tested", tests.display());
