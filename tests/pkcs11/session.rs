@@ -1,14 +1,18 @@
 //! Sessions and login (PKCS#11 v3.0 §5.6): states, one login per application, dead handles.
 
-use acceptance::module::{Token, pin, refused, token_object};
-use acceptance::raw::{Raw, Room};
+use acceptance::module::{Pair, Token, pin, refused, token_object};
+use acceptance::raw::{Init, Raw, Room};
+use acceptance::structure::Structure;
 use acceptance::world::{PIN, SO_PIN};
 use acceptance::{module, module_test};
 use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
-use cryptoki::session::{SessionState, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki_sys::{
-    CKM_ECDSA, CKR_KEY_HANDLE_INVALID, CKR_OBJECT_HANDLE_INVALID, CKR_SESSION_HANDLE_INVALID, CKR_USER_NOT_LOGGED_IN,
+    CKM_ECDSA, CKM_RSA_PKCS, CKR_BUFFER_TOO_SMALL, CKR_KEY_HANDLE_INVALID, CKR_OBJECT_HANDLE_INVALID, CKR_OK,
+    CKR_OPERATION_NOT_INITIALIZED, CKR_PIN_INCORRECT, CKR_SESSION_HANDLE_INVALID, CKR_USER_NOT_LOGGED_IN,
+    CKU_CONTEXT_SPECIFIC,
 };
 
 module_test! {
@@ -97,6 +101,59 @@ module_test! {
         let again = raw.sign_init(handle, CKM_ECDSA, private.handle());
         assert!([CKR_KEY_HANDLE_INVALID, CKR_USER_NOT_LOGGED_IN].contains(&again), "{again:#x}");
     }
+}
+
+module_test! {
+    fn a_key_that_wants_it_is_used_once_for_each_login_of_its_own(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let (public, private) = always_authenticated(&session);
+        let raw = Raw::load(&module::path());
+        let h = session.handle();
+        let blob = session.encrypt(&Mechanism::RsaPkcs, public, b"eighteen bytes' de").expect("encrypts");
+        let begin = || assert_eq!(raw.init(Init::Decrypt, h, CKM_RSA_PKCS, Structure::Bytes(&[]), private.handle()), CKR_OK);
+        let login = |pin: &str| raw.login_as(h, CKU_CONTEXT_SPECIFIC, pin);
+        let decrypt = |room: usize| raw.decrypt(h, &blob, Room::Bytes(room)).rv;
+        assert_eq!(login(PIN), CKR_OPERATION_NOT_INITIALIZED, "there is nothing to log in for");
+        begin();
+        assert_eq!(decrypt(256), CKR_USER_NOT_LOGGED_IN);
+        begin();
+        assert_eq!((login("wrong-pin-000"), login(PIN)), (CKR_PIN_INCORRECT, CKR_OK));
+        assert_eq!(decrypt(256), CKR_OK);
+        begin();
+        assert_eq!(decrypt(256), CKR_USER_NOT_LOGGED_IN, "one login, one decryption");
+    }
+}
+
+module_test! {
+    fn a_buffer_that_is_too_small_once_uses_no_login_up(_world) {
+        let token = Token::open();
+        let session = token.user();
+        let (public, private) = always_authenticated(&session);
+        let raw = Raw::load(&module::path());
+        let h = session.handle();
+        let blob = session.encrypt(&Mechanism::RsaPkcs, public, b"eighteen bytes' de").expect("encrypts");
+        let begin = || {
+            assert_eq!(raw.init(Init::Decrypt, h, CKM_RSA_PKCS, Structure::Bytes(&[]), private.handle()), CKR_OK);
+            assert_eq!(raw.login_as(h, CKU_CONTEXT_SPECIFIC, PIN), CKR_OK);
+        };
+        let decrypt = |room: usize| raw.decrypt(h, &blob, Room::Bytes(room));
+        begin();
+        let short = decrypt(17);
+        assert_eq!((short.rv, short.len), (CKR_BUFFER_TOO_SMALL, 18));
+        assert_eq!(decrypt(18).bytes, b"eighteen bytes' de");
+        // How long plaintexts are is not told for nothing.
+        begin();
+        assert_eq!([decrypt(17).rv, decrypt(17).rv], [CKR_BUFFER_TOO_SMALL; 2]);
+        assert_eq!(decrypt(18).rv, CKR_USER_NOT_LOGGED_IN);
+    }
+}
+
+/// An RSA pair whose private key wants a login for each use.
+fn always_authenticated(session: &Session) -> Pair {
+    let public = [Attribute::Token(false), Attribute::ModulusBits(2048.into()), Attribute::Encrypt(true)];
+    let private = [Attribute::Token(false), Attribute::AlwaysAuthenticate(true), Attribute::Decrypt(true)];
+    session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).expect("a key")
 }
 
 module_test! {

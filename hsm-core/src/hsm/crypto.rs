@@ -14,7 +14,7 @@ use crate::mechanism::admit;
 use crate::mechanism::params::Parameter;
 use crate::mechanism::purpose::Use;
 use crate::perform::Work;
-use crate::session::operation::{Begin, Capacity, Operation, OperationKind, check_capacity};
+use crate::session::operation::{Begin, Capacity, Context, Operation, OperationKind, check_capacity};
 
 /// The row of a kind of operation in the act table.
 pub(super) fn act_of(kind: OperationKind) -> &'static Act {
@@ -59,18 +59,17 @@ impl Hsm {
         Ok(if made { operation.with_own_iv() } else { operation })
     }
 
-    /// A key that wants it must have been authenticated for since the last operation.
-    pub(super) fn check_context(&self, work: &Work<'_>, operation: &Operation) -> Result<()> {
-        if operation.needs_context_login() {
-            let mut operations = work.session.operations.lock();
-            if !std::mem::take(&mut operations.context_authenticated) {
-                return Err(Error::new(
-                    Kind::NotLoggedIn,
-                    "the key wants C_Login(CKU_CONTEXT_SPECIFIC) for each operation",
-                ));
-            }
+    /// A key that wants it must have been authenticated for since the last operation; the login that this operation uses up.
+    pub(super) fn check_context(&self, work: &Work<'_>, operation: &Operation) -> Result<Context> {
+        if !operation.needs_context_login() {
+            return Ok(Context::None);
         }
-        Ok(())
+        match std::mem::take(&mut work.session.operations.lock().context) {
+            Context::None => {
+                Err(Error::new(Kind::NotLoggedIn, "the key wants C_Login(CKU_CONTEXT_SPECIFIC) for each operation"))
+            }
+            context => Ok(context),
+        }
     }
 
     /// C_*Init and the one-shot call in one: the whole operation.
@@ -97,7 +96,7 @@ impl Hsm {
             {
                 check_capacity(capacity, output.len() + rest)?;
             }
-            self.check_context(work, &operation)?;
+            let context = self.check_context(work, &operation)?;
             if kind.form() == OperationKind::Verify {
                 return operation.verify(signature).map(|()| Vec::new());
             }
@@ -111,7 +110,10 @@ impl Hsm {
             } else {
                 output.extend_from_slice(&rest);
             }
-            check_capacity(capacity, output.len())?;
+            if let Err(error) = check_capacity(capacity, output.len()) {
+                give_back(work, context);
+                return Err(error);
+            }
             Ok(output)
         })
     }
@@ -142,8 +144,11 @@ impl Hsm {
                 ));
             }
             match operation.update(data, capacity) {
-                Err(error) if error.kind() == Kind::BufferTooSmall && opened => Err(error),
                 Err(error) if error.kind() != Kind::BufferTooSmall => Err(error),
+                Err(error) if let Some(context) = opened => {
+                    give_back(work, context);
+                    Err(error)
+                }
                 result => {
                     if result.is_ok() {
                         self.spend_iv(&mut operation)?;
@@ -155,27 +160,27 @@ impl Hsm {
         })
     }
 
-    /// The operation that goes on, taken out of its session, or a new one; and whether it is new.
+    /// The operation that goes on, taken out of its session, or a new one and the login that it has used up.
     pub(super) fn current(
         &self,
         work: &mut Work<'_>,
         kind: OperationKind,
         begin: Option<Begin>,
-    ) -> Result<(Operation, bool)> {
+    ) -> Result<(Operation, Option<Context>)> {
         let Some(begin) = begin else {
             let operation = work.session.operations.lock().take(kind)?;
             work.mechanism(operation.mechanism())?;
             if let Some(key) = operation.key.clone() {
                 work.subject(&key);
             }
-            return Ok((operation, false));
+            return Ok((operation, None));
         };
         if work.session.operations.lock().is_active(kind) {
             return Err(Kind::OperationActive.into());
         }
         let operation = self.begin(work, kind, begin)?;
-        self.check_context(work, &operation)?;
-        Ok((operation, true))
+        let context = self.check_context(work, &operation)?;
+        Ok((operation, Some(context)))
     }
 
     /// C_*Final; with `begin` for an operation that had no Update.
@@ -200,8 +205,9 @@ impl Hsm {
                 && let Some(len) = operation.final_len(kind)
                 && let Err(error) = check_capacity(capacity, len)
             {
-                if !opened {
-                    work.session.operations.lock().put(kind, operation);
+                match opened {
+                    Some(context) => give_back(work, context),
+                    None => work.session.operations.lock().put(kind, operation),
                 }
                 return Err(error);
             }
@@ -216,15 +222,16 @@ impl Hsm {
         work: &mut Work<'_>,
         kind: OperationKind,
         operation: Operation,
-        opened: bool,
+        opened: Option<Context>,
         capacity: Capacity,
     ) -> Result<Vec<u8>> {
         let (row, key) = (operation.row, operation.key.clone());
         let output = operation.finish(kind)?;
         self.count_signature(work, key.as_deref())?;
         if let Err(error) = check_capacity(capacity, output.len()) {
-            if !opened {
-                work.session.operations.lock().put(kind, Operation::done(row, key, output));
+            match opened {
+                Some(context) => give_back(work, context),
+                None => work.session.operations.lock().put(kind, Operation::done(row, key, output)),
             }
             return Err(error);
         }
@@ -291,6 +298,13 @@ impl Hsm {
     /// [`Kind::NoSuchSession`].
     pub fn seed_random(&self, caller: &Caller, session: u64, _seed: &[u8]) -> Result<()> {
         self.perform(caller, &act::RANDOM, session, |_| Ok(()))
+    }
+}
+
+/// Gives a login back that an operation had used up which has told no more than that its output does not fit.
+pub(super) fn give_back(work: &Work<'_>, context: Context) {
+    if context == Context::Entered {
+        work.session.operations.lock().context = Context::GivenBack;
     }
 }
 

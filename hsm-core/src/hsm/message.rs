@@ -4,7 +4,7 @@
 //! own, in one piece or in several, and is admitted and recorded like any other.
 
 use super::Hsm;
-use super::crypto::act_of;
+use super::crypto::{act_of, give_back};
 use crate::act;
 use crate::audit::Fact;
 use crate::caller::Caller;
@@ -78,7 +78,7 @@ impl Hsm {
             if opens != begin.is_some() {
                 return Err(Error::new(Kind::ArgumentsBad, "the first part of a message names mechanism and key"));
             }
-            let (operation, _) = self.current(work, kind, begin)?;
+            let (operation, opened) = self.current(work, kind, begin)?;
             if part != MessagePart::Whole && !operation.row.multi_part {
                 let what = format!("{} takes its data in one piece", operation.mechanism());
                 return Err(Error::new(Kind::NotSupported, what));
@@ -88,7 +88,11 @@ impl Hsm {
                 MessagePart::Next => next(work, kind, operation, data, capacity),
                 MessagePart::Whole | MessagePart::End => {
                     let room = Room { capacity, kept: part == MessagePart::End };
-                    self.end_message(work, kind, operation, (data, check), room)
+                    self.end_message(work, kind, operation, (data, check), room).inspect_err(|error| {
+                        if let (Kind::BufferTooSmall, Some(context)) = (error.kind(), opened) {
+                            give_back(work, context);
+                        }
+                    })
                 }
             }
         })

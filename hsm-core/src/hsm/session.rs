@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::grant::ClientRole;
 use crate::perform::Work;
 use crate::secret::SecretBytes;
+use crate::session::operation::Context;
 use crate::session::{Place, Session, SessionView, UserType};
 use crate::store::Role;
 use crate::token::login::{LoggedIn, Login};
@@ -156,7 +157,7 @@ impl Hsm {
         let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
         self.go_on_rotating(&tmk);
         match (user, role) {
-            (UserType::ContextSpecific, _) => work.session.operations.lock().context_authenticated = true,
+            (UserType::ContextSpecific, _) => work.session.operations.lock().context = Context::Entered,
             (_, Role::So) => work.app.logins.enter(slot, LoggedIn { login: Login::So, tmk }),
             (_, Role::User) => {
                 work.slot.enter(Arc::clone(&tmk), || self.load(token.id, Some(&tmk)))?;

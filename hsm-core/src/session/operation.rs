@@ -97,11 +97,23 @@ pub struct Begin {
     pub key: u64,
 }
 
-/// The active operations of one session, and whether the user has authenticated for the next one (CKU_CONTEXT_SPECIFIC).
+/// The active operations of one session, and whether the user has authenticated for the next one.
 #[derive(Default)]
 pub(crate) struct Operations {
     active: [Option<Operation>; KINDS],
-    pub(crate) context_authenticated: bool,
+    pub(crate) context: Context,
+}
+
+/// What a login with CKU_CONTEXT_SPECIFIC is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Context {
+    #[default]
+    None,
+    /// For an operation.
+    Entered,
+    /// For the same operation again, which has told no more than how long its output is. It is not given back twice: how long a plaintext
+    /// is must not be asked of ciphertext after ciphertext.
+    GivenBack,
 }
 
 impl Operations {
