@@ -269,7 +269,7 @@ impl Link {
 
     /// Closes every lane; whoever waits fails with [`Failure::Closed`].
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.closed.store(true, Ordering::Release);
         for lane in &self.lanes {
             let strand = lane.write().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(strand) = strand {
@@ -322,6 +322,11 @@ impl Link {
             Ok(strand) => {
                 if let Some(lane) = self.lanes.get(index) {
                     *lane.write().unwrap_or_else(PoisonError::into_inner) = Some(strand.clone());
+                }
+                // Meanwhile every lane may have been closed, and this one would be left over.
+                if self.closed.load(Ordering::Acquire) {
+                    strand.carrier.close();
+                    return Err(Failure::Closed);
                 }
                 Ok(strand)
             }
@@ -400,4 +405,31 @@ fn thread_number() -> usize {
         NUMBER.set(Some(number));
         number
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Daemon, config};
+
+    /// Ends the library while it is being attached.
+    struct Finalizing<'l>(&'l Link);
+
+    impl Resident for Finalizing<'_> {
+        fn return_home(&self, _carrier: &dyn Carrier, _epoch: u64, _deadline: Instant) -> Result<(), Failure> {
+            self.0.close();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_lane_is_left_over_that_was_opened_while_all_were_closed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hsm.sock");
+        let daemon = Daemon::start(&path, 1);
+        let link = Link::new(&config(&path, Duration::from_secs(60)));
+        let outcome = link.exchange(Op::ListSlots(v1::ListSlotsRequest {}), None, &Finalizing(&link));
+        assert!(matches!(outcome, Err(Failure::Closed)));
+        assert_eq!(daemon.asked(), ["Attach"]);
+    }
 }
