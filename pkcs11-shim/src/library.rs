@@ -194,13 +194,17 @@ impl Run {
         judged(reply).map_err(Ok)
     }
 
-    /// Asks the daemon something that is about a session.
+    /// Asks the daemon something that is about a session. What the answer says of objects is remembered.
     ///
     /// # Errors
     /// The daemon's refusal, or what the failure to reach it means for a session.
     pub(crate) fn ask(&self, session: &Session, op: Op) -> Result<Answer, Refusal> {
+        let sent = self.mirror.moment();
         let outcome = self.observed(self.link.exchange(op, Some(&session.epoch), self)).map_err(Failure::of_session);
-        let answer = outcome.map_err(Refusal::from).and_then(|(reply, _)| judged(reply));
+        let mut answer = outcome.map_err(Refusal::from).and_then(|(reply, _)| judged(reply));
+        if let Ok(answer) = &mut answer {
+            self.mirror.keep(sent, answer);
+        }
         if answer.as_ref().is_err_and(|refusal| refusal.rv == CKR_SESSION_HANDLE_INVALID) {
             self.remove_session(session.handle);
         }

@@ -124,7 +124,7 @@ fn admitted_key(
         CKR_OBJECT_HANDLE_INVALID => CKR_KEY_HANDLE_INVALID,
         rv => rv,
     })?;
-    let snapshot = run.mirror.keep(expect_answer!(answer, Snapshot)?);
+    let snapshot = Arc::new(Snapshot::new(expect_answer!(answer, Snapshot)?));
     admit(&snapshot, row, usage)?;
     Ok(snapshot)
 }

@@ -5,7 +5,6 @@ use ck::rv::{CKR_DEVICE_ERROR, CKR_WRAPPED_KEY_LEN_RANGE};
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
-use super::object::keep;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
 use crate::library::{Run, expect_answer};
 use crate::operation;
@@ -37,7 +36,7 @@ pub(crate) fn encapsulate(
             let reply = expect_answer!(answer, Encapsulated)?;
             let (made, place) = reply.key.zip(place).ok_or(CKR_DEVICE_ERROR)?;
             out.put(&reply.ciphertext)?;
-            place.put(keep(run, made));
+            place.put(made.object);
             Ok(())
         }
         Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
@@ -64,6 +63,6 @@ pub(crate) fn decapsulate(
         ciphertext: operation::present(ciphertext, CKR_WRAPPED_KEY_LEN_RANGE)?,
     };
     let reply = expect_answer!(run.ask(&session, Op::DecapsulateKey(request))?, Object)?;
-    place.put(keep(run, reply));
+    place.put(reply.object);
     Ok(())
 }

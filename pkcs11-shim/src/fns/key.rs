@@ -6,7 +6,6 @@ use cryptoki_sys::CK_VERSION;
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
-use super::object::keep;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Template};
 use crate::library::{Run, expect_answer};
 use crate::operation;
@@ -25,7 +24,7 @@ pub(crate) fn generate(
     let (mechanism, template) = (Some(params::required(&mechanism)?), Some(template.read()?));
     let request = v1::GenerateKeyRequest { session: session.daemon_handle, mechanism, template };
     let reply = expect_answer!(run.ask(&session, Op::GenerateKey(request))?, Object)?;
-    place.put(keep(run, reply));
+    place.put(reply.object);
     Ok(())
 }
 
@@ -49,8 +48,8 @@ pub(crate) fn generate_pair(
     };
     let pair = expect_answer!(run.ask(&session, Op::GenerateKeyPair(request))?, KeyPair)?;
     let (public, private) = pair.public_key.zip(pair.private_key).ok_or(CKR_DEVICE_ERROR)?;
-    public_place.put(keep(run, public));
-    private_place.put(keep(run, private));
+    public_place.put(public.object);
+    private_place.put(private.object);
     Ok(())
 }
 
@@ -98,7 +97,7 @@ pub(crate) fn unwrap(
         template: Some(template.read()?),
     };
     let reply = expect_answer!(run.ask(&session, Op::UnwrapKey(request))?, Object)?;
-    place.put(keep(run, reply));
+    place.put(reply.object);
     Ok(())
 }
 
@@ -117,7 +116,7 @@ pub(crate) fn derive(
     let (mechanism, template) = (Some(params::required(&mechanism)?), Some(template.read()?));
     let request = v1::DeriveKeyRequest { session: session.daemon_handle, mechanism, base_key, template };
     let reply = expect_answer!(run.ask(&session, Op::DeriveKey(request))?, Derived)?;
-    let mut handles = reply.keys.into_iter().map(|key| keep(run, key));
+    let mut handles = reply.keys.into_iter().map(|key| key.object);
     if let Some(place) = place {
         place.put(handles.next().ok_or(CKR_DEVICE_ERROR)?);
     }
@@ -201,6 +200,6 @@ pub(crate) fn unwrap_authenticated(
         template: Some(template.read()?),
     };
     let reply = expect_answer!(run.ask(&session, Op::UnwrapAuthenticated(request))?, Object)?;
-    place.put(keep(run, reply));
+    place.put(reply.object);
     Ok(())
 }

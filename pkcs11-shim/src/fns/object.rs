@@ -32,21 +32,13 @@ const MAY_BE_SENSITIVE: [Attribute; 10] = [
     CKA_CRATON_SIGNATURE_COUNT,
 ];
 
-/// Remembers the snapshot that came with a new object and gives its handle.
-pub(super) fn keep(run: &Run, reply: v1::ObjectReply) -> u64 {
-    if let Some(snapshot) = reply.snapshot {
-        run.mirror.keep(snapshot);
-    }
-    reply.object
-}
-
 /// C_CreateObject.
 pub(crate) fn create(run: &Run, handle: u64, template: Template<'_>, place: Out<'_, u64>) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let place = place.there()?;
     let request = v1::CreateObjectRequest { session: session.daemon_handle, template: Some(template.read()?) };
     let reply = expect_answer!(run.ask(&session, Op::CreateObject(request))?, Object)?;
-    place.put(keep(run, reply));
+    place.put(reply.object);
     Ok(())
 }
 
@@ -57,7 +49,7 @@ pub(crate) fn copy(run: &Run, handle: u64, object: u64, template: Template<'_>, 
     let template = Some(template.read()?);
     let request = v1::CopyObjectRequest { session: session.daemon_handle, object, template };
     let reply = expect_answer!(run.ask(&session, Op::CopyObject(request))?, Object)?;
-    place.put(keep(run, reply));
+    place.put(reply.object);
     Ok(())
 }
 
@@ -152,9 +144,6 @@ pub(crate) fn find_init(run: &Run, handle: u64, template: Template<'_>) -> Resul
     let template = Some(template.read()?);
     let request = v1::FindRequest { session: session.daemon_handle, template, snapshots: SNAPSHOTS };
     let found = expect_answer!(run.ask(&session, Op::Find(request))?, Find)?;
-    for snapshot in found.snapshots {
-        run.mirror.keep(snapshot);
-    }
     session.begin_search(found.objects)
 }
 
