@@ -64,7 +64,7 @@ impl MessageSigner {
             .map_err(|_| CaError::FalseSignature(held.key.label.clone()))?;
         let above = held.chain.iter().skip(1).map(Vec::as_slice);
         let others: Vec<&[u8]> = above.chain(others.iter().copied()).collect();
-        Ok(Zeroizing::new(unsigned.signed(&signature, &held.certificate.der, &others)?))
+        Ok(unsigned.signed(&signature, &held.certificate.der, &others)?)
     }
 
     fn held(&self, desk: &Desk, now: i64) -> Result<Arc<Held>, CaError> {

@@ -2,7 +2,7 @@
 
 use super::read::CmsFault;
 use super::{elements, oid};
-use crate::x509::tlv;
+use crate::x509::tlv::{self, SET, UTF8_STRING};
 use const_oid::ObjectIdentifier;
 use der::asn1::AnyRef;
 use der::{Decode, Encode, Tag, TagNumber, Tagged};
@@ -22,8 +22,6 @@ pub(crate) const RECIPIENT_NONCE: ObjectIdentifier = oid("1.3.6.1.5.5.7.7.7");
 pub(crate) const REVOKE_REQUEST: ObjectIdentifier = oid("1.3.6.1.5.5.7.7.17");
 /// id-cmc-statusInfoV2.
 const STATUS_INFO: ObjectIdentifier = oid("1.3.6.1.5.5.7.7.25");
-const SET: u8 = 0x31;
-const UTF8_STRING: u8 = 0x0C;
 /// The body part that stands for the whole of a request.
 const WHOLE: u32 = 0;
 

@@ -1,9 +1,9 @@
 //! EnvelopedData (RFC 5652 section 6) for one recipient, who is known by the identifier of a key: RSA (ktri), ECDH (kari, RFC 5753) or a
 //! secret that both have (kekri).
 
-use super::{ENVELOPED_DATA, SIGNED_DATA, algorithm, content_info, oid};
+use super::{ENVELOPED_DATA, SHA_256, SIGNED_DATA, algorithm, content_info, oid};
 use crate::x509::algorithm::{KeyKind, judge_key, oid as key};
-use crate::x509::tlv::{self, context};
+use crate::x509::tlv::{self, INTEGER, SET, context};
 use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use aws_lc_rs::cipher::{self, DecryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
 use aws_lc_rs::key_wrap::{self, AesKek, KeyWrap};
@@ -17,14 +17,11 @@ use zeroize::Zeroizing;
 
 const RSA_OAEP: ObjectIdentifier = oid("1.2.840.113549.1.1.7");
 const MGF1: ObjectIdentifier = oid("1.2.840.113549.1.1.8");
-const SHA_256: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.1");
 const AES_128_CBC: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.2");
 const AES_128_WRAP: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.5");
 const AES_256_CBC: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.42");
 const AES_256_WRAP: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.45");
 const NULL: &[u8] = &[0x05, 0x00];
-const SET: u8 = 0x31;
-const INTEGER: u8 = tlv::INTEGER;
 
 /// One curve: its kind of key, its agreement, the scheme (RFC 5753 section 7.1.4) and the digest of its key derivation.
 type Curve = (KeyKind, &'static agreement::Algorithm, ObjectIdentifier, &'static digest::Algorithm);

@@ -21,6 +21,12 @@ const fn oid(text: &str) -> ObjectIdentifier {
 pub(crate) const SIGNED_DATA: ObjectIdentifier = oid("1.2.840.113549.1.7.2");
 /// id-envelopedData.
 const ENVELOPED_DATA: ObjectIdentifier = oid("1.2.840.113549.1.7.3");
+/// id-contentType (RFC 5652 section 11.1).
+const CONTENT_TYPE: ObjectIdentifier = oid("1.2.840.113549.1.9.3");
+/// id-messageDigest (RFC 5652 section 11.2).
+const MESSAGE_DIGEST: ObjectIdentifier = oid("1.2.840.113549.1.9.4");
+/// id-sha256.
+const SHA_256: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.1");
 /// id-ct-KP-aKeyPackage (RFC 5958 section 2).
 pub(crate) const KEY_PACKAGE: ObjectIdentifier = oid("2.16.840.1.101.2.1.2.78.5");
 

@@ -1,8 +1,8 @@
 //! Reading a SignedData message (RFC 5652 section 5) and verifying its one signature.
 
-use super::{SIGNED_DATA, elements, oid};
+use super::{CONTENT_TYPE, MESSAGE_DIGEST, SHA_256, SIGNED_DATA, elements, oid};
 use crate::x509::algorithm::oid as key;
-use crate::x509::tlv;
+use crate::x509::tlv::{self, SET};
 use crate::x509::verify::{VerifyFault, verify};
 use const_oid::ObjectIdentifier;
 use der::asn1::{AnyRef, OctetStringRef};
@@ -12,15 +12,10 @@ use spki::AlgorithmIdentifierOwned;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
-const CONTENT_TYPE: ObjectIdentifier = oid("1.2.840.113549.1.9.3");
-const MESSAGE_DIGEST: ObjectIdentifier = oid("1.2.840.113549.1.9.4");
-/// Tag of a SET.
-const SET: u8 = 0x31;
-
 /// One digest: its identifier, what computes it, and the RSA signature (RFC 8017) that it stands for where a signer names only "RSA".
 type Digest = (ObjectIdentifier, &'static digest::Algorithm, ObjectIdentifier);
 const DIGESTS: &[Digest] = &[
-    (oid("2.16.840.1.101.3.4.2.1"), &digest::SHA256, key::RSA_SHA256),
+    (SHA_256, &digest::SHA256, key::RSA_SHA256),
     (oid("2.16.840.1.101.3.4.2.2"), &digest::SHA384, key::RSA_SHA384),
     (oid("2.16.840.1.101.3.4.2.3"), &digest::SHA512, key::RSA_SHA512),
 ];

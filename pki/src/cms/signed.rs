@@ -1,20 +1,16 @@
 //! SignedData (RFC 5652 section 5) by one signer, whose certificate comes along.
 
-use super::{SIGNED_DATA, algorithm, oid, set_of};
+use super::{CONTENT_TYPE, MESSAGE_DIGEST, SHA_256, SIGNED_DATA, algorithm, oid, set_of};
 use crate::x509::algorithm::KeySpec;
-use crate::x509::tlv::{self, context};
+use crate::x509::tlv::{self, SET, context};
 use const_oid::ObjectIdentifier;
 use der::{Decode, Encode};
 use ring::digest::{self, digest};
 use x509_cert::Certificate;
+use zeroize::Zeroizing;
 
-const CONTENT_TYPE: ObjectIdentifier = oid("1.2.840.113549.1.9.3");
-const MESSAGE_DIGEST: ObjectIdentifier = oid("1.2.840.113549.1.9.4");
-const SHA_256: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.1");
 const SHA_384: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.2");
 const SHA_512: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.3");
-/// Tag of a SET.
-const SET: u8 = 0x31;
 const INTEGER_ONE: &[u8] = &[tlv::INTEGER, 1, 1];
 const INTEGER_THREE: &[u8] = &[tlv::INTEGER, 1, 3];
 
@@ -29,11 +25,11 @@ fn digest_of(spec: KeySpec) -> (ObjectIdentifier, &'static digest::Algorithm) {
     }
 }
 
-/// A message that waits for its signature.
+/// A message that waits for its signature. The content may be a key: what holds it is wiped.
 #[must_use]
 pub(crate) struct Unsigned {
     spec: KeySpec,
-    encapsulated: Vec<u8>,
+    encapsulated: Zeroizing<Vec<u8>>,
     attributes: Vec<u8>,
 }
 
@@ -42,8 +38,9 @@ pub(crate) struct Unsigned {
 /// # Errors
 /// What has no encoding.
 pub(crate) fn prepare(kind: ObjectIdentifier, content: &[u8], spec: KeySpec) -> der::Result<Unsigned> {
-    let encapsulated = tlv::write(context(0), &[&tlv::write(tlv::OCTET_STRING, &[content])]);
-    let encapsulated = tlv::write(tlv::SEQUENCE, &[&kind.to_der()?, &encapsulated]);
+    let encapsulated = Zeroizing::new(tlv::write(tlv::OCTET_STRING, &[content]));
+    let encapsulated = Zeroizing::new(tlv::write(context(0), &[&encapsulated]));
+    let encapsulated = Zeroizing::new(tlv::write(tlv::SEQUENCE, &[&kind.to_der()?, &encapsulated]));
     let attribute = |kind: ObjectIdentifier, value: &[u8]| {
         kind.to_der().map(|kind| tlv::write(tlv::SEQUENCE, &[&kind, &tlv::write(SET, &[value])]))
     };
@@ -65,7 +62,7 @@ impl Unsigned {
     ///
     /// # Errors
     /// A certificate that does not decode.
-    pub(crate) fn signed(self, signature: &[u8], signer: &[u8], others: &[&[u8]]) -> der::Result<Vec<u8>> {
+    pub(crate) fn signed(self, signature: &[u8], signer: &[u8], others: &[&[u8]]) -> der::Result<Zeroizing<Vec<u8>>> {
         let certificate = Certificate::from_der(signer)?;
         let facts = certificate.tbs_certificate();
         let id = tlv::write(tlv::SEQUENCE, &[&facts.issuer().to_der()?, &facts.serial_number().to_der()?]);
@@ -90,7 +87,7 @@ impl Unsigned {
             &tlv::write(context(0), &[&set_of(certificates)]),
             &tlv::write(SET, &[&info]),
         ];
-        Ok(tlv::write(tlv::SEQUENCE, parts))
+        Ok(Zeroizing::new(tlv::write(tlv::SEQUENCE, parts)))
     }
 }
 

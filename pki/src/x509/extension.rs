@@ -79,9 +79,9 @@ const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwra
 /// id-ce-deltaCRLIndicator (RFC 5280 section 5.2.4).
 const DELTA_CRL_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
 /// id-ce-freshestCRL (RFC 5280 section 5.2.6).
+const FRESHEST_CRL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.46");
 /// What the kinds of certificates have besides.
 pub(crate) const ADDED_BY_US: &[ObjectIdentifier] = &[OCSP_NO_CHECK, FRESHEST_CRL];
-const FRESHEST_CRL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.46");
 /// anyExtendedKeyUsage, which we never write.
 pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 

@@ -1,14 +1,13 @@
 //! Private keys that are given away, as PKCS#8 (RFC 5958): put together in memory that is wiped.
 
 use super::algorithm::KeySpec;
+use super::tlv::{self, OCTET_STRING, SEQUENCE};
 use cryptoki::object::Attribute;
 use der::Encode;
 use der::asn1::UintRef;
 use spki::SubjectPublicKeyInfoOwned;
 use zeroize::Zeroizing;
 
-const SEQUENCE: u8 = 0x30;
-const OCTET_STRING: u8 = 0x04;
 const BIT_STRING: u8 = 0x03;
 const INTEGER_ZERO: &[u8] = &[0x02, 0x01, 0x00];
 const INTEGER_ONE: &[u8] = &[0x02, 0x01, 0x01];
@@ -44,8 +43,8 @@ pub(crate) fn of_attributes(
         _ => return None,
     };
     let algorithm = spki.algorithm.to_der().ok()?;
-    let key = tagged(OCTET_STRING, &[&key]);
-    Some(tagged(SEQUENCE, &[INTEGER_ZERO, &algorithm, &key]))
+    let key = wiped(OCTET_STRING, &[&key]);
+    Some(wiped(SEQUENCE, &[INTEGER_ZERO, &algorithm, &key]))
 }
 
 /// ECPrivateKey with the public key, without parameters: they stand in the algorithm.
@@ -53,9 +52,9 @@ fn ec(scalar: &[u8], size_bytes: usize, spki: &SubjectPublicKeyInfoOwned) -> Opt
     let significant = &scalar[scalar.iter().take_while(|byte| **byte == 0).count()..];
     let mut padded = Zeroizing::new(vec![0; size_bytes.checked_sub(significant.len())?]);
     padded.extend_from_slice(significant);
-    let point = tagged(BIT_STRING, &[&[0], spki.subject_public_key.raw_bytes()]);
-    let public = tagged(EC_PUBLIC_KEY, &[&point]);
-    Some(tagged(SEQUENCE, &[INTEGER_ONE, &tagged(OCTET_STRING, &[&padded]), &public]))
+    let point = wiped(BIT_STRING, &[&[0], spki.subject_public_key.raw_bytes()]);
+    let public = wiped(EC_PUBLIC_KEY, &[&point]);
+    Some(wiped(SEQUENCE, &[INTEGER_ONE, &wiped(OCTET_STRING, &[&padded]), &public]))
 }
 
 /// RSAPrivateKey (RFC 8017 appendix A.1.2).
@@ -69,26 +68,10 @@ fn rsa(numbers: &[Zeroizing<Vec<u8>>]) -> Option<Zeroizing<Vec<u8>>> {
         grown.extend_from_slice(&integer);
         integers = grown;
     }
-    Some(tagged(SEQUENCE, &[&integers]))
+    Some(wiped(SEQUENCE, &[&integers]))
 }
 
-/// Tag, length and value, in memory that is wiped.
-fn tagged(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    let mut der = Zeroizing::new(Vec::with_capacity(length + 6));
-    der.push(tag);
-    let bytes = length.to_be_bytes();
-    let significant = &bytes[bytes.iter().take_while(|byte| **byte == 0).count().min(bytes.len() - 1)..];
-    match significant {
-        [short] if *short < 0x80 => der.push(*short),
-        long => {
-            // At most eight bytes of length.
-            der.push(0x80 | u8::try_from(long.len()).unwrap_or(8));
-            der.extend_from_slice(long);
-        }
-    }
-    for part in parts {
-        der.extend_from_slice(part);
-    }
-    der
+/// One element in memory that is wiped. It is written at its full length, so that nothing of it stays behind elsewhere.
+fn wiped(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(tlv::write(tag, parts))
 }

@@ -7,6 +7,10 @@ pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const INTEGER: u8 = 0x02;
 /// OCTET STRING.
 pub(crate) const OCTET_STRING: u8 = 0x04;
+/// UTF8String.
+pub(crate) const UTF8_STRING: u8 = 0x0C;
+/// SET.
+pub(crate) const SET: u8 = 0x31;
 /// ENUMERATED.
 pub(crate) const ENUMERATED: u8 = 0x0A;
 /// A context-specific constructed tag.
@@ -14,10 +18,10 @@ pub(crate) const fn context(number: u8) -> u8 {
     0xA0 | number
 }
 
-/// Writes one element around the parts of its content.
+/// Writes one element around the parts of its content, into memory that is taken once.
 pub(crate) fn write(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    let mut bytes = Vec::with_capacity(length + 6);
+    let mut bytes = Vec::with_capacity(length + 10);
     bytes.push(tag);
     write_length(&mut bytes, length);
     for part in parts {
