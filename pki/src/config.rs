@@ -63,7 +63,7 @@ struct Written {
 struct WrittenToken {
     module: PathBuf,
     label: String,
-    pin: String,
+    pin: WrittenSecret,
     #[serde(default = "default_key_label_prefix")]
     key_label_prefix: String,
     #[serde(default = "default_max_sessions")]
@@ -72,6 +72,18 @@ struct WrittenToken {
     reconnect_seconds: u64,
     #[serde(default)]
     guard: WrittenGuard,
+}
+
+/// A secret, or where it comes from. What is not a text is refused without being said again.
+struct WrittenSecret(String);
+
+impl<'de> Deserialize<'de> for WrittenSecret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer) {
+            Ok(toml::Value::String(text)) => Ok(Self(text)),
+            _ => Err(serde::de::Error::custom("a pin or token is a text in quotes: \"env:NAME\" or \"file:PATH\"")),
+        }
+    }
 }
 
 /// A boolean, or "auto".
@@ -211,7 +223,7 @@ impl Default for WrittenJournal {
 #[serde(deny_unknown_fields)]
 struct WrittenApi {
     listen: Option<SocketAddr>,
-    token: Option<String>,
+    token: Option<WrittenSecret>,
 }
 
 #[derive(Deserialize, Default)]
@@ -511,12 +523,24 @@ impl Config {
 
     /// Judges the text of a configuration file that lies in `folder`.
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        let whole: toml::Table = toml::from_str(text).map_err(|fault| fault.to_string())?;
+        let whole: toml::Table = toml::from_str(text).map_err(|fault| at_line(&fault, text))?;
         let written: Written = match whole.get("pki") {
             Some(table) => table.clone().try_into().map_err(|fault: toml::de::Error| format!("[pki]: {fault}"))?,
-            None => toml::from_str(text).map_err(|fault| fault.to_string())?,
+            None => toml::from_str(text).map_err(|fault| at_line(&fault, text))?,
         };
         written.mean(folder)
+    }
+}
+
+/// Where a text is wrong and why, without the line itself: a secret may stand in it.
+fn at_line(fault: &toml::de::Error, text: &str) -> String {
+    let why = fault.message().trim_end().replace('\n', " ");
+    match fault.span() {
+        Some(span) => {
+            let line = text.bytes().take(span.start).filter(|byte| *byte == b'\n').count().saturating_add(1);
+            format!("line {line}: {why}")
+        }
+        None => why,
     }
 }
 
@@ -545,7 +569,7 @@ impl Written {
         let log = self.log.mean()?;
         let api = ApiSection {
             listen: self.api.listen,
-            token: self.api.token.as_deref().map(|written| SecretSource::parse(written, folder)),
+            token: self.api.token.map(|written| SecretSource::parse(&written.0, folder)),
         };
         if matches!(api.token, Some(SecretSource::Inline(_))) {
             warnings.push("api.token stands in the configuration file: use env:NAME or file:PATH".to_owned());
@@ -575,7 +599,7 @@ impl WrittenToken {
         if !(2..=256).contains(&self.max_sessions) {
             return Err("token.max_sessions must be 2 to 256".to_owned());
         }
-        let pin = SecretSource::parse(&self.pin, folder);
+        let pin = SecretSource::parse(&self.pin.0, folder);
         if matches!(pin, SecretSource::Inline(_)) {
             warnings.push("token.pin stands in the configuration file: use env:NAME or file:PATH".to_owned());
         }
@@ -792,6 +816,19 @@ mod tests {
         let config = Config::parse(&text, Path::new("/")).expect("parses");
         assert!(config.warnings.iter().any(|warning| warning.contains("token.pin")));
         assert!(!config.warnings.concat().contains("98765432"));
+    }
+
+    #[test]
+    fn a_pin_that_is_written_wrong_is_not_shown() {
+        for wrong in ["pin = 98765432", "pin = \"98765432", "pin = { is = \"98765432\" }", "pin = 98765432x"] {
+            let text = EXAMPLE.replace("pin = \"env:CRATON_PKI_PIN\"", wrong);
+            let in_pki = format!("[pki]\n{}", text.replace("\n[", "\n[pki.").replace("[pki.[", "[[pki."));
+            for text in [text, in_pki] {
+                let fault = fault(&text);
+                assert!(!fault.is_empty(), "{wrong}");
+                assert!(!fault.contains("9876"), "{wrong}: {fault}");
+            }
+        }
     }
 
     #[test]
