@@ -49,6 +49,9 @@ pub(crate) enum Refusal {
     /// The certificate was revoked before.
     #[error("the certificate was revoked before")]
     CmcAlreadyRevoked,
+    /// The certificate is expired.
+    #[error("the certificate is expired: there is nothing left to revoke")]
+    CmcExpired,
     /// The request is not acceptable.
     #[error(transparent)]
     Csr(#[from] CsrFault),
@@ -157,6 +160,7 @@ impl Refusal {
             Self::CmcUnsupported(_) => (StatusCode::BAD_REQUEST, "cmc_unsupported"),
             Self::CmcNoCertificate => (StatusCode::FORBIDDEN, "cmc_no_certificate"),
             Self::CmcAlreadyRevoked => (StatusCode::FORBIDDEN, "cmc_already_revoked"),
+            Self::CmcExpired => (StatusCode::FORBIDDEN, "cmc_expired"),
             Self::Csr(C::Malformed(_)) => (StatusCode::BAD_REQUEST, "csr_malformed"),
             Self::Csr(C::FalseSignature) => (StatusCode::BAD_REQUEST, "csr_signature_false"),
             Self::Csr(C::Key(KeyFault::Weak(_))) => (StatusCode::BAD_REQUEST, "key_weak"),

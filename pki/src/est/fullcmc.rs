@@ -128,7 +128,7 @@ fn revoke(est: &Est, requester: &Certificate, requests: &[&[u8]], now: i64) -> R
     let mut causes = Vec::new();
     for der in requests {
         let request = RevokeRequest::from_der(der).map_err(CmsFault::from)?;
-        serials.push(target(est, requester, &request)?);
+        serials.push(target(est, requester, &request, now)?);
         let since = request.invalidity_date.map_or(0, |date| date.to_unix_duration().as_secs());
         causes.push(Cause { reason: permitted(request.reason)?, invalid_since: i64::try_from(since).unwrap_or(0) });
     }
@@ -157,7 +157,7 @@ fn permitted(reason: CrlReason) -> Result<CrlReason, Refusal> {
 
 /// The serial number of a certificate that the requester may have revoked: one of its own device, or, for a registration authority, one of
 /// a label at which it enrols others.
-fn target(est: &Est, requester: &Certificate, request: &RevokeRequest<'_>) -> Result<Vec<u8>, Refusal> {
+fn target(est: &Est, requester: &Certificate, request: &RevokeRequest<'_>, now: i64) -> Result<Vec<u8>, Refusal> {
     let store = est.desk.store.as_ref();
     let found = store.certificate(request.serial.as_bytes())?.filter(|found| !found.device.is_empty());
     let found = found.ok_or(Refusal::CmcNoCertificate)?;
@@ -174,8 +174,15 @@ fn target(est: &Est, requester: &Certificate, request: &RevokeRequest<'_>) -> Re
     if !may {
         return Err(Refusal::CmcNoCertificate);
     }
-    match found.state() {
-        CertificateState::Active | CertificateState::Superseded => Ok(found.serial),
+    revocable(&found, now)?;
+    Ok(found.serial)
+}
+
+/// What would be passed over must not be answered as if it had been done.
+fn revocable(certificate: &Certificate, now: i64) -> Result<(), Refusal> {
+    match certificate.state() {
+        CertificateState::Active | CertificateState::Superseded if certificate.not_after > now => Ok(()),
+        CertificateState::Active | CertificateState::Superseded => Err(Refusal::CmcExpired),
         _ => Err(Refusal::CmcAlreadyRevoked),
     }
 }
@@ -226,9 +233,31 @@ fn fail_info(refusal: &Refusal) -> FailInfo {
         | Refusal::Admission(A::Revoked | A::Superseded | A::Expired | A::OtherLabel | A::SubjectDiffers) => {
             FailInfo::BadIdentity
         }
-        Refusal::CmcNoCertificate | Refusal::CmcAlreadyRevoked => FailInfo::BadCertId,
+        Refusal::CmcNoCertificate | Refusal::CmcAlreadyRevoked | Refusal::CmcExpired => FailInfo::BadCertId,
         Refusal::Busy | Refusal::Ca(CaError::Token(_)) => FailInfo::TryLater,
         Refusal::Ca(_) => FailInfo::InternalCaError,
         _ => FailInfo::BadRequest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_revoked_any_more_is_refused_by_name() {
+        use CertificateState::{Abandoned, Active, OnHold, Revoked, Superseded};
+        for (state, not_after, expected) in [
+            (Active, 11, Ok(())),
+            (Superseded, 11, Ok(())),
+            (Active, 10, Err(Refusal::CmcExpired)),
+            (Superseded, 9, Err(Refusal::CmcExpired)),
+            (Revoked, 9, Err(Refusal::CmcAlreadyRevoked)),
+            (OnHold, 11, Err(Refusal::CmcAlreadyRevoked)),
+            (Abandoned, 11, Err(Refusal::CmcAlreadyRevoked)),
+        ] {
+            let certificate = Certificate { state: state.into(), not_after, ..Certificate::default() };
+            assert_eq!(revocable(&certificate, 10), expected, "{state:?} until {not_after}");
+        }
     }
 }
