@@ -260,11 +260,11 @@ fn judge_renewal(facts: &Facts<'_>, held: &Certificate) -> Result<(), AdmissionF
     if window > 0 && held.not_after.saturating_sub(facts.now) > window { Err(AdmissionFault::TooEarly) } else { Ok(()) }
 }
 
-/// The client never saw the answer to its last re-enrolment: with the same key it gets the same certificate again.
+/// The client never saw the answer to its last re-enrolment: with the same key it gets the same certificate again, where it was issued.
 fn repeated(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
     facts
         .successor
-        .filter(|successor| successor.state() == CertificateState::Active)
+        .filter(|successor| successor.state() == CertificateState::Active && successor.label == facts.label)
         .filter(|successor| successor.spki_sha256 == facts.csr.spki_sha256())
         .map(|successor| Admission::Repeat { serial: successor.serial.clone() })
         .ok_or(AdmissionFault::Superseded)
@@ -421,6 +421,26 @@ mod tests {
             let requester = device_requester(certificate);
             let facts = Facts { device: Some(&device), ..facts(&requester, &csr, &profile) };
             assert_eq!(reenrol(&facts).err(), *expected, "row {index}");
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_is_repeated_for_the_same_key_at_the_same_label_only() {
+        let (csr, profile, device) = (csr("CN=sensor"), profile(), known(DeviceState::FullyProvisioned));
+        let mut before = held();
+        before.set_state(CertificateState::Superseded);
+        let requester = device_requester(before);
+        let next = Certificate { serial: vec![2; 16], spki_sha256: csr.spki_sha256().to_vec(), ..held() };
+        let rows = [
+            (next.clone(), Ok(Admission::Repeat { serial: vec![2; 16] })),
+            (Certificate { label: "line-1".to_owned(), ..next.clone() }, Err(AdmissionFault::Superseded)),
+            (Certificate { spki_sha256: vec![7; 32], ..next.clone() }, Err(AdmissionFault::Superseded)),
+            (Certificate { state: CertificateState::Revoked.into(), ..next }, Err(AdmissionFault::Superseded)),
+        ];
+        for (index, (successor, expected)) in rows.into_iter().enumerate() {
+            let (device, successor) = (Some(&device), Some(&successor));
+            let facts = Facts { device, successor, ..facts(&requester, &csr, &profile) };
+            assert_eq!(reenrol(&facts), expected, "row {index}");
         }
     }
 
