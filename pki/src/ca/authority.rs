@@ -19,8 +19,6 @@ pub(crate) const ROOT: &str = "root";
 pub(crate) const ISSUING: &str = "issuing";
 /// The authority of the house itself: registration authorities and the TLS certificates of the services.
 pub(crate) const INTERNAL: &str = "internal";
-/// The TLS server: not an authority, but a key of the house.
-pub(crate) const SERVER: &str = "server";
 
 /// What an authority is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

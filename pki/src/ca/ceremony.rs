@@ -3,9 +3,10 @@
 //! Each step looks whether it was done before, so that an interrupted founding goes on where it broke off and a second one
 //! changes nothing. A key is planned (its id is durable) before it is made, so that no key in the token is forgotten.
 
-use super::authority::{Authority, AuthorityKind, INTERNAL, ISSUING, ROOT, SERVER};
+use super::authority::{Authority, AuthorityKind, INTERNAL, ISSUING, ROOT};
 use super::hierarchy::{self, Plan};
 use super::issue::{self, Circumstances};
+use super::key::SERVER;
 use super::profile::{Kind, Order};
 use super::{CaError, Desk, key, protocol};
 use crate::config::{AuthoritySection, Config, Side};

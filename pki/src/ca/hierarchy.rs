@@ -2,7 +2,7 @@
 //!
 //! Each step of a creation looks whether it was done before: one that broke off is finished by the same command.
 
-use super::authority::{Authority, AuthorityKind, SERVER};
+use super::authority::{Authority, AuthorityKind};
 use super::issue::{self, Circumstances};
 use super::profile::{Kind, Order};
 use super::{CaError, Desk, guard, key};
@@ -47,8 +47,12 @@ pub(crate) struct Plan {
 /// [`CaError::Hierarchy`].
 pub(crate) fn judge_id(id: &str) -> Result<(), CaError> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fits = (1..=MAX_ID_LEN).contains(&id.len()) && id.chars().all(good) && !id.starts_with('-') && id != SERVER;
-    if fits {
+    if key::is_reserved(id) {
+        return Err(CaError::Hierarchy(format!(
+            "'{id}' cannot be the name of an authority: a key of the house has it"
+        )));
+    }
+    if (1..=MAX_ID_LEN).contains(&id.len()) && id.chars().all(good) && !id.starts_with('-') {
         return Ok(());
     }
     Err(CaError::Hierarchy(format!(
@@ -265,8 +269,12 @@ mod tests {
         for good in ["issuing", "line-7", "a"] {
             assert!(judge_id(good).is_ok(), "{good}");
         }
-        for bad in ["", "Issuing", "a b", "../x", "-a", "server", &"x".repeat(41)] {
+        for bad in ["", "Issuing", "a b", "../x", "-a", &"x".repeat(41)] {
             assert!(judge_id(bad).is_err(), "{bad}");
+        }
+        // Else the authority would sign with a key of the house, or the house with the authority's.
+        for taken in ["server", "messages", "protocol", "journal", "ocsp-issuing"] {
+            assert!(judge_id(taken).is_err(), "{taken}");
         }
     }
 

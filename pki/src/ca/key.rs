@@ -9,6 +9,22 @@ use crate::x509::algorithm::KeySpec;
 use parking_lot::Mutex;
 use spki::SubjectPublicKeyInfoOwned;
 
+/// The TLS server's.
+pub(crate) const SERVER: &str = "server";
+/// The one that signs CMS messages.
+pub(crate) const MESSAGES: &str = "messages";
+/// The one that signs protocols of ceremonies.
+pub(crate) const PROTOCOL: &str = "protocol";
+/// The one that signs the journal's checkpoints.
+pub(crate) const JOURNAL: &str = "journal";
+/// Before the name of an authority: the one that signs its OCSP answers.
+pub(crate) const OCSP_OF: &str = "ocsp-";
+
+/// True for the role of a key that is no authority's. An authority of that name would have the same key.
+pub(crate) fn is_reserved(role: &str) -> bool {
+    [SERVER, MESSAGES, PROTOCOL, JOURNAL].contains(&role) || role.starts_with(OCSP_OF)
+}
+
 /// One key is made at a time: two who find none would make two pairs under one id, and mix their halves.
 static MAKING: Mutex<()> = Mutex::new(());
 

@@ -3,6 +3,7 @@
 
 use super::authority::Authority;
 use super::issue::{self, Circumstances};
+use super::key::MESSAGES;
 use super::profile::{Kind, Order};
 use super::{CaError, Desk, ceremony, key};
 use crate::cms::signed;
@@ -18,9 +19,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use x509_cert::name::Name;
 use zeroize::Zeroizing;
-
-/// The role of its key and certificate.
-const ROLE: &str = "messages";
 
 /// The signer.
 pub(crate) struct MessageSigner {
@@ -73,8 +71,8 @@ impl MessageSigner {
         if let Some(held) = place.as_ref().filter(|held| serves_still(&held.certificate, &issuer, now)) {
             return Ok(Arc::clone(held));
         }
-        let (key, spki) = key::ensure(desk, ROLE, self.spec)?;
-        let certificate = match desk.store.house(ROLE)?.filter(|current| serves_still(current, &issuer, now)) {
+        let (key, spki) = key::ensure(desk, MESSAGES, self.spec)?;
+        let certificate = match desk.store.house(MESSAGES)?.filter(|current| serves_still(current, &issuer, now)) {
             Some(current) => current,
             None => self.issue(desk, &issuer, spki.clone(), now)?,
         };
@@ -102,8 +100,10 @@ impl MessageSigner {
             validity_seconds: self.validity_seconds,
         };
         let prepared = issue::prepare(desk, issuer, &order, Circumstances::default(), now)?;
-        let certificate =
-            prepared.intend()?.sign()?.record(|certificate| Change::Issued { role: ROLE.to_owned(), certificate })?;
+        let certificate = prepared
+            .intend()?
+            .sign()?
+            .record(|certificate| Change::Issued { role: MESSAGES.to_owned(), certificate })?;
         tracing::info!(event = "message_signer_issued", authority = issuer.id, not_after = certificate.not_after);
         Ok(certificate)
     }

@@ -3,6 +3,7 @@
 
 use super::authority::{Authority, ROOT};
 use super::issue::{self, Circumstances};
+use super::key::PROTOCOL;
 use super::offline::{Answer, Request};
 use super::profile::{Kind, Order};
 use super::{CaError, Desk, key};
@@ -16,8 +17,6 @@ use der::{Decode, Encode};
 use std::str::FromStr;
 use x509_cert::name::Name;
 
-/// The role of the key that signs protocols.
-const ROLE: &str = "protocol";
 /// What separates the text from its signature.
 const SIGNATURE: &str = "SIGNATURE";
 /// How long a protocol key is certified: as long as its protocols matter.
@@ -28,8 +27,8 @@ const VALIDITY_SECONDS: i64 = 20 * 365 * 86_400;
 /// # Errors
 /// When the token or the store fails.
 pub(crate) fn ensure_signer(desk: &Desk, now: i64) -> Result<(KeyRef, Certificate), CaError> {
-    let (key, spki) = key::ensure(desk, ROLE, KeySpec::EcP256)?;
-    if let Some(known) = desk.store.house(ROLE)?.filter(|known| known.state() == CertificateState::Active) {
+    let (key, spki) = key::ensure(desk, PROTOCOL, KeySpec::EcP256)?;
+    if let Some(known) = desk.store.house(PROTOCOL)?.filter(|known| known.state() == CertificateState::Active) {
         return Ok((key, known));
     }
     let root = desk.issuer(ROOT)?;
@@ -45,7 +44,7 @@ pub(crate) fn ensure_signer(desk: &Desk, now: i64) -> Result<(KeyRef, Certificat
     };
     let prepared = issue::prepare(desk, &root, &order, Circumstances::default(), now)?;
     let certificate =
-        prepared.intend()?.sign()?.record(|certificate| Change::Issued { role: ROLE.to_owned(), certificate })?;
+        prepared.intend()?.sign()?.record(|certificate| Change::Issued { role: PROTOCOL.to_owned(), certificate })?;
     Ok((key, certificate))
 }
 

@@ -4,7 +4,8 @@ use super::merkle::{self, Hash, Nodes};
 use super::note::Checkpoint;
 use super::proof::{Proof, encoded};
 use crate::ca::authority::{Authority, ROOT};
-use crate::ca::{CaError, Desk, key};
+use crate::ca::key::{self, JOURNAL};
+use crate::ca::{CaError, Desk};
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::StoredCheckpoint;
 use crate::store::{Change, Query, Record, Store, StoreError};
@@ -12,9 +13,6 @@ use crate::token::KeyRef;
 use crate::x509::{hex, sha256, verify};
 use spki::SubjectPublicKeyInfoOwned;
 use std::collections::BTreeMap;
-
-/// The role of the key that signs checkpoints.
-pub(crate) const JOURNAL: &str = "journal";
 
 /// The tree in a store.
 pub(crate) struct Stored<'a>(pub(crate) &'a dyn Store);

@@ -68,7 +68,7 @@ impl Signer {
 
 /// The role of the key and the certificate of an authority's signer.
 fn role(authority: &str) -> String {
-    format!("ocsp-{authority}")
+    format!("{}{authority}", key::OCSP_OF)
 }
 
 /// The signer of an authority; its certificate is issued, or issued again when a third of its life is left.

@@ -22,21 +22,14 @@ fn file(world: &World, name: &str) -> String {
     world.path(name).display().to_string()
 }
 
-fn refused(world: &World, arguments: &[&str], sentence: &str) {
-    let output = world.run(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-    assert!(said.contains(sentence), "{arguments:?}: {said}");
-}
-
 #[test]
 fn a_root_that_is_never_online_certifies_a_pki_that_never_had_its_key() {
     let test = "a_root_that_is_never_online_certifies_a_pki_that_never_had_its_key";
     let Some((root, mut below)) = sides(test) else { return };
     root.done(&["init"]);
     assert_eq!(root.done(&["init"])["changed"], false);
-    refused(&root, &["serve"], "serves nothing");
-    refused(&below, &["init"], "ceremony request");
+    root.refused(&["serve"], "serves nothing");
+    below.refused(&["init"], "ceremony request");
 
     let (request, answer) = (file(&below, "request.json"), file(&root, "answer.json"));
     let asked = below.done(&["ceremony", "request", "--out", &request]);
@@ -57,11 +50,11 @@ fn a_root_that_is_never_online_certifies_a_pki_that_never_had_its_key() {
         assert!(text(&verified["text"]).contains(word), "{word}: {shown}");
     }
     std::fs::write(&protocol, shown.replace("Grace", "Mallory")).expect("writes");
-    refused(&root, &["ceremony", "protocol", &protocol, "--root", &root_pem], "it was changed");
+    root.refused(&["ceremony", "protocol", &protocol, "--root", &root_pem], "it was changed");
 
     let import = ["ceremony", "import", &answer];
-    refused(&below, &import, "--root-sha256");
-    refused(&below, &[&import[..], &["--root-sha256", &"00".repeat(32)]].concat(), "is another one");
+    below.refused(&import, "--root-sha256");
+    below.refused(&[&import[..], &["--root-sha256", &"00".repeat(32)]].concat(), "is another one");
     let sha256 = text(&root.done(&["ca", "show", "root"])["sha256"]).to_owned();
     below.done(&[&import[..], &["--root-sha256", &sha256]].concat());
     below.done(&["init"]);
@@ -117,7 +110,7 @@ fn an_answer_that_was_changed_on_its_way_is_refused() {
         let mut bad = good.clone();
         change(&mut bad);
         std::fs::write(&answer, bad.to_string()).expect("writes");
-        refused(&below, &import, sentence);
+        below.refused(&import, sentence);
         assert_eq!(below.run(&["ca", "list"]).status.code(), Some(1), "nothing was taken in");
     }
     // A request that somebody else signed.
@@ -125,5 +118,5 @@ fn an_answer_that_was_changed_on_its_way_is_refused() {
     asked["authorities"][0]["csr"] = asked["authorities"][1]["csr"].clone();
     asked["authorities"][0]["id"] = "issuing".into();
     std::fs::write(&request, asked.to_string()).expect("writes");
-    refused(&root, &["ceremony", "sign", &request, "--out", &answer], "another key already");
+    root.refused(&["ceremony", "sign", &request, "--out", &answer], "another key already");
 }

@@ -40,13 +40,6 @@ fn verifies(world: &World, root: &str, chain: &str, name: &str) -> bool {
     world.try_tool("openssl", &["verify", "-CAfile", root, "-untrusted", chain, &pem]).status.success()
 }
 
-fn refused(world: &World, arguments: &[&str], sentence: &str) {
-    let output = world.run(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-    assert!(said.contains(sentence), "{arguments:?}: {said}");
-}
-
 #[test]
 fn a_label_issues_under_its_own_authority_and_within_its_names() {
     let test = "a_label_issues_under_its_own_authority_and_within_its_names";
@@ -97,7 +90,7 @@ fn what_does_not_fit_the_hierarchy_is_refused() {
     ];
     let before = world.done(&["ca", "list"]);
     for (arguments, sentence) in rows {
-        refused(&world, arguments, sentence);
+        world.refused(arguments, sentence);
     }
     assert_eq!(world.done(&["ca", "list"]), before);
 }
@@ -114,7 +107,7 @@ fn an_authority_on_hold_issues_nothing_and_still_revokes() {
     world.done(&["ca", "release", "issuing"]);
     assert_eq!(world.enrol("b", &credential).status, 200, "the credential was not spent by the refusal");
     assert_eq!(world.done(&["ca", "retire", "line"])["state"], "retired");
-    refused(&world, &["ca", "release", "line"], "is retired");
+    world.refused(&["ca", "release", "line"], "is retired");
 }
 
 #[test]
@@ -176,13 +169,12 @@ fn an_authority_from_elsewhere_comes_with_its_key_or_with_its_certificate_only()
     world.openssl(&[&new[..], &["-keyout", "f.key", "-subj", "/CN=Foreign", "-out", "foreign.pem"]].concat());
     let shown = world.done(&["ca", "import", "foreign", "--certificate", &file(&world, "foreign.pem")]);
     assert_eq!((&shown["kind"], &shown["has_key"]), (&"imported".into(), &Value::Bool(false)));
-    refused(&world, &["ca", "create", "x", "--parent", "foreign", "--subject", "CN=X"], "not its key");
+    world.refused(&["ca", "create", "x", "--parent", "foreign", "--subject", "CN=X"], "not its key");
     world.openssl(&[&new[..], &["-keyout", "g.key", "-subj", "/CN=Other", "-out", "other.pem"]].concat());
     let with_key = ["ca", "import", "other", "--certificate", &file(&world, "other.pem"), "--key-id", "00ff"];
-    refused(&world, &with_key, "no key");
+    world.refused(&with_key, "no key");
     world.enrolled("leaf");
-    refused(
-        &world,
+    world.refused(
         &["ca", "import", "leaf", "--certificate", &file(&world, "leaf.pem")],
         "not the certificate of an authority",
     );
@@ -214,7 +206,7 @@ fn an_authority_that_is_imported_with_its_key_issues_revokes_and_answers_above_i
     };
     // The key of another certificate is not taken for this one's.
     let other = world.done(&["ca", "show", "root"])["key_id"].as_str().expect("an id").to_owned();
-    refused(&world, &import(&pem, &other).each_ref().map(String::as_str), "is this the right token");
+    world.refused(&import(&pem, &other).each_ref().map(String::as_str), "is this the right token");
     let shown = world.done(&import(&pem, key_id).each_ref().map(String::as_str));
     assert_eq!((&shown["kind"], &shown["has_key"]), (&"imported".into(), &Value::Bool(true)));
     world.serve();

@@ -224,6 +224,14 @@ impl World {
         serde_json::from_str(&out).expect("JSON")
     }
 
+    /// Runs craton-pki, which must refuse with this sentence.
+    pub(crate) fn refused(&self, arguments: &[&str], sentence: &str) {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(sentence), "{arguments:?}: {said}");
+    }
+
     /// Starts the server and waits until it is ready.
     pub(crate) fn serve(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("log");
