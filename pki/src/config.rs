@@ -5,16 +5,15 @@
 
 use crate::ca::Publication;
 use crate::ca::authority::{INTERNAL, ISSUING, ROOT};
-use crate::ca::guard::Guard;
+use crate::ca::guard::{Guard, GuardRules};
 use crate::ca::validity;
 use crate::est::label::{self, Label, WrittenLabel};
-use crate::profile::Profile;
 use crate::profile::written::{WrittenProfile, profiles};
+use crate::profile::{Profile, Validity};
 use crate::va::signer::responder_id_form;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::is_host_name;
 use crate::x509::ocsp::ResponderId;
-use const_oid::ObjectIdentifier;
 use cryptoki::types::AuthPin;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -507,9 +506,20 @@ impl Config {
         Self::parse(&text, folder).map_err(refuse)
     }
 
-    /// The extensions that profiles give besides the usual ones.
-    pub(crate) fn extensions(&self) -> Vec<ObjectIdentifier> {
-        self.profiles.values().flat_map(|profile| &profile.extensions).map(|extension| extension.extn_id).collect()
+    /// What the token is to hold the keys of new authorities to.
+    pub(crate) fn guard_rules(&self) -> GuardRules {
+        let profiles = || self.profiles.values();
+        let of_house = self.est.server_validity_seconds.max(self.ocsp.signer_validity_seconds);
+        let longest = profiles().try_fold(of_house, |longest, profile| match profile.validity {
+            Validity::Seconds(seconds) => Some(longest.max(seconds)),
+            Validity::Until(_) => None,
+        });
+        GuardRules {
+            guard: self.token.guard,
+            extensions: profiles().flat_map(|profile| &profile.extensions).map(|found| found.extn_id).collect(),
+            purposes: profiles().flat_map(|profile| &profile.purposes).copied().collect(),
+            longest_seconds: longest,
+        }
     }
 
     /// The addresses that are written into certificates.

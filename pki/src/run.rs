@@ -7,7 +7,6 @@ use crate::backup;
 use crate::ca::authority::ROOT;
 use crate::ca::blocklist::Blocklist;
 use crate::ca::ceremony::{self, Founding};
-use crate::ca::guard::GuardRules;
 use crate::ca::reconcile::{self, Differences};
 use crate::ca::{CaError, Desk, Parsed, issue, offline, protocol};
 use crate::cli::ceremony::CeremonyAct;
@@ -298,7 +297,7 @@ fn desk_over(config: &Config, store: Arc<dyn Store>) -> Result<Desk, CaError> {
         publication: config.publication(),
         journal_key: config.journal.key,
         key_label_prefix: config.token.key_label_prefix.clone(),
-        guard: GuardRules { guard: config.token.guard, extensions: config.extensions() },
+        guard: config.guard_rules(),
         blocklist: Arc::new(Blocklist::new(config.compromised_keys.clone())),
         parsed: Parsed::default(),
     })

@@ -317,6 +317,70 @@ module_test! {
     }
 }
 
+/// A certificate for these purposes and DNS names, each in DER.
+fn named(purposes: &[&[u8]], names: &[&[u8]]) -> Vec<u8> {
+    device(|c| {
+        c.extensions = vec![tbs::key_usage(0x80)];
+        if !purposes.is_empty() {
+            c.extensions.push(extension(0x25, &[], &seq(purposes)));
+        }
+        if !names.is_empty() {
+            c.extensions.push(extension(0x11, &[], &seq(names)));
+        }
+    })
+}
+
+module_test! {
+    fn purposes_and_dns_names_stay_within_the_policy(_world) {
+        const CLIENT: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 2];
+        const SERVER: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1];
+        const ANY: &[u8] = &[6, 4, 0x55, 0x1d, 0x25, 0];
+        let place = Place::open();
+        let trees = [tlv(0x16, &[b"devices.example"]), tlv(0x16, &[b"host"])].concat();
+        let key = place.p256(policy(END_ENTITY, &[&bound(6, &seq(&[CLIENT])), &bound(7, &seq(&[&trees]))]));
+        let dns = |name: &str| tlv(0x82, &[name.as_bytes()]);
+        let address = tlv(0x87, &[&[10, 0, 0, 1]]);
+        let rows: Vec<(&str, Vec<u8>, bool)> = vec![
+            ("the purpose", named(&[CLIENT], &[]), true),
+            ("another purpose", named(&[SERVER], &[]), false),
+            ("both", named(&[CLIENT, SERVER], &[]), false),
+            ("any purpose", named(&[ANY], &[]), false),
+            ("no purpose", named(&[], &[]), false),
+            ("a name below the tree", named(&[CLIENT], &[&dns("a.devices.example")]), true),
+            ("in capitals", named(&[CLIENT], &[&dns("A.Devices.EXAMPLE")]), true),
+            ("the tree itself", named(&[CLIENT], &[&dns("host")]), true),
+            ("an address beside it", named(&[CLIENT], &[&dns("b.host"), &address]), true),
+            ("a name that only ends so", named(&[CLIENT], &[&dns("evildevices.example")]), false),
+            ("a part of the tree", named(&[CLIENT], &[&dns("example")]), false),
+            ("one of two", named(&[CLIENT], &[&dns("a.devices.example"), &dns("www.bank.example")]), false),
+            ("names that are no list", device(|c| c.extensions.push(extension(0x11, &[], &dns("host")))), false),
+        ];
+        for (what, message, allowed) in rows {
+            let rv = place.sign(&key, &message).map_or_else(|rv| rv, |_| CKR_OK);
+            assert_eq!(rv, if allowed { CKR_OK } else { CKR_FUNCTION_REJECTED }, "{what}");
+        }
+    }
+}
+
+module_test! {
+    fn a_responders_key_signs_ocsp_answers_and_nothing_else_and_counts_nothing(_world) {
+        let place = Place::open();
+        let key = place.p256(policy(OCSP, &[&bound(0, &name(ISSUER)), &bound(5, &[2, 1, 8])]));
+        place.sign(&key, &ocsp(&bound(0, &long_day("20270108")))).expect("an answer");
+        for (what, message) in [
+            ("an answer for too long", ocsp(&bound(0, &long_day("20270110")))),
+            ("a certificate", device(|_| ())),
+            ("a CRL", crl("270108")),
+            ("a request", tbs::request(ISSUER, &Certificate::device(ISSUER).spki)),
+            ("text", b"I owe you one million".to_vec()),
+        ] {
+            assert_eq!(place.sign(&key, &message), Err(CKR_FUNCTION_REJECTED), "{what}");
+        }
+        // There is nothing to account for, and a count would make every answer wait for the disk.
+        assert_eq!(place.raw.get(place.session, key.private, COUNT), Err(CKR_ATTRIBUTE_TYPE_INVALID));
+    }
+}
+
 /// AlgorithmIdentifier of RSASSA-PSS with SHA-256 and a salt of 32 octets; the parameters of the hash are NULL.
 fn pss() -> Vec<u8> {
     let sha256 = [0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0];

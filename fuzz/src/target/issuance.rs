@@ -3,11 +3,13 @@
 
 use std::sync::LazyLock;
 
+use der::asn1::ObjectIdentifier;
 use der::{Decode, Encode};
 use hsm_core::issuance::{self, Policy, Signer, Structure};
 use x509_cert::TbsCertificate;
 use x509_cert::crl::TbsCertList;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 use crate::feedback;
 use crate::input::Input;
@@ -28,8 +30,13 @@ fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
     [head, contents].concat()
 }
 
-/// Everything; devices only; authorities of path length 0 at most; statements about status.
-static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
+/// The purpose of the policy that names one: id-kp-clientAuth; and its tree of DNS names.
+const PURPOSE: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 2];
+const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+const TREE: &str = "example";
+
+/// Everything; devices only; authorities of path length 0 at most; statements about status; devices of one purpose in one tree of names.
+static POLICIES: LazyLock<[Policy; 5]> = LazyLock::new(|| {
     let bounds = [tlv(0xa2, &[2, 1, DAYS]), tlv(0xa3, &tlv(0x18, b"20400101000000Z"))].concat();
     let issuer = tlv(0xa0, ISSUER);
     let rows = [
@@ -37,6 +44,7 @@ static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
         (1, [issuer.clone(), bounds.clone()].concat()),
         (7, [issuer.clone(), tlv(0xa1, &[2, 1, 0]), bounds].concat()),
         (56, [issuer, tlv(0xa5, &[2, 1, 8])].concat()),
+        (1, [tlv(0xa6, &tlv(0x30, PURPOSE)), tlv(0xa7, &tlv(0x30, &tlv(0x16, TREE.as_bytes())))].concat()),
     ];
     rows.map(|(kinds, bounds)| {
         let policy = tlv(0x30, &[&[2, 1, 1, 2, 1, kinds], bounds.as_slice()].concat());
@@ -56,7 +64,7 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         return;
     }
-    let number = usize::from(way & 3);
+    let number = if way & 7 == 5 { 4 } else { usize::from(way & 3) };
     let signer = Signer { algorithms: vec![ALGORITHM.to_vec()], spki: SPKI };
     match issuance::judge(&POLICIES[number], &signer, message) {
         Ok(structure) => {
@@ -64,6 +72,21 @@ pub(crate) fn run(bytes: &[u8]) {
             examine(number, structure, message);
         }
         Err(breach) => feedback::note((number, breach.rule, breach.what)),
+    }
+}
+
+/// Of a policy with a purpose and a tree of names.
+fn examine_names(certificate: &TbsCertificate) {
+    if let Ok(purposes) = certificate.get_extension::<ExtendedKeyUsage>() {
+        let only = purposes.is_some_and(|(_, purposes)| purposes.0.iter().all(|purpose| *purpose == CLIENT_AUTH));
+        assert!(only, "the one purpose");
+    }
+    let Ok(Some((_, names))) = certificate.get_extension::<SubjectAltName>() else { return };
+    for name in &names.0 {
+        if let GeneralName::DnsName(name) = name {
+            let name = name.as_str().to_ascii_lowercase();
+            assert!(name == TREE || name.ends_with(&format!(".{TREE}")), "a name in the tree");
+        }
     }
 }
 
@@ -75,6 +98,10 @@ fn examine(policy: usize, structure: Structure, message: &[u8]) {
             let rank = certificate.get_extension::<BasicConstraints>();
             let Ok(rank) = rank else { return };
             let rank = rank.map(|(_, rank)| rank);
+            if policy == 4 {
+                examine_names(&certificate);
+                return;
+            }
             let is_authority = rank.as_ref().is_some_and(|rank| rank.ca);
             assert_eq!(is_authority, structure == Structure::Authority, "an authority is called one");
             assert!(policy == 0 || policy == 2 || !is_authority, "devices only");

@@ -61,7 +61,7 @@ impl Hsm {
     /// # Errors
     /// [`crate::Kind::Device`] if the count could not be made durable.
     pub(super) fn count_signature(&self, work: &mut Work<'_>, key: Option<&Object>) -> Result<()> {
-        let Some(key) = key.filter(|key| key.issuance_policy().is_some()) else { return Ok(()) };
+        let Some(key) = key.filter(|key| key.counts_signatures()) else { return Ok(()) };
         let (vault, token) = (self.vault()?, work.slot.token_id());
         let count = self.signature_counts.of(key.id, || vault.signature_count(token, key.id))?;
         let mine = count.taken.fetch_add(1, Ordering::AcqRel) + 1;

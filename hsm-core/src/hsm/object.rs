@@ -205,7 +205,7 @@ impl Hsm {
             let object = work.object(object, Kind::NoSuchObject)?;
             let policy = &self.config().policy;
             let read = |&kind: &u64| match Attribute(kind) {
-                CKA_CRATON_SIGNATURE_COUNT if object.issuance_policy().is_some() => {
+                CKA_CRATON_SIGNATURE_COUNT if object.counts_signatures() => {
                     let value = Value::Ulong(self.signature_count(work.slot.token_id(), object.id)?);
                     Ok(AttributeRead { rv: CKR_OK, attribute: Attr { kind: CKA_CRATON_SIGNATURE_COUNT, value } })
                 }

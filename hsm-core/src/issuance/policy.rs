@@ -11,11 +11,13 @@
 //!     days       [2] EXPLICIT INTEGER OPTIONAL,      -- the longest time from notBefore to notAfter
 //!     notAfter   [3] EXPLICIT GeneralizedTime OPTIONAL,
 //!     extensions [4] EXPLICIT SEQUENCE OF OBJECT IDENTIFIER OPTIONAL,  -- the only ones in a certificate
-//!     statusDays [5] EXPLICIT INTEGER OPTIONAL       -- the longest time from thisUpdate to nextUpdate
+//!     statusDays [5] EXPLICIT INTEGER OPTIONAL,      -- the longest time from thisUpdate to nextUpdate
+//!     purposes   [6] EXPLICIT SEQUENCE OF OBJECT IDENTIFIER OPTIONAL,  -- the only ones in extKeyUsage
+//!     dnsNames   [7] EXPLICIT SEQUENCE OF IA5String OPTIONAL           -- the only trees of names in subjectAltName
 //! }
 //! ```
 
-use super::der::{INTEGER, Item, OID, SEQUENCE, check};
+use super::der::{IA5_STRING, INTEGER, Item, OID, SEQUENCE, check};
 use super::{Breach, breach, demand};
 
 /// The only version.
@@ -47,6 +49,8 @@ pub struct Policy {
     pub(super) not_after: Option<i64>,
     pub(super) extensions: Option<Vec<Vec<u8>>>,
     pub(super) status_days: Option<u32>,
+    pub(super) purposes: Option<Vec<Vec<u8>>>,
+    pub(super) dns_names: Option<Vec<Vec<u8>>>,
 }
 
 impl Policy {
@@ -69,10 +73,18 @@ impl Policy {
         let path_length = reader.inside(1)?.map(|item| item.octet().ok_or_else(out_of_range)).transpose()?;
         let days = reader.inside(2)?.map(|item| item.number().ok_or_else(out_of_range)).transpose()?;
         let not_after = reader.inside(3)?.map(|item| item.time()).transpose()?;
-        let extensions = reader.inside(4)?.map(identifiers).transpose()?;
+        let extensions = reader.inside(4)?.map(|item| list_of(item, OID)).transpose()?;
         let status_days = reader.inside(5)?.map(|item| item.number().ok_or_else(out_of_range)).transpose()?;
+        let purposes = reader.inside(6)?.map(|item| list_of(item, OID)).transpose()?;
+        let dns_names = reader.inside(7)?.map(|item| list_of(item, IA5_STRING)).transpose()?;
         reader.end()?;
-        Ok(Policy { kinds, issuer, path_length, days, not_after, extensions, status_days })
+        Ok(Policy { kinds, issuer, path_length, days, not_after, extensions, status_days, purposes, dns_names })
+    }
+
+    /// Whether signatures within it are counted: answers about certificates are nothing to account for, and are many.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.kinds != OCSP
     }
 
     /// Whether all of some kinds may be signed.
@@ -90,13 +102,13 @@ fn has(item: Item<'_>, tag: u8) -> Result<Item<'_>, Breach> {
     Ok(item)
 }
 
-fn identifiers(item: Item<'_>) -> Result<Vec<Vec<u8>>, Breach> {
+fn list_of(item: Item<'_>, tag: u8) -> Result<Vec<Vec<u8>>, Breach> {
     let mut reader = has(item, SEQUENCE)?.reader();
-    let mut identifiers = Vec::new();
+    let mut list = Vec::new();
     while !reader.is_empty() {
-        identifiers.push(reader.expect(OID)?.contents.to_vec());
+        list.push(reader.expect(tag)?.contents.to_vec());
     }
-    Ok(identifiers)
+    Ok(list)
 }
 
 #[cfg(test)]
@@ -109,13 +121,19 @@ mod tests {
         let bounded = [0x30, 16, 2, 1, 1, 2, 1, 1, 0xa1, 3, 2, 1, 0, 0xa2, 3, 2, 1, 90];
         let read = Policy::read(&bounded).expect("a policy");
         assert_eq!((read.kinds, read.path_length, read.days, read.issuer), (END_ENTITY, Some(0), Some(90), None));
-        let bad: [&[u8]; 8] = [
+        let is_counted = |kinds| Policy::read(&[0x30, 6, 2, 1, 1, 2, 1, kinds]).expect("a policy").is_counted();
+        assert!(is_counted(END_ENTITY) && is_counted(CRL | OCSP) && !is_counted(OCSP));
+        let listed = [0x30, 19, 2, 1, 1, 2, 1, 1, 0xa6, 5, 0x30, 3, 6, 1, 42, 0xa7, 4, 0x30, 2, 0x16, 0];
+        let read = Policy::read(&listed).expect("a policy");
+        assert_eq!((read.purposes, read.dns_names), (Some(vec![vec![42]]), Some(vec![vec![]])));
+        let bad: [&[u8]; 9] = [
             &[],
             &[0x30, 0],
             &[0x30, 6, 2, 1, 2, 2, 1, 8],
             &[0x30, 6, 2, 1, 1, 2, 1, 0],
             &[0x30, 6, 2, 1, 1, 2, 1, 64],
             &[0x30, 11, 2, 1, 1, 2, 1, 8, 0xa6, 3, 2, 1, 0],
+            &[0x30, 11, 2, 1, 1, 2, 1, 8, 0xa8, 3, 2, 1, 0],
             &[0x30, 11, 2, 1, 1, 2, 1, 8, 0xa1, 3, 2, 1, 0xff],
             &[0x30, 16, 2, 1, 1, 2, 1, 1, 0xa2, 3, 2, 1, 90, 0xa1, 3, 2, 1, 0],
         ];

@@ -27,6 +27,10 @@ pub enum Structure {
 
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+/// [2] IMPLICIT IA5String: a dNSName (RFC 5280 section 4.2.1.6).
+const DNS_NAME: u8 = 0x82;
 /// keyCertSign and cRLSign in the first octet of a KeyUsage.
 const SIGNS_FOR_OTHERS: u8 = 0x06;
 /// The longest serial number in octets (RFC 5280 section 4.1.2.2).
@@ -61,6 +65,8 @@ struct Claims {
     is_authority: bool,
     path_length: Option<u8>,
     signs_for_others: bool,
+    /// Whether the purposes are those of the policy, where any are named.
+    purposes_fit: Option<bool>,
 }
 
 impl Bench<'_> {
@@ -95,6 +101,8 @@ impl Bench<'_> {
             demand(!claims.signs_for_others, "key_usage", what)?;
             demand(claims.path_length.is_none(), "path_length", "it has a path length and is no authority")?;
             self.kind(END_ENTITY)?;
+            let fits = self.policy.purposes.is_none() || claims.purposes_fit == Some(true);
+            demand(fits, "purpose", "it names no purpose, or one that the policy does not list")?;
             return Ok(Structure::EndEntity);
         }
         self.kind(AUTHORITY)?;
@@ -184,6 +192,21 @@ impl Bench<'_> {
         demand(fits, "status_days", "it holds for more days than the policy allows, or for ever")
     }
 
+    /// The DNS names of a subjectAltName; the names of other kinds no policy bounds.
+    fn names(&self, value: &[u8]) -> Result<(), Breach> {
+        let Some(trees) = &self.policy.dns_names else { return Ok(()) };
+        let item = Item::only(value)?;
+        check(&item)?;
+        demand(item.tag == SEQUENCE, "structure", "the alternative names are no SEQUENCE")?;
+        let mut names = item.reader();
+        while !names.is_empty() {
+            let name = names.next()?;
+            let fits = name.tag != DNS_NAME || trees.iter().any(|tree| is_below(name.contents, tree));
+            demand(fits, "name", "it names a DNS name outside the policy's")?;
+        }
+        Ok(())
+    }
+
     /// Reads the extensions; those of a certificate that is not the key's own must be on the policy's list.
     fn extensions(&self, extensions: Option<&Item<'_>>, is_own: bool) -> Result<Claims, Breach> {
         let mut claims = Claims::default();
@@ -201,11 +224,37 @@ impl Bench<'_> {
                     claims.signs_for_others = bits.contents.get(1).is_some_and(|bits| bits & SIGNS_FOR_OTHERS != 0);
                     Ok(())
                 }
+                EXTENDED_KEY_USAGE => {
+                    let listed = self.policy.purposes.as_deref().unwrap_or_default();
+                    claims.purposes_fit = Some(only_listed(value, listed)?);
+                    Ok(())
+                }
+                SUBJECT_ALT_NAME if !is_own => self.names(value),
                 _ => Ok(()),
             }
         })?;
         Ok(claims)
     }
+}
+
+/// Whether every purpose of an extKeyUsage (RFC 5280 section 4.2.1.12) is on a list.
+fn only_listed(value: &[u8], listed: &[Vec<u8>]) -> Result<bool, Breach> {
+    let item = Item::only(value)?;
+    check(&item)?;
+    demand(item.tag == SEQUENCE, "structure", "the purposes are no SEQUENCE")?;
+    let mut purposes = item.reader();
+    let mut fits = true;
+    while !purposes.is_empty() {
+        let purpose = purposes.expect(OID)?.contents;
+        fits &= listed.iter().any(|known| known == purpose);
+    }
+    Ok(fits)
+}
+
+/// Whether a DNS name is the root of a tree, or below it.
+fn is_below(name: &[u8], tree: &[u8]) -> bool {
+    let Some((head, tail)) = name.len().checked_sub(tree.len()).map(|at| name.split_at(at)) else { return false };
+    tail.eq_ignore_ascii_case(tree) && (head.is_empty() || head.ends_with(b"."))
 }
 
 fn basic_constraints(value: &[u8], claims: &mut Claims) -> Result<(), Breach> {

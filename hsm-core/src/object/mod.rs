@@ -29,6 +29,7 @@ pub use attribute::{Attr, Value};
 use crate::crypto;
 use crate::error::{Error, Kind, Result};
 use crate::id::ObjectId;
+use crate::issuance::Policy;
 use iv::IvBook;
 use schema::{F7_HIDDEN, Schema};
 
@@ -147,6 +148,12 @@ impl Object {
     /// The issuance policy that the key carries, as it was given.
     pub(crate) fn issuance_policy(&self) -> Option<&[u8]> {
         self.attributes.get(CKA_CRATON_ISSUANCE_POLICY).map(|_| self.attributes.bytes(CKA_CRATON_ISSUANCE_POLICY))
+    }
+
+    /// Whether its signatures are counted: those of a key with an issuance policy, unless all that it signs is OCSP answers.
+    pub(crate) fn counts_signatures(&self) -> bool {
+        let counted = |policy| Policy::read(policy).map_or(true, |policy| policy.is_counted());
+        self.issuance_policy().is_some_and(counted)
     }
 
     /// Whether it is a key of any class.

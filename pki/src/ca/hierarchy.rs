@@ -81,7 +81,7 @@ pub(crate) fn create(desk: &Desk, plan: &Plan, now: i64) -> Result<Arc<Authority
     let end = now.saturating_add(plan.validity_seconds);
     let end = issuer.as_ref().map_or(end, |issuer| end.min(issuer.not_after));
     let policy = guard::policy(desk, plan, Some(end))?;
-    let (key, spki) = key::ensure_guarded(desk, &plan.id, plan.key, || policy)?;
+    let (key, spki) = key::ensure_guarded(desk, &plan.id, plan.key, || Ok(policy))?;
     let issuer = match issuer {
         Some(issuer) => issuer,
         None => {

@@ -34,7 +34,7 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// When the token or the store fails, the token holds a key under the same label that we know nothing of, or a key that was
 /// certified is gone.
 pub(crate) fn ensure(desk: &Desk, role: &str, spec: KeySpec) -> Result<(KeyRef, SubjectPublicKeyInfoOwned), CaError> {
-    ensure_guarded(desk, role, spec, Vec::new)
+    ensure_guarded(desk, role, spec, || Ok(Vec::new()))
 }
 
 /// The same for a key that the token is to guard with an issuance policy, unless that is empty. A key that was planned keeps what it
@@ -46,12 +46,12 @@ pub(crate) fn ensure_guarded(
     desk: &Desk,
     role: &str,
     spec: KeySpec,
-    policy: impl FnOnce() -> Vec<u8>,
+    policy: impl FnOnce() -> Result<Vec<u8>, CaError>,
 ) -> Result<(KeyRef, SubjectPublicKeyInfoOwned), CaError> {
     let _turn = MAKING.lock();
     let plan = match desk.store.key_plan(role)? {
         Some(plan) => plan,
-        None => plan(desk, role, spec, policy())?,
+        None => plan(desk, role, spec, policy()?)?,
     };
     let key = key_ref(&plan)?;
     let is_certified = desk.store.authority(role)?.is_some() || desk.store.house(role)?.is_some();

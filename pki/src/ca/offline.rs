@@ -147,7 +147,7 @@ fn wanted(desk: &Desk, id: &str, section: &AuthoritySection) -> Result<Wanted, C
     };
     // The root decides how long the certificate is good.
     let policy = guard::policy(desk, &plan, None)?;
-    let (key, public_key) = key::ensure_guarded(desk, id, section.key, || policy)?;
+    let (key, public_key) = key::ensure_guarded(desk, id, section.key, || Ok(policy))?;
     let info = CertReqInfo { version: Version::V1, subject, public_key, attributes: SetOfVec::new() };
     let to_be_signed = info.to_der()?;
     let note = || reconcile::note_doubt(desk, id);

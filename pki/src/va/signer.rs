@@ -4,7 +4,7 @@
 use crate::ca::authority::Authority;
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
-use crate::ca::{CaError, Desk, key};
+use crate::ca::{CaError, Desk, guard, key};
 use crate::config::Config;
 use crate::store::Change;
 use crate::store::record::{Certificate, CertificateState};
@@ -77,10 +77,11 @@ fn role(authority: &str) -> String {
 /// When the token or the store fails.
 pub(crate) fn ensure(desk: &Desk, config: &Config, issuer: &Authority, now: i64) -> Result<Signer, CaError> {
     let role = role(&issuer.id);
-    let (key, spki) = key::ensure(desk, &role, config.ocsp.key)?;
+    let name = name(issuer)?;
+    let (key, spki) = key::ensure_guarded(desk, &role, config.ocsp.key, || guard::of_responder(desk, &name))?;
     let certificate = match desk.store.house(&role)?.filter(|current| serves_still(current, issuer, now)) {
         Some(current) => current,
-        None => issue(desk, config, issuer, &role, spki.clone(), now)?,
+        None => issue(desk, config, issuer, &role, name, spki.clone(), now)?,
     };
     let parsed = x509_cert::Certificate::from_der(&certificate.der)?;
     let subject = parsed.tbs_certificate().subject().to_der()?;
@@ -98,18 +99,22 @@ pub(crate) fn ensure(desk: &Desk, config: &Config, issuer: &Authority, now: i64)
     })
 }
 
+fn name(issuer: &Authority) -> Result<Name, CaError> {
+    Name::from_str(&format!("CN=OCSP responder {}", issuer.id)).map_err(|fault| CaError::Encoding(fault.to_string()))
+}
+
 fn issue(
     desk: &Desk,
     config: &Config,
     issuer: &Authority,
     role: &str,
+    subject: Name,
     spki: SubjectPublicKeyInfoOwned,
     now: i64,
 ) -> Result<Certificate, CaError> {
-    let subject = format!("CN=OCSP responder {}", issuer.id);
     let order = Order {
         kind: Kind::OcspResponder,
-        subject: Name::from_str(&subject).map_err(|fault| CaError::Encoding(fault.to_string()))?,
+        subject,
         spki,
         dns_names: Vec::new(),
         addresses: Vec::new(),

@@ -7,6 +7,8 @@ pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const INTEGER: u8 = 0x02;
 /// OCTET STRING.
 pub(crate) const OCTET_STRING: u8 = 0x04;
+/// IA5String.
+pub(crate) const IA5_STRING: u8 = 0x16;
 /// UTF8String.
 pub(crate) const UTF8_STRING: u8 = 0x0C;
 /// SET.
