@@ -218,8 +218,11 @@ pub(crate) enum CertAct {
         /// Those that were enrolled under this EST label; "" for the path without label.
         #[arg(long, group = "which")]
         label: Option<String>,
+        /// Those of this device, of both its identities.
+        #[arg(long, group = "which")]
+        device: Option<String>,
         /// Those whose serial numbers stand in this file, one a line in hexadecimal; "-" for standard input.
-        #[arg(long, group = "which", value_name = "FILE", required_unless_present_any = ["ca", "label"])]
+        #[arg(long, group = "which", value_name = "FILE", required_unless_present_any = ["ca", "label", "device"])]
         serials: Option<PathBuf>,
         /// Why: one of the reasons below.
         #[command(flatten)]
@@ -403,10 +406,10 @@ impl Act {
             }
             Self::Cert { act: CertAct::Release { serial } } => Some(Command::CertRelease { serial }),
             Self::Cert {
-                act: CertAct::RevokeAll { ca, label, serials, why: ReasonArgs { reason, invalid_since } },
+                act: CertAct::RevokeAll { ca, label, device, serials, why: ReasonArgs { reason, invalid_since } },
             } => {
                 let serials = serials.map(|path| lines(&path)).transpose()?;
-                Some(Command::CertRevokeAll { authority: ca, label, serials, reason, invalid_since })
+                Some(Command::CertRevokeAll { authority: ca, label, device, serials, reason, invalid_since })
             }
             Self::Device { act: DeviceAct::List { page } } => Some(Command::DeviceList { paging: page.paging() }),
             Self::Device { act: DeviceAct::Register { id, label } } => Some(Command::DeviceRegister { id, label }),

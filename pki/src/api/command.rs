@@ -83,7 +83,7 @@ pub(crate) enum Command {
         /// Serial number in hexadecimal.
         serial: String,
     },
-    /// Revoke many certificates in one change and publish each CRL once. Exactly one of the first three says which.
+    /// Revoke many certificates in one change and publish each CRL once. Exactly one of the first four says which.
     CertRevokeAll {
         /// Those that this authority gave to devices.
         #[serde(default)]
@@ -91,6 +91,9 @@ pub(crate) enum Command {
         /// Those that were enrolled under this EST label.
         #[serde(default)]
         label: Option<String>,
+        /// Those of this device.
+        #[serde(default)]
+        device: Option<String>,
         /// These serial numbers in hexadecimal.
         #[serde(default)]
         serials: Option<Vec<String>>,

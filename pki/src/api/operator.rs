@@ -106,9 +106,9 @@ impl Operator {
                 self.cert_revoke(&serial, cause(&reason, invalid_since.as_deref())?)
             }
             Command::CertRelease { serial } => self.cert_release(&serial),
-            Command::CertRevokeAll { authority, label, serials, reason, invalid_since } => {
+            Command::CertRevokeAll { authority, label, device, serials, reason, invalid_since } => {
                 let cause = cause(&reason, invalid_since.as_deref())?;
-                self.cert_revoke_all(&selection(authority, label, serials)?, cause)
+                self.cert_revoke_all(&selection(authority, label, device, serials)?, cause)
             }
             Command::DeviceList { paging } => {
                 let page = self.store.find(Query::Devices(span(&paging)?))?;
@@ -466,15 +466,17 @@ fn parse_instant(text: &str) -> Option<i64> {
 fn selection(
     authority: Option<String>,
     label: Option<String>,
+    device: Option<String>,
     serials: Option<Vec<String>>,
 ) -> Result<Selection, Fault> {
-    match (authority, label, serials) {
-        (Some(authority), None, None) => Ok(Selection::Authority(authority)),
-        (None, Some(label), None) => Ok(Selection::Label(label)),
-        (None, None, Some(serials)) => {
+    match (authority, label, device, serials) {
+        (Some(authority), None, None, None) => Ok(Selection::Authority(authority)),
+        (None, Some(label), None, None) => Ok(Selection::Label(label)),
+        (None, None, Some(device), None) => Ok(Selection::Device(device)),
+        (None, None, None, Some(serials)) => {
             Ok(Selection::Serials(serials.iter().map(|serial| parse_serial(serial)).collect::<Result<_, _>>()?))
         }
-        _ => Err(Fault::new("bad_request", "say exactly one: an authority, a label or serial numbers")),
+        _ => Err(Fault::new("bad_request", "say exactly one: an authority, a label, a device or serial numbers")),
     }
 }
 

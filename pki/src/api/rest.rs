@@ -58,6 +58,7 @@ struct Revocation {
 struct Revocations {
     authority: Option<String>,
     label: Option<String>,
+    device: Option<String>,
     serials: Option<Vec<String>>,
     #[serde(default = "unspecified")]
     reason: String,
@@ -173,8 +174,8 @@ fn command(call: &Call) -> Result<Command, Fault> {
         ["revocations"] => (
             Method::POST,
             body(call).map(|body: Revocations| {
-                let Revocations { authority, label, serials, reason, invalid_since } = body;
-                Command::CertRevokeAll { authority, label, serials, reason, invalid_since }
+                let Revocations { authority, label, device, serials, reason, invalid_since } = body;
+                Command::CertRevokeAll { authority, label, device, serials, reason, invalid_since }
             }),
         ),
         ["devices"] => (Method::GET, query(call).and_then(|query| Ok(Command::DeviceList { paging: paging(query)? }))),

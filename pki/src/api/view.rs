@@ -69,6 +69,9 @@ pub(crate) fn certificate(certificate: &Certificate, now: i64) -> Value {
             add("invalid_since", instant(certificate.invalid_since));
         }
     }
+    if !certificate.related_to.is_empty() {
+        add("related_to", hex(&certificate.related_to).into());
+    }
     if !certificate.successor.is_empty() {
         add("replaced_by", hex(&certificate.successor).into());
     }
@@ -97,6 +100,7 @@ pub(crate) fn device(device: &Device) -> Value {
         "id": device.id,
         "state": device.state().words(),
         "certificate": hex(&device.certificate),
+        "related": text_or_null(&hex(&device.related)),
         "label": device.label,
         "created_at": instant(device.created_at),
         "changed_at": instant(device.changed_at),

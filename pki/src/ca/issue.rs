@@ -32,6 +32,8 @@ pub(crate) struct Circumstances {
     pub(crate) profile: String,
     /// EST label.
     pub(crate) label: String,
+    /// Serial number of the certificate that it names as belonging to it.
+    pub(crate) related_to: Vec<u8>,
 }
 
 /// A certificate that passed the linter. Nothing is durable yet.
@@ -81,6 +83,7 @@ pub(crate) fn prepare<'a>(
         spki_sha256: sha256(&order.spki.to_der()?).to_vec(),
         profile: circumstances.profile,
         label: circumstances.label,
+        related_to: circumstances.related_to,
         crl_shard: desk.publication.shard(&issuer.id, &contents.serial),
         warn_at: match order.kind {
             Kind::Device => contents.not_after.saturating_sub(contents.not_after.saturating_sub(now) / 3),

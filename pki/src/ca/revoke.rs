@@ -90,6 +90,8 @@ pub(crate) enum Selection {
     Authority(String),
     /// All that were enrolled under one EST label.
     Label(String),
+    /// All of one device, of both its identities.
+    Device(String),
 }
 
 /// Revokes what is selected and not revoked or expired yet, in one change. Gives the certificates as they were.
@@ -145,6 +147,7 @@ fn selected(store: &dyn Store, selection: &Selection, cause: Cause, now: i64) ->
         let span = Span { after, limit: MAX_PAGE };
         let page = store.find(match selection {
             Selection::Label(label) => Query::CertificatesUnderLabel { label: label.clone(), span },
+            Selection::Device(device) => Query::CertificatesOfDevice { device: device.clone(), span },
             Selection::Authority(authority) => Query::CertificatesOfAuthority { authority: authority.clone(), span },
             Selection::Serials(_) => return Ok(chosen),
         })?;

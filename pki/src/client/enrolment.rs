@@ -6,6 +6,7 @@
 //! current -> generation-N
 //! next -> generation-M   only while a certificate is being asked for
 //! generation-N/          key.pem or key.toml (its name in the token), certificate.pem, chain.pem
+//! related/               the second identity, the same again, when there is one
 //! ```
 
 use super::http::{Answer, Service};
@@ -17,7 +18,7 @@ use crate::api::view::{ders_of_pem, instant};
 use crate::clock;
 use crate::config::SecretSource;
 use crate::token::KeyRef;
-use crate::x509::{hex, name, pem, unix_seconds};
+use crate::x509::{hex, name, pem, related, unix_seconds};
 use data_encoding::BASE64;
 use der::{Decode, Encode};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -32,6 +33,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_cert::Certificate;
+use x509_cert::attr::Attribute;
 
 /// Generations that are kept beside the current one.
 const KEPT: u32 = 1;
@@ -124,7 +126,7 @@ impl Enrolment {
     /// Gets the first certificate.
     pub(super) fn enrol(&self, credentials: &Credentials) -> Result<String, ClientError> {
         let key = self.next_key(None)?;
-        let body = request::of_settings(&key, &self.settings)?;
+        let body = request::of_settings(&key, &self.settings, None)?;
         let (tls, authorization) = match credentials {
             Credentials::Basic { user, password } => {
                 let source = SecretSource::parse(password, &self.dir);
@@ -156,10 +158,37 @@ impl Enrolment {
         if !force && now < self.moment(&held)? {
             return Ok(None);
         }
+        self.renewed(&held, keep_key, None).map(Some)
+    }
+
+    fn renewed(&self, held: &Held, keep_key: bool, more: Option<Attribute>) -> Result<String, ClientError> {
         let key = self.next_key(keep_key.then_some(&held.key))?;
-        let body = request::request(&key, facts.subject().clone(), &self.settings.dns)?;
+        let subject = held.parsed.tbs_certificate().subject().clone();
+        let body = request::request(&key, subject, &self.settings.dns, more)?;
         let tls = self.tls(Some(held.key.certified(held.certificates.clone())?))?;
-        self.ask("simplereenroll", tls, "", &key, &body).map(Some)
+        self.ask("simplereenroll", tls, "", &key, &body)
+    }
+
+    /// Gets the first certificate of the second identity, or the next one when its moment has come or the first identity's certificate is
+    /// another one by now. Gives what was done, or nothing.
+    pub(super) fn relate(&self, force: bool, keep_key: bool) -> Result<Option<String>, ClientError> {
+        let Some(settings) = &self.settings.related else { return Ok(None) };
+        let (dir, first) = (self.dir.join("related"), self.held()?);
+        let proof = || related::claim(&first.parsed, clock::now(), |message| first.key.sign(message)).map(Some);
+        if !dir.join("current").exists() {
+            let second = Self::found(&dir, self.settings.of_related(settings), &self.dir.join("ca.pem"))?;
+            let key = second.next_key(None)?;
+            let body = request::of_settings(&key, &second.settings, proof()?)?;
+            let tls = self.tls(Some(first.key.certified(first.certificates.clone())?))?;
+            return second.ask("simpleenroll", tls, "", &key, &body).map(Some);
+        }
+        let second = Self::open(&dir)?;
+        let held = second.held()?;
+        let names = |der: &Vec<u8>| related::relates(&held.parsed, der);
+        if !force && first.certificates.first().is_some_and(names) && clock::now() < second.moment(&held)? {
+            return Ok(None);
+        }
+        second.renewed(&held, keep_key, proof()?).map(Some)
     }
 
     /// What there is.
@@ -175,6 +204,16 @@ impl Enrolment {
             at(unix_seconds(&facts.validity().not_after)),
             at(self.moment(&held)?),
         ))
+    }
+
+    /// What there is of both identities.
+    pub(super) fn whole_status(&self) -> Result<String, ClientError> {
+        let dir = self.dir.join("related");
+        let first = self.status()?;
+        if self.settings.related.is_none() || !dir.join("current").exists() {
+            return Ok(first);
+        }
+        Ok(format!("{first}\n\n{}", Self::open(&dir)?.status()?))
     }
 
     fn moment(&self, held: &Held) -> Result<i64, ClientError> {
@@ -375,8 +414,7 @@ pub(super) fn asked(
     certificate.ok_or_else(|| ClientError::Answer("no certificate in it is for our key".to_owned()))
 }
 
-/// The body of an answer that went well; else what the server said.
-/// The body of an answer that is what was asked for.
+/// The body of an answer that is what was asked for; else what the server said.
 pub(super) fn succeeded(answer: Answer) -> Result<Vec<u8>, ClientError> {
     let sentence = String::from_utf8_lossy(&answer.body).trim().chars().take(400).collect::<String>();
     let seconds = answer.header("retry-after").and_then(|value| value.parse().ok());

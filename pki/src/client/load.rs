@@ -83,7 +83,7 @@ impl Device {
         let key = DeviceKey::generate(spec)?;
         let subject = format!("CN=load-{}-{index}", std::process::id());
         let name = Name::from_str(&subject).map_err(|fault| ClientError::Arguments(fault.to_string()))?;
-        let body = request::request(&key, name.clone(), &[])?;
+        let body = request::request(&key, name.clone(), &[], None)?;
         let pair = data_encoding::BASE64.encode(credential.as_bytes());
         let fields = format!("Authorization: Basic {pair}\r\n");
         let certificate = asked(service, connection(ca, None)?, "simpleenroll", &fields, &key, &body)?;
@@ -94,7 +94,7 @@ impl Device {
         let mut times = Vec::new();
         while Instant::now() < end {
             let begun = Instant::now();
-            let body = request::request(&self.key, self.name.clone(), &[])?;
+            let body = request::request(&self.key, self.name.clone(), &[], None)?;
             let holder = self.key.certified(vec![self.certificate.clone()])?;
             let tls = connection(ca, Some(holder))?;
             self.certificate = asked(service, tls, "simplereenroll", "", &self.key, &body)?;

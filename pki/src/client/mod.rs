@@ -22,7 +22,7 @@ mod window;
 
 use clap::{Args, Parser, Subcommand};
 use enrolment::{Credentials, Enrolment};
-use settings::{Settings, TokenSettings};
+use settings::{RelatedSettings, Settings, TokenSettings};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,9 +60,18 @@ pub(crate) enum ClientError {
         /// What it said.
         sentence: String,
     },
+    /// The first identity is there, the second is not yet.
+    #[error("the first identity is enrolled, the second is not: {0}; `renew` tries again")]
+    Half(Box<ClientError>),
     /// What the server sent is not what EST promises.
     #[error("the server's answer: {0}")]
     Answer(String),
+}
+
+impl From<der::Error> for ClientError {
+    fn from(fault: der::Error) -> Self {
+        Self::Key(format!("the request does not encode: {fault}"))
+    }
 }
 
 impl ClientError {
@@ -70,6 +79,7 @@ impl ClientError {
         match self {
             Self::Arguments(_) => 2,
             Self::Unreachable(_) | Self::Later { .. } => 75,
+            Self::Half(fault) => fault.exit_status(),
             _ => 1,
         }
     }
@@ -155,6 +165,12 @@ struct EnrolArgs {
     /// Its user PIN: env:NAME or file:PATH. The renewal reads it from the same place.
     #[arg(long, requires = "module")]
     pin: Option<String>,
+    /// Give the device a second identity as well: the EST service with the label that gives second certificates (`related_to`).
+    #[arg(long, value_name = "URL")]
+    related_url: Option<String>,
+    /// Kind of key of the second identity.
+    #[arg(long, value_name = "KIND", default_value = "ml-dsa-65", requires = "related_url")]
+    related_key: String,
     /// Renew between these percentages of the life of the certificate; the moment within is drawn from the certificate.
     #[arg(long, default_value = "66-80")]
     window: String,
@@ -176,6 +192,7 @@ impl EnrolArgs {
             key: self.key.clone(),
             window: self.window.clone(),
             token,
+            related: self.related_url.clone().map(|url| RelatedSettings { url, key: self.related_key.clone() }),
         };
         settings.judge()?;
         Ok(settings)
@@ -213,19 +230,31 @@ fn run(cli: Cli) -> Result<String, ClientError> {
         Act::Enrol(args) => {
             let settings = args.settings()?;
             let credentials = args.credentials()?;
-            Enrolment::found(&cli.dir, settings, &args.ca)?.enrol(&credentials)
+            let enrolment = Enrolment::found(&cli.dir, settings, &args.ca)?;
+            let first = enrolment.enrol(&credentials)?;
+            let second = enrolment.relate(false, false).map_err(|fault| ClientError::Half(Box::new(fault)))?;
+            Ok(both([Some(first), second]).unwrap_or_default())
         }
         Act::Renew { force, keep_key, after } => {
             let enrolment = Enrolment::open(&cli.dir)?;
-            let renewed = enrolment.renew(force, keep_key)?;
-            if let (Some(_), Some(command)) = (&renewed, after) {
+            let first = enrolment.renew(force, keep_key)?;
+            let second = enrolment.relate(force, keep_key);
+            // What is there is there, whatever became of the other.
+            if let (true, Some(command)) = (first.is_some() || matches!(second, Ok(Some(_))), after) {
                 run_after(&command)?;
             }
+            let renewed = both([first, second?]);
             Ok(renewed.unwrap_or_else(|| "not yet: the time of the renewal has not come".to_owned()))
         }
         Act::Load(args) => load::run(&args),
-        Act::Status => Enrolment::open(&cli.dir)?.status(),
+        Act::Status => Enrolment::open(&cli.dir)?.whole_status(),
     }
+}
+
+/// What was done for the one identity and for the other.
+fn both(done: [Option<String>; 2]) -> Option<String> {
+    let done: Vec<String> = done.into_iter().flatten().collect();
+    (!done.is_empty()).then(|| done.join("\n\n"))
 }
 
 fn run_after(command: &str) -> Result<(), ClientError> {

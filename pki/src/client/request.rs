@@ -13,10 +13,18 @@ use x509_cert::request::{CertReqInfo, Version};
 
 const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
 
-/// DER of a request for a subject and DNS names, signed by the key that it asks a certificate for.
-pub(super) fn request(key: &DeviceKey, subject: Name, dns: &[String]) -> Result<Vec<u8>, ClientError> {
+/// DER of a request for a subject and DNS names, signed by the key that it asks a certificate for. `more` are further attributes.
+pub(super) fn request(
+    key: &DeviceKey,
+    subject: Name,
+    dns: &[String],
+    more: Option<Attribute>,
+) -> Result<Vec<u8>, ClientError> {
     let encoding = |fault: der::Error| ClientError::Key(format!("the request does not encode: {fault}"));
-    let attributes = attributes(&subject, dns).map_err(encoding)?;
+    let mut attributes = attributes(&subject, dns).map_err(encoding)?;
+    if let Some(more) = more {
+        attributes.insert(more).map_err(encoding)?;
+    }
     let info = CertReqInfo { version: Version::V1, subject, public_key: key.spki()?, attributes };
     let tbs = info.to_der().map_err(encoding)?;
     let signature = key.sign(&tbs)?;
@@ -34,8 +42,12 @@ fn attributes(subject: &Name, dns: &[String]) -> der::Result<SetOfVec<Attribute>
 }
 
 /// The request that the settings ask for.
-pub(super) fn of_settings(key: &DeviceKey, settings: &Settings) -> Result<Vec<u8>, ClientError> {
-    request(key, settings.name()?, &settings.dns)
+pub(super) fn of_settings(
+    key: &DeviceKey,
+    settings: &Settings,
+    more: Option<Attribute>,
+) -> Result<Vec<u8>, ClientError> {
+    request(key, settings.name()?, &settings.dns, more)
 }
 
 #[cfg(test)]
@@ -52,7 +64,7 @@ mod tests {
         {
             let key = DeviceKey::generate(spec).expect("key");
             let names = ["a.devices.example".to_owned()];
-            let der = request(&key, Name::from_str("CN=a").expect("parses"), &names).expect("request");
+            let der = request(&key, Name::from_str("CN=a").expect("parses"), &names, None).expect("request");
             let csr = VerifiedCsr::verify(&der).unwrap_or_else(|fault| panic!("{spec}: {fault}"));
             let held: Vec<_> = csr.alt_names().iter().map(crate::profile::names::text).collect();
             assert_eq!(held, names, "{spec}");

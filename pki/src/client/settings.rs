@@ -26,6 +26,19 @@ pub(super) struct Settings {
     /// Where the keys are, when not in files.
     #[serde(default)]
     pub(super) token: Option<TokenSettings>,
+    /// The second identity, when there is one.
+    #[serde(default)]
+    pub(super) related: Option<RelatedSettings>,
+}
+
+/// A second identity of the same device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RelatedSettings {
+    /// The EST service, with the label that gives second certificates.
+    pub(super) url: String,
+    /// Kind of key.
+    pub(super) key: String,
 }
 
 /// A token behind a PKCS#11 module.
@@ -47,6 +60,9 @@ impl Settings {
         self.name()?;
         Window::parse(&self.window)?;
         super::http::Service::parse(&self.url)?;
+        if let Some(related) = &self.related {
+            self.of_related(related).judge()?;
+        }
         if let Some(token) = &self.token
             && !token.pin.starts_with("env:")
             && !token.pin.starts_with("file:")
@@ -56,6 +72,11 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    /// The settings of the second identity: where it is asked for, and its kind of key, are its own.
+    pub(super) fn of_related(&self, related: &RelatedSettings) -> Self {
+        Self { url: related.url.clone(), key: related.key.clone(), related: None, ..self.clone() }
     }
 
     /// The kind of key.

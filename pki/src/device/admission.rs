@@ -7,6 +7,7 @@ use crate::profile::{Named, Profile, ProfileFault};
 use crate::store::record::{Certificate, CertificateState, Device, DeviceState, KeyUse};
 use crate::x509::csr::{VerifiedCsr, name_set};
 use crate::x509::name::same_name;
+use crate::x509::related::ClaimFault;
 use der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -74,6 +75,15 @@ pub(crate) enum AdmissionFault {
     /// The request is for other names.
     #[error("the subjectAltName of the request is not that of the client certificate")]
     AltNameDiffers,
+    /// A second certificate is asked for by who has not shown the first, or does not name it.
+    #[error("{0}")]
+    RelatedNeeded(&'static str),
+    /// What the request says of the other certificate is false.
+    #[error(transparent)]
+    RelatedFalse(#[from] ClaimFault),
+    /// There is none here.
+    #[error("certificates of this label name no other: leave relatedCertRequest out, or ask at a label of second ones")]
+    RelatedNotGiven,
     /// A stored record contradicts itself.
     #[error("the device record contradicts its certificate")]
     Inconsistent,
@@ -103,6 +113,31 @@ pub(crate) struct Grant {
     pub(crate) names: Vec<GeneralName>,
     /// Serial number of the active certificate it replaces, empty when none.
     pub(crate) replaces: Vec<u8>,
+    /// Which of the device's identities it is for.
+    pub(crate) identity: Identity,
+}
+
+/// A device has one identity, or two that are linked (RFC 9763): for example an elliptic curve of today and ML-DSA beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Identity {
+    /// The one that the device lives by.
+    First,
+    /// The other one.
+    Second {
+        /// The certificate of the first that it names; none when the request did not prove to hold it.
+        names: Option<Box<Certificate>>,
+    },
+}
+
+impl Grant {
+    /// The device once it has the certificate of this serial number.
+    pub(crate) fn bound(&self, serial: &[u8]) -> Device {
+        let device = self.device.clone();
+        match self.identity {
+            Identity::First => Device { certificate: serial.to_vec(), ..device },
+            Identity::Second { .. } => Device { related: serial.to_vec(), ..device },
+        }
+    }
 }
 
 /// CRL reason code of a certificate that was revoked because it was replaced (RFC 5280 section 5.3.1).
@@ -124,6 +159,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) device: Option<&'a Device>,
     /// The current certificate of that device, if it has one.
     pub(crate) current: Option<&'a Certificate>,
+    /// The current certificate of its second identity, if it has one.
+    pub(crate) related: Option<&'a Certificate>,
     /// Who was certified with the key of the request before.
     pub(crate) key_use: Option<&'a KeyUse>,
     /// The certificate that replaced the client's, if the client's was replaced.
@@ -137,6 +174,12 @@ pub(crate) struct Facts<'a> {
 /// # Errors
 /// The reason it is refused.
 pub(crate) fn enrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
+    if let Some(first) = &facts.rules.related_to {
+        return enrol_second(facts, first);
+    }
+    if facts.csr.related().is_some() {
+        return Err(AdmissionFault::RelatedNotGiven);
+    }
     facts.profile.judge(facts.csr)?;
     let named = permitted_names(facts)?;
     let may_replace = warrant(facts, &named.id)?;
@@ -164,7 +207,79 @@ pub(crate) fn enrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
         subject: named.subject,
         names: named.names,
         replaces: active.map(|certificate| certificate.serial.clone()).unwrap_or_default(),
+        identity: Identity::First,
     }))
+}
+
+/// The first certificate of a second identity: for the holder of the first identity's, who names it in the request and proves there, with
+/// its key, to hold it.
+fn enrol_second(facts: &Facts<'_>, first: &str) -> Result<Admission, AdmissionFault> {
+    let Requester::Device { certificate: held, .. } = facts.requester else {
+        return Err(AdmissionFault::RelatedNeeded("a second certificate is given to who shows the first, by TLS"));
+    };
+    good(held, facts.now)?;
+    let device = facts.device.ok_or(AdmissionFault::Inconsistent)?;
+    if held.label != first {
+        return Err(AdmissionFault::OtherLabel);
+    }
+    if device.certificate != held.serial {
+        return Err(AdmissionFault::Superseded);
+    }
+    let claim = facts.csr.related().ok_or(AdmissionFault::RelatedNeeded(
+        "the request for a second certificate must name the first by relatedCertRequest (RFC 9763)",
+    ))?;
+    claim.verify(&parsed(held)?, facts.now)?;
+    facts.profile.judge(facts.csr)?;
+    let named = permitted_names(facts)?;
+    if named.id != device.id {
+        return Err(AdmissionFault::OtherDevice);
+    }
+    judge_key_use(facts, &device.id)?;
+    let active = facts.related.filter(|related| good(related, facts.now).is_ok());
+    match active {
+        // The client never saw the answer.
+        Some(known) if known.spki_sha256 == facts.csr.spki_sha256() && known.label == facts.label => {
+            return Ok(Admission::Repeat { serial: known.serial.clone() });
+        }
+        Some(_) if !facts.rules.replaceable => return Err(AdmissionFault::AlreadyEnrolled),
+        _ => {}
+    }
+    Ok(Admission::Issue(Grant {
+        device: unmoved(device, facts.now)?,
+        subject: named.subject,
+        names: named.names,
+        replaces: active.map(|related| related.serial.clone()).unwrap_or_default(),
+        identity: Identity::Second { names: Some(held.clone()) },
+    }))
+}
+
+fn parsed(certificate: &Certificate) -> Result<x509_cert::Certificate, AdmissionFault> {
+    x509_cert::Certificate::from_der(&certificate.der).map_err(|_| AdmissionFault::Inconsistent)
+}
+
+/// The device lives by its first identity: what becomes of the second does not move it.
+fn unmoved(device: &Device, now: i64) -> Result<Device, AdmissionFault> {
+    match device.state() {
+        DeviceState::Decommissioned => Err(AdmissionFault::Decommissioned),
+        _ => Ok(Device { changed_at: now, ..device.clone() }),
+    }
+}
+
+/// Which identity a certificate is of, and what the next one of the second names: the first identity's current certificate, if the request
+/// proves to hold that.
+fn identity_of(facts: &Facts<'_>, device: &Device, held: &Certificate) -> Result<Identity, AdmissionFault> {
+    if device.certificate == held.serial {
+        let names = facts.csr.related().is_some();
+        return if names { Err(AdmissionFault::RelatedNotGiven) } else { Ok(Identity::First) };
+    }
+    if device.related != held.serial {
+        return Err(AdmissionFault::Superseded);
+    }
+    let Some(claim) = facts.csr.related() else { return Ok(Identity::Second { names: None }) };
+    let first = facts.current.ok_or(AdmissionFault::Inconsistent)?;
+    good(first, facts.now)?;
+    claim.verify(&parsed(first)?, facts.now)?;
+    Ok(Identity::Second { names: Some(Box::new(first.clone())) })
 }
 
 /// Whether the requester may enrol this device; true when even one that is enrolled already.
@@ -211,7 +326,7 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
     let Requester::Device { certificate: held, .. } = facts.requester else {
         return Err(AdmissionFault::CertificateNeeded);
     };
-    let parsed = x509_cert::Certificate::from_der(&held.der).map_err(|_| AdmissionFault::Inconsistent)?;
+    let parsed = parsed(held)?;
     same_identity(&parsed, facts.csr)?;
     facts.profile.judge(facts.csr)?;
     judge_key_use(facts, &held.device)?;
@@ -228,9 +343,7 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
         return Err(AdmissionFault::OtherLabel);
     }
     let device = facts.device.ok_or(AdmissionFault::Inconsistent)?;
-    if device.certificate != held.serial {
-        return Err(AdmissionFault::Superseded);
-    }
+    let identity = identity_of(facts, device, held)?;
     judge_renewal(facts, held)?;
     let named = permitted_names(facts)?;
     let renamed = facts.csr.change_of_name().is_some_and(|change| change.subject.is_some());
@@ -239,10 +352,14 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
         return Err(AdmissionFault::OtherDevice);
     }
     Ok(Admission::Issue(Grant {
-        device: provisioned(device, facts.now)?,
+        device: match identity {
+            Identity::First => provisioned(device, facts.now)?,
+            Identity::Second { .. } => unmoved(device, facts.now)?,
+        },
         subject: if renamed { named.subject } else { parsed.tbs_certificate().subject().clone() },
         names: named.names,
         replaces: held.serial.clone(),
+        identity,
     }))
 }
 
@@ -364,6 +481,7 @@ mod tests {
             rules: rules(),
             device: None,
             current: None,
+            related: None,
             key_use: None,
             successor: None,
             now: NOW,

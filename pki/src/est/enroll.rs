@@ -5,16 +5,17 @@ use super::error::Refusal;
 use super::label::ChannelBinding;
 use super::routes::{Operation, Route};
 use super::{Est, approval, codec};
+use crate::ca::CaError;
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
 use crate::clock;
-use crate::device::admission::{self, Admission, AdmissionFault, Facts, Grant};
+use crate::device::admission::{self, Admission, AdmissionFault, Facts, Grant, Identity};
 use crate::listener::{Call, Peer};
 use crate::profile::Profile;
-use crate::store::record::{Certificate, Device};
+use crate::store::record::Certificate;
 use crate::store::{Change, Store, Supersession};
 use crate::x509::csr::VerifiedCsr;
-use crate::x509::hex;
+use crate::x509::{hex, related};
 use data_encoding::BASE64;
 use http::header::CONTENT_TYPE;
 use subtle::ConstantTimeEq;
@@ -157,10 +158,9 @@ pub(crate) fn admit(
         _ => (profile.named(csr).map_err(AdmissionFault::from)?.id, None),
     };
     let device = store.device(&id)?;
-    let current = match &device {
-        Some(device) if !device.certificate.is_empty() => store.certificate(&device.certificate)?,
-        _ => None,
-    };
+    let held = |serial: &[u8]| if serial.is_empty() { Ok(None) } else { store.certificate(serial) };
+    let current = held(device.as_ref().map(|device| device.certificate.as_slice()).unwrap_or_default())?;
+    let related = held(device.as_ref().map(|device| device.related.as_slice()).unwrap_or_default())?;
     let key_use = store.key_use(csr.spki_sha256())?;
     let facts = Facts {
         requester,
@@ -170,6 +170,7 @@ pub(crate) fn admit(
         rules: &route.rules,
         device: device.as_ref(),
         current: current.as_ref(),
+        related: related.as_ref(),
         key_use: key_use.as_ref(),
         successor: successor.as_ref(),
         now,
@@ -185,10 +186,18 @@ fn issue(est: &Est, request: &Request<'_>, grant: Grant, now: i64) -> Result<Vec
     let Request { route, requester, csr, .. } = request;
     let profile = est.profile(route)?;
     let approval = approval::needed(request, &grant, est.desk.store.as_ref(), now)?;
+    let named = match &grant.identity {
+        Identity::Second { names: Some(first) } => Some(first),
+        _ => None,
+    };
+    let mut particular = profile.extensions(csr.spki(), &grant.subject, &grant.names).map_err(AdmissionFault::from)?;
+    if let Some(first) = named {
+        particular.push(related::extension(&first.der).map_err(CaError::from)?);
+    }
     let order = Order {
         kind: Kind::Device,
-        particular: profile.extensions(csr.spki(), &grant.subject, &grant.names).map_err(AdmissionFault::from)?,
-        subject: grant.subject,
+        particular,
+        subject: grant.subject.clone(),
         spki: csr.spki().clone(),
         dns_names: Vec::new(),
         addresses: Vec::new(),
@@ -205,12 +214,13 @@ fn issue(est: &Est, request: &Request<'_>, grant: Grant, now: i64) -> Result<Vec
         approval,
         profile: profile.name.clone(),
         label: route.label.clone(),
+        related_to: named.map(|first| first.serial.clone()).unwrap_or_default(),
     };
     let supersession = if profile.revoke_on_reenroll { Supersession::Revoke } else { Supersession::Expire };
     let issuer = est.desk.issuer(&profile.authority)?;
     let prepared = issue::prepare(&est.desk, &issuer, &order, circumstances, now)?;
     let certificate = prepared.intend()?.sign()?.record(|certificate: Certificate| Change::Enrolled {
-        device: Device { certificate: certificate.serial.clone(), ..grant.device },
+        device: grant.bound(&certificate.serial),
         certificate,
         supersession,
     })?;
@@ -220,6 +230,7 @@ fn issue(est: &Est, request: &Request<'_>, grant: Grant, now: i64) -> Result<Vec
         device = certificate.device,
         subject = certificate.subject,
         replaces = hex(&grant.replaces),
+        related_to = hex(&certificate.related_to),
         not_after = certificate.not_after,
         label = route.label,
     );

@@ -276,6 +276,9 @@ fn admission_code(fault: &AdmissionFault) -> &'static str {
         A::Expired => "certificate_expired",
         A::SubjectDiffers => "subject_differs",
         A::AltNameDiffers => "alt_name_differs",
+        A::RelatedNeeded(_) => "related_needed",
+        A::RelatedFalse(_) => "related_false",
+        A::RelatedNotGiven => "related_not_given",
         A::Inconsistent => "record_inconsistent",
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Label {
     pub(crate) registration: Registration,
     /// Whether a registration authority may enrol a known device again.
     pub(crate) replaceable: bool,
+    /// The label whose devices are given a second certificate here, which names their first; none for a label of first ones.
+    pub(crate) related_to: Option<String>,
     /// Registration authorities that may enrol others here.
     pub(crate) registration_authorities: Vec<String>,
     /// Which keys a re-enrolment may bring.
@@ -130,6 +132,7 @@ pub(crate) struct WrittenLabel {
     registration: Registration,
     #[serde(default)]
     replaceable: bool,
+    related_to: Option<String>,
     #[serde(default)]
     registration_authorities: Vec<String>,
     #[serde(default = "default_renewal")]
@@ -179,6 +182,7 @@ impl WrittenLabel {
             retry_after_seconds: default_retry_after_seconds(),
             registration: default_registration(),
             replaceable: false,
+            related_to: None,
             registration_authorities: Vec::new(),
             renewal: default_renewal(),
             renewal_window_days: 0,
@@ -225,6 +229,7 @@ impl WrittenLabel {
             retry_after_seconds: self.retry_after_seconds,
             registration: self.registration,
             replaceable: self.replaceable,
+            related_to: self.related_to,
             registration_authorities: self.registration_authorities,
             renewal: self.renewal,
             renewal_window_seconds: i64::from(self.renewal_window_days) * 86_400,
@@ -263,10 +268,17 @@ pub(crate) fn labels(
         let meant = WrittenLabel::read(value).and_then(|written| written.mean(profile, columns));
         labels.insert(label.clone(), meant.map_err(|fault| format!("est.labels.{label}: {fault}"))?);
     }
-    match labels.iter().find(|(_, label)| !profiles.contains_key(&label.profile)) {
-        Some((name, label)) => {
-            Err(format!("est: label '{name}' names the profile '{}', which is not in [profiles]", label.profile))
-        }
+    if let Some((name, label)) = labels.iter().find(|(_, label)| !profiles.contains_key(&label.profile)) {
+        return Err(format!("est: label '{name}' names the profile '{}', which is not in [profiles]", label.profile));
+    }
+    let is_first = |name: &String| labels.get(name).is_some_and(|label| label.related_to.is_none());
+    match labels
+        .iter()
+        .find_map(|(name, label)| Some((name, label.related_to.as_ref()?)).filter(|row| !is_first(row.1)))
+    {
+        Some((name, first)) => Err(format!(
+            "est: label '{name}': related_to = \"{first}\" is no label, or one of second certificates itself"
+        )),
         None => Ok(labels),
     }
 }
@@ -306,6 +318,8 @@ mod tests {
             ("a = { server_keygen = \"encrypted\" }", "decryption_keys"),
             ("a = { manufacturer_roots = \"roots.pem\" }", "manufacturer_crls"),
             ("a = { manufacturer_crls = \"none\" }", "manufacturer_roots"),
+            ("a = { related_to = \"nobody\" }", "nobody"),
+            ("a = { related_to = \"a\" }", "second certificates"),
             ("a = { colour = 1 }", "colour"),
             ("a = 7", "a"),
         ] {

@@ -259,13 +259,19 @@ impl Change {
                 "replaces": hex(&intent.replaces), "subject": intent.subject,
             })),
             Self::Issued { role, certificate } => one(with(certificate_facts(certificate), json!({ "role": role }))),
-            Self::Enrolled { certificate, supersession, .. } => one(with(
-                certificate_facts(certificate),
-                json!({
-                    "device": certificate.device, "label": certificate.label, "profile": certificate.profile,
-                    "revokes_replaced": *supersession == Supersession::Revoke,
-                }),
-            )),
+            Self::Enrolled { certificate, supersession, .. } => {
+                let facts = with(
+                    certificate_facts(certificate),
+                    json!({
+                        "device": certificate.device, "label": certificate.label, "profile": certificate.profile,
+                        "revokes_replaced": *supersession == Supersession::Revoke,
+                    }),
+                );
+                one(match certificate.related_to.as_slice() {
+                    [] => facts,
+                    first => with(facts, json!({ "related_to": hex(first) })),
+                })
+            }
             Self::Abandoned { serial, doubt, .. } => {
                 one(json!({ "serial": hex(serial), "maybe_signed": *doubt == Doubt::MaybeSigned }))
             }

@@ -93,6 +93,9 @@ pub(crate) struct Certificate {
     /// Since when it is not to be relied upon, 0 when that is not known.
     #[prost(int64, tag = "31")]
     pub(crate) invalid_since: i64,
+    /// Serial number of the certificate of the same device that it names as belonging to it.
+    #[prost(bytes = "vec", tag = "40")]
+    pub(crate) related_to: Vec<u8>,
 }
 
 /// What comes due for a certificate of a device.
@@ -207,6 +210,9 @@ pub(crate) struct Device {
     /// Counts changes, so that two writers cannot overwrite each other.
     #[prost(uint64, tag = "7")]
     pub(crate) revision: u64,
+    /// Serial number of the current certificate of its second identity, empty when it has none.
+    #[prost(bytes = "vec", tag = "40")]
+    pub(crate) related: Vec<u8>,
 }
 
 /// Whether an authority issues. That it was revoked is another fact.

@@ -76,6 +76,7 @@ impl Crowd<'_> {
             changed_at: self.now,
             label: self.label.to_owned(),
             revision: 0,
+            ..Device::default()
         };
         store.commit(Change::Intend(intent)).expect("intent");
         let change = Change::Enrolled { certificate, device, supersession: Supersession::Expire };

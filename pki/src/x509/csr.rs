@@ -4,6 +4,7 @@
 //! more than that: what may be certified is decided by the profile.
 
 use super::algorithm::{KeyFault, judge_key};
+use super::related::{Claim, RELATED_CERT_REQUEST};
 use super::verify::{VerifyFault, verify};
 use const_oid::ObjectIdentifier;
 use der::asn1::{Any, AnyRef, BitStringRef, OctetString};
@@ -79,6 +80,7 @@ pub(crate) struct VerifiedCsr {
     decryption_key: Option<DecryptionKey>,
     capabilities: Option<Vec<ObjectIdentifier>>,
     change: Option<ChangeOfName>,
+    related: Option<Claim>,
 }
 
 /// The key that a generated key is to be encrypted to, by its identifier (RFC 7030 section 4.4.1).
@@ -143,6 +145,7 @@ impl VerifiedCsr {
             decryption_key: decryption_key(&info)?,
             capabilities: capabilities(&info)?,
             change: change_of_name(&info)?,
+            related: only_value(&info, RELATED_CERT_REQUEST)?.map(Claim::read).transpose().map_err(malformed)?,
             subject: info.subject,
             spki: info.public_key,
             spki_sha256,
@@ -192,6 +195,11 @@ impl VerifiedCsr {
     /// The algorithms that the requester can do, as SMIMECapabilities names them.
     pub(crate) fn capabilities(&self) -> Option<&[ObjectIdentifier]> {
         self.capabilities.as_deref()
+    }
+
+    /// What it says of a certificate that the requester holds already.
+    pub(crate) fn related(&self) -> Option<&Claim> {
+        self.related.as_ref()
     }
 
     /// The names asked for by ChangeSubjectName.

@@ -1,6 +1,7 @@
 //! The certificate and CRL extensions this PKI writes (RFC 5280 sections 4.2 and 5.2), each by one function that fixes its
 //! criticality.
 
+use super::related::RELATED_CERTIFICATE;
 use super::tlv;
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::Encode;
@@ -81,7 +82,7 @@ const DELTA_CRL_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.
 /// id-ce-freshestCRL (RFC 5280 section 5.2.6).
 const FRESHEST_CRL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.46");
 /// What the kinds of certificates have besides.
-pub(crate) const ADDED_BY_US: &[ObjectIdentifier] = &[OCSP_NO_CHECK, FRESHEST_CRL];
+pub(crate) const ADDED_BY_US: &[ObjectIdentifier] = &[OCSP_NO_CHECK, FRESHEST_CRL, RELATED_CERTIFICATE];
 /// anyExtendedKeyUsage, which we never write.
 pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 

@@ -12,6 +12,7 @@ pub(crate) mod lint;
 pub(crate) mod name;
 pub(crate) mod ocsp;
 pub(crate) mod pkcs8;
+pub(crate) mod related;
 pub(crate) mod tbs;
 pub(crate) mod tlv;
 pub(crate) mod verify;

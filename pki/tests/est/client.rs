@@ -87,6 +87,53 @@ fn a_device_enrols_and_renews_with_every_kind_of_key_in_a_file() {
     }
 }
 
+/// The certificate in use, in DER.
+fn der(device: &Device<'_>) -> Vec<u8> {
+    let certificate = device.dir.join("current/certificate.pem").display().to_string();
+    device.world.tool("openssl", &["x509", "-in", &certificate, "-outform", "DER"])
+}
+
+/// One command makes both identities; the second names the first, the record links them, and they are renewed and revoked together.
+#[test]
+fn one_command_gives_a_device_two_linked_identities() {
+    let labels = r#"
+        [est.labels.pq]
+        profile = "pq"
+        related_to = ""
+        [profiles.pq]
+        keys = ["ml-dsa-65"]
+    "#;
+    let test = "one_command_gives_a_device_two_linked_identities";
+    let Some(world) = World::new(test, &Choice { more: labels, ..Choice::default() }) else { return };
+    let first = device(&world, "d");
+    let second = Device { world: &world, dir: world.path("d/related") };
+    let url = format!("https://localhost:{}/.well-known/est/pq", world.est_port);
+    let shown = done(&first.enrol("CN=d", &["--related-url", &url]));
+    assert!(shown.contains("ec:P-256") && shown.contains("ml-dsa-65"), "{shown}");
+    let serial = |shown: String| shown.trim().trim_start_matches("serial=").to_lowercase();
+    let is_linked = || {
+        let record = world.done(&["device", "show", "d"]);
+        let (one, other) = (serial(first.serial()), serial(second.serial()));
+        assert_eq!((&record["certificate"], &record["related"]), (&one.clone().into(), &other.clone().into()));
+        assert_eq!(world.done(&["cert", "show", &other])["related_to"], one);
+        let digest = ring::digest::digest(&ring::digest::SHA512, &der(&first));
+        let named = der(&second).windows(64).any(|window| window == digest.as_ref());
+        assert!(named, "the second certificate names the first");
+    };
+    is_linked();
+    assert!(done(&first.client(&["status"], &[])).matches("renewal").count() == 2);
+    assert!(done(&first.client(&["renew"], &[])).contains("not yet"));
+    done(&first.client(&["renew", "--force"], &[]));
+    is_linked();
+    assert_eq!(world.states("d"), ["superseded", "superseded", "active", "active"]);
+    // The second comes again by itself where it is missing; who has one already is given no other.
+    std::fs::rename(world.path("d/related"), world.path("aside")).expect("renames");
+    refused(&first.client(&["renew"], &[]), 1, "already_enrolled");
+    let revoked = world.done(&["cert", "revoke-all", "--device", "d", "--reason", "cessation-of-operation"]);
+    assert_eq!(revoked["revoked"], 4, "{revoked}");
+    assert_eq!(world.states("d"), ["revoked"; 4]);
+}
+
 #[test]
 fn a_renewal_that_broke_off_goes_on_with_the_same_key() {
     let Some(mut world) = World::new("a_renewal_that_broke_off_goes_on_with_the_same_key", &Choice::default()) else {

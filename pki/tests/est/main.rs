@@ -25,5 +25,6 @@ mod others;
 mod profile;
 mod reenrol;
 mod refused;
+mod related;
 mod revoke;
 mod world;
