@@ -13,7 +13,9 @@ use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, MlDsaParameterSetType, ObjectClass, ObjectHandle};
+use cryptoki::object::{
+    Attribute, AttributeType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass, ObjectHandle,
+};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
@@ -96,6 +98,77 @@ pub(crate) struct KeyRef {
     pub(crate) spec: KeySpec,
     /// The token enforces an issuance policy on it: it takes whole messages only.
     pub(crate) guarded: bool,
+}
+
+/// A kind of key that is made to be given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenKey {
+    /// One that signs.
+    Signing(KeySpec),
+    /// ML-KEM of the parameter set 512, 768 or 1024.
+    Encapsulation(u16),
+}
+
+impl std::fmt::Display for GivenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signing(spec) => spec.fmt(f),
+            Self::Encapsulation(set) => write!(f, "ml-kem-{set}"),
+        }
+    }
+}
+
+impl GivenKey {
+    fn generation(self) -> Result<(Mechanism<'static>, Vec<Attribute>), TokenError> {
+        let kem = |set: MlKemParameterSetType| {
+            let public = vec![Attribute::ParameterSet(set.into()), Attribute::Encapsulate(true)];
+            Ok((Mechanism::MlKemKeyPairGen, public))
+        };
+        match self {
+            Self::Signing(spec) => {
+                let (mechanism, mut public) = generation(spec)?;
+                public.push(Attribute::Verify(true));
+                Ok((mechanism, public))
+            }
+            Self::Encapsulation(512) => kem(MlKemParameterSetType::ML_KEM_512),
+            Self::Encapsulation(768) => kem(MlKemParameterSetType::ML_KEM_768),
+            Self::Encapsulation(_) => kem(MlKemParameterSetType::ML_KEM_1024),
+        }
+    }
+
+    /// What makes up its public and its private half.
+    fn attributes(self) -> (&'static [AttributeType], &'static [AttributeType]) {
+        match self {
+            Self::Signing(spec) => (public_attributes(spec), private_attributes(spec)),
+            Self::Encapsulation(_) => (&[AttributeType::Value], &[AttributeType::Seed]),
+        }
+    }
+
+    fn encode(
+        self,
+        public: &[Attribute],
+        private: Vec<Attribute>,
+    ) -> Result<(SubjectPublicKeyInfoOwned, Zeroizing<Vec<u8>>), TokenError> {
+        let (spki, key) = match (self, public) {
+            (Self::Signing(spec), public) => {
+                let spki = spki(spec, public)?;
+                let key = pkcs8::of_attributes(spec, &spki, private);
+                (spki, key)
+            }
+            (Self::Encapsulation(set), [Attribute::Value(value)]) => {
+                let algorithm = match set {
+                    512 => oid::ML_KEM_512,
+                    768 => oid::ML_KEM_768,
+                    _ => oid::ML_KEM_1024,
+                };
+                let spki = bare_spki(algorithm, value).map_err(|_| TokenError::Malformed("public key"))?;
+                let key = pkcs8::of_seed(&spki, private);
+                (spki, key)
+            }
+            _ => return Err(TokenError::Malformed("public key")),
+        };
+        Ok((spki, key.ok_or(TokenError::Malformed("private key"))?))
+    }
 }
 
 /// CKA_CRATON_ISSUANCE_POLICY and CKA_CRATON_SIGNATURE_COUNT, of our token only (docs/guard.md).
@@ -336,31 +409,32 @@ impl Token {
     /// When the token refuses.
     pub(crate) fn generate_for_export(
         &self,
-        spec: KeySpec,
+        kind: GivenKey,
     ) -> Result<(SubjectPublicKeyInfoOwned, Zeroizing<Vec<u8>>), TokenError> {
-        let (mechanism, particular) = generation(spec)?;
-        let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
+        let (mechanism, particular) = kind.generation()?;
+        let mut public = vec![Attribute::Token(false), Attribute::Private(false)];
         public.extend(particular);
-        let private = [
+        let mut private = vec![
             Attribute::Token(false),
             Attribute::Private(true),
             Attribute::Sensitive(false),
             Attribute::Extractable(true),
-            Attribute::Sign(true),
         ];
+        if let GivenKey::Signing(_) = kind {
+            private.push(Attribute::Sign(true));
+        }
+        let (of_public, of_private) = kind.attributes();
         self.with_worker(|worker| {
             let (public, private) = worker.session.generate_key_pair(&mechanism, &public, &private)?;
             let read = worker
                 .session
-                .get_attributes(public, public_attributes(spec))
-                .and_then(|public| Ok((public, worker.session.get_attributes(private, private_attributes(spec))?)));
+                .get_attributes(public, of_public)
+                .and_then(|public| Ok((public, worker.session.get_attributes(private, of_private)?)));
             for half in [public, private] {
                 worker.session.destroy_object(half)?;
             }
             let (public, private) = read?;
-            let spki = spki(spec, &public)?;
-            let key = pkcs8::of_attributes(spec, &spki, private).ok_or(TokenError::Malformed("private key"))?;
-            Ok((spki, key))
+            Ok(kind.encode(&public, private)?)
         })
     }
 

@@ -27,6 +27,11 @@ struct Pki {
 impl Pki {
     /// Founds it; `serve` comes separately.
     fn found(world: &World) -> Pki {
+        Pki::found_with(world, "")
+    }
+
+    /// The same with more lines of configuration.
+    fn found_with(world: &World, more: &str) -> Pki {
         let (config, state) = (world.dir().join("craton_pki.toml"), world.dir().join("pki"));
         let (est, crl) = (free_address(), free_address());
         let text = format!(
@@ -35,7 +40,7 @@ impl Pki {
              [ca.issuing]\nsubject = \"CN=Issuing\"\nkey = \"ec:P-256\"\nvalidity_days = 50\n\
              [profiles.device]\nvalidity_days = 10\n\
              [est]\nlisten = \"{est}\"\nhost_names = [\"localhost\"]\naddresses = [\"127.0.0.1\"]\n\
-             [crl]\nlisten = \"{crl}\"\nbase_url = \"http://{crl}\"\n",
+             [crl]\nlisten = \"{crl}\"\nbase_url = \"http://{crl}\"\n{more}\n",
             module::path().display(),
             state.display()
         );
@@ -260,9 +265,12 @@ fn a_signature_that_the_pki_did_not_ask_for_is_found() {
     // Somebody with the PIN signs by the module: what the authority may sign is signed and counted, another authority is refused.
     let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]);
     let rows = keys.as_array().cloned().unwrap_or_else(|| keys["keys"].as_array().cloned().expect("a list of keys"));
-    let key = rows.iter().find(|key| key["class"] == "private_key" && key["label"] == "craton-pki-issuing");
-    let id = key.and_then(|key| key["id_hex"].as_str()).unwrap_or_else(|| panic!("{keys}")).to_owned();
-    let sign = |certificate: &Path| {
+    let id_of = |label: &str| {
+        let key = rows.iter().find(|key| key["class"] == "private_key" && key["label"] == label);
+        key.and_then(|key| key["id_hex"].as_str()).unwrap_or_else(|| panic!("{keys}")).to_owned()
+    };
+    let (id, responder) = (id_of("craton-pki-issuing"), id_of("craton-pki-ocsp-issuing"));
+    let sign_by = |id: &str, certificate: &Path| {
         let (tbs, signature) = (world.dir().join("stolen.tbs"), world.dir().join("stolen.sig"));
         run(Command::new("openssl")
             .args(["asn1parse", "-strparse", "4", "-noout", "-in"])
@@ -270,12 +278,14 @@ fn a_signature_that_the_pki_did_not_ask_for_is_found() {
             .arg("-out")
             .arg(&tbs))
         .ok();
-        let arguments = ["--sign", "--mechanism", "ECDSA-SHA256", "--id", &id, "--input-file"];
+        let arguments = ["--sign", "--mechanism", "ECDSA-SHA256", "--id", id, "--input-file"];
         let mut all: Vec<String> = arguments.map(str::to_owned).to_vec();
         all.extend([tbs.display().to_string(), "--output-file".to_owned(), signature.display().to_string()]);
         world.pkcs11_tool_login(all)
     };
+    let sign = |certificate: &Path| sign_by(&id, certificate);
     assert!(!sign(&pki.state.join("root.pem")).status.success(), "a certificate of another authority");
+    assert!(!sign_by(&responder, &certificate).status.success(), "a responder certifies nobody");
     assert!(reconcile(&pki, &world, &[]).0, "a refusal is no signature");
     sign(&certificate).ok();
     let (agrees, report) = reconcile(&pki, &world, &[]);

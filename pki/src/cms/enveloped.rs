@@ -1,5 +1,5 @@
-//! EnvelopedData (RFC 5652 section 6) for one recipient, who is known by the identifier of a key: RSA (ktri), ECDH (kari, RFC 5753) or a
-//! secret that both have (kekri).
+//! EnvelopedData (RFC 5652 section 6) for one recipient, who is known by the identifier of a key: RSA (ktri), ECDH (kari, RFC 5753), ML-KEM
+//! (RFC 9629, RFC 9936) or a secret that both have (kekri).
 
 use super::{ENVELOPED_DATA, SHA_256, SIGNED_DATA, algorithm, content_info, oid};
 use crate::x509::algorithm::{KeyKind, judge_key, oid as key};
@@ -9,6 +9,7 @@ use aws_lc_rs::cipher::{self, DecryptionContext, PaddedBlockEncryptingKey, Unbou
 use aws_lc_rs::key_wrap::{self, AesKek, KeyWrap};
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::{hkdf, kem};
 use const_oid::ObjectIdentifier;
 use der::Encode;
 use ring::digest;
@@ -21,6 +22,10 @@ const AES_128_CBC: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.2");
 const AES_128_WRAP: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.5");
 const AES_256_CBC: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.42");
 const AES_256_WRAP: ObjectIdentifier = oid("2.16.840.1.101.3.4.1.45");
+/// id-ori-kem (RFC 9629 section 3).
+const ORI_KEM: ObjectIdentifier = oid("1.2.840.113549.1.9.16.13.3");
+/// id-alg-hkdf-with-sha256 (RFC 8619).
+const HKDF_SHA_256: ObjectIdentifier = oid("1.2.840.113549.1.9.16.3.28");
 const NULL: &[u8] = &[0x05, 0x00];
 
 /// One curve: its kind of key, its agreement, the scheme (RFC 5753 section 7.1.4) and the digest of its key derivation.
@@ -31,9 +36,21 @@ const CURVES: &[Curve] = &[
     (KeyKind::EcP521, &agreement::ECDH_P521, oid("1.3.132.1.11.3"), &digest::SHA512),
 ];
 
+/// The sets of ML-KEM: kind of key, and its encapsulation.
+const KEMS: &[(KeyKind, &kem::Algorithm)] = &[
+    (KeyKind::MlKem(512), &kem::ML_KEM_512),
+    (KeyKind::MlKem(768), &kem::ML_KEM_768),
+    (KeyKind::MlKem(1024), &kem::ML_KEM_1024),
+];
+/// Octets of the key that wraps a content key.
+const KEK_LEN: u8 = 32;
+
 /// How a content is encrypted, the preferred first: identifier, cipher, length of its key.
 const CONTENT_CIPHERS: &[(ObjectIdentifier, &cipher::Algorithm, usize)] =
     &[(AES_256_CBC, &cipher::AES_256, 32), (AES_128_CBC, &cipher::AES_128, 16)];
+
+/// [4] OtherRecipientInfo among the kinds of RecipientInfo.
+const OTHER_RECIPIENT: u8 = context(4);
 
 /// Why a message cannot be made for a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +59,9 @@ pub(crate) enum EnvelopeFault {
     #[error("none of the algorithms in SMIMECapabilities can be used: AES-256-CBC or AES-128-CBC")]
     Capabilities,
     /// The recipient's key cannot be encrypted to.
-    #[error("the key to encrypt to is not RSA, not EC on P-256, P-384 or P-521, and not an AES key of 128 or 256 bits")]
+    #[error(
+        "the key to encrypt to is not RSA, not EC on P-256, P-384 or P-521, not ML-KEM, and not an AES key of 128 or 256 bits"
+    )]
     Key,
     /// The library refuses the recipient's key.
     #[error("nothing can be encrypted to the key that the request names")]
@@ -63,7 +82,7 @@ impl From<der::Error> for EnvelopeFault {
 
 /// What opens a message.
 pub(crate) enum Recipient {
-    /// A public key, RSA or EC.
+    /// A public key: RSA, EC or ML-KEM.
     Public(Box<SubjectPublicKeyInfoOwned>),
     /// A secret that both sides have.
     Secret(Zeroizing<Vec<u8>>),
@@ -88,6 +107,7 @@ pub(crate) fn seal(
         Recipient::Secret(secret) => by_secret(secret, identifier, &content_key)?,
         Recipient::Public(spki) => match judge_key(spki).map_err(|_| EnvelopeFault::Key)? {
             KeyKind::Rsa => by_rsa(spki, identifier, &content_key, capabilities)?,
+            kind @ KeyKind::MlKem(_) => by_encapsulation(kind, spki, identifier, &content_key)?,
             kind => by_agreement(kind, spki, identifier, &content_key)?,
         },
     };
@@ -106,7 +126,9 @@ pub(crate) fn seal(
             &tlv::write(0x80, &[&content]),
         ],
     );
-    let parts: &[&[u8]] = &[&[INTEGER, 1, 2], &tlv::write(SET, &[&info]), &encrypted];
+    // Version 3 where a recipient is of another kind than those of old (RFC 5652 section 6.1).
+    let version = if info.first() == Some(&OTHER_RECIPIENT) { 3 } else { 2 };
+    let parts: &[&[u8]] = &[&[INTEGER, 1, version], &tlv::write(SET, &[&info]), &encrypted];
     Ok(content_info(ENVELOPED_DATA, &tlv::write(tlv::SEQUENCE, parts))?)
 }
 
@@ -179,6 +201,43 @@ fn shared_info(wrap: &[u8]) -> Vec<u8> {
     tlv::write(tlv::SEQUENCE, &[wrap, &tlv::write(context(2), &[&bits])])
 }
 
+/// OtherRecipientInfo with a KEMRecipientInfo (RFC 9629 section 3): ML-KEM, HKDF with SHA-256 and AES key wrap.
+fn by_encapsulation(
+    kind: KeyKind,
+    spki: &SubjectPublicKeyInfoOwned,
+    identifier: &[u8],
+    content_key: &[u8],
+) -> Result<Vec<u8>, EnvelopeFault> {
+    let &(_, set) = KEMS.iter().find(|row| row.0 == kind).ok_or(EnvelopeFault::Key)?;
+    let theirs = kem::EncapsulationKey::new(set, spki.subject_public_key.raw_bytes());
+    let (ciphertext, secret) = theirs.map_err(|_| EnvelopeFault::Refused)?.encapsulate()?;
+    let wrap = algorithm(AES_256_WRAP, &[])?;
+    let kek = derived(secret.as_ref(), &wrap)?;
+    let encrypted = wrapped(&kek, content_key)?;
+    let info: &[&[u8]] = &[
+        &[INTEGER, 1, 0],
+        // [0] subjectKeyIdentifier
+        &tlv::write(0x80, &[identifier]),
+        &spki.algorithm.to_der()?,
+        &tlv::write(tlv::OCTET_STRING, &[ciphertext.as_ref()]),
+        &algorithm(HKDF_SHA_256, &[])?,
+        &[INTEGER, 1, KEK_LEN],
+        &wrap,
+        &tlv::write(tlv::OCTET_STRING, &[&encrypted]),
+    ];
+    Ok(tlv::write(OTHER_RECIPIENT, &[&ORI_KEM.to_der()?, &tlv::write(tlv::SEQUENCE, info)]))
+}
+
+/// The key that wraps, from an encapsulated secret: HKDF without salt, with CMSORIforKEMOtherInfo as its context (RFC 9629 section 5).
+fn derived(secret: &[u8], wrap: &[u8]) -> Result<Zeroizing<Vec<u8>>, EnvelopeFault> {
+    let other_info = tlv::write(tlv::SEQUENCE, &[wrap, &[INTEGER, 1, KEK_LEN]]);
+    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret);
+    let mut kek = Zeroizing::new(vec![0; usize::from(KEK_LEN)]);
+    // As long as the digest.
+    extracted.expand(&[&other_info], hkdf::HKDF_SHA256)?.fill(&mut kek)?;
+    Ok(kek)
+}
+
 /// KEKRecipientInfo, version 4.
 fn by_secret(secret: &[u8], identifier: &[u8], content_key: &[u8]) -> Result<Vec<u8>, EnvelopeFault> {
     let scheme = match secret.len() {
@@ -232,6 +291,40 @@ mod tests {
                 (Err(EnvelopeFault::Capabilities), None) => {}
                 (other, _) => panic!("{capabilities:?}: {:?}", other.err()),
             }
+        }
+    }
+
+    /// Opened as its recipient opens it, step by step.
+    #[test]
+    fn what_is_sealed_to_an_ml_kem_key_is_opened_with_it() {
+        use crate::x509::algorithm::bare_spki;
+        for (set, algorithm) in [(&kem::ML_KEM_512, key::ML_KEM_512), (&kem::ML_KEM_1024, key::ML_KEM_1024)] {
+            let own = kem::DecapsulationKey::generate(set).expect("a key");
+            let public = own.encapsulation_key().and_then(|public| public.key_bytes()).expect("a public key");
+            let recipient = Recipient::Public(Box::new(bare_spki(algorithm, public.as_ref()).expect("encodes")));
+            let message = sealed(&recipient, None).expect("seals");
+            let inside = |der: &[u8]| -> Vec<(u8, Vec<u8>)> {
+                tlv::elements(der).map(|element| (element.tag, element.content.to_vec())).collect()
+            };
+            let data = inside(&inside(&inside(&message)[0].1)[1].1);
+            let [version, recipients, encrypted] = inside(&data[0].1).try_into().expect("EnvelopedData");
+            assert_eq!(version.1, [3]);
+            let [other] = inside(&recipients.1).try_into().expect("one recipient");
+            assert_eq!(other.0, OTHER_RECIPIENT);
+            let info = inside(&inside(&other.1)[1].1);
+            assert_eq!((info[1].0, info[1].1.as_slice()), (0x80, &b"key-1"[..]));
+            let secret = own.decapsulate(kem::Ciphertext::from(info[3].1.as_slice())).expect("a secret");
+            let kek = derived(secret.as_ref(), &tlv::write(tlv::SEQUENCE, &[&info[6].1])).expect("a key");
+            let mut content_key = vec![0; 32];
+            let unwrapping = AesKek::new(&key_wrap::AES_256, &kek).expect("a key");
+            unwrapping.unwrap(&info[7].1, &mut content_key).expect("the content key");
+            let encrypted = inside(&encrypted.1);
+            let iv: [u8; 16] = inside(&encrypted[1].1)[1].1.as_slice().try_into().expect("an IV");
+            let decrypting = UnboundCipherKey::new(&cipher::AES_256, &content_key).expect("a key");
+            let decrypting = cipher::PaddedBlockDecryptingKey::cbc_pkcs7(decrypting).expect("a cipher");
+            let mut content = encrypted[2].1.clone();
+            let opened = decrypting.decrypt(&mut content, DecryptionContext::Iv128(iv.into())).expect("opens");
+            assert_eq!(opened, b"something secret", "{algorithm}");
         }
     }
 

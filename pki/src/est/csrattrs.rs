@@ -29,7 +29,8 @@ const CONTEXT_1: u8 = 0xA1;
 /// # Errors
 /// A value without an encoding.
 pub(crate) fn attributes(profile: &Profile, label: &Label) -> der::Result<Vec<u8>> {
-    let preferred = profile.keys.first().copied();
+    // What cannot sign cannot ask: where such a key is given, the server makes it, and the key of the request means nothing.
+    let preferred = profile.keys.first().copied().filter(|rule| !matches!(rule, KeyRule::Exactly(KeyKind::MlKem(_))));
     let mut list = Vec::new();
     if label.channel_binding == ChannelBinding::Required {
         list.extend(CHALLENGE_PASSWORD.to_der()?);
@@ -41,7 +42,7 @@ pub(crate) fn attributes(profile: &Profile, label: &Label) -> der::Result<Vec<u8
             list.extend(signature.to_der()?);
         }
     }
-    let imposed = imposed(profile, preferred)?;
+    let imposed = imposed(profile, profile.keys.first().copied())?;
     let mut extensions = Vec::new();
     for extension in &imposed {
         extensions.extend(extension.to_der()?);

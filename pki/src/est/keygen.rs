@@ -16,6 +16,7 @@ use crate::cms::{KEY_PACKAGE, enveloped};
 use crate::device::admission::AdmissionFault;
 use crate::listener::{Call, Reply};
 use crate::profile::{KeyRule, ProfileFault};
+use crate::token::GivenKey;
 use crate::x509::algorithm::{KeyKind, KeySpec};
 use crate::x509::csr::{DecryptionKey, VerifiedCsr};
 use crate::x509::{hex, tlv};
@@ -93,19 +94,21 @@ fn seal(
 }
 
 /// The kind of key: the first of the profile that the token can give away.
-fn kind_of_key(est: &Est, route: &Route) -> Result<KeySpec, Refusal> {
+fn kind_of_key(est: &Est, route: &Route) -> Result<GivenKey, Refusal> {
     let profile = est.profile(route)?;
     if profile.keys.is_empty() {
-        return Ok(KeySpec::EcP256);
+        return Ok(GivenKey::Signing(KeySpec::EcP256));
     }
     let spec = |rule: &KeyRule| match rule {
-        KeyRule::Exactly(KeyKind::EcP256) => Some(KeySpec::EcP256),
-        KeyRule::Exactly(KeyKind::EcP384) => Some(KeySpec::EcP384),
-        KeyRule::RsaFrom(bits) => Some(KeySpec::Rsa { modulus_bits: *bits }),
-        KeyRule::Exactly(KeyKind::EcP521) => Some(KeySpec::EcP521),
+        KeyRule::Exactly(KeyKind::EcP256) => Some(GivenKey::Signing(KeySpec::EcP256)),
+        KeyRule::Exactly(KeyKind::EcP384) => Some(GivenKey::Signing(KeySpec::EcP384)),
+        KeyRule::RsaFrom(bits) => Some(GivenKey::Signing(KeySpec::Rsa { modulus_bits: *bits })),
+        KeyRule::Exactly(KeyKind::EcP521) => Some(GivenKey::Signing(KeySpec::EcP521)),
+        KeyRule::Exactly(KeyKind::MlKem(set)) => Some(GivenKey::Encapsulation(*set)),
         KeyRule::Exactly(_) => None,
     };
-    let fault = || AdmissionFault::from(ProfileFault::KeyNotPermitted("ec:P-256, ec:P-384, rsa".to_owned()));
+    let given = "ec:P-256, ec:P-384, ec:P-521, rsa, ml-kem";
+    let fault = || AdmissionFault::from(ProfileFault::KeyNotPermitted(given.to_owned()));
     profile.keys.iter().find_map(spec).ok_or_else(|| fault().into())
 }
 

@@ -214,12 +214,14 @@ impl Profile {
         Ok(list)
     }
 
-    /// The usages of the profile that a key of this kind can do (RFC 9881 section 5 for ML-DSA, RFC 8410 section 5 for Ed25519).
+    /// The usages of the profile that a key of this kind can do (RFC 9881 section 5 for ML-DSA, RFC 9935 for ML-KEM, RFC 8410
+    /// section 5 for Ed25519).
     pub(crate) fn usages_of(&self, kind: Option<KeyKind>) -> Vec<KeyUsages> {
         let fits = |usage: &KeyUsages| match usage {
-            KeyUsages::KeyEncipherment | KeyUsages::DataEncipherment => kind == Some(KeyKind::Rsa),
+            KeyUsages::KeyEncipherment => matches!(kind, Some(KeyKind::Rsa | KeyKind::MlKem(_))),
+            KeyUsages::DataEncipherment => kind == Some(KeyKind::Rsa),
             KeyUsages::KeyAgreement => matches!(kind, Some(KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521)),
-            _ => true,
+            _ => !matches!(kind, Some(KeyKind::MlKem(_))),
         };
         self.usages.iter().copied().filter(fits).collect()
     }
@@ -258,6 +260,7 @@ impl KeyRule {
             Self::Exactly(KeyKind::EcP521) => "ec:P-521".to_owned(),
             Self::Exactly(KeyKind::Ed25519) => "ed25519".to_owned(),
             Self::Exactly(KeyKind::MlDsa(set)) => format!("ml-dsa-{set}"),
+            Self::Exactly(KeyKind::MlKem(set)) => format!("ml-kem-{set}"),
             Self::Exactly(KeyKind::Rsa) => "rsa".to_owned(),
             Self::RsaFrom(bits) => format!("rsa:{bits}"),
         }

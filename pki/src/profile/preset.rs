@@ -17,6 +17,8 @@ pub(crate) enum Preset {
     Server,
     /// A person or a program as a TLS client.
     Client,
+    /// A key that others encrypt to.
+    Encryption,
     /// A signer of code.
     CodeSigning,
     /// A delegated OCSP responder (RFC 6960 section 4.2.2.2).
@@ -47,6 +49,7 @@ pub(crate) struct Row {
 }
 
 const SIGN: &[KeyUsages] = &[KeyUsages::DigitalSignature];
+const ENCIPHER: &[KeyUsages] = &[KeyUsages::KeyEncipherment];
 const SIGN_AND_AGREE: &[KeyUsages] = &[KeyUsages::DigitalSignature, KeyUsages::KeyEncipherment];
 
 const fn row(preset: Preset, word: &'static str, days: Option<u32>, purposes: &'static [ObjectIdentifier]) -> Row {
@@ -86,6 +89,11 @@ pub(crate) const PRESETS: &[Row] = &[
     Row {
         purpose: "a person or a program that authenticates itself by TLS",
         ..row(Preset::Client, "client", Some(365), &[extension::CLIENT_AUTH])
+    },
+    Row {
+        purpose: "a key that others encrypt to (RSA, ML-KEM)",
+        usages: ENCIPHER,
+        ..row(Preset::Encryption, "encryption", Some(365), &[extension::EMAIL_PROTECTION])
     },
     Row {
         purpose: "a signer of code",

@@ -104,6 +104,9 @@ const KEYS: &[(&str, KeyRule)] = &[
     ("ml-dsa-44", KeyRule::Exactly(KeyKind::MlDsa(44))),
     ("ml-dsa-65", KeyRule::Exactly(KeyKind::MlDsa(65))),
     ("ml-dsa-87", KeyRule::Exactly(KeyKind::MlDsa(87))),
+    ("ml-kem-512", KeyRule::Exactly(KeyKind::MlKem(512))),
+    ("ml-kem-768", KeyRule::Exactly(KeyKind::MlKem(768))),
+    ("ml-kem-1024", KeyRule::Exactly(KeyKind::MlKem(1024))),
 ];
 
 /// What is meant by the profiles of a configuration. `most_seconds` is how long their authority lives.
@@ -143,6 +146,11 @@ impl WrittenProfile {
         if usages.is_empty() {
             return Err("key_usage is empty: the certificate would be good for nothing".to_owned());
         }
+        let keys = each("keys", &self.keys, |word| row_of("kind of key", KEYS, word))?;
+        let enciphers = usages.contains(&KeyUsages::KeyEncipherment);
+        if !enciphers && keys.iter().any(|rule| matches!(rule, KeyRule::Exactly(KeyKind::MlKem(_)))) {
+            return Err("keys: ML-KEM keys are for keyEncipherment alone, which is not in key_usage".to_owned());
+        }
         let purposes = match &self.extended_key_usage {
             Some(words) => each("extended_key_usage", words, purpose)?,
             None => row.purposes.to_vec(),
@@ -158,7 +166,7 @@ impl WrittenProfile {
             subject_attributes: attributes(self.subject_attributes.as_deref(), &subject_fixed)?,
             subject_fixed,
             names,
-            keys: each("keys", &self.keys, |word| row_of("kind of key", KEYS, word))?,
+            keys,
             usages,
             purposes,
             distribution_points: addresses("crl_urls", self.crl_urls)?,
@@ -326,6 +334,7 @@ mod tests {
             ("ip_networks = [\"10.0.0.0\"]", "ip_networks"),
             ("uri_prefixes = [\"x y\"]", "uri_prefixes"),
             ("keys = [\"rsa:1024\"]", "keys"),
+            ("keys = [\"ml-kem-768\"]\nkey_usage = [\"digitalSignature\"]", "keyEncipherment"),
             ("key_usage = [\"keyCertSign\"]", "key_usage"),
             ("extended_key_usage = [\"2.5.29.37.0\"]", "extended_key_usage"),
             ("extended_key_usage = []", "extended_key_usage"),

@@ -1,7 +1,8 @@
 //! Key kinds and signature schemes, one row each: what a key is called in the configuration, how its signatures are named
 //! in certificates, and what its strength must be.
 //!
-//! Algorithm identifiers: RFC 5758 section 3.2 (ECDSA), RFC 8017 appendix A.2 (RSA), RFC 8410 (Ed25519), RFC 9881 (ML-DSA).
+//! Algorithm identifiers: RFC 5758 section 3.2 (ECDSA), RFC 8017 appendix A.2 (RSA), RFC 8410 (Ed25519), RFC 9881 (ML-DSA),
+//! RFC 9935 (ML-KEM).
 
 use const_oid::ObjectIdentifier;
 use der::asn1::{Any, BitString, UintRef};
@@ -138,6 +139,7 @@ impl KeySpec {
             KeyKind::MlDsa(44) => Self::MlDsa44,
             KeyKind::MlDsa(65) => Self::MlDsa65,
             KeyKind::MlDsa(_) => Self::MlDsa87,
+            KeyKind::MlKem(_) => return Err(KeyFault::CannotSign),
             KeyKind::Rsa => match rsa_modulus_bits(spki) {
                 Some(bits @ (2048 | 3072 | 4096)) => Self::Rsa { modulus_bits: bits },
                 _ => return Err(KeyFault::Unsupported("RSA of another size than 2048, 3072 or 4096 bits".to_owned())),
@@ -194,6 +196,8 @@ pub(crate) enum KeyKind {
     Ed25519,
     /// ML-DSA key of the parameter set 44, 65 or 87.
     MlDsa(u8),
+    /// ML-KEM key of the parameter set 512, 768 or 1024. It signs nothing.
+    MlKem(u16),
 }
 
 /// Why a public key is not accepted.
@@ -271,10 +275,16 @@ pub(crate) fn judge_key(spki: &SubjectPublicKeyInfoOwned) -> Result<KeyKind, Key
         oid::ML_DSA_44 if parameters_absent => sized(KeyKind::MlDsa(44), 1312),
         oid::ML_DSA_65 if parameters_absent => sized(KeyKind::MlDsa(65), 1952),
         oid::ML_DSA_87 if parameters_absent => sized(KeyKind::MlDsa(87), 2592),
-        oid::ED25519 | oid::ML_DSA_44 | oid::ML_DSA_65 | oid::ML_DSA_87 => {
-            Err(KeyFault::Malformed("algorithm parameters must be absent"))
-        }
-        oid::ML_KEM_512 | oid::ML_KEM_768 | oid::ML_KEM_1024 => Err(KeyFault::CannotSign),
+        oid::ML_KEM_512 if parameters_absent => sized(KeyKind::MlKem(512), 800),
+        oid::ML_KEM_768 if parameters_absent => sized(KeyKind::MlKem(768), 1184),
+        oid::ML_KEM_1024 if parameters_absent => sized(KeyKind::MlKem(1024), 1568),
+        oid::ED25519
+        | oid::ML_DSA_44
+        | oid::ML_DSA_65
+        | oid::ML_DSA_87
+        | oid::ML_KEM_512
+        | oid::ML_KEM_768
+        | oid::ML_KEM_1024 => Err(KeyFault::Malformed("algorithm parameters must be absent")),
         other => Err(KeyFault::Unsupported(other.to_string())),
     }
 }

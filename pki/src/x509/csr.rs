@@ -3,7 +3,7 @@
 //! A [`VerifiedCsr`] exists only after its signature was checked with its own public key. Nothing in it is trusted for
 //! more than that: what may be certified is decided by the profile.
 
-use super::algorithm::{KeyFault, judge_key};
+use super::algorithm::{KeyFault, KeyKind, judge_key};
 use super::related::{Claim, RELATED_CERT_REQUEST};
 use super::verify::{VerifyFault, verify};
 use const_oid::ObjectIdentifier;
@@ -111,7 +111,9 @@ impl VerifiedCsr {
         let outer = Outer::from_der(der).map_err(malformed)?;
         let signed = outer.info.to_der().map_err(malformed)?;
         let info = CertReqInfo::from_der(&signed).map_err(malformed)?;
-        judge_key(&info.public_key)?;
+        if let KeyKind::MlKem(_) = judge_key(&info.public_key)? {
+            return Err(KeyFault::CannotSign.into());
+        }
         let signature = outer.signature.as_bytes().ok_or(CsrFault::FalseSignature)?;
         verify(&info.public_key, &outer.algorithm, &signed, signature).map_err(|fault| match fault {
             VerifyFault::Unsupported(_) => CsrFault::Algorithm(fault.to_string()),

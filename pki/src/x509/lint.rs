@@ -11,7 +11,7 @@ use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage,
-    KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+    KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::time::Time;
 use x509_cert::{TbsCertificate, Version};
@@ -115,8 +115,12 @@ fn judge_public_key(
     let is_issuers = extension::key_identifier(spki) == issuer.key_id;
     rule(role == Role::Root || !is_issuers, "the public key is the issuer's own");
     let Some((_, usage)) = certificate.get_extension::<KeyUsage>().ok().flatten() else { return };
-    let enciphers = usage.key_encipherment() || usage.data_encipherment();
+    let is_kem = matches!(kind, Ok(KeyKind::MlKem(_)));
+    let enciphers = usage.data_encipherment() || (usage.key_encipherment() && !is_kem);
     rule(!enciphers || kind == Ok(KeyKind::Rsa), "keyUsage enciphers with a key that cannot");
+    // RFC 9935.
+    let is_alone = KeyUsage(KeyUsages::KeyEncipherment.into()) == usage;
+    rule(!is_kem || is_alone, "keyUsage of an ML-KEM key is another than keyEncipherment alone");
     let is_ec = matches!(kind, Ok(KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521));
     rule(!usage.key_agreement() || is_ec, "keyUsage agrees on keys with a key that cannot");
     rule(!usage.encipher_only() && !usage.decipher_only(), "keyUsage holds encipherOnly or decipherOnly");
@@ -173,7 +177,8 @@ fn judge_extensions(
     let usage = certificate.get_extension::<KeyUsage>().ok().flatten();
     let usage_holds = usage.is_some_and(|(critical, usage)| {
         let authority_bits = usage.key_cert_sign() && usage.crl_sign();
-        let no_authority_bits = !usage.key_cert_sign() && !usage.crl_sign() && usage.digital_signature();
+        let is_for_something = usage.digital_signature() || usage.key_encipherment();
+        let no_authority_bits = !usage.key_cert_sign() && !usage.crl_sign() && is_for_something;
         critical && if is_authority { authority_bits } else { no_authority_bits }
     });
     rule(usage_holds, "keyUsage is missing, not critical or does not fit the role");
@@ -216,11 +221,10 @@ fn judge_names(certificate: &TbsCertificate, rule: &mut impl FnMut(bool, &str)) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::algorithm::{KeySpec, ec_spki, oid};
+    use super::super::algorithm::{KeySpec, bare_spki, ec_spki, oid};
     use super::super::tbs;
     use super::*;
     use std::str::FromStr;
-    use x509_cert::ext::pkix::KeyUsages;
     use x509_cert::name::Name;
 
     const NOW: i64 = 1_800_000_000;
@@ -257,6 +261,25 @@ mod tests {
     #[test]
     fn a_sound_certificate_passes() {
         assert!(judge(contents()).is_ok());
+    }
+
+    #[test]
+    fn an_ml_kem_key_enciphers_keys_and_does_nothing_else() {
+        let rows: &[(&[KeyUsages], bool)] = &[
+            (&[KeyUsages::KeyEncipherment], true),
+            (&[KeyUsages::KeyEncipherment, KeyUsages::DigitalSignature], false),
+            (&[KeyUsages::KeyEncipherment, KeyUsages::DataEncipherment], false),
+            (&[KeyUsages::DigitalSignature], false),
+            (&[KeyUsages::KeyAgreement], false),
+        ];
+        for (usages, expected) in rows {
+            let mut contents = contents();
+            contents.spki = bare_spki(oid::ML_KEM_768, &[1; 1184]).expect("encodes");
+            contents.extensions[0] =
+                extension::subject_key_identifier(&extension::key_identifier(&contents.spki)).expect("encodes");
+            contents.extensions[3] = extension::key_usage(usages).expect("encodes");
+            assert_eq!(judge(contents).is_ok(), *expected, "{usages:?}");
+        }
     }
 
     #[test]

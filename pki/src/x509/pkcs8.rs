@@ -11,6 +11,10 @@ use zeroize::Zeroizing;
 const BIT_STRING: u8 = 0x03;
 const INTEGER_ZERO: &[u8] = &[0x02, 0x01, 0x00];
 const INTEGER_ONE: &[u8] = &[0x02, 0x01, 0x01];
+/// [0] IMPLICIT OCTET STRING: the seed of a key.
+const SEED: u8 = 0x80;
+/// Octets of an ML-KEM seed (FIPS 203).
+const KEM_SEED_LEN: usize = 64;
 /// [1], the public key in an ECPrivateKey (RFC 5915 section 3).
 const EC_PUBLIC_KEY: u8 = 0xA1;
 
@@ -45,6 +49,16 @@ pub(crate) fn of_attributes(
     let algorithm = spki.algorithm.to_der().ok()?;
     let key = wiped(OCTET_STRING, &[&key]);
     Some(wiped(SEQUENCE, &[INTEGER_ZERO, &algorithm, &key]))
+}
+
+/// The PrivateKeyInfo of an ML-KEM key as its seed, the form [0] of RFC 9935. `None` when a token gave something else.
+pub(crate) fn of_seed(spki: &SubjectPublicKeyInfoOwned, values: Vec<Attribute>) -> Option<Zeroizing<Vec<u8>>> {
+    let seed = values.into_iter().find_map(|value| match value {
+        Attribute::Seed(seed) if seed.len() == KEM_SEED_LEN => Some(Zeroizing::new(seed)),
+        _ => None,
+    })?;
+    let key = wiped(OCTET_STRING, &[&wiped(SEED, &[&seed])]);
+    Some(wiped(SEQUENCE, &[INTEGER_ZERO, &spki.algorithm.to_der().ok()?, &key]))
 }
 
 /// ECPrivateKey with the public key, without parameters: they stand in the algorithm.
