@@ -15,6 +15,7 @@ mod device;
 pub mod door;
 mod error;
 mod est;
+mod fetch;
 mod journal;
 mod listener;
 mod metrics;
