@@ -10,6 +10,8 @@ use crate::ca::validity;
 use crate::est::label::{self, Label, WrittenLabel};
 use crate::profile::written::{WrittenProfile, profiles};
 use crate::profile::{Profile, Validity};
+use crate::va::foreign;
+use crate::va::foreign::settings::WrittenRevocation;
 use crate::va::signer::responder_id_form;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::csr::is_host_name;
@@ -49,6 +51,8 @@ struct Written {
     crl: WrittenCrl,
     #[serde(default)]
     ocsp: WrittenOcsp,
+    #[serde(default)]
+    revocation: WrittenRevocation,
     #[serde(default)]
     journal: WrittenJournal,
     #[serde(default)]
@@ -303,6 +307,8 @@ pub(crate) struct Config {
     pub(crate) crl: CrlSection,
     /// The OCSP responder.
     pub(crate) ocsp: OcspSection,
+    /// How others are asked about their certificates.
+    pub(crate) revocation: foreign::Settings,
     /// The journal.
     pub(crate) journal: JournalSection,
     /// Operators' REST.
@@ -595,6 +601,7 @@ impl Written {
             profiles,
             est,
             ocsp: self.ocsp.mean(&crl.base_url)?,
+            revocation: self.revocation.mean(folder)?,
             journal: self.journal.mean()?,
             crl,
             api,

@@ -5,7 +5,7 @@
 
 use crate::client;
 use crate::device::admission::Admission;
-use crate::est::auth::Limiter;
+use crate::est::auth::Porter;
 use crate::est::codec;
 use crate::est::enroll::{self, Request};
 use crate::est::error::Refusal;
@@ -22,9 +22,12 @@ use crate::va::public::decoded_path;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::crl::{self, Entries};
 use crate::x509::extension::CrlScope;
+use crate::x509::foreign_crl::ForeignCrl;
 use crate::x509::ocsp::{self, Questions, ResponderId, Status};
+use crate::x509::ocsp_answer;
 use crate::x509::{sha256, tbs};
 use bytes::Bytes;
+use der::Decode;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -37,7 +40,7 @@ pub struct Counter {
     profiles: BTreeMap<String, Profile>,
     labels: BTreeMap<String, Arc<Label>>,
     store: RedbStore,
-    limiter: Limiter,
+    porter: Porter,
 }
 
 /// A request as the listener reads it.
@@ -105,7 +108,7 @@ impl Counter {
             store.commit(Change::CredentialCreated(credential)).map_err(|fault| say(&fault))?;
         }
         let labels = labels.into_iter().map(|(name, label)| (name, Arc::new(label))).collect();
-        Ok(Self { profiles, labels, store, limiter: Limiter::default() })
+        Ok(Self { profiles, labels, store, porter: Porter::default() })
     }
 
     /// Answers a request; nothing is remembered of it but failed logins.
@@ -123,7 +126,7 @@ impl Counter {
         if !matches!(route.operation, Operation::SimpleEnroll | Operation::SimpleReenroll) {
             return Ok(Told::Read);
         }
-        let (requester, csr) = enroll::read(&route, &call, &self.store, &self.limiter, asked.now)?;
+        let (requester, csr) = enroll::read(&route, &call, &self.store, &self.porter, asked.now)?;
         let profile = self.profiles.get(&route.rules.profile).ok_or(Refusal::UnknownLabel)?;
         let request = Request { route: &route, requester: &requester, csr: &csr, key_is_ours: false };
         let Admission::Issue(grant) = enroll::admit(&self.store, &request, profile, asked.now)? else {
@@ -192,11 +195,11 @@ pub struct Question {
     pub certificates: usize,
     /// Its nonce.
     pub nonce: Option<Vec<u8>>,
-    /// What would be signed if all of them were unknown.
+    /// The answer if all of them were unknown, with a signature that means nothing.
     pub response: Vec<u8>,
 }
 
-/// Reads an OCSP request and writes the answer that would be signed.
+/// Reads an OCSP request and writes the answer.
 ///
 /// # Errors
 /// The response status (RFC 6960 section 4.2.1), or 0 when the answer has no encoding.
@@ -207,6 +210,8 @@ pub fn ocsp(der: &[u8], now: i64) -> Result<Question, u8> {
     let responder = ocsp::responder_id(ResponderId::ByKey, &[], &[7; 65]);
     let response =
         singles.and_then(|singles| ocsp::response_data(&responder, now, &singles, questions.nonce.as_deref()));
+    let algorithm = KeySpec::EcP256.signature_algorithm();
+    let response = response.and_then(|data| ocsp::response(&data, &algorithm, &[0; 70], &[]));
     Ok(Question {
         written_again: ocsp::written_again(der).unwrap_or_default(),
         certificates: questions.certificates.len(),
@@ -241,4 +246,16 @@ pub fn crl(der: &[u8]) -> Option<(Serials, Option<Serials>)> {
     let next = next.and_then(|tbs| tbs::join(&tbs, algorithm, &[0; 70])).ok();
     let again = next.and_then(|der| Entries::of_list(&der)).map(|entries| serials(&entries));
     Some((serials(&entries), again))
+}
+
+/// Whether each of some serial numbers is revoked by a list of another, if that would be taken from its issuer.
+pub fn foreign_crl(der: &[u8], serials: &[Vec<u8>], now: i64) -> Option<bool> {
+    let list: x509_cert::crl::CertificateList = x509_cert::crl::CertificateList::from_der(der).ok()?;
+    let read = ForeignCrl::of(&list.tbs_cert_list, now).ok()?;
+    Some(serials.iter().all(|serial| read.revoked(serial).is_some()))
+}
+
+/// Whether the answer of another's OCSP responder is read to its end.
+pub fn foreign_ocsp_answer(der: &[u8]) -> bool {
+    ocsp_answer::is_read(der)
 }

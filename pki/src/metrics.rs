@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static REFUSALS: Mutex<BTreeMap<String, Refusals>> = Mutex::new(BTreeMap::new());
 /// The authorities whose signatures do not agree with the token's counts, and by how much.
 static UNACCOUNTED: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+static FOREIGN_FAILURES: AtomicU64 = AtomicU64::new(0);
+static FOREIGN_OVERDUE: AtomicU64 = AtomicU64::new(0);
 static OCSP_SIGNED: AtomicU64 = AtomicU64::new(0);
 static OCSP_ANSWERED: AtomicU64 = AtomicU64::new(0);
 
@@ -56,6 +58,16 @@ pub(crate) fn unaccounted() -> BTreeMap<String, u64> {
     UNACCOUNTED.lock().clone()
 }
 
+/// Counts a CRL or an OCSP answer of another that could not be had or does not count.
+pub(crate) fn foreign_failed() {
+    FOREIGN_FAILURES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many CRLs of others are over, and there is no newer one.
+pub(crate) fn foreign_lists_overdue(count: u64) {
+    FOREIGN_OVERDUE.store(count, Ordering::Relaxed);
+}
+
 /// Counts an OCSP answer that was signed.
 pub(crate) fn ocsp_signed() {
     OCSP_SIGNED.fetch_add(1, Ordering::Relaxed);
@@ -83,6 +95,11 @@ pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
     text.family("ocsp_answers_total", "counter", "OCSP answers given since the start", plain(answered));
     let signed = OCSP_SIGNED.load(Ordering::Relaxed);
     text.family("ocsp_signatures_total", "counter", "OCSP answers signed since the start", plain(signed));
+    let failures = FOREIGN_FAILURES.load(Ordering::Relaxed);
+    let help = "CRLs and OCSP answers of others that could not be had or did not count, since the start";
+    text.family("foreign_failures_total", "counter", help, plain(failures));
+    let overdue = FOREIGN_OVERDUE.load(Ordering::Relaxed);
+    text.family("foreign_lists_overdue", "gauge", "CRLs of others that are over and have no successor", plain(overdue));
     let mut lists = Vec::new();
     for authority in store.authorities()? {
         lists.extend(lists_of(store, &authority.id)?);

@@ -11,13 +11,14 @@ use crate::clock;
 use crate::config::{Config, SecretSource, Side};
 use crate::device::expiry;
 use crate::est::Est;
-use crate::est::auth::Limiter;
+use crate::est::auth::{Limiter, Porter};
 use crate::journal::office::{self, JournalOffice};
 use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
 use crate::listener::{self, Handler, Transport};
 use crate::metrics;
 use crate::store::Change;
 use crate::va::crl::{CrlOffice, Schedule};
+use crate::va::foreign::Foreign;
 use crate::va::ocsp::{Responder, Settings};
 use crate::va::public::Public;
 use crate::x509::sha256;
@@ -90,6 +91,24 @@ fn ensure_responder(desk: &Desk, config: &Config, now: i64) -> Result<Option<Arc
     Ok(Some(Arc::new(responder)))
 }
 
+/// Who asks others about their certificates. The lists are fetched again by a thread of their own: who does not answer hinders nothing.
+fn ask_others(desk: &Desk, config: &Config) -> Result<Arc<Foreign>, String> {
+    let foreign =
+        Foreign::new(Arc::clone(&desk.store), config.revocation.clone()).map_err(|fault| fault.to_string())?;
+    let foreign = Arc::new(foreign);
+    let refreshing = Arc::clone(&foreign);
+    std::thread::Builder::new()
+        .name("foreign-lists".to_owned())
+        .spawn(move || {
+            loop {
+                refreshing.refresh(clock::now());
+                std::thread::sleep(ROUNDS);
+            }
+        })
+        .map_err(|fault| format!("the thread that fetches the lists of others does not start: {fault}"))?;
+    Ok(foreign)
+}
+
 /// A profile must name an authority that there is.
 fn refuse_unknown_authorities(desk: &Desk, config: &Config) -> Result<(), String> {
     for profile in config.profiles.values() {
@@ -137,20 +156,23 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
         }),
         labels(config),
     ));
+    let foreign = ask_others(&desk, config)?;
     let est = Est {
         desk: desk.clone(),
         profiles: config.profiles.clone(),
         labels: config.est.labels.iter().map(|(name, label)| (name.clone(), Arc::new(label.clone()))).collect(),
-        limiter: Limiter::default(),
+        porter: Porter { limiter: Limiter::default(), foreign: Some(foreign) },
         signer: MessageSigner::new(config.est.server_key, config.est.server_validity_seconds),
     };
     let devices = ClientCertificates::Optional({
         let desk = desk.clone();
-        let manufacturers = config.est.labels.values().filter_map(|label| label.manufacturers.as_ref());
-        let born: Vec<Vec<u8>> = manufacturers.flat_map(|manufacturers| manufacturers.roots.iter().cloned()).collect();
+        let config = Arc::clone(config);
         Arc::new(move || {
-            let ours = desk.anchors().map_err(|fault| fault.to_string())?;
-            Ok(ours.into_iter().chain(born.iter().cloned()).collect())
+            let mut anchors = desk.anchors().map_err(|fault| fault.to_string())?;
+            for manufacturers in config.est.labels.values().filter_map(|label| label.manufacturers.as_ref()) {
+                anchors.extend(manufacturers.anchors(desk.store.as_ref()).map_err(|fault| fault.to_string())?);
+            }
+            Ok(anchors)
         })
     });
     let est_tls = ServerTls::new(Arc::clone(&place), devices)?;

@@ -68,6 +68,9 @@ pub(crate) fn ocsp(bytes: &[u8]) {
             assert!((1..=64).contains(&question.certificates));
             assert!(question.nonce.as_ref().is_none_or(|nonce| (1..=128).contains(&nonce.len())));
             assert!(AnyRef::from_der(&question.response).is_ok());
+            assert!(door::foreign_ocsp_answer(&question.response), "our own answer is not read");
+            let changed = asn1::changed(&question.response, &[], &mut input);
+            feedback::note(("answer", door::foreign_ocsp_answer(&changed)));
             feedback::note(("read", question.certificates, question.nonce.map(|nonce| nonce.len() / 16)));
             let path = BASE64.encode(&der);
             let escaped: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
@@ -131,6 +134,9 @@ pub(crate) fn crl(bytes: &[u8]) {
         let revoked = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
         let theirs: Vec<Vec<u8>> = revoked.iter().map(|entry| bare(entry.serial_number.as_bytes())).collect();
         assert_eq!(serials, theirs, "another reader finds other certificates");
+        let taken = door::foreign_crl(&der, &theirs, NOW);
+        assert_ne!(taken, Some(false), "a certificate is missed");
+        feedback::note(("foreign", taken));
     }
 }
 

@@ -128,7 +128,11 @@ fn judge_chain(desk: &Desk, import: &Import, first: &Certificate) -> Result<Stri
     )))
 }
 
-fn is_signed_by(certificate: &Certificate, issuer: &Certificate) -> Result<bool, CaError> {
+/// True when one certificate names another as its issuer and is signed with its key.
+///
+/// # Errors
+/// A certificate that does not encode.
+pub(crate) fn is_signed_by(certificate: &Certificate, issuer: &Certificate) -> Result<bool, CaError> {
     let (facts, above) = (certificate.tbs_certificate(), issuer.tbs_certificate());
     if !name::same_name(facts.issuer(), above.subject()) {
         return Ok(false);

@@ -1,11 +1,13 @@
 //! Who is asking: a bootstrap credential by HTTP Basic (RFC 7030 section 3.2.3), or a device by its certificate (3.3.2).
 
 use super::error::Refusal;
+use super::manufacturer::Records;
 use super::routes::{Operation, Route};
 use crate::device::admission::AdmissionFault;
 use crate::listener::Call;
 use crate::store::Store;
 use crate::store::record::{Certificate, CertificateState};
+use crate::va::foreign::Foreign;
 use crate::va::status::{self, Standing};
 use crate::x509::extension::CMC_RA;
 use crate::x509::sha256;
@@ -14,6 +16,7 @@ use der::Decode;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 
@@ -71,9 +74,10 @@ pub(crate) fn authenticate(
     route: &Route,
     call: &Call,
     store: &dyn Store,
-    limiter: &Limiter,
+    porter: &Porter,
     now: i64,
 ) -> Result<Requester, Refusal> {
+    let limiter = &porter.limiter;
     if route.operation == Operation::SimpleReenroll {
         return by_certificate(call, store);
     }
@@ -94,7 +98,12 @@ pub(crate) fn authenticate(
         (None, Some(shown)) => match (device(shown, store), &route.rules.manufacturers) {
             // Not ours: only then is it asked whose.
             (Err(Refusal::Admission(AdmissionFault::ForeignCertificate)), Some(manufacturers)) => {
-                let device = manufacturers.identity(shown, &call.peer.above, now)?;
+                let device = manufacturers.identity(
+                    &Records { store, foreign: porter.foreign.as_deref() },
+                    shown,
+                    &call.peer.above,
+                    now,
+                )?;
                 Ok(Requester::Born { device, _seal: Seal(()) })
             }
             (known, _) => known.map(as_registrar),
@@ -176,6 +185,15 @@ fn bootstrap(name: &str, secret: &[u8], label: &str, store: &dyn Store, now: i64
         return Err(Refusal::CredentialLabel);
     }
     Ok(Requester::Bootstrap { name: credential.name, device: credential.device, _seal: Seal(()) })
+}
+
+/// What the door needs to know who is asking, besides the store.
+#[derive(Default)]
+pub(crate) struct Porter {
+    /// Counts failed logins.
+    pub(crate) limiter: Limiter,
+    /// Who asks others about their certificates; none where nobody can be asked.
+    pub(crate) foreign: Option<Arc<Foreign>>,
 }
 
 /// Counts failed logins by name and by address.

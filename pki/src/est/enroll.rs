@@ -1,6 +1,6 @@
 //! /simpleenroll and /simplereenroll (RFC 7030 section 4.2): one way for both, from the body to the recorded certificate.
 
-use super::auth::{Limiter, Requester, authenticate};
+use super::auth::{Porter, Requester, authenticate};
 use super::error::Refusal;
 use super::label::ChannelBinding;
 use super::routes::{Operation, Route};
@@ -26,7 +26,7 @@ use subtle::ConstantTimeEq;
 /// The [`Refusal`].
 pub(crate) fn enroll(est: &Est, route: &Route, call: &Call) -> Result<Vec<u8>, Refusal> {
     let now = clock::now();
-    let (requester, csr) = read(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
+    let (requester, csr) = read(route, call, est.desk.store.as_ref(), &est.porter, now)?;
     admit_and_issue(est, &Request { route, requester: &requester, csr: &csr, key_is_ours: false }, now)
 }
 
@@ -38,10 +38,10 @@ pub(crate) fn read(
     route: &Route,
     call: &Call,
     store: &dyn Store,
-    limiter: &Limiter,
+    porter: &Porter,
     now: i64,
 ) -> Result<(Requester, VerifiedCsr), Refusal> {
-    let requester = authenticate(route, call, store, limiter, now)?;
+    let requester = authenticate(route, call, store, porter, now)?;
     let csr = VerifiedCsr::verify(&body(route, call)?)?;
     // What a registration authority passes on was linked to another connection than its own (RFC 7030 section 3.7).
     if !matches!(requester, Requester::Registrar { .. }) {

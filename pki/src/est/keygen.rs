@@ -33,7 +33,7 @@ pub(super) fn answer(est: &Est, route: &Route, call: &Call) -> Result<Reply, Ref
         return Err(Refusal::KeygenOff);
     }
     let now = clock::now();
-    let requester = authenticate(route, call, est.desk.store.as_ref(), &est.limiter, now)?;
+    let requester = authenticate(route, call, est.desk.store.as_ref(), &est.porter, now)?;
     let der = enroll::body(route, call)?;
     let spec = kind_of_key(est, route)?;
     let (spki, key) = est.desk.token.generate_for_export(spec).map_err(crate::ca::CaError::from)?;

@@ -149,6 +149,8 @@ pub(crate) struct WrittenLabel {
     server_keygen: ServerKeygen,
     decryption_keys: Option<PathBuf>,
     manufacturer_roots: Option<PathBuf>,
+    #[serde(default)]
+    manufacturer_authorities: Vec<String>,
     manufacturer_crls: Option<String>,
 }
 
@@ -192,6 +194,7 @@ impl WrittenLabel {
             server_keygen: default_server_keygen(),
             decryption_keys: None,
             manufacturer_roots: None,
+            manufacturer_authorities: Vec::new(),
             manufacturer_crls: None,
         }
     }
@@ -220,7 +223,11 @@ impl WrittenLabel {
                 "server_keygen = \"encrypted\" needs decryption_keys, the folder of the devices' keys".to_owned()
             );
         }
-        let written_manufacturers = WrittenManufacturers::parse(self.manufacturer_roots, self.manufacturer_crls)?;
+        let written_manufacturers = WrittenManufacturers::parse(
+            self.manufacturer_roots,
+            self.manufacturer_authorities,
+            self.manufacturer_crls,
+        )?;
         Ok(Label {
             profile: self.profile.unwrap_or_else(|| profile.to_owned()),
             base64_wrap_columns,
@@ -317,6 +324,7 @@ mod tests {
             ("a = { server_keygen = \"yes\" }", "yes"),
             ("a = { server_keygen = \"encrypted\" }", "decryption_keys"),
             ("a = { manufacturer_roots = \"roots.pem\" }", "manufacturer_crls"),
+            ("a = { manufacturer_authorities = [\"maker\"] }", "manufacturer_crls"),
             ("a = { manufacturer_crls = \"none\" }", "manufacturer_roots"),
             ("a = { related_to = \"nobody\" }", "nobody"),
             ("a = { related_to = \"a\" }", "second certificates"),

@@ -20,7 +20,7 @@ use crate::ca::message::MessageSigner;
 use crate::ca::{CaError, Desk};
 use crate::listener::{Call, Reply};
 use crate::profile::Profile;
-use auth::Limiter;
+use auth::Porter;
 use error::Refusal;
 use http::StatusCode;
 use http::header::{ETAG, HeaderName, HeaderValue};
@@ -40,8 +40,8 @@ pub(crate) struct Est {
     pub(crate) profiles: BTreeMap<String, Profile>,
     /// Rules by label.
     pub(crate) labels: BTreeMap<String, Arc<Label>>,
-    /// Counts failed logins.
-    pub(crate) limiter: Limiter,
+    /// Finds out who is asking.
+    pub(crate) porter: Porter,
     /// Signs CMS messages.
     pub(crate) signer: MessageSigner,
 }

@@ -1,8 +1,8 @@
 //! The business events: the only ways the memory of the PKI changes.
 
 use super::record::{
-    Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, Intent, KeyPlan,
-    Restoration, StoredCheckpoint,
+    Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, ForeignList, Intent,
+    KeyPlan, Restoration, StoredCheckpoint,
 };
 use crate::x509::{hex, sha256};
 use serde_json::{Map, Value, json};
@@ -177,6 +177,8 @@ pub(crate) enum Change {
         /// How many revocations were.
         revocations: u64,
     },
+    /// A CRL of another was fetched and verified. It is not older than the one before.
+    ForeignListTaken(ForeignList),
     /// A checkpoint of the journal is signed.
     Checkpointed(StoredCheckpoint),
     /// Requests were refused: how many by reason code since the last such record.
@@ -203,6 +205,7 @@ impl Change {
                 | Self::ApprovalAsked(_)
                 | Self::ApprovalDecided { .. }
                 | Self::DeviceRegistered(_)
+                | Self::ForeignListTaken(_)
                 | Self::Checkpointed(_)
                 | Self::CaughtUp { .. }
                 | Self::Refused { .. }
@@ -234,6 +237,7 @@ impl Change {
             Self::CredentialCreated(_) => "credential_created",
             Self::Restored { .. } => "restored",
             Self::CaughtUp { .. } => "caught_up",
+            Self::ForeignListTaken(_) => "foreign_list_taken",
             Self::Checkpointed(_) => "checkpoint",
             Self::Refused { .. } => "refused",
         }
@@ -322,6 +326,10 @@ impl Change {
             Self::CaughtUp { certificates, revocations } => {
                 one(json!({ "certificates": certificates, "revocations": revocations }))
             }
+            Self::ForeignListTaken(list) => one(json!({
+                "url": list.url, "issuer_sha256": hex(&sha256(&list.issuer)), "number": hex(&list.number),
+                "this_update": list.this_update, "next_update": list.next_update, "sha256": hex(&sha256(&list.der)),
+            })),
             Self::Checkpointed(checkpoint) => one(json!({ "size": checkpoint.size, "note": checkpoint.note })),
             Self::Refused { counts } => one(json!({ "counts": counts })),
         }

@@ -1,8 +1,8 @@
 //! The questions and their answers, a page at a time.
 
 use super::record::{
-    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, Intent, KeyPlan, KeyUse, Leaf,
-    Restoration, Revocation, StoredCheckpoint,
+    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, ForeignList, Intent, KeyPlan, KeyUse,
+    Leaf, Restoration, Revocation, StoredCheckpoint,
 };
 
 /// Most records on one page.
@@ -141,6 +141,8 @@ pub(crate) enum Query {
         /// Which page.
         span: Span,
     },
+    /// The CRLs of others.
+    ForeignLists(Span),
     /// The records of the journal from the first.
     Leaves(Span),
     /// One record of the journal.
@@ -224,6 +226,8 @@ pub(crate) enum Record {
     Crl(Crl),
     /// A change in the history of a CRL.
     CrlChange(CrlChange),
+    /// A CRL of another.
+    ForeignList(ForeignList),
     /// A record of the journal.
     Leaf(Leaf),
     /// A number.
@@ -271,6 +275,7 @@ kinds! {
     due => Due(Due),
     crl => Crl(Crl),
     crl_change => CrlChange(CrlChange),
+    foreign_list => ForeignList(ForeignList),
     leaf => Leaf(Leaf),
     count => Count(u64),
     named_count => NamedCount((String, u64)),

@@ -437,6 +437,35 @@ pub(crate) struct Revocation {
     pub(crate) invalid_since: i64,
 }
 
+/// A CRL that another signed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ForeignList {
+    /// SHA-256 of its issuer's certificate and its address: the key of the record.
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    /// Its address.
+    #[prost(string, tag = "2")]
+    pub(crate) url: String,
+    /// Its issuer's certificate.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) issuer: Vec<u8>,
+    /// cRLNumber, big endian without leading zeros; empty when it has none.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) number: Vec<u8>,
+    /// When it was made.
+    #[prost(int64, tag = "5")]
+    pub(crate) this_update: i64,
+    /// When the next one will be there.
+    #[prost(int64, tag = "6")]
+    pub(crate) next_update: i64,
+    /// When it was fetched.
+    #[prost(int64, tag = "7")]
+    pub(crate) fetched_at: i64,
+    /// The list.
+    #[prost(bytes = "vec", tag = "8")]
+    pub(crate) der: Vec<u8>,
+}
+
 /// A record of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leaf {

@@ -15,7 +15,7 @@ use x509_cert::ext::Extension;
 /// id-pkix-ocsp-basic.
 const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
 /// id-pkix-ocsp-nonce.
-const NONCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.2");
+pub(crate) const NONCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.2");
 /// Longest nonce (RFC 9654).
 const MAX_NONCE_BYTES: usize = 128;
 /// Most certificates in one request.
@@ -122,6 +122,14 @@ impl CertId {
     /// The row of [`HASHES`] it was made with; `None` for another hash function.
     pub(crate) fn hash(&self) -> Option<usize> {
         HASHES.iter().position(|row| row.0 == self.hash_algorithm.oid)
+    }
+
+    /// True when another one names the same certificate. NULL and absent parameters of the hash function are the same.
+    pub(crate) fn is_about_the_same(&self, other: &Self) -> bool {
+        self.hash_algorithm.oid == other.hash_algorithm.oid
+            && self.issuer_name_hash == other.issuer_name_hash
+            && self.issuer_key_hash == other.issuer_key_hash
+            && self.serial_number == other.serial_number
     }
 
     /// True when these are the hashes of the issuer's name and key.
@@ -292,6 +300,23 @@ pub(crate) fn response(
     let bytes = tlv::write(tlv::SEQUENCE, &[&BASIC.to_der()?, &tlv::write(tlv::OCTET_STRING, &[&basic])]);
     let successful = tlv::write(tlv::ENUMERATED, &[&[0]]);
     Ok(tlv::write(tlv::SEQUENCE, &[&successful, &tlv::write(context(0), &[&bytes])]))
+}
+
+/// DER of a request about one certificate, with a nonce.
+///
+/// # Errors
+/// Values that have no DER encoding.
+pub(crate) fn asking(certificate: &CertId, nonce: &[u8]) -> der::Result<Vec<u8>> {
+    let value = OctetString::new(nonce)?.to_der()?;
+    let nonce = Extension { extn_id: NONCE, critical: false, extn_value: OctetString::new(value)? };
+    let single = SingleRequest { certificate: certificate.clone(), extensions: None };
+    let tbs_request = TbsRequest {
+        version: None,
+        requestor_name: None,
+        request_list: vec![single],
+        request_extensions: Some(vec![nonce]),
+    };
+    OcspRequest { tbs_request, optional_signature: None }.to_der()
 }
 
 /// Encodes a request, for the tests of the responder.

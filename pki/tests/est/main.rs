@@ -12,6 +12,7 @@ mod client;
 mod crash;
 mod crl;
 mod enrol;
+mod foreign;
 mod fullcmc;
 mod hand;
 mod hierarchy;

@@ -2,9 +2,9 @@
 
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
-    DEVICES, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, LEAST_CRL_NUMBER, META,
-    QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, Table, backend, get, joined, next_sequence, number, put, raw,
-    remove, save,
+    DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES,
+    LEAST_CRL_NUMBER, META, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, Table, backend, get, joined,
+    next_sequence, number, put, raw, remove, save,
 };
 use super::{journal, restored};
 use crate::device::lifecycle::{self, Event};
@@ -12,7 +12,7 @@ use crate::store::change::Doubt;
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
-    CrlList, Device, Due, DueEvent, Intent, KeyUse, Revocation,
+    CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Revocation,
 };
 use crate::store::{Change, Conflict, Passed, StoreError, Supersession};
 use der::Decode;
@@ -121,10 +121,20 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             save(transaction, CRLS, list.as_bytes(), &crl)?;
             account(transaction, &crl.list().authority, &[(OPEN, i64::try_from(*lists).unwrap_or(0))])?;
         }
+        Change::ForeignListTaken(list) => foreign_list_taken(transaction, list)?,
         Change::DuePassed(passed) => due_passed(transaction, passed)?,
         Change::CrlPublished { crls, answers } => crl_published(transaction, crls, *answers)?,
     }
     journal::record(transaction, change)
+}
+
+fn foreign_list_taken(transaction: &WriteTransaction, list: &ForeignList) -> Result<(), StoreError> {
+    let before: Option<ForeignList> = get(transaction, FOREIGN_LISTS, list.name.as_bytes())?;
+    let rank = |list: &ForeignList| (list.number.len(), list.number.clone());
+    if before.is_some_and(|before| rank(&before) > rank(list) || before.this_update > list.this_update) {
+        return Err(Conflict::Number.into());
+    }
+    save(transaction, FOREIGN_LISTS, list.name.as_bytes(), list)
 }
 
 fn due_passed(transaction: &WriteTransaction, passed: &[Passed]) -> Result<(), StoreError> {
