@@ -14,8 +14,8 @@ use crate::crypto::digest;
 use crate::grant::Grant;
 use crate::hsm::Hsm;
 use crate::mechanism::table::Row;
-use crate::object::Object;
 use crate::session::Session;
+use crate::session::objects::SessionObjects;
 use crate::token::login::Logins;
 use crate::token::shown::Shown;
 
@@ -88,8 +88,8 @@ pub(crate) struct Application {
     pub(crate) peer: Peer,
     /// Its sessions by handle.
     pub(crate) sessions: RwLock<HashMap<u64, Arc<Session>>>,
-    /// Its session objects by handle, with the slot they belong to.
-    pub(crate) objects: RwLock<HashMap<u64, SessionObject>>,
+    /// Its session objects.
+    pub(crate) objects: RwLock<SessionObjects>,
     /// Who is logged in, by slot.
     pub(crate) logins: Logins,
     /// What it may name after a logout.
@@ -112,17 +112,6 @@ pub(crate) struct SavedState {
     pub(crate) stream: digest::Stream,
     /// Whether it had been given data.
     pub(crate) updated: bool,
-}
-
-/// A session object: it lives as long as the session that made it.
-#[derive(Clone)]
-pub(crate) struct SessionObject {
-    /// The slot in which it is seen.
-    pub(crate) slot: u64,
-    /// The session that made it.
-    pub(crate) session: u64,
-    /// The object.
-    pub(crate) object: Arc<Object>,
 }
 
 impl Application {

@@ -17,6 +17,7 @@ use crate::object::access::Right;
 use crate::object::template::Authority;
 use crate::object::{Attributes, Object, built_in};
 use crate::session::Session;
+use crate::session::operation::{Capacity, check_capacity};
 use crate::store::{Change, Committed};
 use crate::token::login::Login;
 use crate::token::slot::Slot;
@@ -44,6 +45,8 @@ pub(crate) struct Work<'a> {
     pub(crate) right: Right<'a>,
     pub(crate) entry: Entry,
     receipt: Option<Receipt>,
+    /// The caller asked for a length, or has no room: nothing has been done.
+    only_asked: bool,
 }
 
 impl Work<'_> {
@@ -81,10 +84,7 @@ impl Work<'_> {
 
     /// An object that this session sees: of the token, or of its own application.
     pub(crate) fn object(&self, handle: u64, otherwise: Kind) -> Result<Arc<Object>> {
-        let own = || {
-            let objects = self.app.objects.read();
-            objects.get(&handle).filter(|held| held.slot == self.slot.number).map(|held| Arc::clone(&held.object))
-        };
+        let own = || self.app.objects.read().get(self.slot.number, handle).cloned();
         let built_in = || built_in::get(handle, &self.hsm.mechanisms, self.hsm.clock());
         let found = self
             .slot
@@ -128,6 +128,14 @@ impl Work<'_> {
         self.receipt = Some(committed.receipt);
     }
 
+    /// Refuses an output that does not fit, before any key has been used for it: who only asked how long it is leaves no record.
+    ///
+    /// # Errors
+    /// [`Kind::BufferTooSmall`] with the length.
+    pub(crate) fn check_room(&mut self, capacity: Capacity, len: usize) -> Result<()> {
+        check_capacity(capacity, len).inspect_err(|_| self.only_asked = true)
+    }
+
     /// Whether objects with these attributes may be made, changed or destroyed here.
     pub(crate) fn check_write(&self, attributes: &Attributes) -> Result<()> {
         self.right.check_write(attributes)
@@ -159,9 +167,12 @@ impl Hsm {
         entry.app = Some(u128::from_be_bytes(app.id));
         entry.token = Some(slot.token_id());
         entry.session = Some(session.handle);
-        let mut work = Work { hsm: self, app, session, slot, right, entry, receipt: None };
+        let mut work = Work { hsm: self, app, session, slot, right, entry, receipt: None, only_asked: false };
         let result = admit(act, right).and_then(|()| body(&mut work));
-        let Work { entry, receipt, .. } = work;
+        let Work { entry, receipt, only_asked, .. } = work;
+        if only_asked && result.as_ref().is_err_and(|error| error.kind() == Kind::BufferTooSmall) {
+            return result;
+        }
         Ok(self.record(act, entry, receipt, result)?.release())
     }
 

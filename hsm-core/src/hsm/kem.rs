@@ -24,7 +24,6 @@ use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Snapshot, Value};
 use crate::perform::Work;
 use crate::secret::SecretBytes;
-use crate::session::operation::check_capacity;
 
 impl Hsm {
     /// C_EncapsulateKey: the ciphertext and the new key. Everything is checked before the capacity, and nothing is made if the
@@ -49,7 +48,7 @@ impl Hsm {
             let public = key.public_key()?;
             let shared = Shared::of(&call.parameter, || natural_len(public.into()))?;
             let (attributes, len) = shared_key(work, template, &shared)?;
-            check_capacity(capacity, ciphertext_len(public.into())?)?;
+            work.check_room(capacity, ciphertext_len(public.into())?)?;
             let (ciphertext, secret) = encapsulate(public)?;
             let secret = shared.key(secret, len)?;
             let made = self.put_one(work, NewObject { attributes, material: Some(material(&secret)) })?;

@@ -44,6 +44,7 @@ use crate::id::{ObjectId, TokenId};
 use crate::mechanism::Mechanisms;
 use crate::object::{Object, codec};
 use crate::observe::Observer;
+use crate::session::objects::SessionObjects;
 use crate::store::{OpenError, TokenMasterKey, TokenRecord, Vault};
 use crate::token::login::Login;
 use crate::token::slot::Slot;
@@ -351,7 +352,7 @@ impl Hsm {
         applications.remove(&application.id);
         drop(applications);
         application.sessions.write().clear();
-        application.objects.write().clear();
+        *application.objects.write() = SessionObjects::default();
         for slot in application.logins.slots() {
             self.end_login(application, slot);
         }
@@ -363,7 +364,7 @@ impl Hsm {
         for session in application.sessions.read().values().filter(|session| session.slot == number) {
             session.operations.lock().clear();
         }
-        application.objects.write().retain(|_, held| held.slot != number || !held.object.is_private());
+        application.objects.write().end_login(number);
         if let (Login::User, Ok(slot)) = (held.login, self.slot(number)) {
             application.shown.forget(number);
             slot.leave();
@@ -379,7 +380,7 @@ impl Hsm {
         self.stream.lock().closing = true;
         for application in self.applications() {
             application.sessions.write().clear();
-            application.objects.write().clear();
+            *application.objects.write() = SessionObjects::default();
             for slot in application.logins.slots() {
                 self.end_login(&application, slot);
             }

@@ -9,13 +9,13 @@ use ck::{Attribute, Rv};
 
 use super::Hsm;
 use crate::act;
-use crate::caller::{Caller, SessionObject};
+use crate::caller::Caller;
 use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::{LEGACY_SWITCH, approved};
 use crate::object::import::{self, KeyRules};
 use crate::object::template::{self, Heritage, Origin};
-use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, built_in, check_value, codec, query};
+use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, built_in, check_value, codec};
 use crate::perform::Work;
 use crate::store::{Change, ObjectPut};
 
@@ -109,8 +109,7 @@ impl Hsm {
         if own.len() >= SESSION_OBJECTS_MAX {
             return Err(Error::new(Kind::ResourceExceeded, "the application has too many session objects"));
         }
-        let held = SessionObject { slot: work.slot.number, session: work.session.handle, object: Arc::clone(object) };
-        own.insert(object.handle, held);
+        own.insert(work.slot.number, work.session.handle, Arc::clone(object));
         Ok(())
     }
 
@@ -175,7 +174,7 @@ impl Hsm {
                 slot.remove(object.handle);
                 self.signature_counts.forget(object.id);
             } else {
-                work.app.objects.write().remove(&object.handle);
+                work.app.objects.write().remove(object.handle);
             }
             self.moved_on();
             Ok(())
@@ -234,8 +233,8 @@ impl Hsm {
                 let puts = vec![ObjectPut { token: slot.token_id(), id: changed.id, private, plaintext }];
                 work.commit(Change { puts, ..Change::default() })?;
                 slot.insert(changed);
-            } else if let Some(held) = work.app.objects.write().get_mut(&changed.handle) {
-                held.object = changed;
+            } else {
+                work.app.objects.write().replace(changed);
             }
             self.moved_on();
             Ok(())
@@ -253,9 +252,8 @@ impl Hsm {
             let mut objects = work.slot.find(work.right, &template);
             work.app.shown.show(work.slot.number, objects.iter().map(|object| &**object));
             let own = work.app.objects.read();
-            let here = own.values().filter(|held| held.slot == work.slot.number);
-            let seen = here.map(|held| &held.object).filter(|object| work.right.sees(&object.attributes));
-            objects.extend(seen.filter(|object| query::matches(object, &template)).cloned());
+            let here = own.find(work.slot.number, &template);
+            objects.extend(here.filter(|object| work.right.sees(&object.attributes)).cloned());
             objects.extend(built_in::find(&template, &self.mechanisms, self.clock()));
             objects.sort_unstable_by_key(|object| object.handle);
             let snapshots = objects.iter().take(snapshots).map(|object| object.snapshot()).collect();

@@ -90,7 +90,7 @@ impl Hsm {
     pub fn close_session(&self, caller: &Caller, session: u64) -> Result<()> {
         let app = caller.app();
         let closed = app.sessions.write().remove(&session).ok_or(Kind::NoSuchSession)?;
-        app.objects.write().retain(|_, held| held.session != session);
+        app.objects.write().end_session(session);
         if !app.sessions.read().values().any(|other| other.slot == closed.slot) {
             self.end_login(app, closed.slot);
         }
@@ -105,7 +105,7 @@ impl Hsm {
         self.slot(slot)?;
         let app = caller.app();
         app.sessions.write().retain(|_, session| session.slot != slot);
-        app.objects.write().retain(|_, held| held.slot != slot);
+        app.objects.write().end_slot(slot);
         self.end_login(app, slot);
         Ok(())
     }

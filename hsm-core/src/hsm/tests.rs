@@ -578,6 +578,14 @@ fn every_wrapping_row_brings_a_key_back() {
                 }
                 Err(error) => panic!("{} wraps: {error:?}", row.number),
             };
+            for room in [0, wrapped.len() as u64 - 1] {
+                let records = world.journal().matches("\"wrap_key\"").count();
+                let query =
+                    world.hsm.wrap_key(&caller, session, call(), public, target, Some(room)).expect_err("no room");
+                assert_eq!((query.kind(), query.needed()), (Kind::BufferTooSmall, Some(wrapped.len() as u64)));
+                let after = world.journal().matches("\"wrap_key\"").count();
+                assert_eq!(after, records, "{}: a question is no use of a key", row.number);
+            }
             let kind = [Attr::number(CKA_CLASS, class.0), Attr::number(CKA_KEY_TYPE, key_type.0)];
             let template = [&kind[..], &exposed].concat();
             let back = world.hsm.unwrap_key(&caller, session, call(), private, &wrapped, template.clone());

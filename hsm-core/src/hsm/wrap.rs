@@ -48,6 +48,9 @@ impl Hsm {
             let row = self.admit(work, &call, Use::Wrap)?;
             let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::Wrap), wrapping, key)?;
             admit::parameter(row, Use::Wrap, &call.parameter, &self.config().policy)?;
+            if let Some(len) = wrapped_len(row, &call.parameter, &wrapping, &target) {
+                work.check_room(capacity, len)?;
+            }
             let wrapped = wrap(row, &call.parameter, &wrapping, &target)?;
             check_capacity(capacity, wrapped.len())?;
             self.spend_parameter(&wrapping, &call.parameter)?;
@@ -179,6 +182,30 @@ fn aes_key_len(bits: u64) -> Result<usize> {
         192 => Ok(24),
         256 => Ok(32),
         _ => Err(Error::new(Kind::MechanismParam, format!("an AES key of {bits} bits"))),
+    }
+}
+
+/// How long the wrapped key is, where that is known before it is wrapped; nothing for what cannot be wrapped so.
+fn wrapped_len(row: &Row, parameter: &Parameter, wrapping: &Object, target: &Object) -> Option<usize> {
+    let len = target.material()?.len();
+    let is_secret_key = target.class() == CKO_SECRET_KEY;
+    let kwp = len.next_multiple_of(8) + 8;
+    match (row.scheme, parameter) {
+        (Scheme::AesWrap { pad: false }, _) if len >= 16 && len.is_multiple_of(8) => Some(len + 8),
+        (Scheme::AesWrap { pad: true }, _) => Some(kwp),
+        (Scheme::AeadWrap, _) => aead_wrap::sealed_len(target).ok(),
+        (Scheme::RsaAesWrap, _) => Some(rsa_public(wrapping).ok()?.modulus_len() + kwp),
+        (Scheme::EcdhAesWrap, _) => match wrapping.public_key().ok()? {
+            PublicKey::Ec(key) => Some(key.curve().point_len() + kwp),
+            _ => None,
+        },
+        (Scheme::RsaOaep | Scheme::RsaPkcs1(None), _) if is_secret_key => {
+            Some(rsa_public(wrapping).ok()?.modulus_len())
+        }
+        (Scheme::AesCbc { pad: false }, _) if is_secret_key && len.is_multiple_of(16) => Some(len),
+        (Scheme::AesCbc { pad: true }, _) => Some((len / 16 + 1) * 16),
+        (Scheme::AesGcm, Parameter::Gcm { tag_bits, .. }) => Some(len + usize::try_from(tag_bits.div_ceil(8)).ok()?),
+        _ => None,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::mechanism::params::MechanismCall;
 use crate::mechanism::purpose::Use;
 use crate::object::{Attr, Snapshot};
 use crate::secret::SecretBytes;
-use crate::session::operation::{Operation, OperationKind, check_capacity};
+use crate::session::operation::{Operation, OperationKind};
 
 impl Hsm {
     /// C_WrapKeyAuthenticated: the wrapped key, the IV and the tag. The secret-target rule is that of C_WrapKey.
@@ -37,7 +37,7 @@ impl Hsm {
             admit::parameter(row, Use::WrapAuthenticated, &call.parameter, &self.config().policy)?;
             let (wrapping, target) = self.wrap_pair(work, row, (&call, Use::WrapAuthenticated), wrapping, key)?;
             let secret = target.material().ok_or(Kind::KeyNotWrappable)?;
-            check_capacity(capacity, secret.len())?;
+            work.check_room(capacity, secret.len())?;
             let (parameter, made) = self.resolve_iv(row, &wrapping, call.parameter)?;
             let call = MechanismCall { kind: call.kind, parameter };
             let operation = Operation::new(OperationKind::MessageEncrypt, row, call, Some(wrapping))?;

@@ -12,6 +12,7 @@ const MAGIC: [u8; 4] = *b"CRAW";
 const VERSION: u8 = 1;
 const NONCE_LEN: usize = 12;
 const TAG_BITS: u32 = 128;
+const TAG_LEN: usize = 16;
 /// Magic, version, nonce and the length of the block.
 const HEADER_LEN: usize = 4 + 1 + NONCE_LEN + 4;
 const BLOCK_MAX: usize = 65_536;
@@ -64,14 +65,10 @@ pub(crate) struct Opened {
 /// [`Kind::KeyNotWrappable`] for a key whose attributes are too long, [`Kind::KeySize`] for a wrapping key that is no AES-256 key.
 pub(crate) fn seal(wrapping: &[u8], target: &Object) -> Result<Vec<u8>> {
     let value = target.material().ok_or(Kind::KeyNotWrappable)?;
-    let bound =
-        BOUND.iter().filter_map(|&kind| target.attributes.get(kind).map(|value| Attr { kind, value: value.clone() }));
-    let block = encode(&bound.collect::<Vec<_>>());
-    let block_len = u32::try_from(block.len()).ok().filter(|_| block.len() <= BLOCK_MAX);
-    let block_len = block_len.ok_or_else(|| Error::new(Kind::KeyNotWrappable, "the key's attributes are too long"))?;
+    let (block, block_len) = bound(target)?;
     let mut nonce = [0; NONCE_LEN];
     rng::fill(&mut nonce)?;
-    let mut out = Vec::with_capacity(HEADER_LEN + block.len() + value.len() + 16);
+    let mut out = Vec::with_capacity(HEADER_LEN + block.len() + value.len() + TAG_LEN);
     out.extend(MAGIC);
     out.push(VERSION);
     out.extend(nonce);
@@ -80,6 +77,25 @@ pub(crate) fn seal(wrapping: &[u8], target: &Object) -> Result<Vec<u8>> {
     let sealed = key(wrapping)?.encrypt(&aes_gcm::Params::new(&nonce, &out, TAG_BITS)?, value)?;
     out.extend(sealed);
     Ok(out)
+}
+
+/// How long the wrapped key is.
+///
+/// # Errors
+/// [`Kind::KeyNotWrappable`], as [`seal`].
+pub(crate) fn sealed_len(target: &Object) -> Result<usize> {
+    let value = target.material().ok_or(Kind::KeyNotWrappable)?;
+    Ok(HEADER_LEN + bound(target)?.0.len() + value.len() + TAG_LEN)
+}
+
+/// The attributes that are bound to the key, and their length as it is written.
+fn bound(target: &Object) -> Result<(Vec<u8>, u32)> {
+    let bound =
+        BOUND.iter().filter_map(|&kind| target.attributes.get(kind).map(|value| Attr { kind, value: value.clone() }));
+    let block = encode(&bound.collect::<Vec<_>>());
+    let len = u32::try_from(block.len()).ok().filter(|_| block.len() <= BLOCK_MAX);
+    let len = len.ok_or_else(|| Error::new(Kind::KeyNotWrappable, "the key's attributes are too long"))?;
+    Ok((block, len))
 }
 
 /// Opens a wrapped key.
