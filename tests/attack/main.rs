@@ -46,6 +46,7 @@ rows! {
     wrapping::a08_wrap_under_a_known_key
     wrapping::a09_aes_wraps_a_stronger_key
     wrapping::a09b_short_rsa_wraps
+    wrapping::a09c_oaep_with_a_short_hash_wraps
     wrapping::a10_lose_wrap_with_trusted
     attributes::a11_user_sets_trusted
     derivation::a12_derive_as_extraction
@@ -128,6 +129,7 @@ switches! {
     wrap_requires_local_opens_its_row: "wrap_requires_local = false" => ["a08"];
     wrap_strength_check_opens_its_row: "wrap_strength_check = false" => ["a09"];
     wrap_rsa_min_opens_its_row: "wrap_rsa_min = 2048" => ["a09b"];
+    wrap_oaep_any_hash_opens_its_row: "wrap_oaep_any_hash = true" => ["a09c"];
     legacy_derive_reads_nothing_and_opens_its_row: "legacy_derive = true" => ["a12b"];
     derived_key_check_opens_its_row: "derived_key_check = false" => ["a12"];
     digest_sensitive_opens_its_row: "digest_sensitive = true" => ["a14"];

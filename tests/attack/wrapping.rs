@@ -180,6 +180,16 @@ pub(crate) fn a09b_short_rsa_wraps(target: &Target) -> Verdict {
     if wraps(weak) { Err("RSA 2048 wraps a sensitive key".into()) } else { Ok(()) }
 }
 
+/// OAEP with a hash that is weaker than the keys it carries.
+pub(crate) fn a09c_oaep_with_a_short_hash_wraps(target: &Target) -> Verdict {
+    let (trusted, _) = target.trusted_rsa(3072);
+    let prey = target.prey();
+    let wraps = |call: &Call| target.raw.wrap(target.session, call, trusted, prey).is_ok();
+    let [long, short] = any_oaep();
+    assert!(wraps(&long), "OAEP with SHA-256 wraps under a trusted key");
+    if wraps(&short) { Err("OAEP with SHA-1 wraps a sensitive key".into()) } else { Ok(()) }
+}
+
 /// Lose CKA_WRAP_WITH_TRUSTED by a copy.
 pub(crate) fn a10_lose_wrap_with_trusted(target: &Target) -> Verdict {
     let prey = target.aes(32, &[hidden(), vec![is(CKA_WRAP_WITH_TRUSTED, true)]]);

@@ -112,6 +112,8 @@ switches! {
     wrap_requires_local: true;
     /// False lets a weaker key wrap a stronger one.
     wrap_strength_check: true;
+    /// True lets RSA-OAEP with a hash under 256 bits, SHA-1 too, wrap sensitive keys.
+    wrap_oaep_any_hash: false;
     /// True offers derivations that can expose parts of their base key.
     legacy_derive: false;
     /// False lets a base key that cannot be read give keys under 112 bits and pieces of itself, and encrypt beside it.

@@ -38,7 +38,7 @@ pub(crate) fn check(
     check_role(wrapping, policy)?;
     check_origin(wrapping, policy)?;
     check_strength(parameter, wrapping, target, policy)?;
-    check_mechanism(row, parameter)
+    check_mechanism(row, parameter, policy)
 }
 
 fn closed(switch: &'static str, why: &str) -> Result<()> {
@@ -119,12 +119,19 @@ fn strength_bits(key: &Object) -> u64 {
     }
 }
 
-/// Key wraps, OAEP with a hash that is not SHA-1, and our own: what cannot be bent or tried out.
-fn check_mechanism(row: &Row, parameter: &Parameter) -> Result<()> {
+/// Key wraps, OAEP with a hash of 256 bits or more, and our own: what cannot be bent or tried out.
+fn check_mechanism(row: &Row, parameter: &Parameter, policy: &PolicyConfig) -> Result<()> {
     let sound = match (row.scheme, parameter) {
         (Scheme::AesWrap { .. } | Scheme::AeadWrap | Scheme::EcdhAesWrap, _) => true,
         (_, Parameter::RsaOaep { hash, .. } | Parameter::RsaAesWrap { hash, .. }) => {
-            !matches!(params::hash(*hash)?, Hash::Sha1 | Hash::Sha224 | Hash::Sha512_224 | Hash::Sha3_224)
+            let short = matches!(params::hash(*hash)?, Hash::Sha1 | Hash::Sha224 | Hash::Sha512_224 | Hash::Sha3_224);
+            if short && !policy.wrap_oaep_any_hash {
+                return closed(
+                    "policy.wrap_oaep_any_hash",
+                    "OAEP with a hash under 256 bits is not for sensitive keys",
+                );
+            }
+            true
         }
         _ => false,
     };
