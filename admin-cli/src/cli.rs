@@ -294,6 +294,23 @@ fn quorum(text: &str) -> Result<(u8, u8), String> {
     pair.filter(|(m, n)| (2..=*n).contains(m)).ok_or_else(|| "it is M:N with 2 <= M <= N <= 255".to_owned())
 }
 
+/// The beginning of a time in RFC 3339, in UTC.
+fn moment(text: &str) -> Result<String, String> {
+    let fits = |(at, byte): (usize, u8)| match (at, byte) {
+        (4 | 7, byte) => byte == b'-',
+        (10, byte) => byte == b'T',
+        (13 | 16, byte) => byte == b':',
+        (_, byte) => byte.is_ascii_digit(),
+    };
+    let bare = text.trim_end_matches('Z');
+    let known = (4..=19).contains(&bare.len()) && bare.bytes().enumerate().all(fits);
+    if known {
+        Ok(bare.to_owned())
+    } else {
+        Err("it is a UTC time such as 2026-11-22T14:30, or its beginning".to_owned())
+    }
+}
+
 /// What opens an archive: the SO PIN, unless something else is given.
 #[derive(Debug, Default, Args)]
 #[group(multiple = false)]
@@ -324,13 +341,16 @@ pub(crate) enum Archives {
     List {
         /// The directory.
         directory: PathBuf,
+        /// Only the newest that was taken by then: a UTC time such as 2026-11-22T14:30, or the beginning of one.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        at: Option<String>,
     },
-    /// Shows what an archive says of itself, after its check sum was found right. Needs no PIN.
+    /// Shows what an archive says of itself, after its check sum was found right, and that of the files beside it. Needs no PIN.
     Inspect {
         /// The archive.
         file: PathBuf,
     },
-    /// Verifies all of an archive with what opens it.
+    /// Verifies all of an archive, and of the files beside it (--bundle), with what opens them.
     #[command(after_help = PIN_HELP)]
     Verify {
         /// The archive.
@@ -397,14 +417,17 @@ pub(crate) struct Restore {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Nothing of the running token is changed. The drill sets a random user PIN in its scratch copy, signs with the \
+    after_help = "Nothing of the running token is changed. The drill sets a random user PIN in its scratch copy (or uses --user-pin), signs with the \
 keys there, has the signatures verified by the running daemon if there is one, and wipes the scratch directory.\n\nExit status: 0 the \
 backup restores, 1 it does not (the report says at which step)."
 )]
 pub(crate) struct Drill {
-    /// The SO PIN that the token had when the backup was taken.
-    #[arg(long, value_name = "SO_PIN")]
-    pub(crate) pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) opening: Opening,
+    /// The SO PIN that the token had when the backup was taken, where something else opens the archive. With it the copy gets a random
+    /// user PIN.
+    #[arg(long, value_name = "SO_PIN", conflicts_with = "pin")]
+    pub(crate) so_pin: Option<String>,
     /// The archive; fetch it from where it would be fetched after a fire.
     #[arg(long, value_name = "FILE")]
     pub(crate) input: PathBuf,
@@ -414,7 +437,7 @@ pub(crate) struct Drill {
     /// Signs the report with this key of the running token, by label; the signature goes beside it (`.sig`).
     #[arg(long, value_name = "LABEL", requires = "report", requires = "user_pin")]
     pub(crate) sign_with: Option<String>,
-    /// The user PIN of the running token, for --sign-with.
+    /// The user PIN: of the running token for --sign-with; and where no SO PIN is given, the one that the copy's keys are used by.
     #[arg(long, value_name = "PIN")]
     pub(crate) user_pin: Option<String>,
     /// Where the scratch directory is made; else the system's directory for temporary files.
@@ -633,6 +656,10 @@ mod tests {
             "restore --pin - --input F --force",
             "restore --pin - --input F --force --accept-rollback --reason fire",
             "drill --pin - --input F",
+            "drill --secret-key K --so-pin - --input F",
+            "drill --share file:A --share file:B --user-pin env:P --input F",
+            "drill --passphrase env:P --user-pin - --input F",
+            "backup list D --at 2026-11-22T14:30",
             "drill --pin - --input F --report R --sign-with L --user-pin env:P --scratch D --daemon E --token T",
             "audit verify --file F",
             "audit verify-chain",

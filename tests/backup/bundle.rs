@@ -7,10 +7,16 @@ use acceptance::world::{PIN, SO_PIN, World};
 
 #[test]
 fn a_bundle_makes_a_token_on_a_host_that_has_nothing() {
-    let world = World::start();
-    let at = |name: &str| world.dir().join(name);
+    let mut world = World::start();
+    let place = world.dir().to_owned();
+    let at = |name: &str| place.join(name);
     fs::create_dir_all(at("pki/store")).expect("our own directory");
     fs::write(at("pki/store/pki.redb"), b"certificates").expect("our own directory");
+    fs::create_dir_all(at("elsewhere")).expect("our own directory");
+    let noted = world.standard_config().replace("[audit]\n", "[audit]\nanchor = \"elsewhere/anchor\"\n");
+    world.write_config(&noted);
+    world.stop_daemon();
+    world.start_daemon();
     let taken = world.admin_json(["backup", "--pin", "env:SO_PIN", "--output", "b", "--bundle", "--with", "pki"]);
     assert_eq!(taken["bundle"].as_array().map(Vec::len), Some(2), "{taken}");
     let manifest: serde_json::Value =
@@ -29,6 +35,7 @@ fn a_bundle_makes_a_token_on_a_host_that_has_nothing() {
     let out = elsewhere.dir().join("out");
     assert_eq!(fs::read(out.join("with/pki/store/pki.redb")).expect("extracted"), b"certificates");
     assert_eq!(fs::metadata(out.join("craton_hsm.toml")).expect("extracted").permissions().mode() & 0o777, 0o600);
+    assert!(fs::metadata(out.join("anchors/0-anchor")).is_ok_and(|anchor| anchor.len() > 0), "the anchor came along");
     for file in ["craton_hsm.toml", "journal/audit.jsonl"] {
         let text = fs::read_to_string(out.join(file)).expect("extracted");
         assert!(!text.contains(PIN) && !text.contains(SO_PIN), "a PIN is in {file}");
@@ -36,14 +43,56 @@ fn a_bundle_makes_a_token_on_a_host_that_has_nothing() {
     let journal = out.join("journal/audit.jsonl").display().to_string();
     // The journal went on while it was read: its last line may be missing, what is there verifies.
     assert!(fs::read_to_string(&journal).expect("extracted").contains("\"op\":\"init_token\""));
-    elsewhere.admin(["restore", "--pin", "env:SO_PIN", "--input", &archive]).ok();
+    elsewhere.admin(["restore", "--pin", "env:SO_PIN", "--input", &archive, "--verify-only"]).ok();
+    elsewhere.admin(["restore", "--pin", "env:SO_PIN", "--input", &archive]).ok().says("b.files");
     elsewhere.start_daemon();
     elsewhere.admin(["token", "info"]).ok();
     elsewhere.admin(line).refused();
     let no_store =
         World::unstarted().admin(["restore", "--pin", "env:SO_PIN", "--input", &files]).refused().to_string();
     assert!(no_store.contains("extract"), "{no_store}");
-    assert_eq!(world.admin_json(["backup", "list", "."]).as_array().map(Vec::len), Some(1), "the files are no backup");
+    let listed = world.admin_json(["backup", "list", "."]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "the files are no backup");
+    assert_eq!(
+        listed[0]["bundle"].as_u64(),
+        manifest["contents"].as_array().map(|files| files.len() as u64),
+        "{listed}"
+    );
+}
+
+#[test]
+fn a_bundle_is_watched_verified_and_pruned_as_one() {
+    let world = World::start();
+    let at = |name: &str| world.dir().join(name);
+    fs::create_dir(at("shelf")).expect("our own directory");
+    for name in ["1", "2", "3"] {
+        let output = format!("shelf/{name}.backup");
+        world.admin(["backup", "--pin", "env:SO_PIN", "--output", &output, "--bundle"]).ok();
+    }
+    world.admin(["backup", "inspect", "shelf/2.backup"]).ok().says("beside it");
+    world.admin(["backup", "verify", "shelf/2.backup", "--pin", "env:SO_PIN"]).ok().says("beside it");
+    world.admin(["backup", "status", "shelf"]).ok();
+    // By the time: the newest that was taken by then.
+    let listed = world.admin_json(["backup", "list", "shelf"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
+    let at_all = world.admin_json(["backup", "list", "shelf", "--at", "9999"]);
+    assert_eq!(at_all, serde_json::json!([listed[0]]));
+    assert_eq!(world.admin_json(["backup", "list", "shelf", "--at", "2020-01-01T00:00"]), serde_json::json!([]));
+    // Files of another moment, and files whose check sum is not the one that was noted.
+    let swap = |from: &str, to: &str| fs::copy(at(from), at(to)).expect("our own directory");
+    swap("shelf/2.backup.files", "kept");
+    swap("shelf/1.backup.files", "shelf/2.backup.files");
+    world.admin(["backup", "verify", "shelf/2.backup", "--pin", "env:SO_PIN"]).refused().says("another archive");
+    swap("kept", "shelf/2.backup.files");
+    swap("shelf/1.backup.manifest.json", "shelf/2.backup.manifest.json");
+    world.admin(["backup", "inspect", "shelf/2.backup"]).refused().says("check sums");
+    // The newest and the first of the quarter stay, the third goes with all that is beside it.
+    world.admin(["backup", "prune", "shelf", "--keep", "1"]).ok();
+    let left = fs::read_dir(at("shelf")).expect("our own directory").filter_map(Result::ok);
+    let mut left: Vec<_> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    left.sort();
+    let whole = |name: &str| ["", ".files", ".manifest.json"].map(|more| format!("{name}.backup{more}"));
+    assert_eq!(left, [whole("1"), whole("3")].concat());
 }
 
 #[test]

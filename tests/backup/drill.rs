@@ -146,6 +146,45 @@ fn a_drill_with_a_damaged_archive_or_a_wrong_pin_fails_at_its_step_and_leaves_no
 }
 
 #[test]
+fn a_drill_opens_a_bundle_by_every_way_into_it_on_a_host_that_has_nothing() {
+    if !available("drill::a_drill_opens_a_bundle_by_every_way_into_it", "pkcs11-tool") {
+        return;
+    }
+    let world = World::start();
+    world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", "kept"]).ok();
+    let at = |name: &str| world.dir().join(name).display().to_string();
+    world.admin(["backup", "keygen", "--output", "key"]).ok();
+    fs::write(at("phrase"), "six words that nobody else knows\n").expect("our own directory");
+    let phrase = format!("file:{}", at("phrase"));
+    let backup = ["backup", "--pin", "env:SO_PIN", "--output", "b", "--bundle", "--recipient", "key.pub"];
+    world.admin(backup.into_iter().chain(["--passphrase", &phrase, "--shares", "2:3"])).ok();
+    let (archive, key) = (at("b"), at("key"));
+    let shares = [1, 3].map(|number| format!("file:{}", at(&format!("b.share-{number}"))));
+    let rows: [&[&str]; 4] = [
+        &["--pin", "env:SO_PIN"],
+        &["--passphrase", &phrase, "--so-pin", "env:SO_PIN"],
+        &["--secret-key", &key, "--user-pin", "env:PIN"],
+        &["--share", &shares[0], "--share", &shares[1], "--user-pin", "env:PIN"],
+    ];
+    let elsewhere = World::unstarted();
+    let drill = |opening: &[&str]| {
+        let line = ["--json", "drill", "--input", &archive, "--report", "report.json"].into_iter();
+        elsewhere.admin(line.chain(opening.iter().copied()))
+    };
+    for opening in rows {
+        let told: serde_json::Value = serde_json::from_slice(&drill(opening).ok().stdout).expect("JSON");
+        assert_eq!(told["passed"], true, "{told}");
+        assert_eq!(told["keys"][0]["verified_by"], "restored", "{told}");
+        let journal = told["steps"][7]["finding"].as_str().unwrap_or_default();
+        assert!(journal.contains("of the bundle's journal is the one"), "{told}");
+    }
+    // Without a PIN no key signs, with a wrong one neither.
+    drill(&["--secret-key", &key]).refused().says("--so-pin or --user-pin");
+    drill(&["--secret-key", &key, "--user-pin", "env:SO_PIN"]).refused().says("PIN");
+    drill(&["--share", &shares[0], "--user-pin", "env:PIN"]).refused().says("1 of 2 shares");
+}
+
+#[test]
 fn archives_are_listed_inspected_verified_watched_and_pruned() {
     if !available("drill::archives_are_listed_inspected_verified_watched_and_pruned", "pkcs11-tool") {
         return;

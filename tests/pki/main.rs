@@ -335,6 +335,15 @@ fn a_bundle_holds_the_store_of_a_running_pki_and_the_tools_open_each_others_arch
     world.admin(["backup", "extract", "b.files", "--directory", "out", "--pin", "env:SO_PIN"]).ok();
     let kept = fs::read_to_string(world.dir().join("out/pki/craton_pki.toml")).expect("extracted");
     assert_eq!(kept, fs::read_to_string(&pki.config).expect("the configuration"));
+    // A PIN that stands in the configuration does not travel.
+    let inline = pki.config.with_file_name("inline.toml");
+    fs::write(&inline, kept.replace("\"file:pki.pin\"", "\"98765432\" # mine")).expect("our own directory");
+    fs::set_permissions(&inline, fs::Permissions::from_mode(0o600)).expect("our own file");
+    let inline = inline.display().to_string();
+    world.admin(["backup", "--pin", "env:SO_PIN", "--output", "c", "--bundle", "--pki", &inline]).ok();
+    world.admin(["backup", "extract", "c.files", "--directory", "clean", "--pin", "env:SO_PIN"]).ok();
+    let clean = fs::read_to_string(world.dir().join("clean/pki/craton_pki.toml")).expect("extracted");
+    assert!(!clean.contains("98765432") && clean.contains("# mine") && clean.contains("label ="), "{clean}");
     // The state is gone with its disk; the token is there.
     pki.stop();
     fs::rename(&pki.state, world.dir().join("lost")).expect("our own directory");

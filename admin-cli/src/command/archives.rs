@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use hsm_core::audit::export::timestamp;
-use hsm_core::backup::{BackupSecretKey, Manifest, extract, inspect, looks_like_archive, verify};
+use hsm_core::backup::{BackupSecretKey, Credential, Manifest, extract, inspect, looks_like_archive, verify};
 use hsm_core::{Clock, SystemClock};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{archive_table, credential};
 use crate::cli::{Archives, Opening};
@@ -20,6 +20,9 @@ const HOUR_NANOS: u64 = 3_600_000_000_000;
 #[derive(Clone, Serialize)]
 pub(super) struct Found {
     pub(super) file: PathBuf,
+    /// How many files are in the archive beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bundle: Option<u64>,
     #[serde(flatten)]
     pub(super) archive: Manifest,
 }
@@ -27,10 +30,17 @@ pub(super) struct Found {
 /// Does what is asked of archives that exist.
 pub(crate) fn run(asked: &Archives, output: &Output) -> Result<(), Failure> {
     match asked {
-        Archives::List { directory } => list(directory, output),
-        Archives::Inspect { file } => shown(file, inspect(file)?, output),
+        Archives::List { directory, at } => list(directory, at.as_deref(), output),
+        Archives::Inspect { file } => {
+            let archive = inspect(file)?;
+            shown(file, files_beside(file, &archive, None)?, archive, output)
+        }
         Archives::Keygen { output: file } => keygen(file, output),
-        Archives::Verify { file, opening } => shown(file, verify(file, &credential(opening)?)?, output),
+        Archives::Verify { file, opening } => {
+            let credential = credential(opening)?;
+            let archive = verify(file, &credential)?;
+            shown(file, files_beside(file, &archive, Some(&credential))?, archive, output)
+        }
         Archives::Extract { file, directory, opening } => extracted(file, directory, opening, output),
         Archives::Prune { directory, keep, days, dry_run } => prune(directory, (*keep, *days), *dry_run, output),
         Archives::Status { directory, max_age } => status(directory, *max_age, output),
@@ -70,14 +80,60 @@ fn extracted(file: &Path, directory: &Path, opening: &Opening, output: &Output) 
     })
 }
 
-fn shown(file: &Path, archive: Manifest, output: &Output) -> Result<(), Failure> {
-    let found = Found { file: file.to_owned(), archive };
+fn shown(file: &Path, bundle: Option<u64>, archive: Manifest, output: &Output) -> Result<(), Failure> {
+    let found = Found { file: file.to_owned(), bundle, archive };
     output.answer(&found, || {
         let mut table = Table::default();
         table.fact("archive", found.file.display());
+        if let Some(files) = found.bundle {
+            table.fact("beside it", format!("{files} files, of the same moment"));
+        }
         table.append(archive_table(&found.archive));
         table
     })
+}
+
+/// What `backup --bundle` notes beside an archive, as far as it is compared.
+#[derive(Deserialize)]
+struct Noted {
+    archive: NotedSum,
+    files: NotedSum,
+}
+
+#[derive(Deserialize)]
+struct NotedSum {
+    sha256: String,
+}
+
+/// How many files are in the archive beside this one, after both were found to belong together and, with a credential, all of it was
+/// verified. Nothing where there is none.
+pub(super) fn files_beside(
+    file: &Path,
+    archive: &Manifest,
+    credential: Option<&Credential>,
+) -> Result<Option<u64>, Failure> {
+    use super::backup::{FILES, MANIFEST, beside};
+    let (files, manifest) = (beside(file, FILES), beside(file, MANIFEST));
+    if archive.files.is_some() || !files.exists() {
+        return Ok(None);
+    }
+    let sealed = match credential {
+        Some(credential) => verify(&files, credential)?,
+        None => inspect(&files)?,
+    };
+    let wrong = |what: &str| Failure::new(format!("{}: {what}", files.display()));
+    if (sealed.created, &sealed.store) != (archive.created, &archive.store) {
+        return Err(wrong("it belongs to another archive"));
+    }
+    if manifest.exists() {
+        let text = std::fs::read(&manifest).map_err(|error| wrong(&format!("its manifest cannot be read: {error}")))?;
+        let noted: Noted =
+            serde_json::from_slice(&text).map_err(|error| wrong(&format!("its manifest is damaged: {error}")))?;
+        if (&noted.archive.sha256, &noted.files.sha256) != (&archive.sha256, &sealed.sha256) {
+            return Err(wrong("the check sums of the manifest beside it are others"));
+        }
+    }
+    Ok(sealed.files)
 }
 
 /// The archives of a directory, newest first. Other files are passed over; a damaged archive is warned about.
@@ -92,7 +148,13 @@ pub(super) fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
         match inspect(&file) {
             // What belongs beside an archive is not one to restore from.
             Ok(archive) if archive.files.is_some() => {}
-            Ok(archive) => found.push(Found { file, archive }),
+            Ok(archive) => {
+                let bundle = files_beside(&file, &archive, None).unwrap_or_else(|failure| {
+                    warn(failure.sentence());
+                    None
+                });
+                found.push(Found { file, bundle, archive });
+            }
             Err(error) => warn(&format!("{}: {}", file.display(), error.detail().unwrap_or("not readable"))),
         }
     }
@@ -100,11 +162,17 @@ pub(super) fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
     Ok(found)
 }
 
-fn list(directory: &Path, output: &Output) -> Result<(), Failure> {
-    let found = archives_in(directory)?;
+fn list(directory: &Path, at: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let mut found = archives_in(directory)?;
+    if let Some(at) = at {
+        // The texts of times are ordered as the times are; one that is cut short means all of its day or minute.
+        let until = format!("{at}~");
+        found.retain(|found| timestamp(found.archive.created) <= until);
+        found.truncate(1);
+    }
     output.answer(&found, || {
-        let mut table = Table::new(&["FILE", "TAKEN", "GENERATION", "RECORDS", "BYTES", "STORE"]);
-        for Found { file, archive } in &found {
+        let mut table = Table::new(&["FILE", "TAKEN", "GENERATION", "RECORDS", "BYTES", "BUNDLE", "STORE"]);
+        for Found { file, bundle, archive } in &found {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             table.row([
                 name,
@@ -112,6 +180,7 @@ fn list(directory: &Path, output: &Output) -> Result<(), Failure> {
                 archive.generation.to_string(),
                 archive.records.to_string(),
                 archive.bytes.to_string(),
+                bundle.map_or_else(|| "-".to_owned(), |files| format!("{files} files")),
                 archive.store.clone(),
             ]);
         }
@@ -231,6 +300,7 @@ mod tests {
     fn archives(ages_in_days: &[u64]) -> Vec<Found> {
         let found = ages_in_days.iter().map(|age| Found {
             file: PathBuf::from(format!("{age}")),
+            bundle: None,
             archive: Manifest {
                 bytes: 0,
                 sha256: String::new(),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use hsm_core::audit::{closed_files, head_path};
+use hsm_core::audit::{Witness, closed_files, head_path};
 use hsm_core::backup::{BackupPublicKey, Credential, FileLine, Manifest, Share, new_shares, verify, write_files};
 use hsm_proto::v1::backup_recipient::Whom;
 use hsm_proto::v1::{BackupRecipient, BackupRequest, BackupShares};
@@ -113,11 +113,15 @@ impl Bundle {
         let output = beside(output, FILES);
         refuse_existing(&output)?;
         let part = Part::create(&output)?;
+        let mut redacted = Vec::new();
         let mut files = bundled(settings, &given.with)?;
+        if let Some(path) = &settings.source {
+            files.push(("craton_hsm.toml".to_owned(), configuration(path, &output, &mut redacted)?));
+        }
         let image = given.pki.as_deref().map(|config| PkiImage::take(config, &output)).transpose()?;
         if let (Some(config), Some(image)) = (&given.pki, &image) {
-            files.push(("pki/craton_pki.toml".to_owned(), config.clone()));
-            files.push(("pki/store.image".to_owned(), image.0.clone()));
+            files.push(("pki/craton_pki.toml".to_owned(), configuration(config, &output, &mut redacted)?));
+            files.push(("pki/store.image".to_owned(), image.0.0.clone()));
         }
         let mut out = std::io::BufWriter::new(&part.file);
         // The archive's own time: the two belong together.
@@ -149,18 +153,41 @@ impl Bundle {
     }
 }
 
-/// The image of a PKI's store while it is on its way into the bundle; gone when dropped.
-struct PkiImage(PathBuf);
+/// The configuration as it may travel: its own file, or a copy beside the bundle without its secrets.
+fn configuration(path: &Path, output: &Path, copies: &mut Vec<Passing>) -> Result<PathBuf, Failure> {
+    let said = |why: &dyn core::fmt::Display| Failure::new(format!("{}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| said(&error))?;
+    let Some(clean) = super::redact::redacted(&text).map_err(|failure| said(&failure.sentence()))? else {
+        return Ok(path.to_owned());
+    };
+    let copy = beside(output, &format!(".config-{}-{}", copies.len(), std::process::id()));
+    write_new(&copy, 0o600, clean.as_bytes())?;
+    copies.push(Passing(copy.clone()));
+    Ok(copy)
+}
+
+/// A file on its way into the bundle; gone when dropped.
+struct Passing(PathBuf);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // What cannot be removed is seen beside the bundle.
+        std::fs::remove_file(&self.0).unwrap_or_default();
+    }
+}
+
+/// The image of a PKI's store while it is on its way into the bundle.
+struct PkiImage(Passing);
 
 impl PkiImage {
     /// Has craton-pki write it, from one moment of the store, beside the bundle. It holds no key: those are in the token.
     fn take(config: &Path, beside_this: &Path) -> Result<Self, Failure> {
-        let image = PkiImage(beside(beside_this, &format!(".pki-{}", std::process::id())));
+        let image = PkiImage(Passing(beside(beside_this, &format!(".pki-{}", std::process::id()))));
         let program = std::env::current_exe().map(|own| own.with_file_name("craton-pki")).unwrap_or_default();
         // Beside this program, else where the system looks.
         let program = if program.is_file() { program } else { PathBuf::from("craton-pki") };
         let mut command = std::process::Command::new(&program);
-        command.arg("--config").arg(config).args(["backup", "--plain", "--output"]).arg(&image.0);
+        command.arg("--config").arg(config).args(["backup", "--plain", "--output"]).arg(&image.0.0);
         let done = command
             .stdin(std::process::Stdio::null())
             .output()
@@ -175,19 +202,9 @@ impl PkiImage {
     }
 }
 
-impl Drop for PkiImage {
-    fn drop(&mut self) {
-        // What cannot be removed is seen beside the bundle.
-        std::fs::remove_file(&self.0).unwrap_or_default();
-    }
-}
-
-/// Configuration, TLS material, journal, and what the operator adds; by their names in the bundle.
+/// TLS material, journal, what was noted of it elsewhere, and what the operator adds; by their names in the bundle.
 fn bundled(settings: &Settings, more: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> {
     let mut files = Vec::new();
-    if let Some(path) = &settings.source {
-        files.push(("craton_hsm.toml".to_owned(), path.clone()));
-    }
     let daemon = &settings.daemon;
     let tls = [&daemon.tls_cert, &daemon.tls_key, &daemon.tls_client_ca, &daemon.tls_client_crl];
     for path in tls.into_iter().flatten().map(|path| settings.base.join(path)) {
@@ -197,6 +214,13 @@ fn bundled(settings: &Settings, more: &[PathBuf]) -> Result<Vec<(String, PathBuf
     let closed = closed_files(journal).into_iter().map(|(_, path)| path);
     for path in closed.chain([journal.clone(), head_path(journal)]).filter(|path| path.is_file()) {
         files.push((format!("journal/{}", leaf(&path)), path));
+    }
+    let witnesses = settings.core.audit.witnesses.iter().filter_map(|witness| match witness {
+        Witness::File(path) => Some(path),
+        Witness::Syslog(_) => None,
+    });
+    for (number, path) in settings.core.audit.anchor.iter().chain(witnesses).filter(|path| path.is_file()).enumerate() {
+        files.push((format!("anchors/{number}-{}", leaf(path)), path.clone()));
     }
     for path in more {
         add_tree(&format!("with/{}", leaf(path)), path, &mut files)?;

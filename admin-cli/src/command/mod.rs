@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod key;
 mod module;
 pub(crate) mod pin;
+mod redact;
 pub(crate) mod restore;
 pub(crate) mod store_key;
 pub(crate) mod token;

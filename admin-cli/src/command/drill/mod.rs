@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hsm_core::backup::{Credential, Manifest, Replace, Restore as Request, TokenLine, restore, verify};
+use hsm_core::audit::head_path;
+use hsm_core::backup::{Credential, Manifest, Replace, Restore as Request, TokenLine, extract, restore, verify};
 use hsm_core::{Clock, SecretBytes, SystemClock};
 use hsm_proto::v1::{AdminResetPinRequest, StatusRequest, TokenName};
 
+use super::archives::files_beside;
+use super::backup::{FILES, beside};
 use crate::cli::{Drill, Which};
 use crate::config::Settings;
 use crate::connect::{converse, talk};
@@ -26,9 +29,9 @@ use sign::{KeyResult, Signed, Talk};
 
 /// Runs the drill; the report is written whatever comes of it.
 pub(crate) fn run(settings: &Settings, given: &Drill, output: &Output) -> Result<(), Failure> {
-    let so_pin = prompt::pin("--pin", "SO PIN", given.pin.as_deref())?;
+    let unlocking = Unlocking::of(given)?;
     let mut drill = Rehearsal::begin(settings, given);
-    let outcome = drill.run(&so_pin);
+    let outcome = drill.run(&unlocking);
     drill.report.passed = outcome.is_ok() && drill.report.steps.iter().all(|step| step.passed);
     if let Some(path) = &given.report {
         save(&drill.report, path)?;
@@ -41,6 +44,37 @@ pub(crate) fn run(settings: &Settings, given: &Drill, output: &Output) -> Result
         (Err(failure), _) => Err(Failure::new(format!("the drill failed: {}", failure.sentence()))),
         (Ok(()), false) => Err(Failure::new("the drill failed: see the steps that did not pass")),
         (Ok(()), true) => Ok(()),
+    }
+}
+
+/// What opens the archive, and what its token.
+struct Unlocking {
+    archive: Credential,
+    token: Holder,
+}
+
+/// Whose PIN is known.
+enum Holder {
+    /// The SO's, who gives the copy a user PIN that nobody sees.
+    So(SecretBytes),
+    /// The user's.
+    User(SecretBytes),
+}
+
+impl Unlocking {
+    fn of(given: &Drill) -> Result<Self, Failure> {
+        let archive = super::credential(&given.opening)?;
+        let token = match (&archive, &given.so_pin, &given.user_pin) {
+            (Credential::SoPin(pin), _, _) => Holder::So(pin.duplicate()),
+            (_, Some(pin), _) => Holder::So(prompt::pin("--so-pin", "SO PIN", Some(pin))?),
+            (_, None, Some(pin)) => Holder::User(prompt::pin("--user-pin", "user PIN", Some(pin))?),
+            (_, None, None) => {
+                let sentence =
+                    "what opens the archive is no PIN of its token: give --so-pin or --user-pin too, or no key signs";
+                return Err(Failure::new(sentence));
+            }
+        };
+        Ok(Unlocking { archive, token })
     }
 }
 
@@ -88,14 +122,16 @@ impl<'a> Rehearsal<'a> {
         outcome.map(|(value, _)| value)
     }
 
-    fn run(&mut self, so_pin: &SecretBytes) -> Result<(), Failure> {
+    fn run(&mut self, unlocking: &Unlocking) -> Result<(), Failure> {
         let program = self.step("prepare", |drill| drill.prepare())?;
-        let archive = self.step("verify the archive without restoring it", |drill| drill.verify(so_pin))?;
+        let archive = self.step("verify the archive without restoring it", |drill| drill.verify(&unlocking.archive))?;
         let token = token_of(&archive, &self.given.which)?;
         let begun = Instant::now();
         let mut scratch = self.step("make an empty place", |drill| drill.empty_place(&archive))?;
-        let outcome = self.in_scratch(&mut scratch, &token, &program, so_pin, begun);
-        let journal = self.step("find the archive's last record in the journal", |drill| drill.journal(&archive));
+        let outcome = self.in_scratch(&mut scratch, &token, &program, unlocking, begun);
+        let journal = self.step("find the archive's last record in the journal", |drill| {
+            drill.journal(&archive, &scratch, &unlocking.archive)
+        });
         let destroyed = self.step("destroy the copy", |_| {
             scratch.destroy().map(|()| ((), "daemon ended, files overwritten and removed".to_owned()))
         });
@@ -107,14 +143,15 @@ impl<'a> Rehearsal<'a> {
         scratch: &mut Scratch,
         token: &TokenLine,
         program: &Path,
-        so_pin: &SecretBytes,
+        unlocking: &Unlocking,
         begun: Instant,
     ) -> Result<(), Failure> {
-        self.step("restore", |drill| drill.restore(scratch, so_pin))?;
+        self.step("restore", |drill| drill.restore(scratch, &unlocking.archive))?;
         self.step("start a daemon on it", |_| {
             scratch.start(program).map(|()| ((), "self-test passed, the store opened".to_owned()))
         })?;
-        let keys = self.step("sign with the restored keys", |drill| drill.sign(scratch, token, so_pin, begun))?;
+        let keys =
+            self.step("sign with the restored keys", |drill| drill.sign(scratch, token, &unlocking.token, begun))?;
         self.report.keys = keys.into_iter().map(|signed| signed.result).collect();
         self.step("count", |drill| Ok(((), judged(&drill.report.keys, token.objects)?)))
     }
@@ -139,8 +176,9 @@ impl<'a> Rehearsal<'a> {
         Ok((program, format!("{} bytes at hand", bytes.len())))
     }
 
-    fn verify(&mut self, so_pin: &SecretBytes) -> Result<(Manifest, String), Failure> {
-        let archive = verify(&self.given.input, &Credential::SoPin(so_pin.duplicate()))?;
+    fn verify(&mut self, credential: &Credential) -> Result<(Manifest, String), Failure> {
+        let archive = verify(&self.given.input, credential)?;
+        let beside = files_beside(&self.given.input, &archive, Some(credential))?;
         self.report.rpo_seconds = Some(self.report.started.saturating_sub(archive.created) / 1_000_000_000);
         let running =
             talk(self.settings, |mut daemon| async move { Ok(daemon.status(StatusRequest {}).await?.into_inner()) });
@@ -149,7 +187,11 @@ impl<'a> Rehearsal<'a> {
             self.report.changes_since = status.store_generation.checked_sub(archive.generation);
         }
         self.report.archive = Some(archive.clone());
-        let finding = format!("{} records of generation {}, every one authentic", archive.records, archive.generation);
+        let mut finding =
+            format!("{} records of generation {}, every one authentic", archive.records, archive.generation);
+        if let Some(files) = beside {
+            finding.push_str(&format!(", and {files} files beside it"));
+        }
         Ok((archive, finding))
     }
 
@@ -159,12 +201,11 @@ impl<'a> Rehearsal<'a> {
         Ok((Scratch::create(&base, slots)?, format!("below {}", base.display())))
     }
 
-    fn restore(&mut self, scratch: &Scratch, so_pin: &SecretBytes) -> Result<((), String), Failure> {
+    fn restore(&mut self, scratch: &Scratch, credential: &Credential) -> Result<((), String), Failure> {
         let clock = Arc::new(SystemClock);
-        let credential = Credential::SoPin(so_pin.duplicate());
         let request = Request {
             input: &self.given.input,
-            credential: &credential,
+            credential,
             config: &scratch.settings.core,
             uid: self.report.uid,
             clock,
@@ -174,20 +215,19 @@ impl<'a> Rehearsal<'a> {
         Ok(((), format!("{} records at generation {}", restored.records, restored.generation)))
     }
 
-    /// The SO sets a PIN that nobody knows, the copy signs, and the running token's public keys verify; without a running daemon, the
+    /// The SO sets a PIN that nobody knows, or the user's is known; the copy signs, and the running token's public keys verify; without a running daemon, the
     /// copy's own.
     fn sign(
         &mut self,
         scratch: &Scratch,
         token: &TokenLine,
-        so_pin: &SecretBytes,
+        holder: &Holder,
         begun: Instant,
     ) -> Result<(Vec<Signed>, String), Failure> {
-        let pin = random_pin()?;
-        let name = Some(TokenName { label: String::new(), slot: Some(token.slot) });
-        let reset =
-            AdminResetPinRequest { token: name, so_pin: so_pin.expose().to_vec(), new_user_pin: pin.expose().to_vec() };
-        talk(&scratch.settings, |mut daemon| async move { Ok(daemon.reset_pin(reset).await.map(drop)?) })?;
+        let pin = match holder {
+            Holder::So(so_pin) => reset(scratch, token, so_pin)?,
+            Holder::User(pin) => pin.duplicate(),
+        };
         let (restored, running) = (&scratch.settings.socket, self.running.then_some(&self.settings.socket));
         let (signed, first) = converse(async {
             let mut copy = Talk::open(restored, &token.serial).await?;
@@ -214,35 +254,78 @@ impl<'a> Rehearsal<'a> {
         Ok((signed, finding))
     }
 
-    /// The journal of this configuration must still hold the record that the archive names.
-    fn journal(&mut self, archive: &Manifest) -> Result<((), String), Failure> {
+    /// The journal of this configuration must still hold the record that the archive names, and so must the one in the bundle.
+    fn journal(
+        &mut self,
+        archive: &Manifest,
+        scratch: &Scratch,
+        credential: &Credential,
+    ) -> Result<((), String), Failure> {
+        let bundled = bundled_journal(&self.given.input, scratch, credential)?;
+        let mut findings = Vec::new();
+        if let Some(journal) = &bundled {
+            // It grew while it was read: what follows the record may be cut off, and the bundle's own check holds for it.
+            let (found, _) = head_of(journal, archive.audit_seq);
+            findings.push(goes_on("the bundle's journal", archive, found)?);
+        }
         let path = &self.settings.core.audit.log_path;
-        if !path.exists() {
-            return Ok(((), format!("{} is not on this machine: not compared", path.display())));
+        if path.exists() {
+            let (found, visited) = head_of(path, archive.audit_seq);
+            visited.map_err(|finding| {
+                Failure::new(format!("the journal {} does not verify: {finding}", path.display()))
+            })?;
+            findings.push(goes_on("the journal", archive, found)?);
+        } else {
+            findings.push(format!("{} is not on this machine", path.display()));
         }
-        let mut found = None;
-        let visited = hsm_core::audit::visit_file(path, |line| {
-            if line.head.seq == archive.audit_seq {
-                found = Some(line.head.hash);
-            }
-            Ok(())
-        });
-        visited
-            .map_err(|finding| Failure::new(format!("the journal {} does not verify: {finding}", path.display())))?;
-        let head = found.map(|hash| super::hex(&hash));
-        match head {
-            Some(head) if head == archive.audit_head => Ok((
-                (),
-                format!("record {} is the one that the archive names; the journal goes on from it", archive.audit_seq),
-            )),
-            Some(_) => Err(Failure::new(format!(
-                "record {} of the journal is not the one that the archive names",
-                archive.audit_seq
-            ))),
-            None => {
-                Err(Failure::new(format!("the journal has no record {}, which the archive names", archive.audit_seq)))
-            }
+        Ok(((), findings.join("; ")))
+    }
+}
+
+/// Has the SO of the copy set a random user PIN.
+fn reset(scratch: &Scratch, token: &TokenLine, so_pin: &SecretBytes) -> Result<SecretBytes, Failure> {
+    let pin = random_pin()?;
+    let name = Some(TokenName { label: String::new(), slot: Some(token.slot) });
+    let reset =
+        AdminResetPinRequest { token: name, so_pin: so_pin.expose().to_vec(), new_user_pin: pin.expose().to_vec() };
+    talk(&scratch.settings, |mut daemon| async move { Ok(daemon.reset_pin(reset).await.map(drop)?) })?;
+    Ok(pin)
+}
+
+/// The journal among the files beside the archive, extracted into the scratch directory.
+fn bundled_journal(input: &Path, scratch: &Scratch, credential: &Credential) -> Result<Option<PathBuf>, Failure> {
+    let files = beside(input, FILES);
+    if !files.exists() {
+        return Ok(None);
+    }
+    let directory = scratch.place("files");
+    let lines = extract(&files, credential, &directory)?;
+    let names = lines.iter().filter(|line| line.name.starts_with("journal/")).map(|line| directory.join(&line.name));
+    // The newest of its files is the one whose head is noted beside it.
+    Ok(names.into_iter().find(|path| head_path(path).exists()))
+}
+
+/// The hash of a journal's record, as far as the journal verifies; and how far that is.
+fn head_of(path: &Path, seq: u64) -> (Option<[u8; 32]>, Result<(), String>) {
+    let mut found = None;
+    let visited = hsm_core::audit::visit_file(path, |line| {
+        if line.head.seq == seq {
+            found = Some(line.head.hash);
         }
+        Ok(())
+    });
+    (found, visited.map(drop).map_err(|finding| finding.to_string()))
+}
+
+/// Whether the record is the one that the archive names.
+fn goes_on(whose: &str, archive: &Manifest, found: Option<[u8; 32]>) -> Result<String, Failure> {
+    let number = archive.audit_seq;
+    match found.map(|hash| super::hex(&hash)) {
+        Some(head) if head == archive.audit_head => {
+            Ok(format!("record {number} of {whose} is the one that the archive names; it goes on from there"))
+        }
+        Some(_) => Err(Failure::new(format!("record {number} of {whose} is not the one that the archive names"))),
+        None => Err(Failure::new(format!("{whose} has no record {number}, which the archive names"))),
     }
 }
 

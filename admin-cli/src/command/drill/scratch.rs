@@ -41,6 +41,11 @@ impl Scratch {
         Ok(Scratch { directory, settings, daemon: None })
     }
 
+    /// A place in it.
+    pub(super) fn place(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// Starts the daemon and waits until it answers.
     pub(super) fn start(&mut self, program: &Path) -> Result<(), Failure> {
         let log = self.directory.join("daemon.log");
@@ -95,12 +100,7 @@ impl Scratch {
         if !self.directory.exists() {
             return Ok(());
         }
-        for folder in [self.directory.clone(), self.settings.core.store.path.clone()] {
-            let Ok(entries) = std::fs::read_dir(folder) else { continue };
-            for entry in entries {
-                overwrite(&entry?.path())?;
-            }
-        }
+        overwrite_all(&self.directory)?;
         std::fs::remove_dir_all(&self.directory)
     }
 }
@@ -111,6 +111,17 @@ impl Drop for Scratch {
             crate::output::warn(&format!("{} could not be removed: {error}", self.directory.display()));
         }
     }
+}
+
+fn overwrite_all(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.symlink_metadata()?.is_dir() {
+            true => overwrite_all(&path)?,
+            false => overwrite(&path)?,
+        }
+    }
+    Ok(())
 }
 
 fn overwrite(path: &Path) -> std::io::Result<()> {
