@@ -100,7 +100,7 @@ pub(crate) fn device(device: &Device) -> Value {
         "id": device.id,
         "state": device.state().words(),
         "certificate": hex(&device.certificate),
-        "related": text_or_null(&hex(&device.related)),
+        "related": device.related.iter().map(|serial| hex(serial)).collect::<Vec<_>>(),
         "label": device.label,
         "created_at": instant(device.created_at),
         "changed_at": instant(device.changed_at),

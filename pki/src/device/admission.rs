@@ -5,6 +5,7 @@ use crate::est::auth::Requester;
 use crate::est::label::{Label, Registration, Renewal};
 use crate::profile::{Named, Profile, ProfileFault};
 use crate::store::record::{Certificate, CertificateState, Device, DeviceState, KeyUse};
+use crate::x509::algorithm::{KeyKind, judge_key};
 use crate::x509::csr::{VerifiedCsr, name_set};
 use crate::x509::name::same_name;
 use crate::x509::related::ClaimFault;
@@ -93,7 +94,7 @@ pub(crate) enum AdmissionFault {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Admission {
     /// A certificate.
-    Issue(Grant),
+    Issue(Box<Grant>),
     /// The certificate that it was already given for the same request, whose answer it never saw: the old certificate is worth
     /// nothing any more, so without this a lost answer would lock the device out.
     Repeat {
@@ -117,26 +118,32 @@ pub(crate) struct Grant {
     pub(crate) identity: Identity,
 }
 
-/// A device has one identity, or two that are linked (RFC 9763): for example an elliptic curve of today and ML-DSA beside it.
+/// A device has one identity, or further ones that are linked with it (RFC 9763): for example an elliptic curve of today and ML-DSA beside it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Identity {
     /// The one that the device lives by.
     First,
-    /// The other one.
+    /// Another one.
     Second {
         /// The certificate of the first that it names; none when the request did not prove to hold it.
         names: Option<Box<Certificate>>,
+        /// Serial number of the one before it, empty when none.
+        before: Vec<u8>,
     },
 }
 
 impl Grant {
     /// The device once it has the certificate of this serial number.
     pub(crate) fn bound(&self, serial: &[u8]) -> Device {
-        let device = self.device.clone();
-        match self.identity {
-            Identity::First => Device { certificate: serial.to_vec(), ..device },
-            Identity::Second { .. } => Device { related: serial.to_vec(), ..device },
+        let mut device = self.device.clone();
+        match &self.identity {
+            Identity::First => device.certificate = serial.to_vec(),
+            Identity::Second { before, .. } => {
+                device.related.retain(|known| known != before);
+                device.related.push(serial.to_vec());
+            }
         }
+        device
     }
 }
 
@@ -159,7 +166,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) device: Option<&'a Device>,
     /// The current certificate of that device, if it has one.
     pub(crate) current: Option<&'a Certificate>,
-    /// The current certificate of its second identity, if it has one.
+    /// The current certificate of its further identity of this label, if it has one.
     pub(crate) related: Option<&'a Certificate>,
     /// Who was certified with the key of the request before.
     pub(crate) key_use: Option<&'a KeyUse>,
@@ -202,13 +209,13 @@ pub(crate) fn enrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
         return Err(AdmissionFault::AlreadyEnrolled);
     }
     let active = facts.current.filter(|current| current.state() == CertificateState::Active);
-    Ok(Admission::Issue(Grant {
+    Ok(Admission::Issue(Box::new(Grant {
         device: provisioned(&device, facts.now)?,
         subject: named.subject,
         names: named.names,
         replaces: active.map(|certificate| certificate.serial.clone()).unwrap_or_default(),
         identity: Identity::First,
-    }))
+    })))
 }
 
 /// The first certificate of a second identity: for the holder of the first identity's, who names it in the request and proves there, with
@@ -225,10 +232,16 @@ fn enrol_second(facts: &Facts<'_>, first: &str) -> Result<Admission, AdmissionFa
     if device.certificate != held.serial {
         return Err(AdmissionFault::Superseded);
     }
-    let claim = facts.csr.related().ok_or(AdmissionFault::RelatedNeeded(
-        "the request for a second certificate must name the first by relatedCertRequest (RFC 9763)",
-    ))?;
-    claim.verify(&parsed(held)?, facts.now)?;
+    match facts.csr.related() {
+        Some(claim) => claim.verify(&parsed(held)?, facts.now)?,
+        // The first one's key signed for this one's.
+        None if facts.csr.is_stated() => {}
+        None => {
+            return Err(AdmissionFault::RelatedNeeded(
+                "the request for a second certificate must name the first by relatedCertRequest (RFC 9763)",
+            ));
+        }
+    }
     facts.profile.judge(facts.csr)?;
     let named = permitted_names(facts)?;
     if named.id != device.id {
@@ -241,19 +254,28 @@ fn enrol_second(facts: &Facts<'_>, first: &str) -> Result<Admission, AdmissionFa
         Some(known) if known.spki_sha256 == facts.csr.spki_sha256() && known.label == facts.label => {
             return Ok(Admission::Repeat { serial: known.serial.clone() });
         }
+        // A key that cannot sign cannot ask for its own renewal: the first identity does.
+        Some(known) if matches!(judge_key(facts.csr.spki()), Ok(KeyKind::MlKem(_))) => judge_renewal(facts, known)?,
         Some(_) if !facts.rules.replaceable => return Err(AdmissionFault::AlreadyEnrolled),
         _ => {}
     }
-    Ok(Admission::Issue(Grant {
+    Ok(Admission::Issue(Box::new(Grant {
         device: unmoved(device, facts.now)?,
         subject: named.subject,
         names: named.names,
         replaces: active.map(|related| related.serial.clone()).unwrap_or_default(),
-        identity: Identity::Second { names: Some(held.clone()) },
-    }))
+        identity: Identity::Second {
+            names: Some(held.clone()),
+            before: facts.related.map(|related| related.serial.clone()).unwrap_or_default(),
+        },
+    })))
 }
 
-fn parsed(certificate: &Certificate) -> Result<x509_cert::Certificate, AdmissionFault> {
+/// A stored certificate, taken apart.
+///
+/// # Errors
+/// [`AdmissionFault::Inconsistent`].
+pub(crate) fn parsed(certificate: &Certificate) -> Result<x509_cert::Certificate, AdmissionFault> {
     x509_cert::Certificate::from_der(&certificate.der).map_err(|_| AdmissionFault::Inconsistent)
 }
 
@@ -272,14 +294,15 @@ fn identity_of(facts: &Facts<'_>, device: &Device, held: &Certificate) -> Result
         let names = facts.csr.related().is_some();
         return if names { Err(AdmissionFault::RelatedNotGiven) } else { Ok(Identity::First) };
     }
-    if device.related != held.serial {
+    if !device.related.contains(&held.serial) {
         return Err(AdmissionFault::Superseded);
     }
-    let Some(claim) = facts.csr.related() else { return Ok(Identity::Second { names: None }) };
+    let before = held.serial.clone();
+    let Some(claim) = facts.csr.related() else { return Ok(Identity::Second { names: None, before }) };
     let first = facts.current.ok_or(AdmissionFault::Inconsistent)?;
     good(first, facts.now)?;
     claim.verify(&parsed(first)?, facts.now)?;
-    Ok(Identity::Second { names: Some(Box::new(first.clone())) })
+    Ok(Identity::Second { names: Some(Box::new(first.clone())), before })
 }
 
 /// Whether the requester may enrol this device; true when even one that is enrolled already.
@@ -351,7 +374,7 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
     if renamed && named.id != held.device {
         return Err(AdmissionFault::OtherDevice);
     }
-    Ok(Admission::Issue(Grant {
+    Ok(Admission::Issue(Box::new(Grant {
         device: match identity {
             Identity::First => provisioned(device, facts.now)?,
             Identity::Second { .. } => unmoved(device, facts.now)?,
@@ -360,7 +383,7 @@ pub(crate) fn reenrol(facts: &Facts<'_>) -> Result<Admission, AdmissionFault> {
         names: named.names,
         replaces: held.serial.clone(),
         identity,
-    }))
+    })))
 }
 
 /// The rules of the label for renewals: which key, and when.

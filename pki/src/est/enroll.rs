@@ -14,7 +14,8 @@ use crate::listener::{Call, Peer};
 use crate::profile::Profile;
 use crate::store::record::Certificate;
 use crate::store::{Change, Store, Supersession};
-use crate::x509::csr::VerifiedCsr;
+use crate::x509::algorithm::KeyFault;
+use crate::x509::csr::{CsrFault, VerifiedCsr};
 use crate::x509::{hex, related};
 use data_encoding::BASE64;
 use http::header::CONTENT_TYPE;
@@ -42,12 +43,23 @@ pub(crate) fn read(
     now: i64,
 ) -> Result<(Requester, VerifiedCsr), Refusal> {
     let requester = authenticate(route, call, store, porter, now)?;
-    let csr = VerifiedCsr::verify(&body(route, call)?)?;
+    let csr = verified(&requester, &body(route, call)?)?;
     // What a registration authority passes on was linked to another connection than its own (RFC 7030 section 3.7).
     if !matches!(requester, Requester::Registrar { .. }) {
         check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
     }
     Ok((requester, csr))
+}
+
+/// A request that proves what it asks to certify: by the key's own signature or, for a key that cannot sign, by that of the certificate
+/// which the requester shows (RFC 9883).
+fn verified(requester: &Requester, der: &[u8]) -> Result<VerifiedCsr, Refusal> {
+    match (VerifiedCsr::verify(der), requester) {
+        (Err(CsrFault::Key(KeyFault::CannotSign)), Requester::Device { certificate, .. }) => {
+            Ok(VerifiedCsr::stated(der, &admission::parsed(certificate)?)?)
+        }
+        (verified, _) => Ok(verified?),
+    }
 }
 
 /// A request, and who sent it where.
@@ -73,7 +85,7 @@ pub(super) fn admit_and_issue(est: &Est, request: &Request<'_>, now: i64) -> Res
             tracing::info!(event = "repeated", serial = hex(&serial), device = certificate.device);
             Ok(certificate.der)
         }
-        Admission::Issue(grant) => issue(est, request, grant, now),
+        Admission::Issue(grant) => issue(est, request, *grant, now),
     }
 }
 
@@ -160,7 +172,10 @@ pub(crate) fn admit(
     let device = store.device(&id)?;
     let held = |serial: &[u8]| if serial.is_empty() { Ok(None) } else { store.certificate(serial) };
     let current = held(device.as_ref().map(|device| device.certificate.as_slice()).unwrap_or_default())?;
-    let related = held(device.as_ref().map(|device| device.related.as_slice()).unwrap_or_default())?;
+    let mut related = None;
+    for serial in device.iter().flat_map(|device| &device.related) {
+        related = held(serial)?.filter(|found| found.label == route.label).or(related);
+    }
     let key_use = store.key_use(csr.spki_sha256())?;
     let facts = Facts {
         requester,
@@ -187,7 +202,7 @@ fn issue(est: &Est, request: &Request<'_>, grant: Grant, now: i64) -> Result<Vec
     let profile = est.profile(route)?;
     let approval = approval::needed(request, &grant, est.desk.store.as_ref(), now)?;
     let named = match &grant.identity {
-        Identity::Second { names: Some(first) } => Some(first),
+        Identity::Second { names: Some(first), .. } => Some(first),
         _ => None,
     };
     let mut particular = profile.extensions(csr.spki(), &grant.subject, &grant.names).map_err(AdmissionFault::from)?;

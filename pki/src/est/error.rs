@@ -165,6 +165,7 @@ impl Refusal {
             Self::Csr(C::FalseSignature) => (StatusCode::BAD_REQUEST, "csr_signature_false"),
             Self::Csr(C::Key(KeyFault::Weak(_))) => (StatusCode::BAD_REQUEST, "key_weak"),
             Self::Csr(C::Key(_)) => (StatusCode::BAD_REQUEST, "key_unsupported"),
+            Self::Csr(C::Statement(_)) => (StatusCode::BAD_REQUEST, "possession_statement"),
             Self::Csr(C::Algorithm(_)) => (StatusCode::BAD_REQUEST, "algorithm_unsupported"),
             Self::Csr(C::AsksForAuthority) => (StatusCode::FORBIDDEN, "csr_asks_for_authority"),
             Self::Csr(C::Names(_)) | Self::Admission(A::Profile(ProfileFault::NameMalformed(_))) => {

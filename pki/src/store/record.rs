@@ -210,9 +210,9 @@ pub(crate) struct Device {
     /// Counts changes, so that two writers cannot overwrite each other.
     #[prost(uint64, tag = "7")]
     pub(crate) revision: u64,
-    /// Serial number of the current certificate of its second identity, empty when it has none.
-    #[prost(bytes = "vec", tag = "40")]
-    pub(crate) related: Vec<u8>,
+    /// Serial numbers of the current certificates of its further identities, at most one of each label.
+    #[prost(bytes = "vec", repeated, tag = "40")]
+    pub(crate) related: Vec<Vec<u8>>,
 }
 
 /// Whether an authority issues. That it was revoked is another fact.

@@ -209,7 +209,9 @@ pub(crate) enum KeyFault {
     )]
     Unsupported(String),
     /// The key cannot sign, so that no request can prove its possession.
-    #[error("an ML-KEM key cannot sign its own request: let the server make the key (/serverkeygen)")]
+    #[error(
+        "an ML-KEM key cannot sign its own request: let the server make the key (/serverkeygen), or state by the certificate that you show that the key is yours (RFC 9883)"
+    )]
     CannotSign,
     /// The key is of a supported kind but too weak.
     #[error("the key is too weak: {0}")]
@@ -275,9 +277,9 @@ pub(crate) fn judge_key(spki: &SubjectPublicKeyInfoOwned) -> Result<KeyKind, Key
         oid::ML_DSA_44 if parameters_absent => sized(KeyKind::MlDsa(44), 1312),
         oid::ML_DSA_65 if parameters_absent => sized(KeyKind::MlDsa(65), 1952),
         oid::ML_DSA_87 if parameters_absent => sized(KeyKind::MlDsa(87), 2592),
-        oid::ML_KEM_512 if parameters_absent => sized(KeyKind::MlKem(512), 800),
-        oid::ML_KEM_768 if parameters_absent => sized(KeyKind::MlKem(768), 1184),
-        oid::ML_KEM_1024 if parameters_absent => sized(KeyKind::MlKem(1024), 1568),
+        oid::ML_KEM_512 if parameters_absent => judge_ml_kem(sized(KeyKind::MlKem(512), 800)?, bits),
+        oid::ML_KEM_768 if parameters_absent => judge_ml_kem(sized(KeyKind::MlKem(768), 1184)?, bits),
+        oid::ML_KEM_1024 if parameters_absent => judge_ml_kem(sized(KeyKind::MlKem(1024), 1568)?, bits),
         oid::ED25519
         | oid::ML_DSA_44
         | oid::ML_DSA_65
@@ -287,6 +289,21 @@ pub(crate) fn judge_key(spki: &SubjectPublicKeyInfoOwned) -> Result<KeyKind, Key
         | oid::ML_KEM_1024 => Err(KeyFault::Malformed("algorithm parameters must be absent")),
         other => Err(KeyFault::Unsupported(other.to_string())),
     }
+}
+
+/// Every coefficient of an encapsulation key is below the modulus (FIPS 203 section 7.2); the last 32 octets are a seed.
+fn judge_ml_kem(kind: KeyKind, bits: &[u8]) -> Result<KeyKind, KeyFault> {
+    const MODULUS: u16 = 3329;
+    let coefficients = bits.get(..bits.len().saturating_sub(32)).unwrap_or_default();
+    let pair = |three: &[u8]| match three {
+        [low, middle, high] => {
+            let (low, middle, high) = (u16::from(*low), u16::from(*middle), u16::from(*high));
+            (low | (middle & 0x0F) << 8) < MODULUS && (middle >> 4 | high << 4) < MODULUS
+        }
+        _ => false,
+    };
+    let is_reduced = coefficients.chunks(3).all(pair);
+    if is_reduced { Ok(kind) } else { Err(KeyFault::Malformed("a coefficient of the ML-KEM key is not below 3329")) }
 }
 
 fn judge_ec(spki: &SubjectPublicKeyInfoOwned, point: &[u8]) -> Result<KeyKind, KeyFault> {
@@ -361,6 +378,26 @@ fn is_power_of_65537(residue: u32, prime: u32) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_encapsulation_key_has_its_length_and_reduced_coefficients() {
+        let judged = |algorithm, key: &[u8]| judge_key(&bare_spki(algorithm, key).expect("encodes"));
+        for (algorithm, set, length) in
+            [(oid::ML_KEM_512, 512, 800), (oid::ML_KEM_768, 768, 1184), (oid::ML_KEM_1024, 1024, 1568)]
+        {
+            let mut key = vec![0; length];
+            assert_eq!(judged(algorithm, &key), Ok(KeyKind::MlKem(set)));
+            assert!(judged(algorithm, &key[1..]).is_err());
+            // The seed may be anything; 3328 is the largest coefficient, in either place.
+            key[length - 1] = 0xFF;
+            for (three, good) in
+                [([0x00, 0x0D, 0], true), ([0x01, 0x0D, 0], false), ([0, 0, 0xD0], true), ([0, 0x10, 0xD0], false)]
+            {
+                key[length - 35..length - 32].copy_from_slice(&three);
+                assert_eq!(judged(algorithm, &key).is_ok(), good, "{set} {three:?}");
+            }
+        }
+    }
+
     fn rsa(modulus: Vec<u8>, exponent: &[u8]) -> Result<KeyKind, KeyFault> {
         judge_key(&rsa_spki(&modulus, exponent).expect("integers encode"))
     }
@@ -419,9 +456,9 @@ mod tests {
             let spki = bare_spki(ObjectIdentifier::new_unwrap(hash), &[7; 1312]).expect("encodes");
             assert!(matches!(judge_key(&spki), Err(KeyFault::Unsupported(_))), "{hash}");
         }
-        for kem in [oid::ML_KEM_512, oid::ML_KEM_768, oid::ML_KEM_1024] {
-            assert_eq!(judge_key(&bare_spki(kem, &[7; 1184]).expect("encodes")), Err(KeyFault::CannotSign));
-        }
+        let kem = bare_spki(oid::ML_KEM_768, &[7; 1184]).expect("encodes");
+        assert_eq!(judge_key(&kem), Ok(KeyKind::MlKem(768)));
+        assert_eq!(KeySpec::of(&kem), Err(KeyFault::CannotSign), "no authority and no server has such a key");
         for (signer, len) in [(oid::ML_DSA_44, 1312), (oid::ML_DSA_65, 1952), (oid::ML_DSA_87, 2592)] {
             assert!(judge_key(&bare_spki(signer, &vec![7; len]).expect("encodes")).is_ok());
             assert!(judge_key(&bare_spki(signer, &vec![7; len + 1]).expect("encodes")).is_err());

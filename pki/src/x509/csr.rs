@@ -4,7 +4,7 @@
 //! more than that: what may be certified is decided by the profile.
 
 use super::algorithm::{KeyFault, KeyKind, judge_key};
-use super::related::{Claim, RELATED_CERT_REQUEST};
+use super::related::{CertificateId, Claim, RELATED_CERT_REQUEST};
 use super::verify::{VerifyFault, verify};
 use const_oid::ObjectIdentifier;
 use der::asn1::{Any, AnyRef, BitStringRef, OctetString};
@@ -25,6 +25,8 @@ const DECRYPT_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1135
 const ASYMMETRIC_DECRYPT_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.54");
 /// SMIMECapabilities (RFC 7030 section 4.4.1).
 const SMIME_CAPABILITIES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.15");
+/// id-at-statementOfPossession (RFC 9883).
+const STATEMENT_OF_POSSESSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.22112.2.1");
 /// Longest identifier of a key.
 const MAX_KEY_IDENTIFIER: usize = 64;
 /// id-cmc-changeSubjectName (RFC 6402 section 2.8).
@@ -59,6 +61,9 @@ pub(crate) enum CsrFault {
     /// The names asked for are too many or of a bad form.
     #[error("{0}")]
     Names(&'static str),
+    /// The statement of possession is not one of the requester's.
+    #[error("the statement of possession {0}")]
+    Statement(&'static str),
 }
 
 #[derive(Sequence)]
@@ -66,6 +71,13 @@ struct Outer<'a> {
     info: AnyRef<'a>,
     algorithm: AlgorithmIdentifierOwned,
     signature: BitStringRef<'a>,
+}
+
+/// PrivateKeyPossessionStatement (RFC 9883).
+#[derive(Sequence)]
+struct PossessionStatement {
+    signer: CertificateId,
+    certificate: Option<x509_cert::Certificate>,
 }
 
 /// A request whose proof of possession was verified.
@@ -81,6 +93,7 @@ pub(crate) struct VerifiedCsr {
     capabilities: Option<Vec<ObjectIdentifier>>,
     change: Option<ChangeOfName>,
     related: Option<Claim>,
+    is_stated: bool,
 }
 
 /// The key that a generated key is to be encrypted to, by its identifier (RFC 7030 section 4.4.1).
@@ -122,6 +135,33 @@ impl VerifiedCsr {
         Self::of(info)
     }
 
+    /// Decodes a request for a key that cannot sign, which the holder of a certificate states to have, and signed instead (RFC 9883).
+    /// That the certificate is good for anything, and whose it is, the caller knows.
+    ///
+    /// # Errors
+    /// A [`CsrFault`] saying what is wrong.
+    pub(crate) fn stated(der: &[u8], signer: &x509_cert::Certificate) -> Result<Self, CsrFault> {
+        let malformed = |fault: der::Error| CsrFault::Malformed(fault.to_string());
+        let outer = Outer::from_der(der).map_err(malformed)?;
+        let signed = outer.info.to_der().map_err(malformed)?;
+        let info = CertReqInfo::from_der(&signed).map_err(malformed)?;
+        // A key that can sign proves itself.
+        let KeyKind::MlKem(_) = judge_key(&info.public_key)? else { return Err(CsrFault::FalseSignature) };
+        let statement = only_value(&info, STATEMENT_OF_POSSESSION)?.ok_or(KeyFault::CannotSign)?;
+        let statement: PossessionStatement = statement.decode_as().map_err(malformed)?;
+        let facts = signer.tbs_certificate();
+        let is_theirs = statement.signer.names(signer) && statement.certificate.is_none_or(|named| named == *signer);
+        if !is_theirs {
+            return Err(CsrFault::Statement("names another certificate than the one that is shown"));
+        }
+        let signature = outer.signature.as_bytes().ok_or(CsrFault::FalseSignature)?;
+        verify(facts.subject_public_key_info(), &outer.algorithm, &signed, signature).map_err(|fault| match fault {
+            VerifyFault::Unsupported(_) => CsrFault::Algorithm(fault.to_string()),
+            VerifyFault::False => CsrFault::Statement("is not signed with the key of the certificate that it names"),
+        })?;
+        Ok(Self { is_stated: true, ..Self::of(info)? })
+    }
+
     /// Decodes a request for a key that we made ourselves: its own key and signature mean nothing (RFC 7030 section 4.4.1), and the
     /// possession of ours needs no proof.
     ///
@@ -151,6 +191,7 @@ impl VerifiedCsr {
             subject: info.subject,
             spki: info.public_key,
             spki_sha256,
+            is_stated: false,
         })
     }
 
@@ -197,6 +238,11 @@ impl VerifiedCsr {
     /// The algorithms that the requester can do, as SMIMECapabilities names them.
     pub(crate) fn capabilities(&self) -> Option<&[ObjectIdentifier]> {
         self.capabilities.as_deref()
+    }
+
+    /// True when the holder of the certificate that was shown states to have the key.
+    pub(crate) fn is_stated(&self) -> bool {
+        self.is_stated
     }
 
     /// What it says of a certificate that the requester holds already.

@@ -23,9 +23,18 @@ const FRESH_SECONDS: i64 = 86_400;
 
 /// IssuerAndSerialNumber.
 #[derive(Debug, Clone, PartialEq, Eq, Sequence)]
-struct CertificateId {
+pub(crate) struct CertificateId {
     issuer: Name,
     serial: Int,
+}
+
+impl CertificateId {
+    /// True when it is this certificate's.
+    pub(crate) fn names(&self, certificate: &x509_cert::Certificate) -> bool {
+        let facts = certificate.tbs_certificate();
+        self.serial.as_bytes() == facts.serial_number().as_bytes()
+            && super::name::same_name(&self.issuer, facts.issuer())
+    }
 }
 
 /// RequesterCertificate.
@@ -81,9 +90,7 @@ impl Claim {
     /// A [`ClaimFault`].
     pub(crate) fn verify(&self, certificate: &x509_cert::Certificate, now: i64) -> Result<(), ClaimFault> {
         let facts = certificate.tbs_certificate();
-        let names = self.certificate.serial.as_bytes() == facts.serial_number().as_bytes()
-            && super::name::same_name(&self.certificate.issuer, facts.issuer());
-        if !names {
+        if !self.certificate.names(certificate) {
             return Err(ClaimFault::OtherCertificate);
         }
         let requested_at = i64::try_from(self.request_time).unwrap_or(i64::MAX);
