@@ -346,6 +346,7 @@ module_test! {
             ("both", named(&[CLIENT, SERVER], &[]), false),
             ("any purpose", named(&[ANY], &[]), false),
             ("no purpose", named(&[], &[]), false),
+            ("an empty list of purposes", device(|c| c.extensions.push(extension(0x25, &[], &seq(&[])))), false),
             ("a name below the tree", named(&[CLIENT], &[&dns("a.devices.example")]), true),
             ("in capitals", named(&[CLIENT], &[&dns("A.Devices.EXAMPLE")]), true),
             ("the tree itself", named(&[CLIENT], &[&dns("host")]), true),

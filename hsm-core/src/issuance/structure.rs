@@ -243,7 +243,8 @@ fn only_listed(value: &[u8], listed: &[Vec<u8>]) -> Result<bool, Breach> {
     check(&item)?;
     demand(item.tag == SEQUENCE, "structure", "the purposes are no SEQUENCE")?;
     let mut purposes = item.reader();
-    let mut fits = true;
+    // None at all would say nothing (RFC 5280 section 4.2.1.12 wants one), and some verifiers take that for any.
+    let mut fits = !purposes.is_empty();
     while !purposes.is_empty() {
         let purpose = purposes.expect(OID)?.contents;
         fits &= listed.iter().any(|known| known == purpose);
