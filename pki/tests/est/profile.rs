@@ -129,7 +129,7 @@ fn the_dry_run_tells_what_an_enrolment_would_do() {
         listed["items"].as_array().expect("items").iter().filter_map(|item| item["id"].as_str()).collect();
     assert_eq!(names, ["client", "code", "device", "idevid", "server"]);
     assert_eq!(world.done(&["profile", "show", "server"])["preset"], "server");
-    assert_eq!(world.done(&["profile", "presets"])["items"].as_array().map(Vec::len), Some(8));
+    assert_eq!(world.done(&["profile", "presets"])["items"].as_array().map(Vec::len), Some(9));
     let names = ["-addext", "subjectAltName=DNS:www.devices.example"];
     world.request("www", "/CN=www.devices.example", &names);
     for file in ["www.csr", "www.b64"] {
