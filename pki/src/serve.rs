@@ -6,7 +6,7 @@ use crate::api::rest::Rest;
 use crate::api::socket;
 use crate::ca::message::MessageSigner;
 use crate::ca::reconcile::{self, Differences, Line, Verdict};
-use crate::ca::{CaError, Desk, ceremony, serial};
+use crate::ca::{CaError, Desk, ceremony, serial, sweep};
 use crate::clock;
 use crate::config::{Config, SecretSource, Side};
 use crate::device::expiry;
@@ -109,6 +109,23 @@ fn ask_others(desk: &Desk, config: &Config) -> Result<Arc<Foreign>, String> {
     Ok(foreign)
 }
 
+/// Goes on with revocations that broke off, and whose rest an operator's command does not see to.
+fn go_on_with_sweeps(desk: &Desk) -> Result<(), String> {
+    let store = Arc::clone(&desk.store);
+    let go_on = move || {
+        loop {
+            match sweep::go_on(store.as_ref()) {
+                Ok(swept) if swept.count > 0 => tracing::info!(event = "sweep_went_on", count = swept.count),
+                Ok(_) => {}
+                Err(fault) => tracing::error!(event = "sweep_broke_off", %fault),
+            }
+            std::thread::sleep(LOOKS);
+        }
+    };
+    let thread = std::thread::Builder::new().name("sweeps".to_owned()).spawn(go_on);
+    thread.map(drop).map_err(|fault| format!("the thread that revokes does not start: {fault}"))
+}
+
 /// A profile must name an authority that there is.
 fn refuse_unknown_authorities(desk: &Desk, config: &Config) -> Result<(), String> {
     for profile in config.profiles.values() {
@@ -190,6 +207,7 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     };
     let public: Handler = Arc::new(move |call| public.answer(call));
     let operators_socket = socket::listen(&socket::path(&config.state_dir))?;
+    go_on_with_sweeps(&desk)?;
     runtime.block_on(async {
         let mut doors = vec![
             Door {

@@ -4,7 +4,7 @@ use super::command::{Command, Fault, Paging};
 use super::view;
 use crate::ca::reconcile;
 use crate::ca::revoke::{self, Cause, Selection};
-use crate::ca::{CaError, serial};
+use crate::ca::{CaError, serial, sweep};
 use crate::clock;
 use crate::est::routes::is_label;
 use crate::journal::office::{self, JournalOffice};
@@ -17,7 +17,6 @@ use crate::x509::{hex, name, pem, sha256};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use der::{Decode, Encode};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -213,11 +212,10 @@ impl Operator {
             return Err(CaError::NoAuthority(id.clone()).into());
         }
         let now = clock::now();
-        let revoked = revoke::revoke_all(self.store.as_ref(), selection, cause, now).map_err(of_certificate)?;
+        let revoked = sweep::revoke_all(self.store.as_ref(), selection, cause, now).map_err(of_certificate)?;
         let reason = revoke::reason_name(revoke::code_of(cause.reason));
-        tracing::info!(event = "revoked_together", count = revoked.len(), reason);
-        let lists: BTreeSet<CrlList> = revoked.iter().map(list_of).collect();
-        Ok(self.published_with(json!({ "revoked": revoked.len(), "reason": reason }), lists, now))
+        tracing::info!(event = "revoked_together", count = revoked.count, reason);
+        Ok(self.published_with(json!({ "revoked": revoked.count, "reason": reason }), revoked.lists, now))
     }
 
     fn ca_revoke(&self, id: &str, cause: Cause) -> Result<Value, Fault> {

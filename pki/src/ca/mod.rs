@@ -18,6 +18,7 @@ pub(crate) mod reconcile;
 pub(crate) mod revoke;
 pub(crate) mod rollover;
 pub(crate) mod serial;
+pub(crate) mod sweep;
 pub(crate) mod validity;
 
 use crate::store::record::{self, AuthorityState, CrlList};

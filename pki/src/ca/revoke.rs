@@ -106,7 +106,7 @@ pub(crate) fn revoke_all(
 ) -> Result<Vec<Certificate>, CaError> {
     let mut tries_left = 5;
     loop {
-        let chosen = selected(store, selection, cause, now)?;
+        let chosen = selected(store, selection, cause, now, usize::MAX)?;
         if chosen.is_empty() {
             return Ok(chosen);
         }
@@ -120,25 +120,33 @@ pub(crate) fn revoke_all(
     }
 }
 
-fn selected(store: &dyn Store, selection: &Selection, cause: Cause, now: i64) -> Result<Vec<Certificate>, CaError> {
-    let mut chosen = Vec::new();
+/// What is selected and not revoked or expired yet. When there are more than `enough` of an authority or a label, some of them.
+///
+/// # Errors
+/// [`Conflict::Missing`] for a serial number that was never issued, or a failing store.
+pub(super) fn selected(
+    store: &dyn Store,
+    selection: &Selection,
+    cause: Cause,
+    now: i64,
+    enough: usize,
+) -> Result<Vec<Certificate>, CaError> {
     let is_hold = cause.reason == CrlReason::CertificateHold;
-    let mut choose = |mut certificate: Certificate| {
+    let choose = |mut certificate: Certificate| {
         let revocable = match certificate.state() {
             CertificateState::Active | CertificateState::Superseded => true,
             CertificateState::OnHold => !is_hold,
             _ => false,
         };
         let is_meant = !matches!(selection, Selection::Authority(_)) || !certificate.device.is_empty();
-        if revocable && is_meant && certificate.not_after > now {
-            // Many may be chosen: only what tells where they belong is kept.
-            certificate.der = Vec::new();
-            chosen.push(certificate);
-        }
+        // Many may be chosen: only what tells where they belong is kept.
+        certificate.der = Vec::new();
+        (revocable && is_meant && certificate.not_after > now).then_some(certificate)
     };
+    let mut chosen = Vec::new();
     if let Selection::Serials(serials) = selection {
         for serial in serials {
-            choose(store.certificate(serial)?.ok_or(StoreError::Conflict(Conflict::Missing))?);
+            chosen.extend(choose(store.certificate(serial)?.ok_or(StoreError::Conflict(Conflict::Missing))?));
         }
         return Ok(chosen);
     }
@@ -152,8 +160,8 @@ fn selected(store: &dyn Store, selection: &Selection, cause: Cause, now: i64) ->
             Selection::Serials(_) => return Ok(chosen),
         })?;
         after = page.next.clone();
-        page.all(Record::certificate).into_iter().for_each(&mut choose);
-        if after.is_none() {
+        chosen.extend(page.all(Record::certificate).into_iter().filter_map(choose));
+        if after.is_none() || chosen.len() >= enough {
             return Ok(chosen);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, ForeignList, Intent,
-    KeyPlan, Restoration, StoredCheckpoint,
+    KeyPlan, Restoration, StoredCheckpoint, Sweep,
 };
 use crate::x509::{hex, sha256};
 use serde_json::{Map, Value, json};
@@ -95,6 +95,27 @@ pub(crate) enum Change {
     /// Certificates are revoked or put on hold, all of them or none. The devices that live by them move.
     Revoked {
         /// Their serial numbers.
+        serials: Vec<Vec<u8>>,
+        /// CRL reason code.
+        reason: u32,
+        /// When.
+        at: i64,
+        /// Since when they are not to be relied upon, 0 when that is not known.
+        invalid_since: i64,
+    },
+    /// Many certificates are revoked from now on; their records follow in pieces.
+    SweepBegun(Sweep),
+    /// The next piece of a sweep: like [`Change::Revoked`], and how far it went.
+    SweepWent {
+        /// Which.
+        id: Vec<u8>,
+        /// The place that it was read at.
+        from: Vec<u8>,
+        /// The place it has come to.
+        next: Vec<u8>,
+        /// That this was the last piece.
+        is_last: bool,
+        /// Serial numbers.
         serials: Vec<Vec<u8>>,
         /// CRL reason code.
         reason: u32,
@@ -224,7 +245,8 @@ impl Change {
             Self::Issued { .. } => "issued",
             Self::Enrolled { .. } => "enrolled",
             Self::Abandoned { .. } => "abandoned",
-            Self::Revoked { .. } => "revoked",
+            Self::SweepBegun(_) => "sweep_begun",
+            Self::Revoked { .. } | Self::SweepWent { .. } => "revoked",
             Self::Released { .. } => "released",
             Self::CrlNumbered { .. } => "crl_numbered",
             Self::SignatureIntended { .. } => "signature_intended",
@@ -279,7 +301,12 @@ impl Change {
             Self::Abandoned { serial, doubt, .. } => {
                 one(json!({ "serial": hex(serial), "maybe_signed": *doubt == Doubt::MaybeSigned }))
             }
-            Self::Revoked { serials, reason, invalid_since, .. } => serials
+            Self::SweepBegun(sweep) => one(json!({
+                "sweep": hex(&sweep.id), "authority": sweep.authority, "label": sweep.is_of_label.then_some(&sweep.label),
+                "serials": sweep.serials.len(), "reason": sweep.reason, "invalid_since": sweep.invalid_since,
+            })),
+            Self::Revoked { serials, reason, invalid_since, .. }
+            | Self::SweepWent { serials, reason, invalid_since, .. } => serials
                 .iter()
                 .flat_map(|serial| {
                     one(json!({ "serial": hex(serial), "reason": reason, "invalid_since": invalid_since }))

@@ -2,7 +2,7 @@
 
 use super::record::{
     Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, ForeignList, Intent, KeyPlan, KeyUse,
-    Leaf, Restoration, Revocation, StoredCheckpoint,
+    Leaf, Restoration, Revocation, StoredCheckpoint, Sweep,
 };
 
 /// Most records on one page.
@@ -141,6 +141,8 @@ pub(crate) enum Query {
         /// Which page.
         span: Span,
     },
+    /// The sweeps that are not done.
+    Sweeps,
     /// The CRLs of others.
     ForeignLists(Span),
     /// The records of the journal from the first.
@@ -226,6 +228,8 @@ pub(crate) enum Record {
     Crl(Crl),
     /// A change in the history of a CRL.
     CrlChange(CrlChange),
+    /// A sweep.
+    Sweep(Sweep),
     /// A CRL of another.
     ForeignList(ForeignList),
     /// A record of the journal.
@@ -275,6 +279,7 @@ kinds! {
     due => Due(Due),
     crl => Crl(Crl),
     crl_change => CrlChange(CrlChange),
+    sweep => Sweep(Sweep),
     foreign_list => ForeignList(ForeignList),
     leaf => Leaf(Leaf),
     count => Count(u64),

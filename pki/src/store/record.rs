@@ -437,6 +437,38 @@ pub(crate) struct Revocation {
     pub(crate) invalid_since: i64,
 }
 
+/// That many certificates are revoked, and how far their records say so.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Sweep {
+    /// Hash of what it is: the key of the record.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) id: Vec<u8>,
+    /// The authority that gave them to devices, unless it is of a label or of serial numbers.
+    #[prost(string, tag = "2")]
+    pub(crate) authority: String,
+    /// Whether it is of a label.
+    #[prost(bool, tag = "3")]
+    pub(crate) is_of_label: bool,
+    /// The label under which they were enrolled.
+    #[prost(string, tag = "4")]
+    pub(crate) label: String,
+    /// Their serial numbers in order; empty for those of an authority or a label.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub(crate) serials: Vec<Vec<u8>>,
+    /// CRL reason code.
+    #[prost(uint32, tag = "6")]
+    pub(crate) reason: u32,
+    /// When they were revoked; what was issued later is not meant.
+    #[prost(int64, tag = "7")]
+    pub(crate) at: i64,
+    /// Since when they are not to be relied upon, 0 when that is not known.
+    #[prost(int64, tag = "8")]
+    pub(crate) invalid_since: i64,
+    /// The place up to which the records say so.
+    #[prost(bytes = "vec", tag = "9")]
+    pub(crate) after: Vec<u8>,
+}
+
 /// A CRL that another signed.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ForeignList {

@@ -6,6 +6,7 @@
 //! finds its revocation on that one or on the next, which then serves all who waited.
 
 use crate::ca::authority::{Authority, AuthorityKind};
+use crate::ca::sweep;
 use crate::ca::{CaError, Desk};
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::{Crl, CrlList};
@@ -152,7 +153,9 @@ impl CrlOffice {
                 return self.in_turn(list, |before| self.make(list, before, Edition::Delta, now)).map(drop);
             }
         }
-        if state.pending > 0 { self.publish_pending(list, now).map(drop) } else { Ok(()) }
+        // The records of a sweep go on one list, when they are complete: whoever asks is told before.
+        let is_complete = sweep::open(self.desk.store.as_ref())?.is_empty();
+        if state.pending > 0 && is_complete { self.publish_pending(list, now).map(drop) } else { Ok(()) }
     }
 
     fn has_deltas(&self) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Whoever judges a certificate asks here: the OCSP responder, EST, the operators. A store that fails is an error, never "good".
 
+use crate::ca::sweep;
 use crate::store::record::{Certificate, CertificateState};
 use crate::store::{Store, StoreError};
 
@@ -50,6 +51,9 @@ pub(crate) fn of_record(store: &dyn Store, record: &Certificate) -> Result<Stand
             return Ok(Standing::Revoked { at: record.revoked_at, reason: record.reason });
         }
         CertificateState::Unknown => return Ok(Standing::Unknown),
+    }
+    if let Some(sweep) = sweep::open(store)?.iter().find(|sweep| sweep.takes(record)) {
+        return Ok(Standing::Revoked { at: sweep.at, reason: sweep.reason });
     }
     let mut id = record.authority.clone();
     for _ in 0..MAX_CHAIN {

@@ -4,14 +4,14 @@ use super::journal::subtree_key;
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES,
     FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES,
-    LEAST_CRL_NUMBER, LEAVES, LEAVES_OF, META, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES, Table, backend,
-    decode, joined,
+    LEAST_CRL_NUMBER, LEAVES, LEAVES_OF, META, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES, SWEEPS, Table,
+    backend, decode, joined,
 };
 use crate::store::image::Facts;
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
 use crate::store::record::{
     Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, ForeignList, Intent, KeyPlan, KeyUse, Leaf,
-    Restoration, Revocation, StoredCheckpoint,
+    Restoration, Revocation, StoredCheckpoint, Sweep,
 };
 use crate::store::{Change, Store, StoreError};
 use crate::x509::hex;
@@ -83,6 +83,7 @@ impl Store for RedbStore {
             Query::Revocation { list, serial } => {
                 read(REVOCATIONS)?.one::<Revocation>(&joined(&list, &serial), Record::Revocation)
             }
+            Query::Sweeps => read(SWEEPS)?.many::<Sweep>(&[], &Span::first(MAX_PAGE), Record::Sweep),
             Query::ForeignLists(span) => read(FOREIGN_LISTS)?.many::<ForeignList>(&[], &span, Record::ForeignList),
             Query::Leaves(span) => read(LEAVES)?.leaves(&span),
             Query::Leaf { index } => {

@@ -3,7 +3,7 @@
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
     DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES,
-    LEAST_CRL_NUMBER, META, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, Table, backend, get, joined,
+    LEAST_CRL_NUMBER, META, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get, joined,
     next_sequence, number, put, raw, remove, save,
 };
 use super::{journal, restored};
@@ -12,7 +12,7 @@ use crate::store::change::Doubt;
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
-    CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Revocation,
+    CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Revocation, Sweep,
 };
 use crate::store::{Change, Conflict, Passed, StoreError, Supersession};
 use der::Decode;
@@ -104,6 +104,25 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
         Change::Revoked { serials, reason, at, invalid_since } => {
             let cause = Cause { reason: *reason, at: *at, invalid_since: *invalid_since };
             revoked(transaction, serials, cause)?;
+        }
+        Change::SweepBegun(sweep) => {
+            if raw(transaction, SWEEPS, &sweep.id)?.is_some() {
+                return Err(Conflict::Exists.into());
+            }
+            save(transaction, SWEEPS, &sweep.id, sweep)?;
+        }
+        Change::SweepWent { id, from, next, is_last, serials, reason, at, invalid_since } => {
+            let mut sweep: Sweep = get(transaction, SWEEPS, id)?.ok_or(Conflict::Stale)?;
+            if sweep.after != *from {
+                return Err(Conflict::Stale.into());
+            }
+            revoked(transaction, serials, Cause { reason: *reason, at: *at, invalid_since: *invalid_since })?;
+            sweep.after.clone_from(next);
+            if *is_last {
+                remove(transaction, SWEEPS, id)?;
+            } else {
+                save(transaction, SWEEPS, id, &sweep)?;
+            }
         }
         Change::Released { serial, at } => released(transaction, serial, *at)?,
         Change::SignatureIntended { authority } => account(transaction, authority, &[(OPEN, 1)])?,
