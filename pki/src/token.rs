@@ -291,6 +291,25 @@ impl Token {
         self.with_worker(|_| Ok(self.context.get_library_info()?.manufacturer_id().trim_end() == OUR_MANUFACTURER))
     }
 
+    /// The issuance policy that our token enforces on a key; empty when there is none.
+    ///
+    /// # Errors
+    /// When the key is missing or the token cannot be asked.
+    pub(crate) fn issuance_policy(&self, key: &KeyRef) -> Result<Vec<u8>, TokenError> {
+        if !self.is_ours()? {
+            return Ok(Vec::new());
+        }
+        self.with_worker(|worker| {
+            let handle = worker.private_key(key)?;
+            let values = worker.session.get_attributes(handle, &[ISSUANCE_POLICY])?;
+            Ok(values.into_iter().find_map(|value| match value {
+                Attribute::VendorDefined((_, policy)) => Some(policy),
+                _ => None,
+            }))
+        })
+        .map(Option::unwrap_or_default)
+    }
+
     /// How many signatures of a guarded key the token may have given out.
     ///
     /// # Errors

@@ -8,10 +8,12 @@ use crate::store::record::{self, KeyPlan};
 use crate::token::{KeyRef, no_key};
 use crate::x509::algorithm::KeySpec;
 use crate::x509::{name, sha256, unix_seconds, verify};
+use der::asn1::SetOfVec;
 use der::{Decode, Encode};
 use std::sync::Arc;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::request::{CertReqInfo, Version};
 
 /// What begins the bytes that an imported key signs as its proof: no certificate, list or request begins like this.
 const PROOF: &[u8] = b"craton-pki proof of possession of an imported authority key\0";
@@ -48,14 +50,10 @@ pub(crate) fn import(desk: &Desk, import: &Import, now: i64) -> Result<Arc<Autho
         Some(id) => {
             let label = format!("{} (imported)", import.id);
             let key = KeyRef { id: id.clone(), label: label.clone(), spec, guarded: false };
-            prove(desk, &key, spki)?;
-            let plan = KeyPlan {
-                role: import.id.clone(),
-                key_id: id.clone(),
-                label,
-                spec: spec.to_string(),
-                policy: Vec::new(),
-            };
+            let policy = desk.token.issuance_policy(&key)?;
+            let key = KeyRef { guarded: !policy.is_empty(), ..key };
+            prove(desk, &key, &parsed)?;
+            let plan = KeyPlan { role: import.id.clone(), key_id: id.clone(), label, spec: spec.to_string(), policy };
             // A repetition after a failure finds its own plan; another one under this name is somebody else's.
             match desk.store.key_plan(&import.id)? {
                 Some(known) if known == plan => {}
@@ -75,9 +73,16 @@ pub(crate) fn import(desk: &Desk, import: &Import, now: i64) -> Result<Arc<Autho
         created_at: now,
         ..record::Authority::default()
     }))?;
+    let authority = desk.authority(&import.id)?;
+    if authority.key.guarded {
+        // What it signed elsewhere is accounted for there.
+        let counted = desk.token.signature_count(&authority.key)?;
+        let id = import.id.clone();
+        desk.store.commit(Change::Reconciled { authority: id, counted, recorded: 0, open: 0, is_accepted: true })?;
+    }
     let subject = name::text(parsed.tbs_certificate().subject());
     tracing::info!(event = "authority_imported", authority = import.id, subject, with_key = import.key_id.is_some());
-    desk.authority(&import.id)
+    Ok(authority)
 }
 
 /// The certificate must be one of an authority that still lives.
@@ -143,13 +148,21 @@ pub(crate) fn is_signed_by(certificate: &Certificate, issuer: &Certificate) -> R
     Ok(verified.is_ok())
 }
 
-/// The key in the token signs something fresh, and the certificate's public key verifies it.
-fn prove(desk: &Desk, key: &KeyRef, spki: &spki::SubjectPublicKeyInfoOwned) -> Result<(), CaError> {
+/// The key in the token signs, and the certificate's public key verifies it. A guarded key signs what its policy knows: a request for a
+/// certificate of its own; any other something fresh.
+fn prove(desk: &Desk, key: &KeyRef, certificate: &Certificate) -> Result<(), CaError> {
+    let facts = certificate.tbs_certificate();
+    let spki = facts.subject_public_key_info();
     let held = desk.token.public_key(key)?.ok_or_else(|| no_key(key))?;
     if held.to_der()? != spki.to_der()? {
         return Err(CaError::WrongKey(key.label.clone()));
     }
-    let challenge = [PROOF, &serial::random(32)?, &sha256(&spki.to_der()?)].concat();
+    let challenge = if key.guarded {
+        let (subject, public_key) = (facts.subject().clone(), spki.clone());
+        CertReqInfo { version: Version::V1, subject, public_key, attributes: SetOfVec::new() }.to_der()?
+    } else {
+        [PROOF, &serial::random(32)?, &sha256(&spki.to_der()?)].concat()
+    };
     let signature = desk.token.sign(key, key.spec.certificate_scheme(), &challenge)?;
     verify::verify(spki, &key.spec.signature_algorithm(), &challenge, &signature)
         .map_err(|_| CaError::WrongKey(key.label.clone()))

@@ -209,6 +209,8 @@ fn an_authority_that_is_imported_with_its_key_issues_revokes_and_answers_above_i
     world.refused(&import(&pem, &other).each_ref().map(String::as_str), "is this the right token");
     let shown = world.done(&import(&pem, key_id).each_ref().map(String::as_str));
     assert_eq!((&shown["kind"], &shown["has_key"]), (&"imported".into(), &Value::Bool(true)));
+    assert_eq!(shown["guarded"], old["guarded"]);
+    world.done(&["reconcile"]);
     world.serve();
     world.enrolled("a");
     assert!(verifies(&world, "old-root.pem", "moved.pem", "a"));
