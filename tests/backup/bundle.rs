@@ -46,7 +46,10 @@ fn a_bundle_makes_a_token_on_a_host_that_has_nothing() {
     elsewhere.admin(["restore", "--pin", "env:SO_PIN", "--input", &archive, "--verify-only"]).ok();
     elsewhere.admin(["restore", "--pin", "env:SO_PIN", "--input", &archive]).ok().says("b.files");
     elsewhere.start_daemon();
-    elsewhere.admin(["token", "info"]).ok();
+    let token = &elsewhere.admin_json(["token", "info"])[0];
+    for fact in ["label", "serial", "objects"] {
+        assert_eq!(token[fact], taken["tokens"][0][fact], "{fact} of {token}");
+    }
     elsewhere.admin(line).refused();
     let no_store =
         World::unstarted().admin(["restore", "--pin", "env:SO_PIN", "--input", &files]).refused().to_string();

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use acceptance::module::{Token, ml_dsa, token_object};
+use acceptance::module_test;
 use acceptance::tools::available;
 use acceptance::world::World;
+use cryptoki::object::MlDsaParameterSetType;
 
 /// A deterministic signature (PKCS#1 v1.5): the restored key is the same key if it makes the same bytes.
 fn signature(world: &World, name: &str) -> Vec<u8> {
@@ -182,6 +185,17 @@ fn a_drill_opens_a_bundle_by_every_way_into_it_on_a_host_that_has_nothing() {
     drill(&["--secret-key", &key]).refused().says("--so-pin or --user-pin");
     drill(&["--secret-key", &key, "--user-pin", "env:SO_PIN"]).refused().says("PIN");
     drill(&["--share", &shares[0], "--user-pin", "env:PIN"]).refused().says("1 of 2 shares");
+}
+
+module_test! {
+    fn a_post_quantum_key_comes_back_from_a_backup(world) {
+        let session = Token::open().user();
+        ml_dsa(&session, MlDsaParameterSetType::ML_DSA_65, token_object("kept")).expect("a pair");
+        world.admin(["backup", "--pin", "env:SO_PIN", "--output", "b"]).ok();
+        let told = world.admin_json(["drill", "--pin", "env:SO_PIN", "--input", "b"]);
+        let key = &told["keys"][0];
+        assert_eq!((&key["mechanism"], &key["verified_by"]), (&"CKM_ML_DSA".into(), &"running".into()), "{told}");
+    }
 }
 
 #[test]

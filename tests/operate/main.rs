@@ -3,6 +3,7 @@
 mod doctor;
 mod metrics;
 mod records;
+mod recovery;
 mod runbook;
 mod status;
 mod traces;

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use acceptance::daemon::binary;
-use acceptance::module;
 use acceptance::tools::{Finished, available, run, run_with_input};
 use acceptance::world::{LABEL, PIN, World};
+use acceptance::{module, page};
 
 /// A PKI in the world's directory, its keys in the world's token.
 struct Pki {
@@ -361,4 +361,47 @@ fn a_bundle_holds_the_store_of_a_running_pki_and_the_tools_open_each_others_arch
     let devices = pki.json(&world, &["device", "list"]);
     assert!(devices.to_string().contains("sensor-1"), "{devices}");
     pki.enrol(&world, "sensor-2");
+}
+
+/// docs/recovery.md, its last section: from a bundle that lies on a host with nothing to a PKI that enrols again.
+#[test]
+fn after_a_disaster_the_page_leads_back_to_a_pki_that_enrols() {
+    if !tools_for("after_a_disaster_the_page_leads_back_to_a_pki_that_enrols") {
+        return;
+    }
+    let lost = World::start();
+    let mut pki = Pki::found(&lost);
+    pki.serve(&lost);
+    let certificate = pki.enrol(&lost, "sensor-1");
+    let config = pki.config.display().to_string();
+    lost.admin(["backup", "--pin", "env:SO_PIN", "--output", "b", "--bundle", "--pki", &config]).ok();
+    // The host is gone. Its addresses are the new one's, and devices know the root.
+    pki.stop();
+    let mut world = World::unstarted();
+    let dir = world.dir().to_owned();
+    let here = |path: &Path| dir.join(path.file_name().expect("a name"));
+    let text = fs::read_to_string(&pki.config).expect("the configuration");
+    let moved = text.replace(&lost.dir().display().to_string(), &world.dir().display().to_string());
+    for (file, content) in [(here(&pki.config), moved), (here(Path::new("pki.pin")), PIN.to_owned())] {
+        fs::write(&file, content).expect("the world's directory is writable");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our own file");
+    }
+    let host = page::Host::of(&world);
+    let page = page::document("recovery.md");
+    let (_, section) = page.split_once("## After a disaster").expect("the section");
+    // Its services end with the page.
+    let mut variables = host.variables();
+    variables.extend([("BUNDLE", lost.dir().join("b")), ("PKI_CONFIG", here(&pki.config))]);
+    page::run_text(&world, "recovery.md", &host.told(section), &variables);
+    world.start_daemon();
+    let mut back = Pki { config: here(&pki.config), state: here(&pki.state), est: pki.est.clone(), server: None };
+    for name in ["root.pem", "issuing.pem", "chain.pem"] {
+        fs::copy(pki.state.join(name), back.state.join(name)).expect("what devices know");
+    }
+    back.serve(&world);
+    back.verify(&certificate).ok().says("OK");
+    let fresh = back.enrol(&world, "sensor-2");
+    back.verify(&fresh).ok().says("OK");
+    let devices = back.json(&world, &["device", "list"]).to_string();
+    assert!(devices.contains("sensor-1") && devices.contains("sensor-2"), "{devices}");
 }

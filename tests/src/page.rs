@@ -8,6 +8,7 @@
 //! All blocks of a page make one `bash -eu` script in an empty directory. At its end it ends its background jobs and the servers that
 //! left their process id in a `*.pid` file.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::daemon::workspace;
+use crate::daemon::{binary, workspace};
 use crate::tools::{self, find_in, skip};
 use crate::world::World;
 
@@ -149,7 +150,7 @@ pub fn run_in(world: &World, name: &str, variables: &[(&str, &Path)]) {
 ///
 /// # Panics
 /// As [`run_in`].
-pub fn run_text(world: &World, title: &str, text: &str, variables: &[(&str, &Path)]) {
+pub fn run_text<P: AsRef<OsStr>>(world: &World, title: &str, text: &str, variables: &[(&str, P)]) {
     let blocks = blocks(text);
     let (script, expected) = script(&blocks);
     let dir = world.dir().join("page");
@@ -193,13 +194,16 @@ pub fn world_for_servers(shim: &str) -> World {
 
 /// Runs a script in a directory; what it printed, as an error when it failed. Its output is a file and not a pipe, because a server
 /// that it starts may hold it open for longer than the script runs.
-fn shell(world: &World, dir: &Path, script: &str, variables: &[(&str, &Path)]) -> Result<String, String> {
+fn shell<P: AsRef<OsStr>>(world: &World, dir: &Path, script: &str, variables: &[(&str, P)]) -> Result<String, String> {
     let (file, out) = (dir.join("page.sh"), dir.join("page.out"));
     fs::write(&file, script).expect("a file");
     let printed = fs::File::create(&out).expect("a file");
     let mut command = world.command("bash");
     command.arg(&file).current_dir(dir).env("HOME", dir).env("PORT", free_port().to_string());
-    command.env("PATH", path_variable()).env_remove("SSH_AUTH_SOCK").envs(variables.iter().copied());
+    command
+        .env("PATH", path_variable())
+        .env_remove("SSH_AUTH_SOCK")
+        .envs(variables.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stderr(printed.try_clone().expect("a file can be shared")).stdout(printed);
     let mut child = command.spawn().expect("bash can be started");
     let status = tools::wait(&mut child, PAGE_LIMIT);
@@ -247,4 +251,70 @@ pub fn engine(test: &str) -> bool {
         skip(test, "the pkcs11 engine of OpenSSL not found");
     }
     has
+}
+
+/// Starts the daemon and waits until it answers, as `systemctl start` does.
+const START: &str = r#"#!/bin/bash
+"$DAEMON" --config "$CRATON_HSM_CONFIG" >> daemon.log 2>&1 &
+echo $! > daemon.pid
+for _ in $(seq 600); do "$ADMIN" status > /dev/null 2>&1 && exit 0; sleep 0.1; done
+cat daemon.log; exit 1
+"#;
+const STOP: &str = r#"#!/bin/bash
+pid=$(cat daemon.pid); rm daemon.pid; kill "$pid"
+for _ in $(seq 600); do kill -0 "$pid" 2> /dev/null || exit 0; sleep 0.1; done
+exit 1
+"#;
+const START_PKI: &str = r#"#!/bin/bash
+"$PKI" --config "$PKI_CONFIG" serve >> pki.log 2>&1 &
+echo $! > pki.pid
+for _ in $(seq 1800); do "$PKI" --config "$PKI_CONFIG" health > /dev/null 2>&1 && exit 0; sleep 0.1; done
+cat pki.log; exit 1
+"#;
+
+/// What the pages for operators take from their machine: programs by name, and scripts that start and stop services.
+pub struct Host {
+    dir: PathBuf,
+}
+
+impl Host {
+    /// The programs and scripts, in the world's directory.
+    ///
+    /// # Panics
+    /// When it is not writable.
+    pub fn of(world: &World) -> Host {
+        let host = Host { dir: world.dir().to_owned() };
+        for (name, text) in [("start", START), ("stop", STOP), ("start-pki", START_PKI)] {
+            host.script(name, text);
+        }
+        for name in ["craton-hsm-admin", "craton-hsm-daemon", "craton-pki"] {
+            host.script(name, &format!("#!/bin/sh\nexec {} \"$@\"\n", binary(name).display()));
+        }
+        host
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        let path = self.dir.join(name);
+        fs::write(&path, text).expect("the world's directory is writable");
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("our own file");
+    }
+
+    /// The page's text, whose first block finds the programs.
+    pub fn told(&self, text: &str) -> String {
+        let path = format!("{}:{}", self.dir.display(), std::env::var("PATH").unwrap_or_default());
+        text.replacen("```sh\n", &format!("```sh\nexport PATH={path}\n"), 1)
+    }
+
+    /// The variables that the pages and the scripts name.
+    pub fn variables(&self) -> Vec<(&'static str, PathBuf)> {
+        let at = |name: &str| self.dir.join(name);
+        vec![
+            ("START", at("start")),
+            ("STOP", at("stop")),
+            ("START_PKI", at("start-pki")),
+            ("DAEMON", binary("craton-hsm-daemon")),
+            ("ADMIN", at("craton-hsm-admin")),
+            ("PKI", binary("craton-pki")),
+        ]
+    }
 }

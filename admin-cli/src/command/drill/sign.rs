@@ -194,6 +194,7 @@ fn mechanism_for(key_type: u64) -> Option<v1::Mechanism> {
         CKK_EC => CKM_ECDSA_SHA256,
         CKK_EC_EDWARDS => CKM_EDDSA,
         CKK_ML_DSA => CKM_ML_DSA,
+        CKK_SLH_DSA => CKM_SLH_DSA,
         _ => return None,
     };
     Some(v1::Mechanism { r#type: mechanism.0, parameter: None })
