@@ -27,7 +27,8 @@ use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, aead_wrap, import, query};
 use crate::perform::Work;
 use crate::secret::SecretBytes;
-use crate::session::operation::{check_capacity, gcm, oaep, wrap_form};
+use crate::session::operation::check_capacity;
+use crate::session::scheme::{gcm, oaep, wrap_form};
 
 impl Hsm {
     /// C_WrapKey: the wrapped bytes. A sensitive key leaves only under the secret-target rule.

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::{self, Parameter};
 use crate::mechanism::table::Scheme;
 use crate::object::Object;
-use crate::session::operation::pss;
+use crate::session::scheme::pss;
 
 /// sha256WithRSAEncryption, sha384WithRSAEncryption, sha512WithRSAEncryption; each is followed by NULL.
 const RSA_PKCS1: [(Hash, ObjectIdentifier); 3] = [

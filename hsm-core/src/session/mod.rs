@@ -2,6 +2,7 @@
 
 pub(crate) mod objects;
 pub(crate) mod operation;
+pub(crate) mod scheme;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
