@@ -18,11 +18,7 @@ struct Place {
 
 impl Place {
     fn open() -> Place {
-        let raw = Raw::load(&module::path());
-        assert_eq!(raw.initialize(), CKR_OK);
-        let slot = raw.slots().expect("slots")[0];
-        let session = raw.open_session(slot).expect("a session");
-        assert_eq!(raw.login(session, PIN), CKR_OK);
+        let (raw, slot, session) = Raw::with_user();
         Place { raw, slot, session }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use acceptance::module::{self, ED25519, P256, P384};
+use acceptance::module::{ED25519, P256, P384};
 use acceptance::module_test;
 use acceptance::raw::call::Parameter;
 use acceptance::raw::key::{Call, Template, Use, flag, number};
@@ -38,11 +38,7 @@ struct Pair {
 
 impl Place {
     fn open() -> Place {
-        let raw = Raw::load(&module::path());
-        assert_eq!(raw.initialize(), CKR_OK);
-        let slot = raw.slots().expect("slots")[0];
-        let session = raw.open_session(slot).expect("a session");
-        assert_eq!(raw.login(session, PIN), CKR_OK);
+        let (raw, slot, session) = Raw::with_user();
         Place { raw, slot, session }
     }
 

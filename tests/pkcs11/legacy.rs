@@ -1,10 +1,8 @@
 //! `algorithms.allow_legacy`: MD5 and triple DES for old applications, which nobody else is offered.
 
-use acceptance::module;
 use acceptance::module_test;
 use acceptance::raw::key::{Call, Use, flag, number};
 use acceptance::raw::{Raw, Room};
-use acceptance::world::PIN;
 use cryptoki_sys::*;
 use data_encoding::HEXLOWER;
 
@@ -28,11 +26,7 @@ fn key_of(kind: CK_KEY_TYPE, value: &[u8], usage: &[CK_ATTRIBUTE_TYPE]) -> Vec<(
 
 module_test! {
     fn legacy_mechanisms_are_neither_listed_nor_done_without_their_switch(_world) {
-        let raw = Raw::load(&module::path());
-        assert_eq!(raw.initialize(), CKR_OK);
-        let slot = raw.slots().expect("slots")[0];
-        let session = raw.open_session(slot).expect("a session");
-        assert_eq!(raw.login(session, PIN), CKR_OK);
+        let (raw, slot, session) = Raw::with_user();
         let listed = raw.mechanisms(slot).expect("the list");
         assert!(LEGACY.iter().all(|legacy| !listed.contains(legacy)));
         assert_eq!(raw.digest_init(session, CKM_MD5), CKR_MECHANISM_INVALID);
@@ -48,11 +42,7 @@ module_test! {
         world.stop_daemon();
         world.configure("[algorithms]\nallow_legacy = true");
         world.start_daemon();
-        let raw = Raw::load(&module::path());
-        assert_eq!(raw.initialize(), CKR_OK);
-        let slot = raw.slots().expect("slots")[0];
-        let session = raw.open_session(slot).expect("a session");
-        assert_eq!(raw.login(session, PIN), CKR_OK);
+        let (raw, slot, session) = Raw::with_user();
         let listed = raw.mechanisms(slot).expect("the list");
         assert!(LEGACY.iter().all(|legacy| listed.contains(legacy)));
 

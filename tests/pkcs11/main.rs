@@ -10,6 +10,7 @@ mod derive;
 mod digest;
 mod dual;
 mod encrypt;
+mod expectations;
 mod fork;
 mod general;
 mod guard;

@@ -634,6 +634,19 @@ impl Raw {
         Ok(described(unsafe { &*interface }))
     }
 
+    /// The module under test with the user logged in at the first slot: itself, the slot and the session.
+    ///
+    /// # Panics
+    /// When the world has no such token.
+    pub fn with_user() -> (Raw, CK_SLOT_ID, CK_SESSION_HANDLE) {
+        let raw = Raw::load(&crate::module::path());
+        assert_eq!(raw.initialize(), CKR_OK);
+        let slot = raw.slots().expect("slots")[0];
+        let session = raw.open_session(slot).expect("a session");
+        assert_eq!(raw.login(session, crate::world::PIN), CKR_OK);
+        (raw, slot, session)
+    }
+
     /// Any function by its name, with its arguments as machine words (numbers, or addresses of [`Memory`]).
     ///
     /// What an address and a length say together must be true, or so wrong that the module has to refuse it unread.

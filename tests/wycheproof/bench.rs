@@ -1,9 +1,8 @@
 //! The bench that cases are laid on: the module, a session of the logged-in user, and keys made of a vector's bytes.
 
-use acceptance::module;
 use acceptance::raw::call::{Parameter, Template};
 use acceptance::raw::{Raw, Room};
-use acceptance::world::{PIN, World};
+use acceptance::world::World;
 use cryptoki_sys::*;
 use serde_json::Value;
 
@@ -27,11 +26,7 @@ impl Bench {
         world.stop_daemon();
         world.write_config(&format!("{}{open}", world.standard_config()));
         world.start_daemon();
-        let raw = Raw::load(&module::path());
-        assert_eq!(raw.initialize(), CKR_OK);
-        let slot = raw.slots().expect("slots")[0];
-        let session = raw.open_session(slot).expect("a session");
-        assert_eq!(raw.login(session, PIN), CKR_OK);
+        let (raw, slot, session) = Raw::with_user();
         let listed = raw.mechanisms(slot).expect("the list");
         Bench { raw, session, slot, listed }
     }

@@ -2,7 +2,7 @@
 //! because any of them may be a key.
 
 use ck::Attribute;
-use ck::attribute::Kind as ValueKind;
+use ck::attribute::{CKA_APPLICATION, CKA_LABEL, Kind as ValueKind};
 use zeroize::Zeroizing;
 
 use crate::error::{Kind, Result};
@@ -106,6 +106,8 @@ impl Value {
         let fits = match (kind.kind(), self) {
             (ValueKind::Bool, Value::Bool(_)) | (ValueKind::Ulong, Value::Ulong(_)) => true,
             (ValueKind::Bytes | ValueKind::BigInteger, Value::Bytes(_) | Value::Empty) => true,
+            // Go's crypto11 makes labels of random bytes, and other modules take them.
+            (ValueKind::String, Value::Bytes(_)) if matches!(kind, CKA_LABEL | CKA_APPLICATION) => true,
             (ValueKind::String, Value::Bytes(bytes)) => core::str::from_utf8(bytes).is_ok(),
             (ValueKind::Date, Value::Bytes(bytes)) => bytes.is_empty() || is_date(bytes),
             (ValueKind::String | ValueKind::Date, Value::Empty) => true,
@@ -144,12 +146,14 @@ mod tests {
 
     #[test]
     fn shapes_follow_the_attribute_kind() {
-        let rows: [(Attribute, Value, bool); 9] = [
+        let rows: [(Attribute, Value, bool); 11] = [
             (CKA_TOKEN, Value::Bool(true), true),
             (CKA_TOKEN, Value::bytes(vec![1]), false),
             (CKA_CLASS, Value::Ulong(2), true),
             (CKA_LABEL, Value::bytes(b"caf\xc3\xa9".to_vec()), true),
-            (CKA_LABEL, Value::bytes(vec![0xff, 0xfe]), false),
+            (CKA_LABEL, Value::bytes(vec![0xff, 0xfe]), true),
+            (CKA_URL, Value::bytes(b"caf\xc3\xa9".to_vec()), true),
+            (CKA_URL, Value::bytes(vec![0xff, 0xfe]), false),
             (CKA_START_DATE, Value::bytes(b"20261122".to_vec()), true),
             (CKA_START_DATE, Value::bytes(b"20261322".to_vec()), false),
             (CKA_ALLOWED_MECHANISMS, Value::Ulongs(vec![1]), true),
