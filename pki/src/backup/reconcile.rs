@@ -10,7 +10,7 @@ use crate::device::lifecycle::{self, Event};
 use crate::store::change::Doubt;
 use crate::store::record::{Certificate, CertificateState, CrlList, Device, Intent};
 use crate::store::{Change, Store, Supersession};
-use crate::x509::{extension, hex, name, sha256, unix_seconds, verify};
+use crate::x509::{extension, hex, name, related, sha256, unix_seconds, verify};
 use const_oid::AssociatedOid;
 use der::{Decode, Encode};
 use serde_json::{Value, json};
@@ -249,6 +249,8 @@ fn take_certificate(
     let is_signer = usages.is_some_and(|(_, usages)| usages.0.contains(&extension::OCSP_SIGNING));
     if is_signer {
         keep_signer(store, record, now)?
+    } else if related::names_another(certificate) {
+        keep_second(store, record, certificate, now)?
     } else {
         keep_device(store, record, facts.subject(), now)?
     }
@@ -278,6 +280,31 @@ fn keep_signer(store: &dyn Store, record: Certificate, now: i64) -> Result<(), C
     Ok(())
 }
 
+fn id_of(subject: &x509_cert::name::Name) -> Result<String, CaError> {
+    let honoured: Vec<_> = name::ATTRIBUTES.iter().map(|row| row.1).collect();
+    Ok(name::device_name(subject, &honoured, &[]).map_err(|fault| refused(fault.to_string()))?.id)
+}
+
+/// A further identity of a device that is known: it is linked with it. Its label stands in no certificate, so the device is given another
+/// one at its next request.
+fn keep_second(
+    store: &dyn Store,
+    record: Certificate,
+    parsed: &x509_cert::Certificate,
+    now: i64,
+) -> Result<(), CaError> {
+    let id = id_of(parsed.tbs_certificate().subject())?;
+    let unknown = || refused(format!("a certificate of '{id}' names another of that device, which is not known"));
+    let mut device = store.device(&id)?.ok_or_else(unknown)?;
+    let first = if device.certificate.is_empty() { None } else { store.certificate(&device.certificate)? };
+    let related_to = first.filter(|first| related::relates(parsed, &first.der)).map(|first| first.serial);
+    let certificate = Certificate { device: id, related_to: related_to.unwrap_or_default(), ..record };
+    device.related.push(certificate.serial.clone());
+    store.commit(Change::Intend(intent_of(&certificate, Vec::new(), now)))?;
+    store.commit(Change::Enrolled { certificate, device, supersession: Supersession::Expire })?;
+    Ok(())
+}
+
 /// The device lives by it from now on, unless it has a later one.
 fn keep_device(
     store: &dyn Store,
@@ -285,8 +312,7 @@ fn keep_device(
     subject: &x509_cert::name::Name,
     now: i64,
 ) -> Result<(), CaError> {
-    let honoured: Vec<_> = name::ATTRIBUTES.iter().map(|row| row.1).collect();
-    let id = name::device_name(subject, &honoured, &[]).map_err(|fault| refused(fault.to_string()))?.id;
+    let id = id_of(subject)?;
     let device = store.device(&id)?;
     let current = match &device {
         Some(device) if !device.certificate.is_empty() => store.certificate(&device.certificate)?,

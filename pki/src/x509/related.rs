@@ -135,9 +135,16 @@ pub(crate) fn extension(certificate: &[u8]) -> der::Result<Extension> {
     super::extension::plain(RELATED_CERTIFICATE, false, tlv::write(tlv::SEQUENCE, &[&algorithm, &digest]))
 }
 
+fn found_in(certificate: &x509_cert::Certificate) -> Option<&Extension> {
+    certificate.tbs_certificate().extensions()?.iter().find(|found| found.extn_id == RELATED_CERTIFICATE)
+}
+
+/// True when a certificate names another that belongs to it.
+pub(crate) fn names_another(certificate: &x509_cert::Certificate) -> bool {
+    found_in(certificate).is_some()
+}
+
 /// True when a certificate says that this other one belongs to it.
 pub(crate) fn relates(certificate: &x509_cert::Certificate, other: &[u8]) -> bool {
-    let extensions = certificate.tbs_certificate().extensions().map(Vec::as_slice).unwrap_or_default();
-    let found = extensions.iter().find(|found| found.extn_id == RELATED_CERTIFICATE);
-    found.is_some_and(|found| extension(other).is_ok_and(|expected| expected == *found))
+    found_in(certificate).is_some_and(|found| extension(other).is_ok_and(|expected| expected == *found))
 }

@@ -113,6 +113,28 @@ fn a_second_certificate_is_given_to_who_proves_to_hold_the_first() {
     assert_eq!(late.refusal(), (403, "certificate_superseded".to_owned()));
 }
 
+/// What a backup does not know of a further identity is told from its certificate, and stays a further one.
+#[test]
+fn a_restored_store_takes_a_second_certificate_for_what_it_is() {
+    let test = "a_restored_store_takes_a_second_certificate_for_what_it_is";
+    let Some(mut world) = World::new(test, &Choice { more: LABELS, ..Choice::default() }) else { return };
+    world.enrolled("a");
+    let image = world.path("plain.image").display().to_string();
+    world.done(&["backup", "--plain", "--output", &image]);
+    let of_a: &[&str] = &["--cert", "a.pem", "--key", "a.key"];
+    world.keep(&ask(&world, "second/simpleenroll", of_a, "a", &[claim(&world, "a", "a", now())]), "second");
+    world.stop();
+    world.done(&["restore", "--input", &image, "--replace"]);
+    assert_eq!(world.done(&["device", "show", "a"])["related"], serde_json::json!([]));
+    let second = world.path("second.pem").display().to_string();
+    world.done(&["reconcile", "--certificate", &second, "--accept"]);
+    let record = world.done(&["device", "show", "a"]);
+    assert_eq!(record["certificate"], world.serial("a"));
+    assert_eq!(record["related"], serde_json::json!([world.serial("second")]));
+    assert_eq!(world.done(&["cert", "show", &world.serial("second")])["related_to"], world.serial("a"));
+    assert_eq!(world.states("a"), ["active", "active"]);
+}
+
 /// A request for an ML-KEM key, signed with the key in `SIGNER.key`, which states to have it as the holder of `NAMED.pem` (RFC 9883).
 fn stated(world: &World, named: Option<&str>, signer: &str, octet: u8) -> Vec<u8> {
     let algorithm = tlv(0x30, &hand::oid("2.16.840.1.101.3.4.4.2"));
