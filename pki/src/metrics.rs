@@ -3,21 +3,32 @@
 //!
 //! Refusals are counted for the whole process, because every door counts them; the journal is told of them from time to time.
 
+use crate::ca::key::SERVER;
+use crate::ca::sweep;
 use crate::clock;
+use crate::device::notice::Outcome;
 use crate::journal::office;
 use crate::store::query::{MAX_PAGE, Span};
-use crate::store::record::Crl;
+use crate::store::record::{Authority, AuthorityState, Crl};
 use crate::store::{Query, Record, Store, StoreError};
+use crate::va::signer;
+use crate::x509::unix_seconds;
+use der::Decode;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 static REFUSALS: Mutex<BTreeMap<String, Refusals>> = Mutex::new(BTreeMap::new());
 /// The authorities whose signatures do not agree with the token's counts, and by how much.
 static UNACCOUNTED: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 static FOREIGN_FAILURES: AtomicU64 = AtomicU64::new(0);
 static FOREIGN_OVERDUE: AtomicU64 = AtomicU64::new(0);
+/// Notices by what became of telling them.
+static NOTICES: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
+/// When the image of the store was last taken from this process, or when that began.
+static IMAGE_AT: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(clock::now()));
 static OCSP_SIGNED: AtomicU64 = AtomicU64::new(0);
 static OCSP_ANSWERED: AtomicU64 = AtomicU64::new(0);
 
@@ -68,6 +79,16 @@ pub(crate) fn foreign_lists_overdue(count: u64) {
     FOREIGN_OVERDUE.store(count, Ordering::Relaxed);
 }
 
+/// Counts notices by what became of telling them.
+pub(crate) fn notices(outcome: Outcome, count: usize) {
+    *NOTICES.lock().entry(outcome.word()).or_default() += u64::try_from(count).unwrap_or(0);
+}
+
+/// Remembers when the image of the store was taken.
+pub(crate) fn image_taken(at: i64) {
+    IMAGE_AT.store(at, Ordering::Relaxed);
+}
+
 /// Counts an OCSP answer that was signed.
 pub(crate) fn ocsp_signed() {
     OCSP_SIGNED.fetch_add(1, Ordering::Relaxed);
@@ -100,10 +121,32 @@ pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
     text.family("foreign_failures_total", "counter", help, plain(failures));
     let overdue = FOREIGN_OVERDUE.load(Ordering::Relaxed);
     text.family("foreign_lists_overdue", "gauge", "CRLs of others that are over and have no successor", plain(overdue));
-    let mut lists = Vec::new();
+    let told = NOTICES.lock().iter().map(|(outcome, count)| (labels(&[("outcome", outcome)]), *count)).collect();
+    text.family("notices_total", "counter", "Notices of expiry by what became of telling them, since the start", told);
+    let help = "When the image of the store was last taken for a backup, or when this process began";
+    text.family("image_time_seconds", "gauge", help, plain(instant(IMAGE_AT.load(Ordering::Relaxed))));
+    let sweeps = sweep::open(store)?.len();
+    let help = "Revocations of very many certificates whose records are not complete yet";
+    text.family("sweeps", "gauge", help, plain(u64::try_from(sweeps).unwrap_or(0)));
+    let (mut lists, mut ends, mut signers) = (Vec::new(), Vec::new(), Vec::new());
     for authority in store.authorities()? {
         lists.extend(lists_of(store, &authority.id)?);
+        let label = labels(&[("authority", &authority.id)]);
+        if let Some(signer) = store.house(&signer::role(&authority.id))? {
+            signers.push((label.clone(), instant(signer.not_after)));
+        }
+        // One that issues no more may end.
+        if authority.state() == AuthorityState::Active && authority.successor.is_empty() {
+            ends.extend(end_of(&authority).map(|end| (label, instant(end))));
+        }
     }
+    let help = "When the certificate of an authority that issues ends, seconds since 1970";
+    text.family("authority_not_after_seconds", "gauge", help, ends);
+    let help = "When the certificate of an authority's OCSP signer ends, seconds since 1970";
+    text.family("ocsp_signer_not_after_seconds", "gauge", help, signers);
+    let server = store.house(SERVER)?.into_iter().map(|server| (String::new(), instant(server.not_after))).collect();
+    let help = "When the certificate of the TLS server ends, seconds since 1970";
+    text.family("server_certificate_not_after_seconds", "gauge", help, server);
     let of_lists = |value: fn(&Crl) -> u64| -> Vec<(String, u64)> {
         lists.iter().map(|crl| (labels(&[("list", &crl.authority)]), value(crl))).collect()
     };
@@ -144,6 +187,15 @@ pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
     Ok(text.0)
 }
 
+fn instant(at: i64) -> u64 {
+    u64::try_from(at).unwrap_or(0)
+}
+
+fn end_of(authority: &Authority) -> Option<i64> {
+    let certificate = x509_cert::Certificate::from_der(&authority.certificate).ok()?;
+    Some(unix_seconds(&certificate.tbs_certificate().validity().not_after))
+}
+
 fn lists_of(store: &dyn Store, authority: &str) -> Result<Vec<Crl>, StoreError> {
     let mut lists: Vec<Crl> = store.crl_record(authority)?.into_iter().collect();
     let span = Span::first(MAX_PAGE);
@@ -173,6 +225,24 @@ impl Text {
 mod tests {
     use super::*;
     use crate::store::redb::RedbStore;
+
+    /// The names that begin as ours do.
+    fn names(text: &str) -> std::collections::BTreeSet<&str> {
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+        words.filter(|word| word.starts_with("craton_pki_")).collect()
+    }
+
+    #[test]
+    fn the_alert_rules_name_metrics_that_exist() {
+        let store = RedbStore::in_memory().expect("store");
+        let text = text(&store).expect("text");
+        let (shown, rules) = (names(&text), include_str!("../../packaging/prometheus/craton-pki.rules.yml"));
+        let named = names(rules);
+        assert!(named.len() > 8, "{named:?}");
+        for name in named {
+            assert!(shown.contains(name), "there is no metric {name}");
+        }
+    }
 
     #[test]
     fn the_text_has_a_type_for_every_family_and_refusals_are_told_once() {

@@ -9,7 +9,7 @@ use crate::ca::reconcile::{self, Differences, Line, Verdict};
 use crate::ca::{CaError, Desk, ceremony, serial, sweep};
 use crate::clock;
 use crate::config::{Config, SecretSource, Side};
-use crate::device::expiry;
+use crate::device::expiry::{self, Notices};
 use crate::est::Est;
 use crate::est::auth::{Limiter, Porter};
 use crate::journal::office::{self, JournalOffice};
@@ -107,6 +107,22 @@ fn ask_others(desk: &Desk, config: &Config) -> Result<Arc<Foreign>, String> {
         })
         .map_err(|fault| format!("the thread that fetches the lists of others does not start: {fault}"))?;
     Ok(foreign)
+}
+
+/// Tells the webhook what is due, by a thread of its own.
+fn tell_notices(desk: &Desk, config: &Config) -> Result<(), String> {
+    let Some(alerts) = &config.alerts else { return Ok(()) };
+    let (webhook, store) = (alerts.webhook()?, Arc::clone(&desk.store));
+    let tell = move || {
+        loop {
+            if let Err(fault) = webhook.tell_due(store.as_ref(), clock::now()) {
+                tracing::error!(event = "notices_not_read", %fault);
+            }
+            std::thread::sleep(LOOKS);
+        }
+    };
+    let thread = std::thread::Builder::new().name("notices".to_owned()).spawn(tell);
+    thread.map(drop).map_err(|fault| format!("the thread that tells notices does not start: {fault}"))
 }
 
 /// Goes on with revocations that broke off, and whose rest an operator's command does not see to.
@@ -208,6 +224,7 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     let public: Handler = Arc::new(move |call| public.answer(call));
     let operators_socket = socket::listen(&socket::path(&config.state_dir))?;
     go_on_with_sweeps(&desk)?;
+    tell_notices(&desk, config)?;
     runtime.block_on(async {
         let mut doors = vec![
             Door {
@@ -335,7 +352,8 @@ impl Caretaker {
 
     fn look(&self) {
         self.publish_revocations();
-        if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), clock::now()) {
+        let notices = if self.config.alerts.is_some() { Notices::Kept } else { Notices::LoggedOnly };
+        if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), clock::now(), notices) {
             tracing::error!(event = "expiry_not_checked", %fault);
         }
     }

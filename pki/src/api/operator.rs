@@ -85,7 +85,10 @@ impl Operator {
     /// # Errors
     /// When the store fails or nobody reads any longer.
     pub(super) fn write_image(&self, out: &mut dyn std::io::Write) -> Result<(), StoreError> {
-        self.store.write_image(clock::now(), out).map(drop)
+        let now = clock::now();
+        self.store.write_image(now, out)?;
+        metrics::image_taken(now);
+        Ok(())
     }
 
     fn attempt(&self, command: Command) -> Result<Value, Fault> {

@@ -3,6 +3,7 @@
 //! The file is given by `--config` or `CRATON_PKI_CONFIG`. It is either all ours, or a file with a `[pki]` table that is.
 //! Relative paths in it are relative to the folder of the file. Every key is explained in `craton_pki.toml`.
 
+mod alerts;
 mod api;
 mod authority;
 mod crl;
@@ -30,6 +31,7 @@ use crate::profile::written::{WrittenProfile, profiles};
 use crate::profile::{Profile, Validity};
 use crate::va::foreign;
 use crate::va::foreign::settings::WrittenRevocation;
+use alerts::{Alerts, WrittenAlerts};
 use api::WrittenApi;
 use authority::{WrittenAuthorities, WrittenAuthority};
 use crl::WrittenCrl;
@@ -76,6 +78,8 @@ struct Written {
     #[serde(default)]
     api: WrittenApi,
     #[serde(default)]
+    alerts: WrittenAlerts,
+    #[serde(default)]
     log: WrittenLog,
 }
 
@@ -115,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) journal: JournalSection,
     /// Operators' REST.
     pub(crate) api: ApiSection,
+    /// Where notices are told; none for nowhere.
+    pub(crate) alerts: Option<Alerts>,
     /// Logging.
     pub(crate) log: LogSection,
     /// Sentences for the log: what is allowed but dangerous.
@@ -225,6 +231,7 @@ impl Written {
             journal: self.journal.mean()?,
             crl,
             api,
+            alerts: self.alerts.mean(folder)?,
             log,
             warnings,
         })

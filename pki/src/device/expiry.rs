@@ -1,16 +1,27 @@
 //! Devices whose certificates come of age. A queue ordered by time replaces every daily scan: each certificate stands in it
-//! twice, when a third of its life is left and when it ends, and leaves it when that was dealt with.
+//! twice, when a third of its life is left and when it ends, and once more with its next notice ([`super::notice`]). It leaves it when that
+//! was dealt with.
 
 use super::lifecycle::{self, Event};
-use crate::store::record::{CertificateState, Device, Due, DueEvent};
+use super::notice;
+use crate::store::record::{Certificate, CertificateState, Due, DueEvent};
 use crate::store::{Change, Conflict, Passed, Query, Record, Store, StoreError};
 use crate::x509::hex;
+
+/// Whether notices are kept until they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notices {
+    /// There is somebody to tell.
+    Kept,
+    /// They are in the log only.
+    LoggedOnly,
+}
 
 /// Deals with everything that is due, and gives how many devices moved. When nothing is, it reads one record.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) fn pass_due(store: &dyn Store, now: i64) -> Result<usize, StoreError> {
+pub(crate) fn pass_due(store: &dyn Store, now: i64, notices: Notices) -> Result<usize, StoreError> {
     let mut moved = 0;
     loop {
         let due = store.find(Query::Due { now })?.all(Record::due);
@@ -19,8 +30,7 @@ pub(crate) fn pass_due(store: &dyn Store, now: i64) -> Result<usize, StoreError>
         }
         let mut passed = Vec::with_capacity(due.len());
         for due in due {
-            let device = concerned(store, &due, now)?;
-            passed.push(Passed { due, device });
+            passed.push(judged(store, due, now, notices)?);
         }
         moved += pass(store, passed)?;
     }
@@ -46,25 +56,43 @@ fn pass(store: &dyn Store, passed: Vec<Passed>) -> Result<usize, StoreError> {
     }
 }
 
-/// The device after the event, if it still lives by the certificate and the event changes anything.
-fn concerned(store: &dyn Store, due: &Due, now: i64) -> Result<Option<Device>, StoreError> {
+/// What comes of something due. Of a certificate that is revoked or replaced nothing does.
+fn judged(store: &dyn Store, due: Due, now: i64, notices: Notices) -> Result<Passed, StoreError> {
     let certificate = store.certificate(&due.serial)?;
-    let Some(certificate) = certificate.filter(|found| found.state() == CertificateState::Active) else {
-        return Ok(None);
-    };
+    let certificate = certificate.filter(|found| found.state() == CertificateState::Active);
+    let mut passed = Passed { due, device: None, notice: None, next: None };
+    let Some(certificate) = certificate else { return Ok(passed) };
     let device = store.device(&certificate.device)?.filter(|device| device.certificate == certificate.serial);
-    let event = match due.event() {
+    let event = match passed.due.event() {
         DueEvent::ExpiryNear => Event::ExpiryNear,
         DueEvent::Expired => Event::CertificateExpired,
+        DueEvent::Notice60 | DueEvent::Notice30 | DueEvent::Notice7 | DueEvent::Notice1 => {
+            if device.is_some() || certificate.device.is_empty() {
+                tell(&certificate, &mut passed, now, notices);
+            }
+            return Ok(passed);
+        }
     };
-    Ok(device.and_then(|device| lifecycle::moved(&device, event, now).ok()))
+    passed.device = device.and_then(|device| lifecycle::moved(&device, event, now).ok());
+    Ok(passed)
+}
+
+fn tell(certificate: &Certificate, passed: &mut Passed, now: i64, notices: Notices) {
+    passed.next = notice::next_step(certificate, now);
+    if certificate.not_after <= now {
+        return;
+    }
+    let notice = notice::of(certificate, now);
+    let (days, serial, subject) = (notice.days, hex(&certificate.serial), &certificate.subject);
+    tracing::warn!(event = "expiry_notice", days, serial, subject, device = certificate.device);
+    passed.notice = (notices == Notices::Kept).then_some(notice);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Supersession;
-    use crate::store::record::{Certificate, DeviceState, Intent};
+    use crate::store::record::{Certificate, Device, DeviceState, Intent};
     use crate::store::redb::RedbStore;
 
     fn enrol(store: &dyn Store, serial: u8, replaces: Vec<u8>, revision: u64) {
@@ -108,7 +136,7 @@ mod tests {
             (1900, 1, DeviceState::RequiresAction),
             (9999, 0, DeviceState::RequiresAction),
         ] {
-            assert_eq!(pass_due(&store, now), Ok(moved), "{now}");
+            assert_eq!(pass_due(&store, now, Notices::Kept), Ok(moved), "{now}");
             assert_eq!(state(&store), expected, "{now}");
         }
     }
@@ -120,11 +148,11 @@ mod tests {
             enrol_as(&store, &format!("device-{serial}"), serial, 600, Vec::new(), 0);
         }
         let before = store.rows_read();
-        assert_eq!(pass_due(&store, 599), Ok(0));
+        assert_eq!(pass_due(&store, 599, Notices::Kept), Ok(0));
         assert_eq!(store.rows_read() - before, 1);
         let size = |store: &dyn Store| store.find(Query::JournalSize).expect("answer").one(Record::count);
         let journal = size(&store).expect("a number");
-        assert_eq!(pass_due(&store, 600), Ok(200));
+        assert_eq!(pass_due(&store, 600, Notices::Kept), Ok(200));
         assert_eq!(size(&store), Some(journal + 200), "a record for each");
         assert_eq!(
             store.device("device-7").expect("answer").map(|found| found.state()),
@@ -141,13 +169,13 @@ mod tests {
         let due = store.find(Query::Due { now: 600 }).expect("answer").all(Record::due);
         let with = |revision| move |device: Device| Device { revision, ..device };
         let passed = due.into_iter().map(|due| {
-            let device = concerned(&store, &due, 600).expect("answer");
             let stale = due.serial[0] == 2;
-            Passed { due, device: device.map(with(if stale { 0 } else { 1 })) }
+            let passed = judged(&store, due, 600, Notices::Kept).expect("answer");
+            Passed { device: passed.device.map(with(if stale { 0 } else { 1 })), ..passed }
         });
         assert_eq!(pass(&store, passed.collect()), Ok(2));
         assert_eq!(store.find(Query::Due { now: 600 }).expect("answer").records.len(), 1);
-        assert_eq!(pass_due(&store, 600), Ok(1));
+        assert_eq!(pass_due(&store, 600, Notices::Kept), Ok(1));
     }
 
     #[test]
@@ -155,9 +183,9 @@ mod tests {
         let store = RedbStore::in_memory().expect("store");
         enrol(&store, 1, Vec::new(), 0);
         enrol(&store, 2, vec![1; 16], 1);
-        assert_eq!(pass_due(&store, 2000), Ok(0));
+        assert_eq!(pass_due(&store, 2000, Notices::Kept), Ok(0));
         assert_eq!(state(&store), DeviceState::FullyProvisioned);
-        assert_eq!(pass_due(&store, 2600), Ok(1));
+        assert_eq!(pass_due(&store, 2600, Notices::Kept), Ok(1));
         assert_eq!(state(&store), DeviceState::WithWarnings);
     }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod admission;
 pub(crate) mod expiry;
 pub(crate) mod lifecycle;
+pub(crate) mod notice;

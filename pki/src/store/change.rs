@@ -2,8 +2,9 @@
 
 use super::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, ForeignList, Intent,
-    KeyPlan, Restoration, StoredCheckpoint, Sweep,
+    KeyPlan, Notice, Restoration, StoredCheckpoint, Sweep,
 };
+use crate::device::notice::Outcome;
 use crate::x509::{hex, sha256};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ pub(crate) struct Passed {
     pub(crate) due: Due,
     /// Its device as it is from now on, when it moves; `revision` as read.
     pub(crate) device: Option<Device>,
+    /// What is to be told of it.
+    pub(crate) notice: Option<Notice>,
+    /// What is due next for the same certificate.
+    pub(crate) next: Option<Due>,
 }
 
 /// A business event.
@@ -168,6 +173,15 @@ pub(crate) enum Change {
     },
     /// What was due has happened, all of it in one change. It leaves the queue.
     DuePassed(Vec<Passed>),
+    /// It was tried to tell notices.
+    NoticesTried {
+        /// Which, as they were read.
+        notices: Vec<Notice>,
+        /// What became of it.
+        outcome: Outcome,
+        /// When they are tried again.
+        next_try: i64,
+    },
     /// A first enrolment waits for an operator.
     ApprovalAsked(Approval),
     /// An operator decided about it.
@@ -222,6 +236,7 @@ impl Change {
                 | Self::Reconciled { .. }
                 | Self::CrlPublished { .. }
                 | Self::DuePassed(_)
+                | Self::NoticesTried { .. }
                 | Self::CredentialCreated(_)
                 | Self::ApprovalAsked(_)
                 | Self::ApprovalDecided { .. }
@@ -253,6 +268,7 @@ impl Change {
             Self::Reconciled { .. } => "reconciled",
             Self::CrlPublished { .. } => "crl_published",
             Self::DuePassed(_) => "due_passed",
+            Self::NoticesTried { .. } => "notice_tried",
             Self::ApprovalAsked(_) => "approval_asked",
             Self::ApprovalDecided { .. } => "approval_decided",
             Self::DeviceRegistered(_) => "device_registered",
@@ -329,10 +345,20 @@ impl Change {
                 .collect(),
             Self::DuePassed(passed) => passed
                 .iter()
-                .flat_map(|Passed { due, device }| {
+                .flat_map(|Passed { due, device, notice, .. }| {
                     one(json!({
                         "serial": hex(&due.serial), "due": due.event,
                         "device": device.as_ref().map(|device| device.id.clone()),
+                        "notice": notice.as_ref().map(|notice| notice.days),
+                    }))
+                })
+                .collect(),
+            Self::NoticesTried { notices, outcome, .. } => notices
+                .iter()
+                .flat_map(|notice| {
+                    one(json!({
+                        "serial": hex(&notice.serial), "days": notice.days, "tries": notice.tries + 1,
+                        "outcome": outcome.word(),
                     }))
                 })
                 .collect(),

@@ -362,7 +362,7 @@ fn what_is_due_comes_once_in_the_order_of_time() {
         let both: Vec<_> = due(700).into_iter().map(|due| (due.at, due.event(), due.serial[0])).collect();
         assert_eq!(both, [(600, DueEvent::ExpiryNear, 2), (700, DueEvent::ExpiryNear, 1)]);
         let first = due(600).remove(0);
-        let passed = Change::DuePassed(vec![Passed { due: first, device: None }]);
+        let passed = Change::DuePassed(vec![Passed { due: first, device: None, notice: None, next: None }]);
         store.commit(passed.clone()).expect("passed");
         refused(store.commit(passed), Conflict::Missing);
         assert_eq!(due(700).len(), 1);

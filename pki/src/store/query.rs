@@ -2,7 +2,7 @@
 
 use super::record::{
     Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, ForeignList, Intent, KeyPlan, KeyUse,
-    Leaf, Restoration, Revocation, StoredCheckpoint, Sweep,
+    Leaf, Notice, Restoration, Revocation, StoredCheckpoint, Sweep,
 };
 
 /// Most records on one page.
@@ -141,6 +141,11 @@ pub(crate) enum Query {
         /// Which page.
         span: Span,
     },
+    /// The earliest of the notices that are to be told by now.
+    NoticesDue {
+        /// Now, seconds since 1970.
+        now: i64,
+    },
     /// The sweeps that are not done.
     Sweeps,
     /// The CRLs of others.
@@ -228,6 +233,8 @@ pub(crate) enum Record {
     Crl(Crl),
     /// A change in the history of a CRL.
     CrlChange(CrlChange),
+    /// A notice.
+    Notice(Notice),
     /// A sweep.
     Sweep(Sweep),
     /// A CRL of another.
@@ -279,6 +286,7 @@ kinds! {
     due => Due(Due),
     crl => Crl(Crl),
     crl_change => CrlChange(CrlChange),
+    notice => Notice(Notice),
     sweep => Sweep(Sweep),
     foreign_list => ForeignList(ForeignList),
     leaf => Leaf(Leaf),

@@ -106,6 +106,14 @@ pub(crate) enum DueEvent {
     ExpiryNear = 0,
     /// It has expired.
     Expired = 1,
+    /// It expires in 60 days.
+    Notice60 = 2,
+    /// It expires in 30 days.
+    Notice30 = 3,
+    /// It expires in 7 days.
+    Notice7 = 4,
+    /// It expires in a day.
+    Notice1 = 5,
 }
 
 /// An entry of the queue that is ordered by time.
@@ -435,6 +443,38 @@ pub(crate) struct Revocation {
     /// Since when it is not to be relied upon, 0 when that is not known.
     #[prost(int64, tag = "30")]
     pub(crate) invalid_since: i64,
+}
+
+/// That a certificate comes to its end: to be told.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Notice {
+    /// When it is to be told.
+    #[prost(int64, tag = "1")]
+    pub(crate) next_try: i64,
+    /// Serial number.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) serial: Vec<u8>,
+    /// Which step: how many days before the end.
+    #[prost(uint32, tag = "3")]
+    pub(crate) days: u32,
+    /// Subject as text.
+    #[prost(string, tag = "4")]
+    pub(crate) subject: String,
+    /// The device, empty for an authority's.
+    #[prost(string, tag = "5")]
+    pub(crate) device: String,
+    /// The authority that signed it.
+    #[prost(string, tag = "6")]
+    pub(crate) authority: String,
+    /// When it expires.
+    #[prost(int64, tag = "7")]
+    pub(crate) not_after: i64,
+    /// When the step was reached.
+    #[prost(int64, tag = "8")]
+    pub(crate) at: i64,
+    /// How often telling it was tried.
+    #[prost(uint32, tag = "9")]
+    pub(crate) tries: u32,
 }
 
 /// That many certificates are revoked, and how far their records say so.

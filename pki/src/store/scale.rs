@@ -5,7 +5,7 @@ use super::query::Span;
 use super::record::{Authority, Certificate, CertificateState, Device, DeviceState, Intent};
 use super::redb::RedbStore;
 use super::{Change, Query, Record, Store, Supersession};
-use crate::device::expiry;
+use crate::device::expiry::{self, Notices};
 use crate::metrics;
 use crate::va::status::{self, Standing};
 use crate::x509::sha256;
@@ -109,7 +109,7 @@ const ACTS: &[(&str, Act)] = &[
         assert_eq!(standing, Standing::Good);
     }),
     ("a look at what comes of age, when nothing does", |store| {
-        assert_eq!(expiry::pass_due(store, NOW), Ok(0));
+        assert_eq!(expiry::pass_due(store, NOW, Notices::Kept), Ok(0));
     }),
     ("what monitors read", |store| {
         assert!(metrics::text(store).expect("text").contains("craton_pki_devices"));

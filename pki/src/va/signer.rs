@@ -67,7 +67,7 @@ impl Signer {
 }
 
 /// The role of the key and the certificate of an authority's signer.
-fn role(authority: &str) -> String {
+pub(crate) fn role(authority: &str) -> String {
     format!("{}{authority}", key::OCSP_OF)
 }
 

@@ -4,8 +4,8 @@ use super::journal::subtree_key;
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES,
     FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES,
-    LEAST_CRL_NUMBER, LEAVES, LEAVES_OF, META, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES, SWEEPS, Table,
-    backend, decode, joined,
+    LEAST_CRL_NUMBER, LEAVES, LEAVES_OF, META, NOTICES, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES, SWEEPS,
+    Table, backend, decode, joined,
 };
 use crate::store::image::Facts;
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
@@ -82,6 +82,12 @@ impl Store for RedbStore {
             }
             Query::Revocation { list, serial } => {
                 read(REVOCATIONS)?.one::<Revocation>(&joined(&list, &serial), Record::Revocation)
+            }
+            Query::NoticesDue { now } => {
+                let end = u64::try_from(now).unwrap_or(0).saturating_add(1).to_be_bytes();
+                let (entries, _) = read(NOTICES)?.page_until(&[], Some(&end), &Span::first(MAX_PAGE))?;
+                let notices = entries.iter().map(|(_, value)| decode(NOTICES, value).map(Record::Notice));
+                Ok(Page { records: notices.collect::<Result<_, _>>()?, ..Page::default() })
             }
             Query::Sweeps => read(SWEEPS)?.many::<Sweep>(&[], &Span::first(MAX_PAGE), Record::Sweep),
             Query::ForeignLists(span) => read(FOREIGN_LISTS)?.many::<ForeignList>(&[], &span, Record::ForeignList),

@@ -3,16 +3,17 @@
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
     DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES,
-    LEAST_CRL_NUMBER, META, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get, joined,
-    next_sequence, number, put, raw, remove, save,
+    LEAST_CRL_NUMBER, META, NOTICES, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get,
+    joined, next_sequence, number, put, raw, remove, save,
 };
 use super::{journal, restored};
 use crate::device::lifecycle::{self, Event};
+use crate::device::notice::{self, Outcome};
 use crate::store::change::Doubt;
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
-    CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Revocation, Sweep,
+    CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Notice, Revocation, Sweep,
 };
 use crate::store::{Change, Conflict, Passed, StoreError, Supersession};
 use der::Decode;
@@ -141,6 +142,9 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
             account(transaction, &crl.list().authority, &[(OPEN, i64::try_from(*lists).unwrap_or(0))])?;
         }
         Change::ForeignListTaken(list) => foreign_list_taken(transaction, list)?,
+        Change::NoticesTried { notices, outcome, next_try } => {
+            notices_tried(transaction, notices, *outcome, *next_try)?;
+        }
         Change::DuePassed(passed) => due_passed(transaction, passed)?,
         Change::CrlPublished { crls, answers } => crl_published(transaction, crls, *answers)?,
     }
@@ -157,7 +161,7 @@ fn foreign_list_taken(transaction: &WriteTransaction, list: &ForeignList) -> Res
 }
 
 fn due_passed(transaction: &WriteTransaction, passed: &[Passed]) -> Result<(), StoreError> {
-    for Passed { due, device } in passed {
+    for Passed { due, device, .. } in passed {
         if raw(transaction, QUEUE, &queue_key(due))?.is_none() {
             return Err(Conflict::Missing.into());
         }
@@ -165,11 +169,44 @@ fn due_passed(transaction: &WriteTransaction, passed: &[Passed]) -> Result<(), S
             fresh(transaction, device)?;
         }
     }
-    for Passed { due, device } in passed {
+    for Passed { due, device, notice, next } in passed {
         if let Some(device) = device {
             save_device(transaction, device)?;
         }
         remove(transaction, QUEUE, &queue_key(due))?;
+        if let Some(next) = next {
+            save(transaction, QUEUE, &queue_key(next), next)?;
+        }
+        if let Some(notice) = notice {
+            save(transaction, NOTICES, &notice_key(notice), notice)?;
+        }
+    }
+    Ok(())
+}
+
+/// Time first: the notices are read from the front.
+fn notice_key(notice: &Notice) -> Vec<u8> {
+    let time = u64::try_from(notice.next_try).unwrap_or(0).to_be_bytes();
+    [&time[..], &notice.days.to_be_bytes(), &notice.serial].concat()
+}
+
+fn notices_tried(
+    transaction: &WriteTransaction,
+    notices: &[Notice],
+    outcome: Outcome,
+    next_try: i64,
+) -> Result<(), StoreError> {
+    for notice in notices {
+        if raw(transaction, NOTICES, &notice_key(notice))?.is_none() {
+            return Err(Conflict::Missing.into());
+        }
+    }
+    for notice in notices {
+        remove(transaction, NOTICES, &notice_key(notice))?;
+        if outcome == Outcome::Later {
+            let again = Notice { next_try, tries: notice.tries + 1, ..notice.clone() };
+            save(transaction, NOTICES, &notice_key(&again), &again)?;
+        }
     }
     Ok(())
 }
@@ -290,6 +327,9 @@ fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) 
             let due = Due { at, event: event.into(), serial: certificate.serial.clone() };
             save(transaction, QUEUE, &queue_key(&due), &due)?;
         }
+    }
+    if let Some(due) = notice::next_step(certificate, certificate.issued_at) {
+        save(transaction, QUEUE, &queue_key(&due), &due)?;
     }
     if !certificate.spki_sha256.is_empty() {
         let use_of_key = KeyUse {

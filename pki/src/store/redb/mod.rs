@@ -22,6 +22,7 @@
 //! | `revoked_until` | list, 0, end of validity, serial | nothing |
 //! | `crl_changes` | list, 0, sequence | CrlChange |
 //! | `crl_bodies` | list | the encoded CRL |
+//! | `notices` | time of the next try, days (4 bytes), serial | Notice |
 //! | `sweeps` | hash of what it is | Sweep, until its last piece |
 //! | `foreign_lists` | SHA-256 of the issuer's certificate, space, address | ForeignList |
 //! | `devices` | identity | Device |
@@ -84,6 +85,7 @@ const ISSUED_UNDER: Table = Table::new("issued_under");
 const REVOKED_UNTIL: Table = Table::new("revoked_until");
 const CRL_CHANGES: Table = Table::new("crl_changes");
 const CRL_BODIES: Table = Table::new("crl_bodies");
+const NOTICES: Table = Table::new("notices");
 const SWEEPS: Table = Table::new("sweeps");
 const FOREIGN_LISTS: Table = Table::new("foreign_lists");
 const LEAVES: Table = Table::new("leaves");
@@ -97,7 +99,8 @@ const RESTORED: &[u8] = b"restored";
 /// Where `meta` keeps the least number of the first CRL of a list that a restored store knows nothing of.
 const LEAST_CRL_NUMBER: &[u8] = b"least_crl_number";
 const COUNTS: Table = Table::new("counts");
-const ALL: [Table; 29] = [
+const ALL: [Table; 30] = [
+    NOTICES,
     SWEEPS,
     FOREIGN_LISTS,
     APPROVALS,
