@@ -28,7 +28,8 @@ fn has(found: &BTreeSet<(String, String)>, rule: &str, severity: &str) -> bool {
 
 #[test]
 fn each_setting_that_is_advised_against_is_found() {
-    const ROWS: [(&str, &str, &str); 11] = [
+    const ROWS: [(&str, &str, &str); 12] = [
+        ("", "journal-alone", "note"),
         ("[policy]\nprofile = \"compat\"\ncbc_unwrap = true", "policy-open", "warning"),
         ("[algorithms]\nallow_sha1_signing = true", "weak-algorithms", "warning"),
         ("", "pin-rounds", "warning"), // the tests' own configuration has few
@@ -70,6 +71,22 @@ fn what_is_wrong_with_files_and_tokens_is_found() {
     let (status, found) = findings(&world, &["--backups", &shelf]);
     assert_eq!(status, 1, "{found:?}");
     assert!(has(&found, "drill-old", "warning") && has(&found, "backup-same-disk", "note"), "{found:?}");
+    assert!(has(&found, "backup-bare", "note") && !found.iter().any(|(rule, _)| rule == "config-newer"), "{found:?}");
+    // A bundle has more beside it, and its manifest is no report of a drill.
+    world.admin(["backup", "--pin", "env:SO_PIN", "--output", &format!("{shelf}/b.backup"), "--bundle"]).ok();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+    fs::File::options()
+        .write(true)
+        .open(world.config())
+        .and_then(|file| file.set_modified(later))
+        .expect("our own file");
+    let (_, found) = findings(&world, &["--backups", &shelf]);
+    assert!(has(&found, "drill-old", "warning") && has(&found, "config-newer", "note"), "{found:?}");
+    assert!(!found.iter().any(|(rule, _)| rule == "backup-bare"), "{found:?}");
+    fs::write(format!("{shelf}/report.json"), "{\"passed\": false}").expect("our own directory");
+    let (status, found) = findings(&world, &["--backups", &shelf]);
+    assert!(status == 2 && has(&found, "drill-failed", "critical"), "{found:?}");
+    fs::remove_file(format!("{shelf}/report.json")).expect("our own file");
     fs::set_permissions(format!("{shelf}/a.backup"), Permissions::from_mode(0o644)).expect("our own file");
     fs::set_permissions(world.store(), Permissions::from_mode(0o755)).expect("our own directory");
     let (_, found) = findings(&world, &["--backups", &shelf]);

@@ -68,7 +68,7 @@ pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Resul
 
 /// What stands beside an archive: its files, and the manifest of both.
 pub(super) const FILES: &str = ".files";
-pub(super) const MANIFEST: &str = ".manifest.json";
+pub(crate) const MANIFEST: &str = ".manifest.json";
 
 /// An archive's name with something after it.
 pub(super) fn beside(archive: &Path, suffix: &str) -> PathBuf {

@@ -14,6 +14,7 @@ use x509_cert::Certificate;
 
 use crate::cli::Doctor;
 use crate::command::archives::archives_in;
+use crate::command::backup::MANIFEST;
 use crate::config::{DaemonTable, Settings, ShimTable};
 use crate::connect::talk;
 
@@ -56,8 +57,14 @@ pub(super) struct Backups {
     pub(super) place: Option<Place>,
     /// Of this store; in hours.
     pub(super) newest_age: Option<u64>,
+    /// When it was taken, in seconds since 1970.
+    pub(super) newest_taken: Option<u64>,
+    /// Whether configuration and journal lie beside it.
+    pub(super) newest_is_bundle: bool,
     /// The newest drill's report, in days.
     pub(super) drill_age: Option<u64>,
+    /// That report, if it says that the drill failed.
+    pub(super) failed_drill: Option<PathBuf>,
     /// An archive that others than its owner may read.
     pub(super) exposed: Option<PathBuf>,
 }
@@ -73,6 +80,8 @@ pub(super) struct Facts {
     pub(super) tokens: Vec<TokenSummary>,
     pub(super) socket: Option<Place>,
     pub(super) config_file: Option<Place>,
+    /// When it was last written, in seconds since 1970.
+    pub(super) config_changed: Option<u64>,
     pub(super) store: Option<Place>,
     pub(super) store_key: Option<Place>,
     pub(super) journal: Option<Place>,
@@ -108,6 +117,7 @@ impl Facts {
             is_watched: settings.metrics.bind.is_some(),
             socket: Place::look(&settings.socket),
             config_file: settings.source.as_deref().and_then(Place::look),
+            config_changed: settings.source.as_deref().and_then(changed),
             store: Place::look(&core.store.path),
             store_key: Place::look(&key_file),
             journal: core.audit.log_path.parent().and_then(Place::look),
@@ -128,24 +138,43 @@ fn look_at_backups(directory: &Path) -> Backups {
     let found = archives_in(directory).unwrap_or_default();
     let now = SystemClock.now_unix_nanos() / 1_000_000_000;
     let age = |created: u64| now.saturating_sub(created / 1_000_000_000) / HOUR;
+    let drill = newest_drill(directory);
     let exposed = found.iter().find(|found| Place::look(&found.file).is_some_and(|place| place.mode & 0o077 != 0));
     Backups {
         place: Place::look(directory),
         newest_age: found.first().map(|found| age(found.archive.created)),
-        drill_age: newest_drill(directory).map(|age| age.as_secs() / HOUR / 24),
+        newest_taken: found.first().map(|found| found.archive.created / 1_000_000_000),
+        newest_is_bundle: found.first().is_some_and(|found| found.bundle.is_some()),
+        drill_age: drill.as_ref().map(|(age, _)| age.as_secs() / HOUR / 24),
+        failed_drill: drill.map(|(_, report)| report).filter(|report| has_failed(report)),
         exposed: exposed.map(|found| found.file.clone()),
     }
 }
 
-/// How long ago the newest report of a drill was written, in the directory or in its `drills`.
-fn newest_drill(directory: &Path) -> Option<Duration> {
+/// When a file was last written, in seconds since 1970.
+fn changed(path: &Path) -> Option<u64> {
+    let written = path.metadata().ok()?.modified().ok()?;
+    written.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// The newest report of a drill in the directory or in its `drills`, and how long ago it was written. The manifests of bundles are JSON,
+/// too.
+fn newest_drill(directory: &Path) -> Option<(Duration, PathBuf)> {
     let reports =
         [directory.to_owned(), directory.join("drills")].into_iter().filter_map(|folder| folder.read_dir().ok());
     let written = reports.flatten().filter_map(Result::ok).filter_map(|entry| {
-        let is_report = entry.path().extension().is_some_and(|extension| extension == "json");
-        entry.metadata().ok().filter(|_| is_report)?.modified().ok()
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_report = name.ends_with(".json") && !name.ends_with(MANIFEST);
+        Some((entry.metadata().ok().filter(|_| is_report)?.modified().ok()?, entry.path()))
     });
-    SystemTime::now().duration_since(written.max()?).ok()
+    let (written, report) = written.max()?;
+    Some((SystemTime::now().duration_since(written).ok()?, report))
+}
+
+/// Whether a report says so.
+fn has_failed(report: &Path) -> bool {
+    let text = std::fs::read(report).unwrap_or_default();
+    serde_json::from_slice(&text).is_ok_and(|report: serde_json::Value| report["passed"] == false)
 }
 
 /// Days until a PEM or DER certificate ends.

@@ -61,6 +61,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "slot-open", find: slot_open, remedy: "initialise the slot's token, or lower token.slot_count" },
     Rule { name: "journal-partial", find: journal_partial, remedy: "set audit.log_level = \"all\"" },
     Rule { name: "journal-delayed", find: journal_delayed, remedy: "audit.use_operations = \"synced\" where a record must survive a power cut" },
+    Rule { name: "journal-alone", find: journal_alone, remedy: "set audit.anchor or audit.witness to a place that this machine's users cannot rewrite" },
     Rule { name: "file-modes", find: file_modes, remedy: "chmod 0700 the directory, chmod 0600 the file" },
     Rule { name: "config-owner", find: config_owner, remedy: "chown root the configuration" },
     Rule { name: "key-beside-store", find: key_beside_store, remedy: "keep the store key on another device, or as a systemd credential (packaging/README.md)" },
@@ -74,9 +75,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "no-monitor", find: no_monitor, remedy: "set metrics.bind, and load packaging/prometheus/craton-hsm.rules.yml" },
     Rule { name: "backup-none", find: backup_none, remedy: "enable craton-backup.timer, or name the directory: doctor --backups DIR" },
     Rule { name: "backup-old", find: backup_old, remedy: "craton-hsm-admin backup; then find out why the timer did not" },
+    Rule { name: "backup-bare", find: backup_bare, remedy: "take backups with --bundle: a new host needs the configuration, too" },
+    Rule { name: "config-newer", find: config_newer, remedy: "craton-hsm-admin backup --bundle, now and before the next change" },
     Rule { name: "backup-same-disk", find: backup_same_disk, remedy: "copy the archives to another machine: a fire takes both" },
     Rule { name: "backup-exposed", find: backup_exposed, remedy: "chmod 0600 the archives: the SO PIN can be tried against them" },
     Rule { name: "drill-old", find: drill_old, remedy: "craton-hsm-admin drill, or enable craton-drill.timer" },
+    Rule { name: "drill-failed", find: drill_failed, remedy: "read the report: the archive may be of no use; take a backup and run the drill again" },
     Rule { name: "swap", find: swap, remedy: "encrypt the swap, or switch it off" },
 ];
 
@@ -179,6 +183,16 @@ fn journal_partial(facts: &Facts) -> Sentences {
 fn journal_delayed(facts: &Facts) -> Sentences {
     let is_delayed = facts.core.audit.use_operations == UseRecords::Written;
     when(is_delayed, Note, "the records of signatures and decryptions reach the disk up to 10 ms after the answer")
+}
+
+fn journal_alone(facts: &Facts) -> Sentences {
+    let audit = &facts.core.audit;
+    let is_alone = audit.anchor.is_none() && audit.witnesses.is_empty();
+    when(
+        is_alone,
+        Note,
+        "nothing outside remembers the journal: one that is rolled back together with the store is not found",
+    )
 }
 
 fn file_modes(facts: &Facts) -> Sentences {
@@ -287,6 +301,18 @@ fn backup_old(facts: &Facts) -> Sentences {
     when(age >= BACKUP_HOURS, severity, format!("the newest backup is {age} hours old"))
 }
 
+fn backup_bare(facts: &Facts) -> Sentences {
+    let is_bare = |backups: &super::facts::Backups| backups.newest_age.is_some() && !backups.newest_is_bundle;
+    let sentence = "the newest backup has neither configuration nor journal beside it";
+    when(facts.backups.as_ref().is_some_and(is_bare), Note, sentence)
+}
+
+fn config_newer(facts: &Facts) -> Sentences {
+    let taken = facts.backups.as_ref().and_then(|backups| backups.newest_taken);
+    let is_newer = facts.config_changed.zip(taken).is_some_and(|(changed, taken)| changed > taken);
+    when(is_newer, Note, "the configuration was changed after the newest backup was taken")
+}
+
 fn backup_same_disk(facts: &Facts) -> Sentences {
     let place = facts.backups.as_ref().and_then(|backups| backups.place.as_ref());
     let (Some(place), Some(store)) = (place, &facts.store) else { return Vec::new() };
@@ -304,6 +330,14 @@ fn drill_old(facts: &Facts) -> Sentences {
         None => vec![(Warning, "no report of a restore drill was found".to_owned())],
         Some(age) => when(age > DRILL_DAYS, Warning, format!("the newest restore drill is {age} days old")),
     }
+}
+
+fn drill_failed(facts: &Facts) -> Sentences {
+    let failed = facts.backups.as_ref().and_then(|backups| backups.failed_drill.as_ref());
+    failed
+        .map(|report| (Critical, format!("the newest restore drill failed: {}", report.display())))
+        .into_iter()
+        .collect()
 }
 
 fn swap(facts: &Facts) -> Sentences {
