@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::{self, JOURNAL_KEY, PublicKey, SEGMENT_OPEN, SignedCheckpoint};
-use super::merkle::{self, Tree};
+use super::hashes::Hashes;
+use super::merkle::Tree;
 use super::record::Record;
 
 /// The longest line that a verifier accepts; the longest that the journal writes is far below.
@@ -324,7 +325,8 @@ impl Walk {
         }
         self.check_place(&record)?;
         self.check_signature(&record)?;
-        self.tree.push(merkle::leaf(text));
+        let hashes = Hashes::of(text);
+        self.tree.push(hashes.leaf);
         let summary = &mut self.summary;
         if summary.records == 0 {
             summary.first_time = record.time;
@@ -336,7 +338,7 @@ impl Walk {
         summary.records += 1;
         summary.last_time = record.time;
         summary.last_generation = summary.last_generation.max(record.generation);
-        summary.head = Head { seq: record.seq, hash: line_hash(text) };
+        summary.head = Head { seq: record.seq, hash: hashes.line };
         let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
         summary.bytes += len;
         self.bytes += len;

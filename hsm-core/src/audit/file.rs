@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -37,6 +38,8 @@ pub(super) struct JournalFile {
     live: RwLock<Live>,
     path: PathBuf,
     head: Option<File>,
+    /// How long the head's line was.
+    head_len: AtomicUsize,
 }
 
 struct Live {
@@ -72,7 +75,7 @@ impl JournalFile {
         undo_half_closed(path, &metadata).map_err(|error| failed("cannot be examined", error))?;
         let head = open_private(&head_path(path)).ok();
         let live = RwLock::new(Live { file, identity: (metadata.dev(), metadata.ino()) });
-        Ok(JournalFile { live, path: path.to_owned(), head })
+        Ok(JournalFile { live, path: path.to_owned(), head, head_len: AtomicUsize::new(0) })
     }
 
     /// Verifies the file that is being written, from where it begins; when it is empty, the closed one before it. The closed
@@ -285,7 +288,9 @@ impl Medium for JournalFile {
     fn remember(&self, head: &Head) {
         if let Some(file) = &self.head {
             let line = head.to_line();
-            if file.write_all_at(line.as_bytes(), 0).is_ok() {
+            if file.write_all_at(line.as_bytes(), 0).is_ok()
+                && self.head_len.swap(line.len(), Ordering::Relaxed) != line.len()
+            {
                 file.set_len(line.len() as u64).ok();
             }
         }

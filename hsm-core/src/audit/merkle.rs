@@ -54,15 +54,6 @@ impl Tree {
         self.size += 1;
     }
 
-    /// Adds the lines of a text in which each line ends with a line feed.
-    pub(super) fn push_lines(&mut self, text: &[u8]) {
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', text) {
-            self.push(leaf(&text[start..end]));
-            start = end + 1;
-        }
-    }
-
     /// The root; of a tree without leaves, the hash of nothing.
     pub(super) fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
@@ -173,15 +164,5 @@ mod tests {
             }
             assert_eq!(inclusion(size as usize, &all), None);
         }
-    }
-
-    #[test]
-    fn lines_are_leaves_without_their_line_feed() {
-        let mut tree = Tree::default();
-        tree.push_lines(b"one\ntwo\n");
-        let mut other = Tree::default();
-        other.push(leaf(b"one"));
-        other.push(leaf(b"two"));
-        assert_eq!(tree, other);
     }
 }

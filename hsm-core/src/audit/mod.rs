@@ -9,6 +9,7 @@ mod chain;
 mod checkpoint;
 pub mod export;
 mod file;
+mod hashes;
 mod journal;
 mod ledger;
 mod merkle;

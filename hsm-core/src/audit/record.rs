@@ -5,7 +5,9 @@
 //! plaintext: numbers, names from the PKCS#11 tables, identifiers, digests, and the few texts that [`Fact`] admits.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ck::{Mechanism, ObjectClass, Rv};
 use data_encoding::HEXLOWER;
@@ -173,7 +175,7 @@ impl Entry {
 
     /// The bytes that the store keeps in the same transaction as the change (`format.md`, "Outbox body").
     pub fn encode(&self) -> Vec<u8> {
-        Draft::new(self).body
+        body(self)
     }
 }
 
@@ -201,59 +203,112 @@ const BODY_FORMAT: u8 = 1;
 
 /// An entry as canonical text, with the positions at which the journal inserts its stamps, in the bytes that the store's outbox and the
 /// staging file keep: format, positions, text.
+#[derive(Clone)]
 pub(super) struct Draft {
-    body: Vec<u8>,
+    body: Arc<Vec<u8>>,
 }
 
 /// Where the text begins.
 const TEXT: usize = 1 + CUTS * 4;
 
+/// The body of an entry's draft. Keys come in byte order, so the stamps' places are fixed by their names.
+fn body(entry: &Entry) -> Vec<u8> {
+    let mut text = Text(Vec::with_capacity(TEXT + 512));
+    text.0.push(BODY_FORMAT);
+    text.0.resize(TEXT, 0);
+    let mut cuts = [0; CUTS];
+    text.raw("{");
+    text.hex_u128("app", entry.app);
+    cuts[0] = text.len(); // boot, change
+    text.client(&entry.client);
+    cuts[1] = text.len(); // crc
+    text.detail(&entry.detail);
+    cuts[2] = text.len(); // generation
+    if let Some(mechanism) = entry.mechanism {
+        text.named("mechanism", mechanism.name(), mechanism.0);
+    }
+    text.subject("object", entry.object);
+    text.word("op", entry.op);
+    if let Some(params) = &entry.params {
+        text.hex("params", params);
+    }
+    cuts[3] = text.len(); // prev
+    text.hex_u128("request", entry.request);
+    text.named("rv", entry.rv.name(), entry.rv.0);
+    cuts[4] = text.len(); // seq
+    if let Some(session) = entry.session {
+        text.number("session", session);
+    }
+    cuts[5] = text.len(); // time
+    if let Some(token) = entry.token {
+        text.hex("token", &token.0);
+    }
+    text.number("v", VERSION);
+    text.subject("with", entry.with);
+    text.close();
+    let mut body = text.0;
+    for (place, cut) in body[1..TEXT].chunks_exact_mut(4).zip(cuts) {
+        place.copy_from_slice(&u32::try_from(cut - TEXT).unwrap_or(u32::MAX).to_le_bytes());
+    }
+    body
+}
+
+/// So many drafts a thread keeps, by session.
+const KEPT: usize = 16;
+
+thread_local! {
+    /// Who uses a key in a loop does the same again and again, and the same entry has the same draft. A connection's thread serves several
+    /// of the application's threads, each with its session.
+    static DRAFTS: RefCell<[Option<(Entry, Draft)>; KEPT]> = const { RefCell::new([const { None }; KEPT]) };
+}
+
 impl Draft {
-    /// The text of the entry. Keys come in byte order, so the stamps' places are fixed by their names.
+    /// The text of the entry.
     pub(super) fn new(entry: &Entry) -> Self {
-        let mut text = Text(Vec::with_capacity(TEXT + 512));
-        text.0.push(BODY_FORMAT);
-        text.0.resize(TEXT, 0);
-        let mut cuts = [0; CUTS];
-        text.raw("{");
-        text.hex_u128("app", entry.app);
-        cuts[0] = text.len(); // boot, change
-        text.client(&entry.client);
-        cuts[1] = text.len(); // crc
-        text.detail(&entry.detail);
-        cuts[2] = text.len(); // generation
-        if let Some(mechanism) = entry.mechanism {
-            text.named("mechanism", mechanism.name(), mechanism.0);
-        }
-        text.subject("object", entry.object);
-        text.word("op", entry.op);
-        if let Some(params) = &entry.params {
-            text.hex("params", params);
-        }
-        cuts[3] = text.len(); // prev
-        text.hex_u128("request", entry.request);
-        text.named("rv", entry.rv.name(), entry.rv.0);
-        cuts[4] = text.len(); // seq
-        if let Some(session) = entry.session {
-            text.number("session", session);
-        }
-        cuts[5] = text.len(); // time
-        if let Some(token) = entry.token {
-            text.hex("token", &token.0);
-        }
-        text.number("v", VERSION);
-        text.subject("with", entry.with);
-        text.close();
-        let mut body = text.0;
-        for (place, cut) in body[1..TEXT].chunks_exact_mut(4).zip(cuts) {
-            place.copy_from_slice(&u32::try_from(cut - TEXT).unwrap_or(u32::MAX).to_le_bytes());
-        }
-        Draft { body }
+        Draft { body: Arc::new(body(entry)) }
+    }
+
+    /// The text of the entry, which may be like one before.
+    pub(super) fn again(entry: Entry) -> Self {
+        let place = usize::try_from(entry.session.unwrap_or_default()).unwrap_or_default() % KEPT;
+        DRAFTS.with_borrow_mut(|drafts| match &mut drafts[place] {
+            Some((before, draft)) if *before == entry => draft.clone(),
+            other => {
+                let draft = Draft::new(&entry);
+                *other = Some((entry, draft.clone()));
+                draft
+            }
+        })
     }
 
     /// Appends the finished line, without its line feed, to `out`.
     pub(super) fn stamp(&self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
-        stamp_body(&self.body, stamp, out);
+        let text = &self.body[TEXT..];
+        let part = |from: usize, to: usize| &text[from..to];
+        let [boot, crc, generation, prev, seq, time] = cuts(&self.body);
+        let start = out.len();
+        let mut line = Text(core::mem::take(out));
+        line.0.extend_from_slice(part(0, boot));
+        line.word("boot", stamp.boot);
+        if stamp.change == Change::Made {
+            line.raw("\"change\":true,");
+        }
+        line.0.extend_from_slice(part(boot, crc));
+        let crc_at = line.len();
+        line.raw("\"crc\":\"00000000\",");
+        line.0.extend_from_slice(part(crc, generation));
+        line.number("generation", stamp.generation);
+        line.0.extend_from_slice(part(generation, prev));
+        line.hex("prev", stamp.prev);
+        line.0.extend_from_slice(part(prev, seq));
+        line.number("seq", stamp.seq);
+        line.0.extend_from_slice(part(seq, time));
+        line.number("time", stamp.time);
+        line.0.extend_from_slice(part(time, text.len()));
+        *out = line.0;
+        let sum = crc_without(&out[start..], crc_at - start);
+        let digits = crc_at + CRC_PREFIX;
+        out[digits..digits + 8].copy_from_slice(&hex_u32(sum));
     }
 
     /// What [`Draft::from_bytes`] reads.
@@ -270,7 +325,7 @@ impl Draft {
         if !ascending || cuts[CUTS - 1] > text.len() {
             return Err(bad());
         }
-        let draft = Draft { body: body.to_vec() };
+        let draft = Draft { body: Arc::new(body.to_vec()) };
         let probe = Stamp { seq: 1, time: 0, boot: "00", generation: 0, change: Change::Nothing, prev: &[0; 32] };
         let mut line = Vec::new();
         draft.stamp(&probe, &mut line);
@@ -290,36 +345,6 @@ fn cuts(body: &[u8]) -> [usize; CUTS] {
             .unwrap_or(usize::MAX);
     }
     cuts
-}
-
-/// [`Draft::stamp`], of the bytes of a draft.
-pub(super) fn stamp_body(body: &[u8], stamp: &Stamp<'_>, out: &mut Vec<u8>) {
-    let text = &body[TEXT..];
-    let part = |from: usize, to: usize| &text[from..to];
-    let [boot, crc, generation, prev, seq, time] = cuts(body);
-    let start = out.len();
-    let mut line = Text(core::mem::take(out));
-    line.0.extend_from_slice(part(0, boot));
-    line.word("boot", stamp.boot);
-    if stamp.change == Change::Made {
-        line.raw("\"change\":true,");
-    }
-    line.0.extend_from_slice(part(boot, crc));
-    let crc_at = line.len();
-    line.raw("\"crc\":\"00000000\",");
-    line.0.extend_from_slice(part(crc, generation));
-    line.number("generation", stamp.generation);
-    line.0.extend_from_slice(part(generation, prev));
-    line.hex("prev", stamp.prev);
-    line.0.extend_from_slice(part(prev, seq));
-    line.number("seq", stamp.seq);
-    line.0.extend_from_slice(part(seq, time));
-    line.number("time", stamp.time);
-    line.0.extend_from_slice(part(time, text.len()));
-    *out = line.0;
-    let sum = crc_without(&out[start..], crc_at - start);
-    let digits = crc_at + CRC_PREFIX;
-    out[digits..digits + 8].copy_from_slice(&hex_u32(sum));
 }
 
 /// Length of `"crc":"`, the text before the eight digits.

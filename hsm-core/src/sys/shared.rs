@@ -8,7 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// The mapped file. If somebody shortens it, the process ends at the next access (SIGBUS).
@@ -30,7 +31,11 @@ impl SharedFile {
         let mut file = options.open(path)?;
         if file.metadata()?.len() != len as u64 {
             file.set_len(0)?;
-            file.write_all(&vec![0; len])?;
+            match fallocate(&file, FallocateFlags::empty(), 0, len as u64) {
+                // Not every file system can do that.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.write_all(&vec![0; len])?,
+                done => done?,
+            }
             file.sync_all()?;
         }
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of ours.

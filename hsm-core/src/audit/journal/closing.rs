@@ -52,7 +52,7 @@ impl Shared {
         self.form(pen)?;
         let Some(signer) = &pen.signer else { return Ok(()) };
         let mut tree = pen.tree.clone();
-        tree.push_lines(&pen.pending);
+        pen.pending.grow(&mut tree);
         let signed = signer.sign(&tree, pen.last_generation, pen.head.seq)?;
         let key = *signer.public();
         self.write_entry(pen, &signed.entry())?;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
+use super::lines::Lines;
 use super::pen::Queue;
-use super::write::append_line;
 use super::{GROUP, Pen, RETRY, Shared, refused};
 use crate::Result;
 use crate::audit::chain::Head;
@@ -20,7 +20,7 @@ use crate::observe::Wait;
 struct Group {
     queue: Queue,
     /// The lines that are written and not durable, to which those of the group are added; and where in the file these go.
-    lines: Vec<u8>,
+    lines: Lines,
     position: u64,
     dirty: bool,
     head: Head,
@@ -81,7 +81,7 @@ impl Shared {
                 self.medium.remember(&head);
                 let grown = ahead.unwrap_or_else(|| {
                     let mut tree = tree;
-                    tree.push_lines(&lines);
+                    lines.grow(&mut tree);
                     tree
                 });
                 (Ok(()), grown)
@@ -99,7 +99,7 @@ impl Shared {
             }
             Err(error) => {
                 let later = core::mem::replace(&mut pen.pending, lines);
-                pen.pending.extend_from_slice(&later);
+                pen.pending.extend(&later);
                 tracing::error!(%error, "the audit journal cannot be made durable; operations are refused");
                 pen.failed = Some(format!("the journal cannot be made durable: {error}"));
             }
@@ -137,7 +137,7 @@ impl Shared {
         pen.forming = false;
         pen.head = group.head;
         pen.pending = group.lines;
-        pen.spare = group.queue.emptied();
+        pen.spare = group.queue;
         let ahead = sealed.map(|sealed| self.take_up(pen, sealed));
         self.settled.notify_all();
         match written {
@@ -264,11 +264,12 @@ impl Group {
     /// Makes the lines and writes them; gives their length.
     fn write(&mut self, journal: &Shared) -> (Option<Sealed>, std::io::Result<u64>) {
         let start = self.lines.len();
-        self.lines.reserve(self.queue.len() * 640);
+        self.lines.reserve(self.queue.len());
         self.head = journal.chain(&self.queue, self.head, &mut self.lines);
+        self.queue.clear();
         let sealed = self.seal.take().map(|seal| self.sign(seal, journal));
         let clean = if self.dirty { journal.medium.truncate(self.position) } else { Ok(()) };
-        let lines = &self.lines[start..];
+        let lines = &self.lines.text()[start..];
         let written = clean.and_then(|()| journal.medium.write_at(lines, self.position));
         (sealed, written.map(|()| lines.len() as u64))
     }
@@ -276,7 +277,7 @@ impl Group {
     /// Signs for all lines so far, and adds the line that says so.
     fn sign(&mut self, seal: Seal, journal: &Shared) -> Sealed {
         let Seal { signer, mut tree, time, generation } = seal;
-        tree.push_lines(&self.lines);
+        self.lines.grow(&mut tree);
         let signed = signer.sign(&tree, generation, self.head.seq);
         // The record has its number, and those after it theirs: it must say something.
         let entry = match &signed {
@@ -291,9 +292,8 @@ impl Group {
             change: Change::Nothing,
             prev: &self.head.hash,
         };
-        let start = self.lines.len();
-        self.head = append_line(Draft::new(&entry).as_bytes(), &stamp, &mut self.lines);
-        tree.push_lines(&self.lines[start..]);
+        self.head = self.lines.push(&Draft::new(&entry), &stamp);
+        self.lines.grow_by_last(&mut tree);
         Sealed { signer, tree, signed, time }
     }
 }

@@ -8,6 +8,7 @@
 
 mod closing;
 mod flush;
+mod lines;
 mod open;
 mod pen;
 mod write;
@@ -212,15 +213,13 @@ impl Journal {
             return Ok(Receipt { seq: None });
         }
         let wanted = entry.category == Category::Admin;
-        let draft = Draft::new(&entry);
+        let backup = is_good_backup(&entry);
+        let draft = Draft::again(entry);
         let seq = match (durability, self.flusher.is_some(), wanted) {
             (Durability::Written, true, false) => self.shared.write_staged(&draft, generation)?,
             _ => self.shared.write(&draft, generation, Change::Nothing, wanted)?,
         };
-        if entry.op == act::BACKUP.name
-            && entry.rv == ck::rv::CKR_OK
-            && entry.detail.iter().all(|(name, _)| *name != "phase")
-        {
+        if backup {
             self.shared.pen.lock().last_backup = self.shared.clock.now_unix_nanos();
         }
         if durability == Durability::Durable || self.flusher.is_none() {
@@ -343,6 +342,12 @@ impl Drop for Journal {
         }
         self.sync().ok();
     }
+}
+
+/// Whether a backup was made, and all of it was given out.
+fn is_good_backup(entry: &Entry) -> bool {
+    let begun = || entry.detail.iter().any(|(name, _)| *name == "phase");
+    entry.op == act::BACKUP.name && entry.rv == ck::rv::CKR_OK && !begun()
 }
 
 /// What an operation is told whose record cannot be kept.

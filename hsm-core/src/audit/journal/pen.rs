@@ -11,6 +11,7 @@ use crate::audit::record::Draft;
 use crate::audit::signer::Signer;
 use crate::audit::stage::{Stage, Staged};
 
+use super::lines::Lines;
 use super::{CHECKPOINT_EVERY, CHECKPOINT_RECORDS, CHECKPOINT_REST, Files, JUMP_NANOS, REMEMBERED_CHANGES, RETRY};
 
 pub(in crate::audit) struct Pen {
@@ -59,8 +60,8 @@ pub(in crate::audit) struct Pen {
     /// When the oldest record that is not durable came.
     pub(super) behind_since: Option<Instant>,
     /// Lines that are written and not durable: those of the running fsync, and those after.
-    pub(super) in_flight: Vec<u8>,
-    pub(super) pending: Vec<u8>,
+    pub(super) in_flight: Lines,
+    pub(super) pending: Lines,
     pub(super) syncing: bool,
     /// A write failed and its bytes may still lie behind `written_len`.
     pub(super) tail_dirty: bool,
@@ -71,62 +72,21 @@ pub(in crate::audit) struct Pen {
     pub(super) origin: Instant,
 }
 
-/// Records that have their numbers and their times, one body after another.
-#[derive(Default)]
-pub(super) struct Queue {
-    bodies: Vec<u8>,
-    records: Vec<Queued>,
-}
+/// Records that have their numbers and their times.
+pub(super) type Queue = Vec<Queued>;
 
-struct Queued {
-    end: usize,
-    time: u64,
-    generation: u64,
-}
-
-/// A record of the queue.
-pub(super) struct Waiting<'a> {
-    pub(super) body: &'a [u8],
+pub(super) struct Queued {
+    pub(super) draft: Draft,
     pub(super) time: u64,
     pub(super) generation: u64,
-}
-
-impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    fn push(&mut self, draft: &Draft, time: u64, generation: u64) {
-        self.bodies.extend_from_slice(draft.as_bytes());
-        self.records.push(Queued { end: self.bodies.len(), time, generation });
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = Waiting<'_>> {
-        let mut start = 0;
-        self.records.iter().map(move |Queued { end, time, generation }| {
-            let body = &self.bodies[core::mem::replace(&mut start, *end)..*end];
-            Waiting { body, time: *time, generation: *generation }
-        })
-    }
-
-    /// Empty again, with the room that it had.
-    pub(super) fn emptied(mut self) -> Queue {
-        self.bodies.clear();
-        self.records.clear();
-        self
-    }
 }
 
 impl Pen {
     pub(in crate::audit) fn empty() -> Self {
         Pen {
             head: Head::EMPTY,
-            queue: Queue::default(),
-            spare: Queue::default(),
+            queue: Queue::new(),
+            spare: Queue::new(),
             assigned: 0,
             stage: None,
             forming: false,
@@ -152,8 +112,8 @@ impl Pen {
             durable_len: 0,
             durable: Head::EMPTY,
             behind_since: None,
-            in_flight: Vec::new(),
-            pending: Vec::new(),
+            in_flight: Lines::default(),
+            pending: Lines::default(),
             syncing: false,
             tail_dirty: false,
             failed: None,
@@ -181,7 +141,7 @@ impl Pen {
         if !self.stage.as_mut()?.put(staged, draft) {
             return None;
         }
-        self.queue.push(draft, time, generation);
+        self.queue.push(Queued { draft: draft.clone(), time, generation });
         (self.assigned, self.last_time) = (seq, time);
         self.behind_since.get_or_insert_with(Instant::now);
         Some(seq)

@@ -2,10 +2,11 @@
 
 use parking_lot::MutexGuard;
 
-use super::pen::Queue;
+use super::lines::Lines;
+use super::pen::Queued;
 use super::{Pen, Shared, refused};
-use crate::audit::chain::{Head, line_hash};
-use crate::audit::record::{Category, Change, Client, Draft, Entry, Fact, Stamp, stamp_body};
+use crate::audit::chain::Head;
+use crate::audit::record::{Category, Change, Client, Draft, Entry, Fact, Stamp};
 use crate::{Error, Result};
 
 impl Shared {
@@ -71,11 +72,10 @@ impl Shared {
         if pen.queue.is_empty() {
             return Ok(());
         }
-        let queue = core::mem::take(&mut pen.queue);
         let start = pen.pending.len();
-        pen.head = self.chain(&queue, pen.head, &mut pen.pending);
-        pen.queue = queue.emptied();
-        match self.medium.write_at(&pen.pending[start..], pen.written_len) {
+        pen.head = self.chain(&pen.queue, pen.head, &mut pen.pending);
+        pen.queue.clear();
+        match self.medium.write_at(&pen.pending.text()[start..], pen.written_len) {
             Ok(()) => {
                 pen.written_len += (pen.pending.len() - start) as u64;
                 if let Some(stage) = &mut pen.stage {
@@ -95,8 +95,8 @@ impl Shared {
     }
 
     /// Appends the lines of records to `lines`; gives the newest.
-    pub(super) fn chain(&self, queue: &Queue, mut head: Head, lines: &mut Vec<u8>) -> Head {
-        for record in queue.iter() {
+    pub(super) fn chain(&self, queue: &[Queued], mut head: Head, lines: &mut Lines) -> Head {
+        for record in queue {
             let stamp = Stamp {
                 seq: head.seq + 1,
                 time: record.time,
@@ -105,7 +105,7 @@ impl Shared {
                 change: Change::Nothing,
                 prev: &head.hash,
             };
-            head = append_line(record.body, &stamp, lines);
+            head = lines.push(&record.draft, &stamp);
         }
         head
     }
@@ -135,9 +135,9 @@ impl Shared {
         let time = now.max(pen.last_time);
         let stamp = Stamp { seq: seq + 1, time, boot, generation, change, prev: &hash };
         let start = pen.pending.len();
-        let head = append_line(draft.as_bytes(), &stamp, &mut pen.pending);
-        if let Err(error) = self.medium.write_at(&pen.pending[start..], pen.written_len) {
-            pen.pending.truncate(start);
+        let head = pen.pending.push(draft, &stamp);
+        if let Err(error) = self.medium.write_at(&pen.pending.text()[start..], pen.written_len) {
+            pen.pending.take_back(start);
             pen.tail_dirty = self.medium.truncate(pen.written_len).is_err();
             return Err(refused(&format!("the journal cannot be written: {error}")));
         }
@@ -166,7 +166,7 @@ impl Shared {
         let again = self
             .medium
             .truncate(pen.durable_len)
-            .and_then(|()| self.medium.write_at(&pen.pending, pen.durable_len))
+            .and_then(|()| self.medium.write_at(pen.pending.text(), pen.durable_len))
             .and_then(|()| self.medium.sync());
         match again {
             Ok(()) => {
@@ -181,7 +181,7 @@ impl Shared {
     /// Every line is durable.
     pub(super) fn all_durable(&self, pen: &mut Pen) {
         self.medium.remember(&pen.head);
-        pen.tree.push_lines(&pen.pending);
+        pen.pending.grow(&mut pen.tree);
         pen.written_len = pen.durable_len + pen.pending.len() as u64;
         pen.pending.clear();
         pen.made_durable(pen.head, pen.written_len);
@@ -199,15 +199,6 @@ impl Shared {
             outside.tell(news);
         }
     }
-}
-
-/// Appends one line with its line feed, and gives its head.
-pub(super) fn append_line(body: &[u8], stamp: &Stamp<'_>, lines: &mut Vec<u8>) -> Head {
-    let start = lines.len();
-    stamp_body(body, stamp, lines);
-    let hash = line_hash(&lines[start..]);
-    lines.push(b'\n');
-    Head { seq: stamp.seq, hash }
 }
 
 /// The record of a wall clock that ran away.
