@@ -137,6 +137,15 @@ pub(super) fn records(path: &Path) -> Vec<Record> {
 }
 
 #[test]
+fn an_entry_has_its_own_text_whatever_its_thread_wrote_before() {
+    // Many share a place in what the thread keeps: those without a session, and each sixteenth.
+    for number in (1..40).chain(1..40).flat_map(|number| [number, number, 17 * number, 32, 31]) {
+        let (sample, text) = (entry(number), Draft::again(entry(number)));
+        assert_eq!(text.as_bytes(), Draft::new(&sample).as_bytes(), "{number}");
+    }
+}
+
+#[test]
 fn written_lines_are_what_serde_would_write() {
     for (index, line) in lines(60).iter().enumerate() {
         let record = Record::parse(&line[..line.len() - 1]).unwrap();
