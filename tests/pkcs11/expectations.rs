@@ -158,6 +158,18 @@ module_test! {
 }
 
 module_test! {
+    fn a_mechanism_of_one_piece_has_no_operation_in_parts(_world) {
+        let (raw, _, session) = Raw::with_user();
+        let public = vec![(CKA_EC_PARAMS, module::P256.to_vec())];
+        let made = raw.generate_pair(session, &Call::plain(CKM_EC_KEY_PAIR_GEN), &public, &vec![]);
+        let (_, private) = made.expect("a pair");
+        assert_eq!(raw.sign_init(session, CKM_ECDSA, private), CKR_OK);
+        assert_eq!(raw.sign_update(session, &[7; 16]), CKR_OPERATION_NOT_INITIALIZED);
+        assert_eq!(raw.sign_init(session, CKM_ECDSA, private), CKR_OK, "the refusal has ended it");
+    }
+}
+
+module_test! {
     fn handles_and_mechanisms_of_nothing_are_named(_world) {
         let (raw, slot, session) = public_session();
         let key = public_aes(&raw, session, vec![(CKA_WRAP, flag(true)), (CKA_EXTRACTABLE, flag(true))]);

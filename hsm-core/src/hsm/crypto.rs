@@ -139,7 +139,7 @@ impl Hsm {
             let (mut operation, opened) = self.current(work, kind, begin)?;
             if !operation.row.multi_part {
                 return Err(Error::new(
-                    Kind::NotSupported,
+                    Kind::OperationNotInitialized,
                     format!("{} takes its data in one piece", operation.mechanism()),
                 ));
             }
