@@ -21,6 +21,7 @@ struct Pki {
     config: PathBuf,
     state: PathBuf,
     est: String,
+    crl: String,
     server: Option<Child>,
 }
 
@@ -32,12 +33,17 @@ impl Pki {
 
     /// The same with more lines of configuration.
     fn found_with(world: &World, more: &str) -> Pki {
+        Pki::found_keyed(world, "ec:P-256", more)
+    }
+
+    /// The same with another kind of key for the issuing authority.
+    fn found_keyed(world: &World, issuing_key: &str, more: &str) -> Pki {
         let (config, state) = (world.dir().join("craton_pki.toml"), world.dir().join("pki"));
         let (est, crl) = (free_address(), free_address());
         let text = format!(
             "[token]\nmodule = \"{}\"\nlabel = \"{LABEL}\"\npin = \"file:pki.pin\"\n[store]\nstate_dir = \"{}\"\n\
              [ca.root]\nsubject = \"CN=Root\"\nkey = \"ec:P-384\"\nvalidity_days = 100\n\
-             [ca.issuing]\nsubject = \"CN=Issuing\"\nkey = \"ec:P-256\"\nvalidity_days = 50\n\
+             [ca.issuing]\nsubject = \"CN=Issuing\"\nkey = \"{issuing_key}\"\nvalidity_days = 50\n\
              [profiles.device]\nvalidity_days = 10\n\
              [est]\nlisten = \"{est}\"\nhost_names = [\"localhost\"]\naddresses = [\"127.0.0.1\"]\n\
              [crl]\nlisten = \"{crl}\"\nbase_url = \"http://{crl}\"\n{more}\n",
@@ -48,7 +54,8 @@ impl Pki {
             fs::write(file, content).expect("the world's directory is writable");
             fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("our own file");
         }
-        let pki = Pki { config, state, est: format!("https://{est}/.well-known/est"), server: None };
+        let (est, crl) = (format!("https://{est}/.well-known/est"), format!("http://{crl}"));
+        let pki = Pki { config, state, est, crl, server: None };
         pki.command(world, &["init"]).ok();
         pki
     }
@@ -394,7 +401,13 @@ fn after_a_disaster_the_page_leads_back_to_a_pki_that_enrols() {
     variables.extend([("BUNDLE", lost.dir().join("b")), ("PKI_CONFIG", here(&pki.config))]);
     page::run_text(&world, "recovery.md", &host.told(section), &variables);
     world.start_daemon();
-    let mut back = Pki { config: here(&pki.config), state: here(&pki.state), est: pki.est.clone(), server: None };
+    let mut back = Pki {
+        config: here(&pki.config),
+        state: here(&pki.state),
+        est: pki.est.clone(),
+        crl: pki.crl.clone(),
+        server: None,
+    };
     for name in ["root.pem", "issuing.pem", "chain.pem"] {
         fs::copy(pki.state.join(name), back.state.join(name)).expect("what devices know");
     }

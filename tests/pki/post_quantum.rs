@@ -120,3 +120,66 @@ fn an_ml_kem_key_is_made_certified_and_given_away() {
         skip(test, "pkilint not found");
     }
 }
+
+/// Asks the responder about a certificate, and lints what was signed.
+const LINT: &str = r#"
+import base64, contextlib, hashlib, io, sys, urllib.request
+from cryptography import x509
+from cryptography.x509 import ocsp
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from pkilint.bin import lint_crl, lint_ocsp_response, lint_pkix_cert
+from pyasn1.codec.der import decoder, encoder
+from pyasn1_alt_modules import rfc5280
+url, issuer, device, crl, answer = sys.argv[1:]
+def facts(file):
+    lines = open(file).read().split("-----BEGIN CERTIFICATE-----")[1].split("-----END")[0]
+    return decoder.decode(base64.b64decode(lines), asn1Spec=rfc5280.Certificate())[0]["tbsCertificate"]
+above = facts(issuer)
+name, key = encoder.encode(above["subject"]), above["subjectPublicKeyInfo"]["subjectPublicKey"].asOctets()
+asked = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+    hashlib.sha1(name).digest(), hashlib.sha1(key).digest(), int(facts(device)["serialNumber"]), hashes.SHA1())
+body = asked.build().public_bytes(Encoding.DER)
+request = urllib.request.Request(url, body, {"Content-Type": "application/ocsp-request"})
+text = open(device).read()
+open(device, "w").write(text[text.index("-----BEGIN"):])
+open(answer, "wb").write(urllib.request.urlopen(request).read())
+failed = 0
+for lint, arguments in [(lint_pkix_cert, [issuer]), (lint_pkix_cert, [device]), (lint_crl, ["-t", "CRL", "-p", "PKIX", crl]),
+                        (lint_ocsp_response, [answer])]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = lint.main(["lint", "-s", "ERROR"] + arguments)
+    if code or said.getvalue().strip():
+        failed += 1
+        print(arguments, code, said.getvalue())
+print("linted 4 failed", failed)
+"#;
+
+#[test]
+fn pkilint_finds_no_error_in_what_ml_dsa_signed() {
+    let test = "pkilint_finds_no_error_in_what_ml_dsa_signed";
+    if !crate::tools_for(test) {
+        return;
+    }
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    let has = |python: &&str| {
+        let import = "import pkilint, cryptography.x509.ocsp";
+        Command::new(python).args(["-c", import]).output().is_ok_and(|output| output.status.success())
+    };
+    let Some(python) = [ours, "python3"].into_iter().find(has) else {
+        skip(test, "pkilint not found");
+        return;
+    };
+    let world = World::start();
+    let mut pki = Pki::found_keyed(&world, "ml-dsa-65", "[ocsp]\nkey = \"ml-dsa-44\"\n");
+    pki.serve(&world);
+    let device = pki.enrol(&world, "device");
+    let (crl, answer) = (world.dir().join("issuing.crl"), world.dir().join("answer.ors"));
+    pki.command(&world, &["crl", "--format", "der", "--out", &crl.display().to_string()]).ok();
+    let mut lint = Command::new(python);
+    lint.args(["-c", LINT, &format!("{}/ocsp", pki.crl)]);
+    let said = run(lint.arg(pki.state.join("issuing.pem")).args([&device, &crl, &answer])).ok();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.ends_with("linted 4 failed 0\n"), "{said}");
+}
