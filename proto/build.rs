@@ -7,7 +7,7 @@ const FILES: [&str; 7] = ["common", "slot", "session", "object", "crypto", "key"
 fn main() -> Result<(), Box<dyn Error>> {
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut files: Vec<String> = FILES.iter().map(|name| format!("craton/hsm/v1/{name}.proto")).collect();
-    files.push("craton/hsm/v1/admin.proto".to_owned());
+    files.extend(["admin", "witness"].map(|name| format!("craton/hsm/v1/{name}.proto")));
     println!("cargo::rerun-if-changed=craton");
     let descriptors = protox::compile(&files, ["."])?;
     tonic_prost_build::configure()

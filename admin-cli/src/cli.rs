@@ -461,6 +461,8 @@ pub(crate) enum Audit {
     Checkpoint(AuditVerify),
     /// Writes the line that an anchor file holds: the newest record's number and hash. Or compares the journal with such a file.
     Anchor(AuditAnchor),
+    /// Writes the newest checkpoints that the running daemon holds as a witness of other daemons, for `audit verify --witness` there.
+    Witnessed(AuditOrigin),
     /// Proves that one record is under the newest checkpoint, for somebody who has a key and nothing else.
     Prove(AuditProve),
     /// Checks such a proof.
@@ -488,7 +490,7 @@ impl Audit {
             Audit::Key(given) => given.file.as_deref(),
             Audit::Anchor(given) => given.file.as_deref(),
             Audit::Prove(given) => given.journal.file.as_deref(),
-            Audit::CheckProof(_) => None,
+            Audit::CheckProof(_) | Audit::Witnessed(_) => None,
             Audit::Export(given) => given.file.as_deref(),
             Audit::ExportJson(given)
             | Audit::ExportNdjson(given)
@@ -552,6 +554,13 @@ pub(crate) struct AuditAnchor {
     /// An anchor that was written earlier: the journal must hold its record.
     #[arg(long, value_name = "FILE")]
     pub(crate) check: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditOrigin {
+    /// The journal's name, as `audit key` tells it; else all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -665,6 +674,7 @@ mod tests {
             "audit verify-chain",
             "audit verify --key abab --key cdcd --later-start",
             "audit verify --witness W --witness /var/log/syslog",
+            "audit witnessed --origin craton-hsm/ab",
             "audit key",
             "audit checkpoint --file F",
             "audit anchor --file F --check A",

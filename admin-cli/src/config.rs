@@ -50,6 +50,8 @@ struct Written {
     _hardening: Option<IgnoredAny>,
     #[serde(rename = "telemetry")]
     _telemetry: Option<IgnoredAny>,
+    #[serde(rename = "witness")]
+    _witness: Option<IgnoredAny>,
     shim: ShimTable,
 }
 
@@ -168,6 +170,7 @@ mod tests {
     fn the_annotated_example_is_understood() {
         let settings = load(include_str!("../../craton_hsm.toml")).unwrap();
         assert_eq!((settings.metrics.bind, settings.daemon.bind), (None, None));
+        load("[witness]\ndirectory = \"w\"").unwrap();
     }
 
     #[test]

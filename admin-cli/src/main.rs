@@ -59,6 +59,7 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
                 Audit::Key(_) => command::audit::key(&journal()?, output),
                 Audit::Checkpoint(given) => command::audit::checkpoint(&journal()?, given),
                 Audit::Anchor(given) => command::audit::anchor(&journal()?, given),
+                Audit::Witnessed(given) => command::audit::held(&settings()?, given, output),
                 Audit::Prove(given) => command::audit::prove(&journal()?, given),
                 Audit::CheckProof(given) => command::audit::check_proof(given, output),
                 Audit::ExportCef(given) => command::audit::export(&journal()?, cli::Format::Cef, given.from),

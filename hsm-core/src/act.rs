@@ -89,6 +89,7 @@ acts! {
     LIST_KEYS:         "list_keys",          Admin,  Nothing, Durably;
     ROTATE_KEY:        "rotate_key",         Admin,  Nothing, InTransaction;
     UNSEAL:            "unseal",             Admin,  Nothing, Durably;
+    WITNESS:           "witness_checkpoint", Admin,  Nothing, Durably;
 }
 
 #[cfg(test)]

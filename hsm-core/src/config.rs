@@ -9,7 +9,7 @@ mod policy;
 pub use crate::crypto::password::PasswordFunction;
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
-use crate::audit::{Files, Witness};
+use crate::audit::{Files, PublicKey, Witness};
 
 use serde::Deserialize;
 use std::os::unix::fs::MetadataExt;
@@ -320,6 +320,26 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// The copy of the newest state, if there shall be one.
     pub stream: Option<StreamConfig>,
+    /// The journals of others of which this daemon is a witness; the door's configuration names them.
+    pub witness: WitnessConfig,
+}
+
+/// Of which journals this daemon is a witness.
+#[derive(Clone, Debug, Default)]
+pub struct WitnessConfig {
+    /// Where their newest checkpoints are kept.
+    pub directory: PathBuf,
+    /// Whose.
+    pub journals: Vec<WitnessedJournal>,
+}
+
+/// The journal of another daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessedJournal {
+    /// Its name.
+    pub origin: String,
+    /// The key of its first checkpoint here, and each that its predecessor did not sign for.
+    pub keys: Vec<PublicKey>,
 }
 
 /// A copy of the newest state.
@@ -329,6 +349,11 @@ pub struct StreamConfig {
     pub directory: PathBuf,
     /// Public keys whose secret halves open it; at least one.
     pub recipients: Vec<PathBuf>,
+}
+
+/// The name of a witnessed journal as a part of a file's name.
+pub fn witness_stem(origin: &str) -> String {
+    origin.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect()
 }
 
 /// Slots and sessions.
@@ -449,6 +474,7 @@ impl Written {
             algorithms: algorithms_config(&self.algorithms)?,
             policy: self.policy.resolve()?,
             stream: stream_config(self.backup)?,
+            witness: WitnessConfig::default(),
         })
     }
 }
@@ -602,7 +628,8 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
     }
     let mut witnesses = Vec::new();
     for text in &table.witness {
-        let rule = "one of \"file:PATH\", \"syslog\", \"syslog:SOCKET\"";
+        let rule =
+            "one of \"file:PATH\", \"syslog\", \"syslog:SOCKET\", \"daemon:unix:SOCKET\", \"daemon:https://HOST:PORT\"";
         let witness = Witness::parse(text).ok_or_else(|| range("audit.witness", text, rule))?;
         if let Witness::File(path) = &witness {
             check_elsewhere("audit.witness", path, &log_path)?;

@@ -23,18 +23,21 @@ pub enum ClientRole {
     Backup,
     /// Sees the state of daemon, tokens and journal.
     AuditRead,
+    /// Shows the checkpoints of another daemon's journal.
+    Witness,
     /// Everything that the administrative service offers.
     Admin,
 }
 
 impl ClientRole {
     /// Every role with its word in the configuration.
-    pub const ALL: [(&'static str, ClientRole); 6] = [
+    pub const ALL: [(&'static str, ClientRole); 7] = [
         ("use", ClientRole::Use),
         ("manage", ClientRole::Manage),
         ("so", ClientRole::So),
         ("backup", ClientRole::Backup),
         ("audit-read", ClientRole::AuditRead),
+        ("witness", ClientRole::Witness),
         ("admin", ClientRole::Admin),
     ];
 }

@@ -289,6 +289,6 @@ mod tests {
     #[test]
     fn the_annotated_example_is_valid() {
         let rules = judge(include_str!("../../craton_hsm_clients.toml")).expect("valid");
-        assert_eq!(rules.0.len(), 4);
+        assert_eq!(rules.0.len(), 5);
     }
 }

@@ -1,6 +1,6 @@
 //! The daemon's configuration: where the file is, what it says (`Written`), and what it means (`Settings`).
 //!
-//! One file configures everything that runs beside the store. This crate owns `[daemon]`, `[metrics]`, `[telemetry]` and
+//! One file configures everything that runs beside the store. This crate owns `[daemon]`, `[witness]`, `[metrics]`, `[telemetry]` and
 //! `[hardening]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]`, `[policy]` and `[backup]`; `[shim]` belongs to the library in the
 //! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
 
@@ -13,11 +13,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hsm_core::audit::Witness;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::hardening::{Hardening, WrittenHardening};
 use crate::telemetry::{Credentials, Place, Telemetry};
+
+mod witness;
+
+pub(crate) use self::witness::ClientFiles;
+use self::witness::WrittenWitness;
 
 /// The environment variable that names the file.
 pub(crate) const VARIABLE: &str = "CRATON_HSM_CONFIG";
@@ -50,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) telemetry: Option<Telemetry>,
     /// How the process confines itself.
     pub(crate) hardening: Hardening,
+    /// What this daemon shows when it calls a witness over TCP.
+    pub(crate) witness_tls: Option<ClientFiles>,
     /// The core's.
     pub(crate) core: hsm_core::config::Config,
     /// The file it came from; without one these are the defaults.
@@ -131,6 +139,7 @@ struct Written {
     metrics: WrittenMetrics,
     telemetry: WrittenTelemetry,
     hardening: WrittenHardening,
+    witness: WrittenWitness,
     shim: WrittenShim,
 }
 
@@ -312,6 +321,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let WrittenHardening { seccomp, landlock, writable } = written.hardening;
     let writable = writable.iter().map(|path| base.join(path)).collect();
     let hardening = Hardening { seccomp, landlock, writable };
+    let witness_tls = written.witness.client_files(base)?;
     let core = hsm_core::config::Written {
         token: written.token,
         security: written.security,
@@ -324,7 +334,12 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
     core.pin.client_attempts = attempts;
     core.pin.client_cooldown = cooldown;
-    Ok(Settings { daemon, metrics, telemetry, hardening, core, source })
+    let afar = |witness: &Witness| matches!(witness, Witness::Daemon(endpoint) if endpoint.starts_with("https:"));
+    if witness_tls.is_none() && core.audit.witnesses.iter().any(afar) {
+        return refuse("audit.witness: a daemon over https needs witness.tls_ca, witness.tls_cert and witness.tls_key");
+    }
+    core.witness = written.witness.judge(&core.audit.log_path, base)?;
+    Ok(Settings { daemon, metrics, telemetry, hardening, witness_tls, core, source })
 }
 
 fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> {
@@ -505,6 +520,12 @@ mod tests {
             ("[telemetry]\nqueue = 0", "telemetry.queue"),
             ("[telemetry.resource]\n\"\" = \"x\"", "telemetry.resource"),
             ("[hardening]\nseccomp = \"on\"", "enforce"),
+            ("[audit]\nwitness = [\"daemon:https://a:1\"]", "witness.tls_ca"),
+            ("[audit]\nwitness = [\"daemon:http://a:1\"]", "audit.witness"),
+            ("[witness]\ntls_ca = \"ca.pem\"", "go together"),
+            ("[[witness.journal]]\norigin = \"a b\"\nkeys = []", "not a journal's name"),
+            ("[[witness.journal]]\norigin = \"a\"\nkeys = []", "64 hexadecimal digits"),
+            ("[[witness.journal]]\norigin = \"a\"\nkeys = [\"12\"]", "64 hexadecimal digits"),
             ("[daemon]\nmax_connections = 0", "daemon.max_connections"),
             ("[daemon]\nmax_connections = 9\nmax_tcp_connections = 10", "daemon.max_tcp_connections"),
             ("[daemon]\nmax_connections_per_client = 0", "daemon.max_connections_per_client"),

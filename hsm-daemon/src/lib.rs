@@ -21,5 +21,6 @@ mod socket;
 mod telemetry;
 mod tls;
 mod watch;
+mod witness;
 
 pub use run::main;

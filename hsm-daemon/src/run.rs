@@ -24,6 +24,7 @@ use crate::service::SelfTest;
 use crate::telemetry::Traces;
 use crate::tls::Tls;
 use crate::watch::Watch;
+use crate::witness::Teller;
 
 /// How long operations that run may take to finish when the daemon is told to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -130,6 +131,8 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     if let Some(door) = monitors {
         door.open(Arc::clone(&desk)).map_err(Failure::start)?;
     }
+    let teller = Teller::start(&hsm, &settings.core.audit, settings.witness_tls, desk.metrics.witness());
+    let teller = teller.map_err(Failure::start)?;
     let (socket, tcp) = (settings.daemon.socket.clone(), settings.daemon.tcp.as_ref().map(|tcp| tcp.address));
     let self_test = SelfTest(format!("passed ({} tests)", tests.len()));
     // Before the listeners, so that no signal finds the socket file without somebody to remove it.
@@ -177,6 +180,9 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     drop(desk);
     hsm.close();
     let_go(hsm);
+    if let Some(teller) = teller {
+        teller.finish();
+    }
     tracing::info!("stopped");
     Ok(())
 }

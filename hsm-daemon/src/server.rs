@@ -23,6 +23,7 @@ use hsm_core::Peer;
 use hsm_proto::frame;
 use hsm_proto::v1::admin_server::AdminServer;
 use hsm_proto::v1::token_server::TokenServer;
+use hsm_proto::v1::witness_server::WitnessServer;
 use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
@@ -42,7 +43,7 @@ use crate::dispatch::{Desk, Seat};
 use crate::express::{Broken, Lookouts, converse};
 use crate::identify;
 use crate::lifecycle::{Door, Guests, Permit, Stranger};
-use crate::service::{AdminService, SelfTest, TokenService, Visitor};
+use crate::service::{AdminService, SelfTest, TokenService, Visitor, WitnessService};
 use crate::socket::{NoListener, SocketFile, listen_locally};
 use crate::tls::{Tls, Watched};
 
@@ -276,6 +277,7 @@ struct Services {
     health: HealthServer<HealthService>,
     token: TokenServer<TokenService>,
     admin: AdminServer<AdminService>,
+    witness: WitnessServer<WitnessService>,
     request_timeout: Duration,
     reception: Reception,
 }
@@ -301,6 +303,7 @@ fn start_workers(
         health: HealthServer::new(HealthService::from_health_reporter(health.clone())),
         token,
         admin: AdminServer::new(AdminService::new(Arc::clone(&house.desk), house.self_test.clone())),
+        witness: WitnessServer::new(WitnessService::new(Arc::clone(&house.desk))),
         request_timeout: house.settings.request_timeout,
         reception: Reception {
             guests: Arc::clone(guests),
@@ -336,7 +339,7 @@ async fn work(
     let (ready, handshaken) = mpsc::channel(32);
     tokio::spawn(shake_hands(remote, services.reception.clone(), ready));
     let local_door = router(&services).add_service(services.admin.clone());
-    let remote_door = remote_router(&services);
+    let remote_door = router(&services);
     let locals = UnboundedReceiverStream::new(local).filter_map(Line::local);
     let remotes = ReceiverStream::new(handshaken).map(Ok::<_, io::Error>);
     let (first, second) = tokio::join!(
@@ -362,13 +365,10 @@ fn limits(services: &Services) -> Server {
         .http2_max_header_list_size(16 * 1024)
 }
 
+/// What both doors offer; administration comes to the local one.
 fn router(services: &Services) -> Router {
-    limits(services).add_service(services.health.clone()).add_service(services.token.clone())
-}
-
-/// As the local one, without administration.
-fn remote_router(services: &Services) -> Router {
-    limits(services).add_service(services.health.clone()).add_service(services.token.clone())
+    let (health, token) = (services.health.clone(), services.token.clone());
+    limits(services).add_service(health).add_service(token).add_service(services.witness.clone())
 }
 
 /// A peer that is silent for half a minute is asked by its kernel whether it is still there. Not by HTTP/2: a module runs nothing

@@ -16,15 +16,16 @@ use std::time::Duration;
 
 use hsm_core::Peer;
 use parking_lot::{Mutex, RwLock};
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 
 use crate::clients::Clients;
-use crate::config::TlsFiles;
+use crate::config::{ClientFiles, TlsFiles};
 use crate::identify;
 
 /// Why the TLS files cannot be used: one sentence that names the file.
@@ -164,6 +165,26 @@ fn build(files: &TlsFiles) -> Result<Content, Unusable> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Content { config: Arc::new(config), verifier })
+}
+
+/// The other side: what this daemon shows and whom it believes when it calls another one.
+///
+/// # Errors
+/// [`Unusable`].
+pub(crate) fn client(files: &ClientFiles) -> Result<ClientConfig, Unusable> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&files.ca)? {
+        roots.add(certificate).map_err(|e| unusable(&files.ca, e))?;
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| Unusable(format!("TLS 1.3 is not available: {e}")))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(certificates(&files.certificate)?, private_key(&files.key)?)
+        .map_err(|e| unusable(&files.certificate, e))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 fn client_verifier(

@@ -8,3 +8,4 @@ mod recipients;
 mod stream;
 mod tamper;
 mod unseal;
+mod witness;

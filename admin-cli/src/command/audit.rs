@@ -1,4 +1,5 @@
-//! `audit verify`, `key`, `checkpoint`, `prove`, `check-proof`, `export` and `dump`: the journal as files, without the daemon.
+//! `audit verify`, `key`, `checkpoint`, `prove`, `check-proof`, `export` and `dump`: the journal as files, without the daemon. `witnessed`:
+//! what the running daemon holds of other journals.
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
@@ -9,10 +10,13 @@ use hsm_core::audit::{
     Finding, Line, Proof, PublicKey, Record, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
     read_anchor, verifier_key, verify_witnessed, visit_file, witnessed,
 };
+use hsm_proto::v1::WitnessedRequest;
 use serde::Serialize;
 
 use super::hex;
-use crate::cli::{AuditAnchor, AuditCheckProof, AuditProve, AuditVerify, AuditWitnessed, Format};
+use crate::cli::{AuditAnchor, AuditCheckProof, AuditOrigin, AuditProve, AuditVerify, AuditWitnessed, Format};
+use crate::config::Settings;
+use crate::connect::talk;
 use crate::failure::Failure;
 use crate::output::{Output, Table, written};
 
@@ -144,6 +148,34 @@ pub(crate) fn prove(journal: &Path, given: &AuditProve) -> Result<(), Failure> {
     let proof = proof.map_err(|finding| does_not_verify(journal, &finding))?;
     let text = serde_json::to_string_pretty(&proof).map_err(|error| Failure::new(error.to_string()))?;
     written(writeln!(io::stdout().lock(), "{text}"))
+}
+
+#[derive(Serialize)]
+struct Held {
+    origin: String,
+    note: String,
+}
+
+/// Writes the checkpoints that the running daemon holds of other journals.
+pub(crate) fn held(settings: &Settings, given: &AuditOrigin, output: &Output) -> Result<(), Failure> {
+    let origin = given.origin.clone().unwrap_or_default();
+    let reply =
+        talk(
+            settings,
+            |mut daemon| async move { Ok(daemon.witnessed(WitnessedRequest { origin }).await?.into_inner()) },
+        )?;
+    if let (Some(origin), true) = (&given.origin, reply.journals.is_empty()) {
+        return Err(Failure::new(format!("the daemon is no witness of {origin}")));
+    }
+    let all: Vec<Held> = reply.journals.into_iter().map(|held| Held { origin: held.origin, note: held.note }).collect();
+    if output.json() {
+        return output.answer(&all, Table::default);
+    }
+    let notes = all.iter().map(|held| match held.note.as_str() {
+        "" => format!("{}: nothing yet\n\n", held.origin),
+        note => format!("{note}\n"),
+    });
+    written(io::stdout().lock().write_all(notes.collect::<String>().as_bytes()))
 }
 
 #[derive(Serialize)]

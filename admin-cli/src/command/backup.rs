@@ -217,7 +217,7 @@ fn bundled(settings: &Settings, more: &[PathBuf]) -> Result<Vec<(String, PathBuf
     }
     let witnesses = settings.core.audit.witnesses.iter().filter_map(|witness| match witness {
         Witness::File(path) => Some(path),
-        Witness::Syslog(_) => None,
+        Witness::Syslog(_) | Witness::Daemon(_) => None,
     });
     for (number, path) in settings.core.audit.anchor.iter().chain(witnesses).filter(|path| path.is_file()).enumerate() {
         files.push((format!("anchors/{number}-{}", leaf(path)), path.clone()));

@@ -99,6 +99,47 @@ impl SignedCheckpoint {
     }
 }
 
+/// A signed note that somebody hands over: its checkpoint, and the signatures under the origin's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What is signed.
+    pub checkpoint: Checkpoint,
+    signatures: Vec<([u8; 4], [u8; 64])>,
+}
+
+impl Note {
+    /// Reads [`SignedCheckpoint::note`], also with further signatures beside it; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (body, signatures) = text.split_once("\n\n")?;
+        let mut lines = body.split('\n');
+        let mut next = || lines.next();
+        let (origin, size, root, generation) = (next()?, next()?, next()?, next()?);
+        let root = BASE64.decode(root.as_bytes()).ok()?.try_into().ok()?;
+        let generation = generation.strip_prefix("generation ")?.parse().ok()?;
+        let checkpoint = Checkpoint { origin: origin.to_owned(), size: size.parse().ok()?, root, generation };
+        // The text is signed, so it has one form.
+        if checkpoint.text() != format!("{body}\n") || !signatures.ends_with('\n') {
+            return None;
+        }
+        let own = signatures.lines().filter_map(|line| {
+            let blob = line.strip_prefix("\u{2014} ")?.strip_prefix(origin)?.strip_prefix(' ')?;
+            let blob = BASE64.decode(blob.as_bytes()).ok()?;
+            let (hash, signature) = blob.split_first_chunk()?;
+            Some((*hash, signature.try_into().ok()?))
+        });
+        let signatures = own.collect();
+        Some(Note { checkpoint, signatures })
+    }
+
+    /// Whether this key made one of the signatures.
+    pub fn is_by(&self, key: &PublicKey) -> bool {
+        let hash = key_hash(&self.checkpoint.origin, key);
+        self.signatures.iter().filter(|(named, _)| *named == hash).any(|(_, signature)| {
+            SignedCheckpoint { checkpoint: self.checkpoint.clone(), signature: *signature }.is_by(key)
+        })
+    }
+}
+
 /// Note signatures of Ed25519 have type 1 (C2SP signed-note, "Signature types").
 const ED25519: u8 = 1;
 
@@ -160,5 +201,13 @@ mod tests {
         let blob =
             BASE64.decode(signatures.strip_prefix("\u{2014} example/log ").unwrap().trim_end().as_bytes()).unwrap();
         assert_eq!((&blob[..4], &blob[4..]), (&key_hash("example/log", &public)[..], &signature[..]));
+        let read = Note::parse(&note).unwrap();
+        assert!(read.checkpoint == signed.checkpoint && read.is_by(&public) && !read.is_by(&[3; 32]));
+        let cosigned = format!("{note}\u{2014} somebody else AAAAAAAA\n");
+        assert!(Note::parse(&cosigned).unwrap().is_by(&public));
+        for wrong in [note.replace("\n5\n", "\n05\n"), note.replace("example", "exam ple"), note.replace("\n\n", "\n")]
+        {
+            assert!(Note::parse(&wrong).is_none_or(|note| !note.is_by(&public)), "{wrong}");
+        }
     }
 }

@@ -394,18 +394,25 @@ fn in_file(path: &Path, finding: Finding) -> Finding {
     Finding { what, ..finding }
 }
 
-/// SHA-256 of the line that is record `seq`; `None` when the journal is shorter, or the file that held it is archived.
-pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8; 32]>> {
+/// The file that holds record `seq`, or will; when it is archived elsewhere, the oldest that is here.
+pub(super) fn file_of(journal: &Path, seq: u64) -> io::Result<PathBuf> {
     let live = BufReader::with_capacity(1 << 16, File::open(journal)?);
     let begins = first_line(live).map_or(1, |record| record.seq);
-    let (first, path) = if seq >= begins {
-        (begins, journal.to_owned())
-    } else {
-        match closed_files(journal).into_iter().rfind(|(first, _)| *first <= seq) {
-            Some(found) => found,
-            None => return Ok(None),
-        }
-    };
+    let mut closed = closed_files(journal);
+    if seq >= begins || closed.is_empty() {
+        return Ok(journal.to_owned());
+    }
+    let at = closed.iter().rposition(|(first, _)| *first <= seq).unwrap_or_default();
+    Ok(closed.swap_remove(at).1)
+}
+
+/// SHA-256 of the line that is record `seq`; `None` when the journal is shorter, or the file that held it is archived.
+pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8; 32]>> {
+    let path = file_of(journal, seq)?;
+    let first = first_line(BufReader::with_capacity(1 << 16, File::open(&path)?)).map_or(1, |record| record.seq);
+    if first > seq {
+        return Ok(None);
+    }
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
     let mut line = Vec::new();
     for _ in first..=seq {

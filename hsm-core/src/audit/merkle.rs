@@ -54,12 +54,95 @@ impl Tree {
         self.size += 1;
     }
 
+    /// Adds the leaves of a range that begins where the tree ends; false, and nothing is added, if these hashes are not those of one.
+    pub(super) fn extend(&mut self, end: u64, hashes: &[Hash]) -> bool {
+        let Some(levels) = levels(self.size, end).filter(|levels| levels.len() == hashes.len()) else { return false };
+        for (level, hash) in levels.into_iter().zip(hashes) {
+            let mut joined = *hash;
+            for _ in 0..(self.size >> level).trailing_ones() {
+                if let Some(left) = self.peaks.pop() {
+                    joined = node(&left, &joined);
+                }
+            }
+            self.peaks.push(joined);
+            self.size += 1 << level;
+        }
+        true
+    }
+
     /// The root; of a tree without leaves, the hash of nothing.
     pub(super) fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
         let Some(last) = peaks.next() else { return Sha256::digest([]).into() };
         peaks.fold(*last, |right, left| node(left, &right))
     }
+}
+
+/// The leaves from one on, as the roots of the largest subtrees that lie wholly among them: what a tree that ends where they begin needs to
+/// become the tree that ends where they end, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    begin: u64,
+    end: u64,
+    /// Level and root, from left to right; a subtree of level n has 2^n leaves.
+    nodes: Vec<(u32, Hash)>,
+}
+
+impl Range {
+    /// No leaves yet; the first will be the one with this index.
+    pub(super) fn begin_at(begin: u64) -> Self {
+        Range { begin, end: begin, nodes: Vec::new() }
+    }
+
+    /// All leaves of a tree.
+    pub(super) fn of(tree: &Tree) -> Self {
+        let levels = levels(0, tree.size).unwrap_or_default();
+        Range { begin: 0, end: tree.size, nodes: levels.into_iter().zip(tree.peaks.iter().copied()).collect() }
+    }
+
+    /// The index of the first leaf.
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    /// The index after the last leaf.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Adds a leaf's hash.
+    pub(super) fn push(&mut self, leaf: Hash) {
+        let (mut level, mut start, mut joined) = (0, self.end, leaf);
+        self.end += 1;
+        while let Some((last, left)) = self.nodes.last() {
+            let before = start - (1 << level).min(start);
+            if *last != level || before % (2 << level) != 0 {
+                break;
+            }
+            joined = node(left, &joined);
+            self.nodes.pop();
+            (level, start) = (level + 1, before);
+        }
+        self.nodes.push((level, joined));
+    }
+
+    /// The roots.
+    pub(super) fn hashes(&self) -> Vec<Hash> {
+        self.nodes.iter().map(|(_, hash)| *hash).collect()
+    }
+}
+
+/// The levels of the largest subtrees between two leaves, from left to right; `None` when the end is before the beginning.
+fn levels(begin: u64, end: u64) -> Option<Vec<u32>> {
+    let mut rest = end.checked_sub(begin)?;
+    let (mut at, mut levels) = (begin, Vec::new());
+    while rest > 0 {
+        let level = at.trailing_zeros().min(rest.ilog2());
+        levels.push(level);
+        at += 1 << level;
+        rest -= 1 << level;
+    }
+    Some(levels)
 }
 
 /// The proof that the leaf at `index` (from 0) is in the tree of these leaves, from the leaf upward (RFC 6962, section 2.1.1);
@@ -164,5 +247,28 @@ mod tests {
             }
             assert_eq!(inclusion(size as usize, &all), None);
         }
+    }
+
+    #[test]
+    fn a_tree_grows_by_any_range_to_the_tree_of_all_leaves() {
+        let all = leaves(70);
+        let tree_of = |count: usize| {
+            let mut tree = Tree::default();
+            all[..count].iter().for_each(|leaf| tree.push(*leaf));
+            tree
+        };
+        for begin in 0..all.len() {
+            let mut range = Range::begin_at(begin as u64);
+            for end in begin..all.len() {
+                let mut tree = tree_of(begin);
+                assert!(tree.extend(end as u64, &range.hashes()), "{begin}..{end}");
+                assert_eq!(tree, tree_of(end), "{begin}..{end}");
+                assert!(!tree_of(begin).extend(end as u64, &[range.hashes(), vec![[0; 32]]].concat()));
+                range.push(all[end]);
+            }
+            assert_eq!(Range::of(&tree_of(begin)).hashes(), tree_of(begin).peaks());
+        }
+        assert!(!tree_of(3).extend(2, &[]));
+        assert!(!tree_of(3).extend(u64::MAX, &[]));
     }
 }

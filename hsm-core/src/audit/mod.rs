@@ -9,6 +9,7 @@ mod chain;
 mod checkpoint;
 pub mod export;
 mod file;
+mod follow;
 mod hashes;
 mod journal;
 mod ledger;
@@ -22,14 +23,19 @@ mod signer;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod witness;
+#[cfg(test)]
+mod witness_tests;
 
 pub use crate::config::LogLevel as Level;
 pub use anchor::read as read_anchor;
 pub use chain::{Finding, Head, Line, Signatures, Summary, Trust, Wrong, verify, visit};
-pub use checkpoint::{Checkpoint, PublicKey, SignedCheckpoint, verifier_key};
+pub use checkpoint::{Checkpoint, Note, PublicKey, SignedCheckpoint, verifier_key};
 pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};
+pub use follow::{Follower, Step};
 pub use journal::{Durability, Files, Journal, Options, Progress, Receipt};
 pub use outside::{Witness, verify_witnessed, witnessed};
 pub use proof::{Proof, newest_checkpoint, prove};
 pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};
 pub(crate) use signer::SigningKeys;
+pub use witness::{Held, Refusal, judge};

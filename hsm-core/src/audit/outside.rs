@@ -32,16 +32,23 @@ pub enum Witness {
     File(PathBuf),
     /// The system's log, by its socket.
     Syslog(PathBuf),
+    /// Another daemon, `unix:SOCKET` or `https://HOST:PORT`. It is told by whoever speaks its language: see [`super::Follower`].
+    Daemon(String),
 }
 
 impl Witness {
-    /// Reads `file:PATH`, `syslog` or `syslog:PATH`; `None` for anything else.
+    /// Reads `file:PATH`, `syslog`, `syslog:PATH`, `daemon:unix:SOCKET` or `daemon:https://HOST:PORT`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Witness> {
         let path = |path: &str| (!path.is_empty()).then(|| PathBuf::from(path));
         match text.split_once(':') {
             None if text == "syslog" => Some(Witness::Syslog(LOG_SOCKET.into())),
             Some(("syslog", socket)) => path(socket).map(Witness::Syslog),
             Some(("file", file)) => path(file).map(Witness::File),
+            Some(("daemon", endpoint)) => {
+                let authority = endpoint.strip_prefix("https://");
+                let socket = endpoint.strip_prefix("unix:").is_some_and(|socket| socket.starts_with('/'));
+                (socket || authority.is_some_and(is_authority)).then(|| Witness::Daemon(endpoint.to_owned()))
+            }
             _ => None,
         }
     }
@@ -60,6 +67,7 @@ impl Witness {
                 sender.set_nonblocking(true)?;
                 sender.send_to(message(signed, key, *time).as_bytes(), socket).map(drop)
             }
+            Witness::Daemon(_) => Ok(()),
         }
     }
 }
@@ -69,8 +77,16 @@ impl core::fmt::Display for Witness {
         match self {
             Witness::File(path) => write!(f, "file:{}", path.display()),
             Witness::Syslog(path) => write!(f, "syslog:{}", path.display()),
+            Witness::Daemon(endpoint) => write!(f, "daemon:{endpoint}"),
         }
     }
+}
+
+/// Whether a text is a host and a port.
+fn is_authority(text: &str) -> bool {
+    let plain =
+        |host: &str| !host.is_empty() && !host.contains(['/', '@', '?', '#']) && !host.contains(char::is_whitespace);
+    text.rsplit_once(':').is_some_and(|(host, port)| plain(host) && port.parse::<u16>().is_ok())
 }
 
 /// A checkpoint as one line of the system's log.
@@ -125,7 +141,8 @@ struct Pile {
 
 impl Outside {
     /// A messenger, if there is anybody to be told.
-    pub(super) fn start(anchor: Option<PathBuf>, witnesses: Vec<Witness>) -> Option<Self> {
+    pub(super) fn start(anchor: Option<PathBuf>, mut witnesses: Vec<Witness>) -> Option<Self> {
+        witnesses.retain(|witness| !matches!(witness, Witness::Daemon(_)));
         if anchor.is_none() && witnesses.is_empty() {
             return None;
         }
@@ -264,6 +281,13 @@ mod tests {
             ("file:/mnt/kept:1", Some(Witness::File("/mnt/kept:1".into()))),
             ("file:", None),
             ("file", None),
+            ("daemon:unix:/run/w.sock", Some(Witness::Daemon("unix:/run/w.sock".into()))),
+            ("daemon:https://witness.example:5696", Some(Witness::Daemon("https://witness.example:5696".into()))),
+            ("daemon:https://[::1]:5696", Some(Witness::Daemon("https://[::1]:5696".into()))),
+            ("daemon:unix:w.sock", None),
+            ("daemon:https://witness.example", None),
+            ("daemon:https://witness.example:5696/x", None),
+            ("daemon:http://witness.example:80", None),
             ("/dev/log", None),
             ("", None),
         ];

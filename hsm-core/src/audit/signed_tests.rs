@@ -10,20 +10,20 @@ use super::tests::{Faulty, TestClock, entry, faulty_with, options};
 use super::*;
 use crate::secret::SecretBytes;
 
-const SMALL: Files = Files { max_bytes: 12_000, max_age: Duration::from_secs(3600) };
+pub(super) const SMALL: Files = Files { max_bytes: 12_000, max_age: Duration::from_secs(3600) };
 
 fn keys(path: &Path) -> SigningKeys {
     SigningKeys::new(path, SecretBytes::copy_from(&[1; 32]), "craton-hsm/test".into())
 }
 
-fn open(path: &Path, files: Files) -> Journal {
+pub(super) fn open(path: &Path, files: Files) -> Journal {
     let journal = Journal::open(Options { files, ..options(path) }, TestClock::at(5)).unwrap();
     journal.sign_with(keys(path)).unwrap();
     journal
 }
 
 /// A closed journal of many files; its path and first key.
-fn many_files(folder: &Path, runs: u64) -> (PathBuf, PublicKey) {
+pub(super) fn many_files(folder: &Path, runs: u64) -> (PathBuf, PublicKey) {
     let path = folder.join("audit.jsonl");
     for run in 0..runs {
         let journal = open(&path, SMALL);

@@ -17,6 +17,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod wrap;
 mod wrap_authenticated;
 
@@ -95,9 +96,15 @@ pub struct Hsm {
     signature_counts: count::SignatureCounts,
     stream: Mutex<stream::Stream>,
     observer: OnceLock<Observer>,
+    /// Held while a witnessed checkpoint is judged and kept.
+    witnessing: Mutex<()>,
     started_ns: u64,
     /// A token's objects could not be read after the start.
     unreadable: AtomicBool,
+}
+
+fn origin_of(vault: &Vault<Journal>) -> String {
+    format!("craton-hsm/{}", data_encoding::HEXLOWER.encode(&vault.store_id()))
 }
 
 impl Hsm {
@@ -162,6 +169,7 @@ impl Hsm {
             signature_counts: count::SignatureCounts::default(),
             stream: Mutex::default(),
             observer: OnceLock::new(),
+            witnessing: Mutex::new(()),
         });
         if let Some(vault) = vault {
             hsm.take_up(vault)?;
@@ -181,8 +189,7 @@ impl Hsm {
     /// From an open store to a token that can be used.
     fn take_up(&self, vault: Vault<Journal>) -> Result<(), StartError> {
         if self.config.token.persist_objects {
-            let origin = format!("craton-hsm/{}", data_encoding::HEXLOWER.encode(&vault.store_id()));
-            let keys = audit::SigningKeys::new(&self.config.audit.log_path, vault.journal_key(), origin);
+            let keys = audit::SigningKeys::new(&self.config.audit.log_path, vault.journal_key(), origin_of(&vault));
             self.journal.sign_with(keys).map_err(StartError::Journal)?;
         }
         if let Some(observer) = self.observer.get() {
@@ -197,6 +204,11 @@ impl Hsm {
             .and_then(|()| self.note_policy())
             .and_then(|()| self.start_stream())
             .map_err(StartError::Token)
+    }
+
+    /// The journal's name in its checkpoints; none while it is not signed.
+    pub fn journal_origin(&self) -> Option<String> {
+        self.vault.get().filter(|_| self.config.token.persist_objects).map(origin_of)
     }
 
     /// Every opened policy switch leaves a warning in the log and a record in the journal, at each start.

@@ -119,6 +119,7 @@ fn readable(settings: &Settings) -> Vec<PathBuf> {
     let told = settings.telemetry.as_ref().and_then(|told| told.place.credentials());
     let files = files.chain(told.into_iter().flat_map(|files| [&files.ca, &files.certificate, &files.key]));
     let files = files.chain(settings.core.stream.iter().flat_map(|stream| &stream.recipients));
+    let files = files.chain(settings.witness_tls.iter().flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key]));
     let folders = files.filter_map(|file| existing(file.parent()?));
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     folders.chain(SYSTEM.map(PathBuf::from)).chain(credentials).collect()
@@ -138,9 +139,11 @@ fn writable(settings: &Settings) -> Vec<PathBuf> {
         [core.audit.anchor.as_deref().and_then(Path::parent), core.stream.as_ref().map(|s| s.directory.as_path())];
     let witnesses = core.audit.witnesses.iter().map(|witness| match witness {
         Witness::File(path) => path.parent(),
-        Witness::Syslog(_) => None,
+        Witness::Syslog(_) | Witness::Daemon(_) => None,
     });
-    let own = own.into_iter().chain([key]).chain(elsewhere).chain(witnesses).flatten().filter_map(existing);
+    let held = (!core.witness.journals.is_empty()).then_some(core.witness.directory.as_path());
+    let own =
+        own.into_iter().chain([key]).chain(elsewhere).chain(witnesses).chain([held]).flatten().filter_map(existing);
     own.chain(settings.hardening.writable.iter().filter_map(|path| existing(path)))
         .chain([PathBuf::from("/dev/null")])
         .collect()

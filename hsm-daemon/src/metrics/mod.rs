@@ -80,7 +80,27 @@ pub(crate) struct Metrics {
     durations: Durations<Work>,
     waits: Durations<Step>,
     spans: Counts,
+    witness: WitnessMeter,
     seen: Mutex<Seen>,
+}
+
+/// How telling the witnesses that are daemons goes.
+#[derive(Clone, Default)]
+pub(crate) struct WitnessMeter {
+    failures: Counter,
+    behind: Gauge,
+}
+
+impl WitnessMeter {
+    /// One of them could not be told.
+    pub(crate) fn failed(&self) {
+        self.failures.inc();
+    }
+
+    /// So many durable records have not been told to the one that knows least.
+    pub(crate) fn behind(&self, records: u64) {
+        self.behind.set(number(records));
+    }
 }
 
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -118,9 +138,24 @@ impl Metrics {
         // 20 microseconds to 84 seconds, each twice the one before.
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.00002, 2.0, 23));
         let (durations, waits) = (Family::new_with_constructor(histogram), Family::new_with_constructor(histogram));
-        let mut seen = Seen::new(&answers, &durations, &waits);
+        let (witness, mut seen) = (WitnessMeter::default(), Seen::new(&answers, &durations, &waits));
         let spans = seen.spans();
-        Metrics { answers, durations, waits, spans, seen: Mutex::new(seen) }
+        seen.registry.register(
+            "witness_failures",
+            "How often a witness that is a daemon could not be told of a checkpoint",
+            witness.failures.clone(),
+        );
+        seen.registry.register(
+            "witness_behind_records",
+            "Durable records that the witness which knows least has not been told of",
+            witness.behind.clone(),
+        );
+        Metrics { answers, durations, waits, spans, witness, seen: Mutex::new(seen) }
+    }
+
+    /// Where it is noted how telling the witnesses goes.
+    pub(crate) fn witness(&self) -> WitnessMeter {
+        self.witness.clone()
     }
 
     /// Who hears how long the disk is waited for.

@@ -76,7 +76,7 @@ fn administrator<T>(request: &Request<T>, role: ClientRole) -> Result<Peer, Stat
     ))
 }
 
-fn status(error: hsm_core::Error) -> Status {
+pub(super) fn status(error: hsm_core::Error) -> Status {
     let Refusal(fault) = error.into();
     fault.into()
 }
@@ -266,6 +266,19 @@ impl Admin for AdminService {
                 shares_needed: state.shares.1.into(),
                 module_keys: state.modules.into_iter().map(module_key).collect(),
             })
+        })
+        .await
+    }
+
+    async fn witnessed(&self, request: Request<v1::WitnessedRequest>) -> Result<Response<v1::WitnessedReply>, Status> {
+        self.run_for(ClientRole::AuditRead, request, |desk, _, r| {
+            let all = desk.hsm.witnessed_origins().filter(|origin| r.origin.is_empty() || *origin == r.origin);
+            let journals = all.map(|origin| {
+                let held = desk.hsm.witnessed(origin)?;
+                let note = held.map(|held| held.note().to_owned()).unwrap_or_default();
+                Ok(v1::WitnessedJournal { origin: origin.to_owned(), note })
+            });
+            Ok(v1::WitnessedReply { journals: journals.collect::<hsm_core::Result<_>>()? })
         })
         .await
     }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod token;
+mod witness;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tonic::{Request, Status};
 
 pub(crate) use admin::{AdminService, SelfTest};
 pub(crate) use token::TokenService;
+pub(crate) use witness::WitnessService;
 
 /// One gRPC connection: its peer, and the applications that attached through it. When the connection ends the last
 /// copy is dropped, and with it the applications that nobody else holds.

@@ -1,0 +1,88 @@
+//! `[witness]`: the journals of others of which this daemon is a witness, and what it shows when it calls its own witnesses.
+
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use hsm_core::config::{WitnessConfig, WitnessedJournal, witness_stem};
+use serde::Deserialize;
+
+use super::{Refused, refuse};
+
+/// The files of a TLS client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientFiles {
+    /// Who may vouch for the server.
+    pub(crate) ca: PathBuf,
+    /// The client's chain, leaf first.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+}
+
+/// `[witness]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenWitness {
+    directory: Option<PathBuf>,
+    journal: Vec<WrittenJournal>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+}
+
+/// `[[witness.journal]]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenJournal {
+    origin: String,
+    keys: Vec<String>,
+}
+
+impl WrittenWitness {
+    /// What is shown to witnesses over TCP, if that is configured.
+    ///
+    /// # Errors
+    /// [`Refused`] when one of the files is missing.
+    pub(super) fn client_files(&self, base: &Path) -> Result<Option<ClientFiles>, Refused> {
+        match (&self.tls_ca, &self.tls_cert, &self.tls_key) {
+            (Some(ca), Some(certificate), Some(key)) => {
+                Ok(Some(ClientFiles { ca: base.join(ca), certificate: base.join(certificate), key: base.join(key) }))
+            }
+            (None, None, None) => Ok(None),
+            _ => refuse("witness.tls_ca, witness.tls_cert and witness.tls_key go together: one of them is missing"),
+        }
+    }
+
+    /// The journals of which this daemon is a witness.
+    ///
+    /// # Errors
+    /// [`Refused`] with the first name or key that is none.
+    pub(super) fn judge(self, journal: &Path, base: &Path) -> Result<WitnessConfig, Refused> {
+        let directory = match self.directory {
+            Some(directory) => base.join(directory),
+            None => journal.with_file_name("witness"),
+        };
+        let mut journals = Vec::new();
+        for WrittenJournal { origin, keys } in self.journal {
+            // A name becomes the name of a file: no two of them may become the same.
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._/".contains(letter);
+            if origin.is_empty() || origin.len() > 200 || !origin.chars().all(plain) {
+                return refuse(format!(
+                    "witness.journal: {origin:?} is not a journal's name, as craton-hsm-admin audit key tells it"
+                ));
+            }
+            let stem = witness_stem(&origin);
+            if journals.iter().any(|other: &WitnessedJournal| witness_stem(&other.origin) == stem) {
+                return refuse(format!("witness.journal: {origin:?} is named twice"));
+            }
+            let key = |text: &String| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok();
+            let Some(keys) = keys.iter().map(key).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty()) else {
+                return refuse(format!(
+                    "witness.journal: the keys of {origin:?} are not one or more of 64 hexadecimal digits"
+                ));
+            };
+            journals.push(WitnessedJournal { origin, keys });
+        }
+        Ok(WitnessConfig { directory, journals })
+    }
+}
