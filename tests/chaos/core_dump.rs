@@ -2,15 +2,20 @@
 //! finds a public word that must be there, so it would have found the others. Mappings that ask to be left out of dumps are
 //! included on purpose: what was wiped is wiped, what was merely hidden would be found.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use acceptance::module::{Token, import_aes, import_ec};
 use acceptance::module_test;
 use acceptance::tools::{self, available, skip};
-use acceptance::world::{LABEL, PIN, SO_PIN};
+use acceptance::worker::Worker;
+use acceptance::world::{Carrier, LABEL, PIN, SO_PIN, World};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
+use data_encoding::HEXLOWER;
 
 /// Not a constant of the program, so that only the daemon's own memory can hold it in one piece.
 fn scalar() -> Vec<u8> {
@@ -90,13 +95,138 @@ module_test! {
 }
 
 fn found(dump: &[u8], bytes: &[u8]) -> bool {
-    // The first byte alone rules out most places.
-    let mut rest = dump;
-    while let Some(at) = rest.iter().position(|byte| *byte == bytes[0]) {
-        if rest[at..].starts_with(bytes) {
-            return true;
+    memchr::memmem::find(dump, bytes).is_some()
+}
+
+/// PINs and a passphrase that this story uses, beside those of the world.
+const PINS: [(&str, &str); 6] = [
+    ("a wrong user PIN", "wrong-user-pin-7391"),
+    ("a wrong SO PIN", "wrong-so-pin-64820"),
+    ("the user PIN that the SO set", "set-by-the-so-51937"),
+    ("the user PIN that the user set", "set-by-the-user-8264"),
+    ("the SO PIN that the SO set", "another-so-pin-30755"),
+    ("a backup's passphrase", "a passphrase nobody guesses 4417"),
+];
+
+/// Which of these the daemon's memory holds, whatever asks to be left out of dumps; nothing where nobody may look. Keys are also looked for by
+/// half and in the reverse order of bytes.
+fn held(world: &World, secrets: &[(String, Vec<u8>)]) -> Option<Vec<String>> {
+    let core = world.dir().join("core.all");
+    let pid = world.daemon().pid().to_string();
+    tools::run(Command::new("gdb").args(["-batch", "-nx", "-p", &pid, "-ex", "set dump-excluded-mappings on"]).args([
+        "-ex",
+        "set use-coredump-filter off",
+        "-ex",
+        &format!("gcore {}", core.display()),
+    ]));
+    let mut dump = File::open(&core).ok()?;
+    fs::remove_file(&core).expect("our own file");
+    let public = [LABEL, "craton-hsm-daemon"].map(|word| (word.to_owned(), word.as_bytes().to_vec()));
+    let mut wanted: Vec<(String, Vec<u8>)> = public.to_vec();
+    for (name, bytes) in secrets {
+        wanted.push((name.clone(), bytes.clone()));
+        if name.contains("PIN") || name.contains("passphrase") {
+            continue;
         }
-        rest = &rest[at + 1..];
+        let (first, last) = bytes.split_at(bytes.len() / 2);
+        wanted.push((format!("{name} reversed"), bytes.iter().rev().copied().collect()));
+        wanted.extend([
+            (format!("first half of {name}"), first.to_vec()),
+            (format!("last half of {name}"), last.to_vec()),
+        ]);
     }
-    false
+    let mut seen = vec![false; wanted.len()];
+    // A dump is larger than what a test should keep in memory; what lies across two pieces is found in the second.
+    let (mut piece, mut kept) = (vec![0; PIECE], 0);
+    loop {
+        let read = dump.read(&mut piece[kept..]).expect("our own file");
+        let text = &piece[..kept + read];
+        for ((_, bytes), seen) in wanted.iter().zip(&mut seen) {
+            *seen |= found(text, bytes);
+        }
+        if read == 0 {
+            break;
+        }
+        let len = kept + read;
+        kept = len.min(OVERLAP);
+        piece.copy_within(len - kept..len, 0);
+    }
+    assert!(seen[..public.len()].iter().all(|seen| *seen), "the search finds nothing at all");
+    let names = wanted.into_iter().zip(seen).skip(public.len());
+    Some(names.filter(|(_, seen)| *seen).map(|((name, _), _)| name).collect())
+}
+
+/// So much of a dump is looked at at once, and so much of the end of one piece once more with the next.
+const PIECE: usize = 32 << 20;
+const OVERLAP: usize = 8 << 10;
+
+/// PINs are set, changed and mistaken, a backup is taken, keys of every type are imported, generated, derived and unwrapped.
+fn nothing_stays(test: &str, carrier: Carrier) {
+    if !available(test, "gdb") || (carrier == Carrier::Grpc && !available(test, "openssl")) {
+        return;
+    }
+    let mut world = World::unstarted_for(carrier);
+    world.start_daemon();
+    world.init_token();
+    let [wrong, wrong_so, by_so, by_user, other_so, phrase] = PINS.map(|(_, text)| text);
+    let mut worker = Worker::start(&world);
+    worker.ok("open");
+    assert_ne!(worker.ok(&format!("login-with user {wrong}")), "ok");
+    assert_ne!(worker.ok(&format!("login-with so {wrong_so}")), "ok");
+    assert_eq!(worker.ok(&format!("login-with so {SO_PIN}")), "ok");
+    worker.ok(&format!("init-pin {by_so}"));
+    worker.ok(&format!("set-pin {SO_PIN} {other_so}"));
+    worker.ok("logout");
+    assert_eq!(worker.ok(&format!("login-with user {by_so}")), "ok");
+    worker.ok(&format!("set-pin {by_so} {by_user}"));
+    let keys = worker.ok("secrets");
+    let place = |name: &str, text: &str| {
+        let path = world.dir().join(name);
+        fs::write(&path, text).expect("our own directory");
+        format!("file:{}", path.display())
+    };
+    let (pin, phrase) = (place("so-pin", other_so), place("phrase", phrase));
+    world.admin(["backup", "--pin", &pin, "--passphrase", &phrase, "--output", "b.enc"]).ok();
+    let mut secrets: Vec<(String, Vec<u8>)> =
+        PINS.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
+    secrets.extend([("the user PIN", PIN), ("the SO PIN", SO_PIN)].map(|(name, pin)| (name.to_owned(), pin.into())));
+    // The libraries of HTTP/2 and TLS keep what they read until it is overwritten or the connection ends.
+    if carrier == Carrier::Express {
+        let Some(kept) = held(&world, &secrets) else { return skip(test, "gdb cannot attach here") };
+        assert!(kept.is_empty(), "while the user is logged in, the daemon holds {kept:?}");
+    }
+    worker.ok("logout");
+    if carrier == Carrier::Grpc {
+        drop(worker);
+        until_nobody_is_attached(&world);
+    }
+    let keys: Vec<(String, Vec<u8>)> = keys
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, hex)| (name.to_owned(), HEXLOWER.decode(hex.as_bytes()).expect("hexadecimal digits")))
+        .collect();
+    assert!(keys.len() >= 20, "{} secret parts", keys.len());
+    secrets.extend(keys);
+    let Some(kept) = held(&world, &secrets) else { return skip(test, "gdb cannot attach here") };
+    assert!(kept.is_empty(), "after logout the daemon holds {kept:?}");
+    println!("TABLE core dumps, {carrier:?}: {} PINs, passphrases and secret parts of keys, 0 copies", secrets.len());
+}
+
+fn until_nobody_is_attached(world: &World) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while world.admin_json(["status"])["applications"] != 0 {
+        assert!(Instant::now() < deadline, "the application outlived its connection");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn no_pin_stays_and_after_logout_no_key_of_any_type_over_the_express_lane() {
+    let test = "core_dump::no_pin_stays_and_after_logout_no_key_of_any_type_over_the_express_lane";
+    nothing_stays(test, Carrier::Express);
+}
+
+#[test]
+fn no_pin_and_no_key_of_any_type_stays_after_a_grpc_connection() {
+    nothing_stays("core_dump::no_pin_and_no_key_of_any_type_stays_after_a_grpc_connection", Carrier::Grpc);
 }

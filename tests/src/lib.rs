@@ -11,6 +11,7 @@ pub mod functions;
 pub mod module;
 pub mod page;
 pub mod raw;
+pub mod secrets;
 pub mod structure;
 pub mod tbs;
 pub mod tools;

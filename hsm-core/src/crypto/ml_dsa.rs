@@ -5,7 +5,6 @@
 //! the same seed gives the same key in both.
 
 use const_oid::ObjectIdentifier;
-use zeroize::Zeroizing;
 
 use super::ffi::{MlDsaKey, MlDsaSet, Shake, ShakeState};
 use super::{Error, PreHash, Result, prehash, rng};
@@ -97,7 +96,7 @@ fn check_context(context: &[u8]) -> Result<()> {
 pub(crate) struct PrivateKey {
     key: MlDsaKey,
     set: ParameterSet,
-    seed: Option<Zeroizing<[u8; SEED_LEN]>>,
+    seed: Option<SecretBytes>,
 }
 
 impl PrivateKey {
@@ -108,8 +107,12 @@ impl PrivateKey {
 
     /// A key from its 32-byte seed.
     pub(crate) fn from_seed(set: ParameterSet, seed: &[u8]) -> Result<Self> {
-        let seed: Zeroizing<[u8; SEED_LEN]> = Zeroizing::new(seed.try_into().map_err(|_| Error::InvalidKey)?);
-        Ok(PrivateKey { key: MlDsaKey::private(set.library_set(), &seed[..])?, set, seed: Some(seed) })
+        if seed.len() != SEED_LEN {
+            return Err(Error::InvalidKey);
+        }
+        // Not an array, which leaves a copy wherever it is moved from.
+        let seed = SecretBytes::copy_from(seed);
+        Ok(PrivateKey { key: MlDsaKey::private(set.library_set(), seed.expose())?, set, seed: Some(seed) })
     }
 
     /// A key from its expanded form, whose seed nobody kept. The public key is computed from it and must agree.
@@ -130,7 +133,7 @@ impl PrivateKey {
 
     /// The seed, where it is known.
     pub(crate) fn seed(&self) -> Option<SecretBytes> {
-        self.seed.as_ref().map(|seed| SecretBytes::copy_from(&seed[..]))
+        self.seed.as_ref().map(SecretBytes::duplicate)
     }
 
     /// The expanded private key of FIPS 204, algorithm 24.
@@ -197,7 +200,8 @@ impl PrivateKey {
     /// The same key in the other implementation.
     fn reference<P: ml_dsa::MlDsaParams>(&self) -> Result<ml_dsa::ExpandedSigningKey<P>> {
         if let Some(seed) = &self.seed {
-            return Ok(ml_dsa::ExpandedSigningKey::from_seed(&(**seed).into()));
+            let seed = seed.expose().try_into().map_err(|_| Error::Internal)?;
+            return Ok(ml_dsa::ExpandedSigningKey::from_seed(seed));
         }
         let expanded = self.expanded()?;
         let expanded = expanded.expose().try_into().map_err(|_| Error::Internal)?;

@@ -2,7 +2,6 @@
 //! by z), or the expanded key alone where nobody kept the seed.
 
 use const_oid::ObjectIdentifier;
-use zeroize::Zeroizing;
 
 use super::ffi::{MlKemKey, MlKemSet};
 use super::{Error, Result, rng};
@@ -84,7 +83,7 @@ impl ParameterSet {
 pub(crate) struct PrivateKey {
     key: MlKemKey,
     set: ParameterSet,
-    seed: Option<Zeroizing<[u8; SEED_LEN]>>,
+    seed: Option<SecretBytes>,
 }
 
 impl PrivateKey {
@@ -98,8 +97,12 @@ impl PrivateKey {
     /// # Errors
     /// [`Error::InvalidKey`] for another length.
     pub(crate) fn from_seed(set: ParameterSet, seed: &[u8]) -> Result<Self> {
-        let seed: Zeroizing<[u8; SEED_LEN]> = Zeroizing::new(seed.try_into().map_err(|_| Error::InvalidKey)?);
-        let der = super::key::seed_pkcs8(set.oid(), &seed[..])?;
+        if seed.len() != SEED_LEN {
+            return Err(Error::InvalidKey);
+        }
+        // Not an array, which leaves a copy wherever it is moved from.
+        let seed = SecretBytes::copy_from(seed);
+        let der = super::key::seed_pkcs8(set.oid(), seed.expose())?;
         Ok(PrivateKey { key: MlKemKey::from_pkcs8(der.expose())?, set, seed: Some(seed) })
     }
 
@@ -124,7 +127,7 @@ impl PrivateKey {
 
     /// The seed, where it is known.
     pub(crate) fn seed(&self) -> Option<SecretBytes> {
-        self.seed.as_ref().map(|seed| SecretBytes::copy_from(&seed[..]))
+        self.seed.as_ref().map(SecretBytes::duplicate)
     }
 
     /// The expanded private key.

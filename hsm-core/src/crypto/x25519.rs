@@ -4,7 +4,6 @@
 use const_oid::ObjectIdentifier;
 use der::Decode;
 use der::asn1::PrintableStringRef;
-use zeroize::Zeroizing;
 
 use super::ffi;
 use super::{Error, Result, rng};
@@ -31,7 +30,7 @@ pub(crate) fn check_params(der: &[u8]) -> Result<()> {
 }
 
 /// A private key; wiped when dropped.
-pub(crate) struct PrivateKey(Zeroizing<[u8; SCALAR_LEN]>);
+pub(crate) struct PrivateKey(SecretBytes);
 
 impl PrivateKey {
     /// A new key.
@@ -44,17 +43,22 @@ impl PrivateKey {
     /// # Errors
     /// [`Error::InvalidKey`] for another length.
     pub(crate) fn from_scalar(scalar: &[u8]) -> Result<Self> {
-        Ok(PrivateKey(Zeroizing::new(scalar.try_into().map_err(|_| Error::InvalidKey)?)))
+        // Not an array, which leaves a copy wherever it is moved from.
+        if scalar.len() == SCALAR_LEN { Ok(PrivateKey(SecretBytes::copy_from(scalar))) } else { Err(Error::InvalidKey) }
     }
 
     /// The 32 bytes as they came.
     pub(crate) fn scalar(&self) -> SecretBytes {
-        SecretBytes::copy_from(&self.0[..])
+        self.0.duplicate()
+    }
+
+    fn bytes(&self) -> &[u8; SCALAR_LEN] {
+        self.0.expose().try_into().expect("its length was checked when it was made")
     }
 
     /// The public key.
     pub(crate) fn public(&self) -> PublicKey {
-        PublicKey(ffi::x25519_public(&self.0))
+        PublicKey(ffi::x25519_public(self.bytes()))
     }
 
     /// The secret that both sides compute.
@@ -62,7 +66,7 @@ impl PrivateKey {
     /// # Errors
     /// [`Error::InvalidKey`] if the peer's value has not 32 bytes, or leads to nothing but zeros.
     pub(crate) fn agree(&self, peer: &[u8]) -> Result<SecretBytes> {
-        ffi::x25519(&self.0, peer.try_into().map_err(|_| Error::InvalidKey)?)
+        ffi::x25519(self.bytes(), peer.try_into().map_err(|_| Error::InvalidKey)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use acceptance::module::{self, Token};
+use acceptance::secrets;
 use acceptance::world::{LABEL, PIN, SO_PIN};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
@@ -12,6 +13,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
+use data_encoding::HEXLOWER;
 
 fn main() {
     let mut worker = Worker {
@@ -102,6 +104,25 @@ impl Worker {
             ["wrong-pin"] => {
                 let answer = self.session()?.login(UserType::User, Some(&module::pin("not the PIN")));
                 Ok(answer.map_or_else(said, |()| "ok".to_owned()))
+            }
+            // A login, as "user" or "so": what the module answers.
+            ["login-with", who, pin] => {
+                let who = if *who == "so" { UserType::So } else { UserType::User };
+                let answer = self.session()?.login(who, Some(&module::pin(pin)));
+                Ok(answer.map_or_else(said, |()| "ok".to_owned()))
+            }
+            ["init-pin", pin] => self.session()?.init_pin(&module::pin(pin)).map(|()| String::new()),
+            ["set-pin", old, new] => {
+                self.session()?.set_pin(&module::pin(old), &module::pin(new)).map(|()| String::new())
+            }
+            // Keys of every type and origin, made and used: the secret parts of each by name, in hexadecimal digits.
+            ["secrets"] => {
+                let all = secrets::make(self.session()?)?;
+                Ok(all
+                    .iter()
+                    .map(|(name, bytes)| format!("{name}={}", HEXLOWER.encode(bytes)))
+                    .collect::<Vec<_>>()
+                    .join(" "))
             }
             // What becomes of each call that a grant may refuse.
             ["calls"] => Ok(self.calls()),
