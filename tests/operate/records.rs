@@ -75,10 +75,18 @@ module_test! {
         sessions(&token, &mut book);
         let mut seen = std::mem::take(&mut book.seen);
         seen.extend(administration());
+        for (act, file) in ELSEWHERE {
+            let test = fs::read_to_string(workspace().join(file)).expect("a test");
+            assert!(test.contains(&format!("\\\"op\\\":\\\"{act}\\\"")), "{file} looks for the record of {act}");
+            seen.insert(act.to_owned());
+        }
         let missing: Vec<String> = recorded_acts().into_iter().filter(|act| !seen.contains(act)).collect();
         assert!(missing.is_empty(), "no call was seen to leave {missing:?}");
     }
 }
+
+/// Acts that take two daemons, and the test that plays them and looks for their records.
+const ELSEWHERE: [(&str, &str); 1] = [("witness_checkpoint", "tests/backup/witness.rs")];
 
 /// The rows of the core's act table that promise a record.
 fn recorded_acts() -> Vec<String> {
