@@ -206,7 +206,8 @@ impl Call {
                 );
             }
         } else {
-            assert!(!worked || first == CKR_FUNCTION_NOT_SUPPORTED.0, "in pieces it fails at once: {first:#x}");
+            // A mechanism that takes its data in one piece has no operation in parts.
+            assert!(!worked || first == CKR_OPERATION_NOT_INITIALIZED.0, "in pieces it fails at once: {first:#x}");
         }
     }
 }
