@@ -45,6 +45,10 @@ fn base64_of(answer: &Answer) -> Vec<u8> {
 
 /// A client's TLS connection, of one version, with its tls-exporter value.
 fn connect(world: &World, version: &'static rustls::SupportedProtocolVersion) -> (Stream, [u8; 32]) {
+    connect_to(world, world.est_port, version)
+}
+
+fn connect_to(world: &World, port: u16, version: &'static rustls::SupportedProtocolVersion) -> (Stream, [u8; 32]) {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     let root = rustls::pki_types::CertificateDer::from_pem_file(world.path("state/root.pem")).expect("root");
@@ -57,7 +61,7 @@ fn connect(world: &World, version: &'static rustls::SupportedProtocolVersion) ->
         .with_no_client_auth();
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("name");
     let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("connection");
-    let socket = std::net::TcpStream::connect(("127.0.0.1", world.est_port)).expect("connects");
+    let socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connects");
     let mut stream = rustls::StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).expect("handshake");
@@ -130,6 +134,17 @@ fn m3_m4_only_tls_with_a_certificate_that_names_the_host() {
     assert_eq!(plain.status, 0, "{}", plain.headers);
     let by_address = format!("https://127.0.0.1:{}/.well-known/est/cacerts", world.est_port);
     assert_eq!(world.curl(&by_address, &[]).status, 200);
+}
+
+/// Each listener agrees on keys by X25519 and ML-KEM-768 together with whoever offers that.
+#[test]
+fn m3_listeners_agree_on_keys_by_a_hybrid() {
+    let Some(world) = world("m3_listeners_agree_on_keys_by_a_hybrid") else { return };
+    for port in [world.est_port, world.api_port] {
+        let (stream, _) = connect_to(&world, port, &rustls::version::TLS13);
+        let group = stream.conn.negotiated_key_exchange_group().map(|group| group.name());
+        assert_eq!(group, Some(rustls::NamedGroup::X25519MLKEM768), "port {port}");
+    }
 }
 
 /// HTTP authentication is asked for by WWW-Authenticate with an empty body; an empty user name is legal, and no credential.
