@@ -4,7 +4,6 @@
 //! `[hardening]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]`, `[policy]` and `[backup]`; `[shim]` belongs to the library in the
 //! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -18,11 +17,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::hardening::{Hardening, WrittenHardening};
-use crate::telemetry::{Credentials, Place, Telemetry};
+use crate::telemetry::Telemetry;
 
+mod telemetry;
 mod witness;
 
-pub(crate) use self::witness::ClientFiles;
+use self::telemetry::WrittenTelemetry;
 use self::witness::WrittenWitness;
 
 /// The environment variable that names the file.
@@ -124,6 +124,28 @@ pub(crate) struct TlsFiles {
     pub(crate) refresh: Duration,
 }
 
+/// The files of a TLS client: what this daemon shows, and whom it believes, when it calls others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientFiles {
+    /// Who may vouch for the server.
+    pub(crate) ca: PathBuf,
+    /// The client's chain, leaf first.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+}
+
+impl ClientFiles {
+    /// The files `tls_ca`, `tls_cert` and `tls_key` of a table, which has all of them or none.
+    fn of(table: &str, files: [Option<PathBuf>; 3], base: &Path) -> Result<Option<Self>, Refused> {
+        match files.map(|file| file.map(|path| base.join(path))) {
+            [Some(ca), Some(certificate), Some(key)] => Ok(Some(ClientFiles { ca, certificate, key })),
+            [None, None, None] => Ok(None),
+            _ => refuse(format!("{table}.tls_ca, tls_cert and tls_key go together: one of them is missing")),
+        }
+    }
+}
+
 /// The whole file as it is written.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -149,28 +171,6 @@ struct Written {
 struct WrittenMetrics {
     bind: Option<String>,
     allow_remote: bool,
-}
-
-/// `[telemetry]` as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenTelemetry {
-    endpoint: Option<String>,
-    sample_ratio: f64,
-    interval_secs: u64,
-    queue: u64,
-    resource: BTreeMap<String, String>,
-    tls_ca: Option<PathBuf>,
-    tls_cert: Option<PathBuf>,
-    tls_key: Option<PathBuf>,
-}
-
-impl Default for WrittenTelemetry {
-    fn default() -> Self {
-        let (tls_ca, tls_cert, tls_key) = (None, None, None);
-        let (sample_ratio, interval_secs, queue, resource) = (0.01, 5, 2_048, BTreeMap::new());
-        WrittenTelemetry { endpoint: None, sample_ratio, interval_secs, queue, resource, tls_ca, tls_cert, tls_key }
-    }
 }
 
 /// `[daemon]` as it is written.
@@ -308,7 +308,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let cooldown = seconds("daemon.login_cooldown_secs", written.daemon.login_cooldown_secs, 86_400)?;
     let daemon = judge_daemon(written.daemon, base)?;
     let metrics = judge_metrics(&written.metrics)?;
-    let telemetry = judge_telemetry(written.telemetry, base)?;
+    let telemetry = written.telemetry.judge(base)?;
     written.audit.rebase(base);
     for path in [&mut written.token.storage_path, &mut written.store.key_file] {
         // An empty path stays empty, for the core to refuse by name.
@@ -321,7 +321,6 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let WrittenHardening { seccomp, landlock, writable } = written.hardening;
     let writable = writable.iter().map(|path| base.join(path)).collect();
     let hardening = Hardening { seccomp, landlock, writable };
-    let witness_tls = written.witness.client_files(base)?;
     let core = hsm_core::config::Written {
         token: written.token,
         security: written.security,
@@ -334,11 +333,12 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     let mut core = core.resolve().map_err(|why| Refused(why.to_string()))?;
     core.pin.client_attempts = attempts;
     core.pin.client_cooldown = cooldown;
+    let (witness_tls, witnessed) = written.witness.judge(&core.audit.log_path, base)?;
     let afar = |witness: &Witness| matches!(witness, Witness::Daemon(endpoint) if endpoint.starts_with("https:"));
     if witness_tls.is_none() && core.audit.witnesses.iter().any(afar) {
         return refuse("audit.witness: a daemon over https needs witness.tls_ca, witness.tls_cert and witness.tls_key");
     }
-    core.witness = written.witness.judge(&core.audit.log_path, base)?;
+    core.witness = witnessed;
     Ok(Settings { daemon, metrics, telemetry, hardening, witness_tls, core, source })
 }
 
@@ -434,31 +434,6 @@ fn judge_metrics(written: &WrittenMetrics) -> Result<Option<SocketAddr>, Refused
         return refuse(format!("metrics.bind: {address} is not a loopback address (metrics.allow_remote allows it)"));
     }
     Ok(Some(address))
-}
-
-fn judge_telemetry(written: WrittenTelemetry, base: &Path) -> Result<Option<Telemetry>, Refused> {
-    let interval = seconds("telemetry.interval_secs", written.interval_secs, 300)?;
-    let queue = narrow(within("telemetry.queue", written.queue, 1, 100_000)?);
-    let ratio = written.sample_ratio;
-    if !(0.0..=1.0).contains(&ratio) {
-        return refuse(format!("telemetry.sample_ratio: {ratio} is not in 0.0..=1.0"));
-    }
-    let resource: Vec<(String, String)> = written.resource.into_iter().collect();
-    if resource.len() > 32 || resource.iter().any(|(key, value)| key.is_empty() || key.len().max(value.len()) > 256) {
-        return refuse("telemetry.resource: at most 32 attributes of at most 256 bytes, each with a name");
-    }
-    let place = |path: Option<PathBuf>| path.map(|path| base.join(path));
-    let credentials = match (place(written.tls_ca), place(written.tls_cert), place(written.tls_key)) {
-        (Some(ca), Some(certificate), Some(key)) => Some(Credentials { ca, certificate, key }),
-        (None, None, None) => None,
-        _ => return refuse("telemetry.tls_ca, tls_cert and tls_key go together: one of them is missing"),
-    };
-    let Some(endpoint) = written.endpoint else { return Ok(None) };
-    let place = Place::parse(&endpoint, credentials)
-        .map_err(|why| Refused(format!("telemetry.endpoint: an endpoint {why}, not {endpoint:?}")))?;
-    // Of 2^64 equal chances; the largest share is all but one of them.
-    let sampled = (ratio * u64::MAX as f64) as u64;
-    Ok(Some(Telemetry { place, sampled, interval, queue, resource }))
 }
 
 fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, Refused> {

@@ -167,11 +167,11 @@ fn build(files: &TlsFiles) -> Result<Content, Unusable> {
     Ok(Content { config: Arc::new(config), verifier })
 }
 
-/// The other side: what this daemon shows and whom it believes when it calls another one.
+/// The other side: what this daemon shows and whom it believes when it calls others, to speak this protocol with them.
 ///
 /// # Errors
 /// [`Unusable`].
-pub(crate) fn client(files: &ClientFiles) -> Result<ClientConfig, Unusable> {
+pub(crate) fn client(files: &ClientFiles, protocol: &[u8]) -> Result<ClientConfig, Unusable> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&files.ca)? {
         roots.add(certificate).map_err(|e| unusable(&files.ca, e))?;
@@ -182,7 +182,7 @@ pub(crate) fn client(files: &ClientFiles) -> Result<ClientConfig, Unusable> {
         .with_root_certificates(roots)
         .with_client_auth_cert(certificates(&files.certificate)?, private_key(&files.key)?)
         .map_err(|e| unusable(&files.certificate, e))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -205,7 +205,7 @@ fn client_verifier(
 }
 
 /// A TLS file that is not as it should be.
-pub(crate) fn unusable(path: &Path, why: impl core::fmt::Display) -> Unusable {
+fn unusable(path: &Path, why: impl core::fmt::Display) -> Unusable {
     Unusable(format!("the TLS file {} cannot be used: {why}", path.display()))
 }
 
@@ -236,7 +236,7 @@ fn is_pem(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Unusable`], also when others may write it.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let bytes = read(path, WRITABLE_BY_OTHERS)?;
     if !is_pem(&bytes) {
         return Ok(vec![CertificateDer::from(bytes)]);
@@ -260,7 +260,7 @@ fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'sta
 ///
 /// # Errors
 /// [`Unusable`], also when others may read it.
-pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
     let bytes = read(path, FOR_OTHERS)?;
     if is_pem(&bytes) {
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| unusable(path, e))

@@ -197,7 +197,7 @@ impl Listener {
         let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse::<u16>().map_err(|_| bad())?);
         let name = ServerName::try_from(host.clone()).map_err(|_| bad())?;
         // Read each time, so that renewed files are used.
-        let config = tls::client(tls.ok_or_else(bad)?).map_err(|why| why.to_string())?;
+        let config = tls::client(tls.ok_or_else(bad)?, b"h2").map_err(|why| why.to_string())?;
         let connector = TlsConnector::from(Arc::new(config));
         let connector = service_fn(move |_: Uri| {
             let (host, name, connector) = (host.clone(), name.clone(), connector.clone());

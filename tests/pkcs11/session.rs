@@ -1,7 +1,7 @@
 //! Sessions and login (PKCS#11 v3.0 §5.6): states, one login per application, dead handles.
 
-use acceptance::module::{Pair, Token, pin, refused, token_object};
-use acceptance::raw::{Init, Raw, Room};
+use acceptance::module::{Token, pin, refused, token_object};
+use acceptance::raw::{Init, Output, Raw, Room};
 use acceptance::structure::Structure;
 use acceptance::world::{PIN, SO_PIN};
 use acceptance::{module, module_test};
@@ -107,13 +107,9 @@ module_test! {
     fn a_key_that_wants_it_is_used_once_for_each_login_of_its_own(_world) {
         let token = Token::open();
         let session = token.user();
-        let (public, private) = always_authenticated(&session);
-        let raw = Raw::load(&module::path());
-        let h = session.handle();
-        let blob = session.encrypt(&Mechanism::RsaPkcs, public, b"eighteen bytes' de").expect("encrypts");
-        let begin = || assert_eq!(raw.init(Init::Decrypt, h, CKM_RSA_PKCS, Structure::Bytes(&[]), private.handle()), CKR_OK);
-        let login = |pin: &str| raw.login_as(h, CKU_CONTEXT_SPECIFIC, pin);
-        let decrypt = |room: usize| raw.decrypt(h, &blob, Room::Bytes(room)).rv;
+        let key = Cautious::new(&session);
+        let (begin, login) = (|| key.begin(), |pin: &str| key.login(pin));
+        let decrypt = |room: usize| key.decrypt(room).rv;
         assert_eq!(login(PIN), CKR_OPERATION_NOT_INITIALIZED, "there is nothing to log in for");
         begin();
         assert_eq!(decrypt(256), CKR_USER_NOT_LOGGED_IN);
@@ -129,15 +125,12 @@ module_test! {
     fn a_buffer_that_is_too_small_once_uses_no_login_up(_world) {
         let token = Token::open();
         let session = token.user();
-        let (public, private) = always_authenticated(&session);
-        let raw = Raw::load(&module::path());
-        let h = session.handle();
-        let blob = session.encrypt(&Mechanism::RsaPkcs, public, b"eighteen bytes' de").expect("encrypts");
+        let key = Cautious::new(&session);
         let begin = || {
-            assert_eq!(raw.init(Init::Decrypt, h, CKM_RSA_PKCS, Structure::Bytes(&[]), private.handle()), CKR_OK);
-            assert_eq!(raw.login_as(h, CKU_CONTEXT_SPECIFIC, PIN), CKR_OK);
+            key.begin();
+            assert_eq!(key.login(PIN), CKR_OK);
         };
-        let decrypt = |room: usize| raw.decrypt(h, &blob, Room::Bytes(room));
+        let decrypt = |room: usize| key.decrypt(room);
         begin();
         let short = decrypt(17);
         assert_eq!((short.rv, short.len), (CKR_BUFFER_TOO_SMALL, 18));
@@ -149,11 +142,36 @@ module_test! {
     }
 }
 
-/// An RSA pair whose private key wants a login for each use.
-fn always_authenticated(session: &Session) -> Pair {
-    let public = [Attribute::Token(false), Attribute::ModulusBits(2048.into()), Attribute::Encrypt(true)];
-    let private = [Attribute::Token(false), Attribute::AlwaysAuthenticate(true), Attribute::Decrypt(true)];
-    session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).expect("a key")
+/// An RSA key that wants a login for each use, and a ciphertext for it.
+struct Cautious {
+    raw: Raw,
+    session: u64,
+    key: u64,
+    blob: Vec<u8>,
+}
+
+impl Cautious {
+    fn new(session: &Session) -> Self {
+        let public = [Attribute::Token(false), Attribute::ModulusBits(2048.into()), Attribute::Encrypt(true)];
+        let private = [Attribute::Token(false), Attribute::AlwaysAuthenticate(true), Attribute::Decrypt(true)];
+        let (public, private) =
+            session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).expect("a key");
+        let blob = session.encrypt(&Mechanism::RsaPkcs, public, b"eighteen bytes' de").expect("encrypts");
+        Cautious { raw: Raw::load(&module::path()), session: session.handle(), key: private.handle(), blob }
+    }
+
+    fn begin(&self) {
+        let none = Structure::Bytes(&[]);
+        assert_eq!(self.raw.init(Init::Decrypt, self.session, CKM_RSA_PKCS, none, self.key), CKR_OK);
+    }
+
+    fn login(&self, pin: &str) -> u64 {
+        self.raw.login_as(self.session, CKU_CONTEXT_SPECIFIC, pin)
+    }
+
+    fn decrypt(&self, room: usize) -> Output {
+        self.raw.decrypt(self.session, &self.blob, Room::Bytes(room))
+    }
 }
 
 module_test! {

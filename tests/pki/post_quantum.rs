@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use acceptance::daemon::binary;
-use acceptance::tools::{available, run, skip};
+use acceptance::tools::{available, python, run, skip};
 use acceptance::world::World;
 
 use crate::Pki;
@@ -61,12 +61,7 @@ fn an_ml_kem_key_is_made_certified_and_given_away() {
     if !crate::tools_for(test) {
         return;
     }
-    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
-    let has = |python: &&str| {
-        let import = "from cryptography.hazmat.primitives.asymmetric import mlkem";
-        Command::new(python).args(["-c", import]).output().is_ok_and(|output| output.status.success())
-    };
-    let Some(python) = [ours, "python3"].into_iter().find(has) else {
+    let Some(python) = python("cryptography.hazmat.primitives.asymmetric.mlkem") else {
         skip(test, "python cryptography with ML-KEM not found");
         return;
     };
@@ -106,14 +101,13 @@ fn an_ml_kem_key_is_made_certified_and_given_away() {
         .collect();
     fs::write(file("made.der"), data_encoding::BASE64.decode(body.as_bytes()).expect("base64")).expect("writes");
     fs::write(file("judge.py"), JUDGE).expect("writes");
-    let judged = run(Command::new(python)
+    let judged = run(Command::new(&python)
         .arg(file("judge.py"))
         .args([file("key.der"), file("made.der")])
         .arg(pki.state.join("issuing.pem")));
     judged.ok().says("judged");
     let lint = "import sys; from pkilint.bin import lint_pkix_cert; sys.exit(lint_pkix_cert.main(['lint', '-s', 'ERROR', sys.argv[1]]))";
-    let pkilint = Command::new(python).args(["-c", "import pkilint"]).output();
-    if pkilint.is_ok_and(|output| output.status.success()) {
+    if acceptance::tools::python("pkilint").is_some() {
         // The tool prints names before the certificate, which pkilint does not skip.
         let armoured = &pem[pem.find("-----BEGIN").expect("a certificate")..];
         fs::write(file("made.pem"), armoured).expect("writes");
@@ -164,12 +158,7 @@ fn pkilint_finds_no_error_in_what_ml_dsa_signed() {
     if !crate::tools_for(test) {
         return;
     }
-    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
-    let has = |python: &&str| {
-        let import = "import pkilint, cryptography.x509.ocsp";
-        Command::new(python).args(["-c", import]).output().is_ok_and(|output| output.status.success())
-    };
-    let Some(python) = [ours, "python3"].into_iter().find(has) else {
+    let Some(python) = python("pkilint, cryptography.x509.ocsp") else {
         skip(test, "pkilint not found");
         return;
     };

@@ -234,9 +234,7 @@ pub fn free_port() -> u16 {
 
 /// Whether the tests' own Python has a module.
 pub fn python_has(test: &str, module: &str) -> bool {
-    let python = workspace().join(".venv/bin/python");
-    let has =
-        python.is_file() && tools::run(Command::new(python).args(["-c", &format!("import {module}")])).status.success();
+    let has = tools::python(module).is_some();
     if !has {
         skip(test, &format!("{module} not found in .venv"));
     }

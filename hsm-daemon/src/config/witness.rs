@@ -6,18 +6,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use hsm_core::config::{WitnessConfig, WitnessedJournal, witness_stem};
 use serde::Deserialize;
 
-use super::{Refused, refuse};
-
-/// The files of a TLS client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientFiles {
-    /// Who may vouch for the server.
-    pub(crate) ca: PathBuf,
-    /// The client's chain, leaf first.
-    pub(crate) certificate: PathBuf,
-    /// Its private key.
-    pub(crate) key: PathBuf,
-}
+use super::{ClientFiles, Refused, refuse};
 
 /// `[witness]` as it is written.
 #[derive(Default, Deserialize)]
@@ -39,25 +28,12 @@ struct WrittenJournal {
 }
 
 impl WrittenWitness {
-    /// What is shown to witnesses over TCP, if that is configured.
+    /// What is shown to witnesses over TCP, if that is configured, and the journals of which this daemon is a witness.
     ///
     /// # Errors
-    /// [`Refused`] when one of the files is missing.
-    pub(super) fn client_files(&self, base: &Path) -> Result<Option<ClientFiles>, Refused> {
-        match (&self.tls_ca, &self.tls_cert, &self.tls_key) {
-            (Some(ca), Some(certificate), Some(key)) => {
-                Ok(Some(ClientFiles { ca: base.join(ca), certificate: base.join(certificate), key: base.join(key) }))
-            }
-            (None, None, None) => Ok(None),
-            _ => refuse("witness.tls_ca, witness.tls_cert and witness.tls_key go together: one of them is missing"),
-        }
-    }
-
-    /// The journals of which this daemon is a witness.
-    ///
-    /// # Errors
-    /// [`Refused`] with the first name or key that is none.
-    pub(super) fn judge(self, journal: &Path, base: &Path) -> Result<WitnessConfig, Refused> {
+    /// [`Refused`] when one of the files is missing, or with the first name or key that is none.
+    pub(super) fn judge(self, journal: &Path, base: &Path) -> Result<(Option<ClientFiles>, WitnessConfig), Refused> {
+        let files = ClientFiles::of("witness", [self.tls_ca, self.tls_cert, self.tls_key], base)?;
         let directory = match self.directory {
             Some(directory) => base.join(directory),
             None => journal.with_file_name("witness"),
@@ -83,6 +59,6 @@ impl WrittenWitness {
             };
             journals.push(WitnessedJournal { origin, keys });
         }
-        Ok(WitnessConfig { directory, journals })
+        Ok((files, WitnessConfig { directory, journals }))
     }
 }

@@ -116,7 +116,7 @@ fn readable(settings: &Settings) -> Vec<PathBuf> {
         .flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()]);
     // The folders, because a file that is replaced is another one.
     let files = files.flatten().chain(&daemon.clients).chain(&settings.source).chain(&settings.core.store.key_file);
-    let told = settings.telemetry.as_ref().and_then(|told| told.place.credentials());
+    let told = settings.telemetry.as_ref().and_then(|told| told.place.files());
     let files = files.chain(told.into_iter().flat_map(|files| [&files.ca, &files.certificate, &files.key]));
     let files = files.chain(settings.core.stream.iter().flat_map(|stream| &stream.recipients));
     let files = files.chain(settings.witness_tls.iter().flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key]));

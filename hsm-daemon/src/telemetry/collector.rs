@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 
+use super::Span;
 use super::wire::{self, KeyValue, attribute};
-use super::{Credentials, Span};
+use crate::config::ClientFiles;
 use crate::tls::{self, Unusable};
 
 /// How long the collector may take to accept a connection, and for each read and write.
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The path of OTLP's traces, below the endpoint.
 const PATH: &str = "/v1/traces";
+
+/// What is spoken under TLS (RFC 7301).
+const PROTOCOL: &[u8] = b"http/1.1";
 
 /// OTLP's port for HTTP, when the endpoint names none.
 const PORT: u16 = 4318;
@@ -29,7 +33,7 @@ pub(crate) struct Place {
     /// Below this, `/v1/traces`.
     path: String,
     /// None on loopback.
-    credentials: Option<Credentials>,
+    files: Option<ClientFiles>,
 }
 
 impl Place {
@@ -37,14 +41,14 @@ impl Place {
     ///
     /// # Errors
     /// Why that is no collector of ours, as the end of a sentence.
-    pub(crate) fn parse(endpoint: &str, credentials: Option<Credentials>) -> Result<Place, &'static str> {
+    pub(crate) fn parse(endpoint: &str, files: Option<ClientFiles>) -> Result<Place, &'static str> {
         let (scheme, rest) = endpoint.split_once("://").ok_or("begins with http:// or https://")?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let address = address(host).ok_or("names the collector by its address, such as http://127.0.0.1:4318")?;
         if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~%".contains(&byte)) {
             return Err("has a path of letters, digits and / - _ . ~ %");
         }
-        match (scheme, &credentials) {
+        match (scheme, &files) {
             ("http", Some(_)) => return Err("is https:// where telemetry.tls_ca, tls_cert and tls_key are set"),
             ("http", None) if !address.ip().is_loopback() => return Err("is https:// beyond this machine"),
             ("https", None) => return Err("needs telemetry.tls_ca, tls_cert and tls_key for https://"),
@@ -53,12 +57,12 @@ impl Place {
         }
         let path = path.trim_end_matches('/');
         let path = if path.is_empty() { PATH.to_owned() } else { format!("/{path}{PATH}") };
-        Ok(Place { address, path, credentials })
+        Ok(Place { address, path, files })
     }
 
     /// Its TLS files.
-    pub(crate) fn credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref()
+    pub(crate) fn files(&self) -> Option<&ClientFiles> {
+        self.files.as_ref()
     }
 }
 
@@ -98,7 +102,7 @@ impl Collector {
     /// # Errors
     /// [`Unusable`]: the TLS files cannot be used.
     pub(super) fn new(place: Place, more: &[(String, String)]) -> Result<Self, Unusable> {
-        place.credentials.as_ref().map(client).transpose()?;
+        place.files.as_ref().map(|files| tls::client(files, PROTOCOL)).transpose()?;
         let own = [("service.name", "craton-hsm"), ("service.version", env!("CARGO_PKG_VERSION"))];
         let own = own.into_iter().filter(|(key, _)| more.iter().all(|(other, _)| other != key));
         let more = more.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -115,12 +119,13 @@ impl Collector {
         let stream = TcpStream::connect_timeout(&self.place.address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let answer = match &self.place.credentials {
+        let answer = match &self.place.files {
             None => self.post(stream, &body)?,
             Some(files) => {
                 // Read anew each time: certificates are replaced while the daemon runs.
                 let name = ServerName::from(self.place.address.ip());
-                let session = ClientConnection::new(client(files)?, name).map_err(io::Error::other)?;
+                let session =
+                    ClientConnection::new(Arc::new(tls::client(files, PROTOCOL)?), name).map_err(io::Error::other)?;
                 self.post(StreamOwned::new(session, stream), &body)?
             }
         };
@@ -152,28 +157,13 @@ impl Collector {
     }
 }
 
-fn client(files: &Credentials) -> Result<Arc<ClientConfig>, Unusable> {
-    let mut roots = RootCertStore::empty();
-    for certificate in tls::certificates(&files.ca)? {
-        roots.add(certificate).map_err(|why| tls::unusable(&files.ca, why))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|why| tls::unusable(&files.ca, why))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(tls::certificates(&files.certificate)?, tls::private_key(&files.key)?)
-        .map_err(|why| tls::unusable(&files.certificate, why))?;
-    Ok(Arc::new(config))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_collector_is_an_address_on_this_machine_or_under_mutual_tls() {
-        let files = || Credentials { ca: "a".into(), certificate: "c".into(), key: "k".into() };
+        let files = || ClientFiles { ca: "a".into(), certificate: "c".into(), key: "k".into() };
         let rows = [
             ("http://127.0.0.1:4318", None, Ok("127.0.0.1:4318/v1/traces")),
             ("http://localhost", None, Ok("127.0.0.1:4318/v1/traces")),
@@ -188,8 +178,8 @@ mod tests {
             ("127.0.0.1:4318", None, Err("http://")),
             ("http://127.0.0.1:4318/a b", None, Err("a path of")),
         ];
-        for (endpoint, credentials, expected) in rows {
-            let place = Place::parse(endpoint, credentials);
+        for (endpoint, files, expected) in rows {
+            let place = Place::parse(endpoint, files);
             match (place, expected) {
                 (Ok(place), Ok(expected)) => assert_eq!(format!("{}{}", place.address, place.path), expected),
                 (Err(why), Err(expected)) => assert!(why.contains(expected), "{endpoint}: {why}"),

@@ -10,7 +10,6 @@ mod parent;
 mod wire;
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::{Duration, Instant, SystemTime};
@@ -34,17 +33,6 @@ pub(crate) struct Telemetry {
     pub(crate) queue: usize,
     /// What every span's resource says beside the program's name and version.
     pub(crate) resource: Vec<(String, String)>,
-}
-
-/// The files of TLS to the collector: who vouches for it, and what it knows the daemon by.
-#[derive(Clone, Debug)]
-pub(crate) struct Credentials {
-    /// Certificates of who vouches.
-    pub(crate) ca: PathBuf,
-    /// The daemon's chain as a client.
-    pub(crate) certificate: PathBuf,
-    /// Its key.
-    pub(crate) key: PathBuf,
 }
 
 /// What became of spans.
