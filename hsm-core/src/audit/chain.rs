@@ -1,6 +1,6 @@
 //! The hash chain over the journal's lines, and its verification: pure, over any reader, with no secret.
 //!
-//! Every record names the SHA-256 of the line before it. A changed, deleted, swapped, inserted or repeated line breaks
+//! Every record names the hash of the line before it, which is that of the line's leaf in the tree. A changed, deleted, swapped, inserted or repeated line breaks
 //! the chain at a line that [`verify`] names; a tail that was cut off at a line's end is found by comparing with a
 //! [`Head`] remembered elsewhere. Whoever rewrites the whole chain cannot sign it: checkpoints are verified as they pass, each
 //! key by the signature of the one before.
@@ -9,12 +9,10 @@ use std::io::{BufRead, Read};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::checkpoint::{self, JOURNAL_KEY, PublicKey, SEGMENT_OPEN, SignedCheckpoint};
-use super::hashes::Hashes;
-use super::merkle::Tree;
-use super::record::Record;
+use super::merkle::{self, Tree};
+use super::record::{FIRST_VERSION, Record};
 
 /// The longest line that a verifier accepts; the longest that the journal writes is far below.
 pub(super) const MAX_LINE_BYTES: u64 = 64 * 1024;
@@ -27,7 +25,7 @@ pub(super) const NOTHING_BEFORE: [u8; 32] = [0; 32];
 pub struct Head {
     /// Sequence number of the newest record; 0 for an empty journal.
     pub seq: u64,
-    /// SHA-256 of its line; zeros for an empty journal.
+    /// The hash of its line; zeros for an empty journal.
     pub hash: [u8; 32],
 }
 
@@ -157,11 +155,6 @@ impl core::fmt::Display for Finding {
 
 impl std::error::Error for Finding {}
 
-/// SHA-256 of a line without its line feed.
-pub(super) fn line_hash(line: &[u8]) -> [u8; 32] {
-    Sha256::digest(line).into()
-}
-
 /// Verifies a whole journal. `known` are records that somebody remembers: the journal must still hold them.
 ///
 /// # Errors
@@ -215,6 +208,8 @@ pub(super) struct Walk {
     /// The key that the next checkpoint must be signed with, and one that was announced after it.
     key: Option<PublicKey>,
     announced: Option<PublicKey>,
+    /// That of the newest record.
+    version: u64,
     /// Lines and bytes of the file that is being read.
     lines: u64,
     bytes: u64,
@@ -240,7 +235,19 @@ impl Walk {
             signatures: Signatures::default(),
         };
         let (key, announced, tree, boot) = (None, None, Tree::default(), String::new());
-        Walk { summary, boot, tree, trust, key, announced, lines: 0, bytes: 0, last_change: 0, last_change_before: 0 }
+        Walk {
+            summary,
+            boot,
+            tree,
+            trust,
+            key,
+            announced,
+            version: FIRST_VERSION,
+            lines: 0,
+            bytes: 0,
+            last_change: 0,
+            last_change_before: 0,
+        }
     }
 
     /// The tree of the lines so far.
@@ -325,8 +332,10 @@ impl Walk {
         }
         self.check_place(&record)?;
         self.check_signature(&record)?;
-        let hashes = Hashes::of(text);
-        self.tree.push(hashes.leaf);
+        let leaf = merkle::leaf(text);
+        let hash = if record.v == FIRST_VERSION { record.hash(text) } else { leaf };
+        self.tree.push(leaf);
+        self.version = record.v;
         let summary = &mut self.summary;
         if summary.records == 0 {
             summary.first_time = record.time;
@@ -338,7 +347,7 @@ impl Walk {
         summary.records += 1;
         summary.last_time = record.time;
         summary.last_generation = summary.last_generation.max(record.generation);
-        summary.head = Head { seq: record.seq, hash: hashes.line };
+        summary.head = Head { seq: record.seq, hash };
         let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
         summary.bytes += len;
         self.bytes += len;
@@ -466,6 +475,9 @@ impl Walk {
                 seq => format!("the record does not continue record {seq}: one of the two was replaced"),
             };
             return Err(self.finding(Wrong::Chain, what));
+        }
+        if record.v < self.version {
+            return Err(self.finding(Wrong::Chain, "the version is below that of the record above"));
         }
         if record.time < self.summary.last_time {
             return Err(self.finding(Wrong::Chain, "the time is before that of the record above"));

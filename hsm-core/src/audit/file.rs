@@ -208,9 +208,13 @@ fn last_hash(path: &Path) -> Result<[u8; 32], Finding> {
         Ok(tail)
     };
     let tail = read().map_err(|error| unreadable(path, &error))?;
-    let line = tail.strip_suffix(b"\n").and_then(|text| text.rsplit(|byte| *byte == b'\n').next());
-    let what = format!("{} does not end with a whole line", path.display());
-    line.map(chain::line_hash).ok_or(Finding { line: 0, wrong: Wrong::Line, what })
+    let broken = |what: &str| {
+        let what = format!("{} does not end with a record: {what}", path.display());
+        Finding { line: 0, wrong: Wrong::Line, what }
+    };
+    let text = tail.strip_suffix(b"\n").ok_or_else(|| broken("the last line is incomplete"))?;
+    let line = text.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    Record::parse(line).map(|record| record.hash(line)).map_err(|what| broken(&what))
 }
 
 fn first_line<R: BufRead>(mut reader: R) -> Option<Record> {
@@ -406,7 +410,7 @@ pub(super) fn file_of(journal: &Path, seq: u64) -> io::Result<PathBuf> {
     Ok(closed.swap_remove(at).1)
 }
 
-/// SHA-256 of the line that is record `seq`; `None` when the journal is shorter, or the file that held it is archived.
+/// The hash of the line that is record `seq`; `None` when the journal is shorter, or the file that held it is archived.
 pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8; 32]>> {
     let path = file_of(journal, seq)?;
     let first = first_line(BufReader::with_capacity(1 << 16, File::open(&path)?)).map_or(1, |record| record.seq);
@@ -423,7 +427,7 @@ pub(super) fn hash_of_record(journal: &Path, seq: u64) -> io::Result<Option<[u8;
         }
     }
     line.pop();
-    Ok((seq > 0).then(|| chain::line_hash(&line)))
+    Ok(Record::parse(&line).ok().map(|record| record.hash(&line)))
 }
 
 /// Makes names that were made or removed beside this file durable.

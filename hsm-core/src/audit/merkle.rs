@@ -10,7 +10,26 @@ pub(super) type Hash = [u8; 32];
 
 /// The hash of a leaf: a line without its line feed.
 pub(super) fn leaf(line: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(line).finalize().into()
+    LeafHasher::new().chain(line).finish()
+}
+
+/// The hash of a leaf of which not all is there yet.
+#[derive(Clone)]
+pub(super) struct LeafHasher(Sha256);
+
+impl LeafHasher {
+    pub(super) fn new() -> Self {
+        LeafHasher(Sha256::new().chain_update([0]))
+    }
+
+    /// With a further part of the line.
+    pub(super) fn chain(self, part: &[u8]) -> Self {
+        LeafHasher(self.0.chain_update(part))
+    }
+
+    pub(super) fn finish(self) -> Hash {
+        self.0.finalize().into()
+    }
 }
 
 fn node(left: &Hash, right: &Hash) -> Hash {

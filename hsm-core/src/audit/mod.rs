@@ -7,10 +7,10 @@
 mod anchor;
 mod chain;
 mod checkpoint;
+mod draft;
 pub mod export;
 mod file;
 mod follow;
-mod hashes;
 mod journal;
 mod ledger;
 mod merkle;
@@ -23,6 +23,8 @@ mod signer;
 mod stage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod version_tests;
 mod witness;
 #[cfg(test)]
 mod witness_tests;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checkpoint::{CHECKPOINT, SEGMENT_OPEN, SignedCheckpoint};
+use super::draft::{Change, Draft, Stamp};
 use super::proof::{newest_checkpoint, prove};
-use super::record::{Change, Draft, Stamp};
 use super::tests::{Faulty, TestClock, entry, faulty_with, options};
 use super::*;
 use crate::secret::SecretBytes;
@@ -41,7 +41,7 @@ fn trusting(key: PublicKey) -> Trust {
     Trust { keys: vec![key], later_start: false }
 }
 
-fn check(path: &Path, key: PublicKey) -> Result<Summary, Finding> {
+pub(super) fn check(path: &Path, key: PublicKey) -> Result<Summary, Finding> {
     visit_trusting(path, trusting(key), |_| Ok(()))
 }
 
@@ -143,7 +143,7 @@ fn rewritten(path: &Path, from: u64, edit: impl Fn(&mut Record)) {
                 }
             }
             let line = sealed(&mut record);
-            prev = Some(data_encoding::HEXLOWER.encode(&super::chain::line_hash(line.as_bytes())));
+            prev = Some(data_encoding::HEXLOWER.encode(&record.hash(line.as_bytes())));
             out.push_str(&line);
             out.push('\n');
         }
@@ -152,13 +152,12 @@ fn rewritten(path: &Path, from: u64, edit: impl Fn(&mut Record)) {
     std::fs::remove_file(head_path(path)).ok();
 }
 
-fn sealed(record: &mut Record) -> String {
-    let member = |crc: &str| format!("\"crc\":\"{crc}\",");
-    let line = serde_json::to_string(record).unwrap();
-    let sum = crc32fast::hash(line.replacen(&member(&record.crc), "", 1).as_bytes());
-    let old = member(&record.crc);
-    record.crc = format!("{sum:08x}");
-    line.replacen(&old, &member(&record.crc), 1)
+/// The record's line, with the sum that its version has.
+pub(super) fn sealed(record: &mut Record) -> String {
+    (record.crc, record.sum) = (None, None);
+    let sum = format!("{:08x}", crc32fast::hash(&serde_json::to_vec(record).unwrap()));
+    *(if record.v == 1 { &mut record.crc } else { &mut record.sum }) = Some(sum);
+    serde_json::to_string(record).unwrap()
 }
 
 #[test]
@@ -321,10 +320,8 @@ fn a_checkpoint_of_other_records_is_found() {
     let announcement = &lines[0][..lines[0].len() - 1];
     let mut text = lines[0].to_vec();
     let stamp = |seq, prev| Stamp { seq, time: 0, boot: "00", generation: 0, change: Change::Nothing, prev };
-    let hash = super::chain::line_hash(announcement);
-    let start = text.len();
-    Draft::new(&entry(1)).stamp(&stamp(2, &hash), &mut text);
-    let hash = super::chain::line_hash(&text[start..]);
+    let hash = super::merkle::leaf(announcement);
+    let hash = Draft::new(&entry(1)).stamp(&stamp(2, &hash), &mut text);
     text.push(b'\n');
     let mut record = Record::parse(&lines[1][..lines[1].len() - 1]).unwrap();
     record.seq = 3;

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::record::Draft;
+use super::draft::Draft;
 use super::signer::beside;
 use crate::Result;
 use crate::sys::SharedFile;

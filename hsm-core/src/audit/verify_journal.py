@@ -4,7 +4,7 @@
 Usage: verify_journal.py JOURNAL [KEY...]
 KEY is a trusted public key in 64 hexadecimal digits: the first, and each that its predecessor did not sign for.
 Exit status: 0 the journal verifies, 1 it does not (the first finding is printed), 2 wrong usage.
-It needs Python 3.8 or newer and no secret, and knows record version 1.
+It needs Python 3.8 or newer and no secret, and knows record versions 1 and 2.
 """
 import base64
 import hashlib
@@ -16,13 +16,13 @@ import zlib
 
 STRING, NUMBER, OBJECT = str, int, dict
 MEMBERS = {
-    "app": STRING, "boot": STRING, "change": bool, "client": OBJECT, "crc": STRING, "detail": OBJECT,
+    "app": STRING, "boot": STRING, "change": bool, "client": OBJECT, "detail": OBJECT,
     "generation": NUMBER, "mechanism": STRING, "object": OBJECT, "op": STRING, "params": STRING, "prev": STRING,
     "request": STRING, "rv": STRING, "seq": NUMBER, "session": NUMBER, "time": NUMBER, "token": STRING, "v": NUMBER,
     "with": OBJECT,
 }
-REQUIRED = {"boot", "client", "crc", "generation", "op", "prev", "rv", "seq", "time", "v"}
-CRC_MEMBER = re.compile(rb'"crc":"[0-9a-f]{8}",')
+REQUIRED = {"boot", "client", "generation", "op", "prev", "rv", "seq", "time", "v"}
+SUM = {1: "crc", 2: "sum"}
 
 
 class Finding(Exception):
@@ -110,20 +110,19 @@ def parse(line):
         raise Finding(f"not a journal record ({error})")
     if not isinstance(record, dict) or "v" not in record:
         raise Finding("not a journal record")
-    if record["v"] != 1:
-        raise Finding(f"record version {record['v']} is unknown to this program, which reads version 1")
-    if not REQUIRED <= record.keys() <= MEMBERS.keys():
+    version = record["v"]
+    if type(version) is not int or version not in SUM:
+        raise Finding(f"record version {version} is unknown to this program, which reads versions 1 and 2")
+    rest = dict(record)
+    said = rest.pop(SUM[version], None)
+    if not REQUIRED <= rest.keys() <= MEMBERS.keys():
         raise Finding("members are missing or unknown")
-    for name, value in record.items():
+    for name, value in rest.items():
         if type(value) is not MEMBERS[name]:
             raise Finding(f"member {name} is of the wrong kind")
     if canonical(record) != line:
         raise Finding("the bytes are not in canonical form")
-    member = CRC_MEMBER.search(line)
-    if member is None:
-        raise Finding("the check sum is malformed")
-    rest = line[: member.start()] + line[member.end():]
-    if f"{zlib.crc32(rest):08x}" != record["crc"]:
+    if said != f"{zlib.crc32(canonical(rest)):08x}":
         raise Finding("the check sum does not match")
     return record
 
@@ -131,7 +130,7 @@ def parse(line):
 class Journal:
     def __init__(self, trusted):
         self.trusted, self.key, self.announced = trusted, None, None
-        self.seq, self.head, self.time, self.peaks = 0, "0" * 64, 0, []
+        self.seq, self.head, self.time, self.version, self.peaks = 0, "0" * 64, 0, 1, []
         self.signed, self.checkpoints, self.uncertified = 0, 0, []
 
     def take_key(self, key):
@@ -166,6 +165,8 @@ class Journal:
             raise Finding(f"the record does not continue record {self.seq}")
         if record["time"] < self.time:
             raise Finding("the time is before that of the record above")
+        if record["v"] < self.version:
+            raise Finding("the version is below that of the record above")
         if record["op"] == "journal_key":
             key = bytes.fromhex(record["detail"]["key"])
             if self.key is None:
@@ -179,8 +180,10 @@ class Journal:
                 raise Finding("the file begins with another key")
         elif record["op"] == "checkpoint":
             self.checkpoint(record)
-        push(self.peaks, self.seq, hashlib.sha256(b"\0" + line).digest())
-        self.seq, self.time, self.head = record["seq"], record["time"], hashlib.sha256(line).hexdigest()
+        leaf = hashlib.sha256(b"\0" + line).digest()
+        push(self.peaks, self.seq, leaf)
+        self.seq, self.time, self.version = record["seq"], record["time"], record["v"]
+        self.head = hashlib.sha256(line).hexdigest() if self.version == 1 else leaf.hex()
 
 
 def verify(path, trusted):

@@ -10,9 +10,10 @@ use super::{GROUP, Pen, RETRY, Shared, refused};
 use crate::Result;
 use crate::audit::chain::Head;
 use crate::audit::checkpoint::SignedCheckpoint;
+use crate::audit::draft::{Change, Draft, Stamp};
 use crate::audit::merkle::Tree;
 use crate::audit::outside::News;
-use crate::audit::record::{Category, Change, Client, Draft, Entry, Stamp};
+use crate::audit::record::{Category, Client, Entry};
 use crate::audit::signer::Signer;
 use crate::observe::Wait;
 

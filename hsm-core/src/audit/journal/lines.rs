@@ -1,9 +1,8 @@
 //! Lines that are written and not known to be durable, and the hashes of their leaves.
 
 use crate::audit::chain::Head;
-use crate::audit::hashes::Hashes;
+use crate::audit::draft::{Draft, Stamp};
 use crate::audit::merkle::{Hash, Tree};
-use crate::audit::record::{Draft, Stamp};
 
 /// How much room a line of usual facts needs.
 const USUAL: usize = 640;
@@ -34,12 +33,10 @@ impl Lines {
 
     /// Appends one line with its line feed, and gives its head.
     pub(super) fn push(&mut self, draft: &Draft, stamp: &Stamp<'_>) -> Head {
-        let start = self.text.len();
-        draft.stamp(stamp, &mut self.text);
-        let Hashes { line, leaf } = Hashes::of(&self.text[start..]);
+        let hash = draft.stamp(stamp, &mut self.text);
         self.text.push(b'\n');
-        self.leaves.push(leaf);
-        Head { seq: stamp.seq, hash: line }
+        self.leaves.push(hash);
+        Head { seq: stamp.seq, hash }
     }
 
     /// Takes back the last line, which began there.

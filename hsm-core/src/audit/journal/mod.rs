@@ -22,9 +22,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::chain::Head;
 use super::checkpoint;
+use super::draft::{Change, Draft};
 use super::file::{Medium, hash_of_record};
 use super::outside::{Outside, Witness};
-use super::record::{Category, Change, Draft, Entry};
+use super::record::{Category, Entry};
 use super::signer::{Announced, Signer, SigningKeys};
 use crate::act;
 use crate::config::LogLevel as Level;

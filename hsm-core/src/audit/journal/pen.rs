@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::audit::chain::Head;
 use crate::audit::checkpoint::PublicKey;
+use crate::audit::draft::Draft;
 use crate::audit::merkle::Tree;
 use crate::audit::outside::News;
-use crate::audit::record::Draft;
 use crate::audit::signer::Signer;
 use crate::audit::stage::{Stage, Staged};
 

@@ -6,7 +6,8 @@ use super::lines::Lines;
 use super::pen::Queued;
 use super::{Pen, Shared, refused};
 use crate::audit::chain::Head;
-use crate::audit::record::{Category, Change, Client, Draft, Entry, Fact, Stamp};
+use crate::audit::draft::{Change, Draft, Stamp};
+use crate::audit::record::{Category, Client, Entry, Fact};
 use crate::{Error, Result};
 
 impl Shared {
