@@ -1,0 +1,88 @@
+//! The Debian package, built from the tests' own programs: what Debian's checker says of it, and its whole life on a machine with systemd
+//! and on one without. Each machine is a throw-away copy of this one (`testdata/boot.sh`), with real users, units and credentials.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use acceptance::daemon::{bin_dir, workspace};
+use acceptance::tools::{available, find_in, run, skip};
+
+/// Packs the programs that the tests use.
+fn build(to: &Path) -> PathBuf {
+    let mut command = Command::new(workspace().join("scripts/deb"));
+    // Compressing costs more than all the rest.
+    command.env("CRATON_BIN_DIR", bin_dir()).env("DEB_DIR", to).env("DPKG_DEB_COMPRESSOR_TYPE", "none");
+    run(&mut command).ok();
+    let mut found = fs::read_dir(to).expect("a directory").filter_map(Result::ok).map(|entry| entry.path());
+    found.find(|path| path.extension().is_some_and(|extension| extension == "deb")).expect("a package")
+}
+
+/// The same package, one version later.
+fn later(package: &Path, to: &Path) {
+    let unpacked = to.with_extension("unpacked");
+    run(Command::new("dpkg-deb").arg("--raw-extract").args([package, &unpacked])).ok();
+    let control = unpacked.join("DEBIAN/control");
+    let text = fs::read_to_string(&control).expect("a package describes itself");
+    let risen = text.lines().map(|line| match line.strip_prefix("Version: ") {
+        Some(version) => format!("Version: {version}+1\n"),
+        None => format!("{line}\n"),
+    });
+    fs::write(&control, risen.collect::<String>()).expect("our own file");
+    let mut command = Command::new("dpkg-deb");
+    command.args(["--root-owner-group", "--build"]).args([&unpacked, to]).env("DPKG_DEB_COMPRESSOR_TYPE", "none");
+    run(&mut command).ok();
+    fs::remove_dir_all(unpacked).expect("our own directory");
+}
+
+/// Runs a story of `testdata` with the package, on a machine of its own.
+fn live(test: &str, story: &str, alone: bool) {
+    let path = std::env::join_paths(["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/lib/systemd"].map(PathBuf::from))
+        .expect("plain paths");
+    let tools = ["dpkg-deb", "pkcs11-tool", "adduser", "unshare", "man", "runuser", "systemd"];
+    if let Some(missing) = tools.into_iter().find(|tool| find_in(&path, tool).is_none()) {
+        return skip(test, &format!("{missing} not found"));
+    }
+    let given = tempfile::tempdir().expect("a temporary directory");
+    let packed = build(given.path());
+    let package = given.path().join("old.deb");
+    fs::rename(packed, &package).expect("our own file");
+    if !alone {
+        later(&package, &given.path().join("new.deb"));
+    }
+    let testdata = workspace().join("tests/testdata");
+    fs::copy(testdata.join(story), given.path().join("story")).expect("a story");
+    let mut command = Command::new(testdata.join("boot.sh"));
+    command.arg(given.path()).arg("/given/story");
+    let done = run(command.args(alone.then_some("alone")));
+    if done.status.code() == Some(77) {
+        return skip(test, "this machine lets nobody boot another one (root, namespaces, cgroups)");
+    }
+    let said = fs::read(given.path().join("said")).unwrap_or_default();
+    assert!(done.status.success(), "{done}\n{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn an_installed_package_serves_backs_up_survives_and_leaves_keys_behind() {
+    live("package::an_installed_package_serves_backs_up_survives_and_leaves_keys_behind", "installed.sh", false);
+}
+
+#[test]
+fn an_installed_package_works_without_systemd() {
+    live("package::an_installed_package_works_without_systemd", "installed_alone.sh", true);
+}
+
+#[test]
+fn debians_checker_finds_nothing_to_say() {
+    const NAME: &str = "package::debians_checker_finds_nothing_to_say";
+    if !available(NAME, "dpkg-deb") || !available(NAME, "lintian") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let package = build(folder.path());
+    let mut command = Command::new("lintian");
+    // The released package is compressed.
+    let ours = "uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball";
+    let said = run(command.args(["--allow-root", "--fail-on", "error,warning", "--suppress-tags", ours]).arg(&package));
+    said.ok();
+}
