@@ -521,8 +521,8 @@ pub(crate) struct AuditVerify {
     /// The journal; else the configuration's. Closed files beside it belong to it.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// A public key known from elsewhere: 64 hexadecimal digits. Given once for the first key, and again for each that its
-    /// predecessor did not sign for.
+    /// A public key known from elsewhere, as `audit key` shows it: 64 hexadecimal digits, or 128 with its ML-DSA-44 half. Given once for the
+    /// first key, again for each that its predecessor did not sign for, and for the one with which ML-DSA-44 began.
     #[arg(long, value_name = "HEX")]
     pub(crate) key: Vec<String>,
     /// Earlier files are archived elsewhere: take the first file that is here at its word.
@@ -577,7 +577,7 @@ pub(crate) struct AuditCheckProof {
     /// The proof, as `audit prove` wrote it.
     #[arg(long, value_name = "FILE")]
     pub(crate) proof: PathBuf,
-    /// A public key that is trusted: 64 hexadecimal digits.
+    /// A public key that is trusted: 64 hexadecimal digits, or 128 with its ML-DSA-44 half.
     #[arg(long, value_name = "HEX", required = true)]
     pub(crate) key: Vec<String>,
 }

@@ -9,7 +9,7 @@ mod policy;
 pub use crate::crypto::password::PasswordFunction;
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
-use crate::audit::{Files, PublicKey, Witness};
+use crate::audit::{Files, Pin, Suite, Witness};
 
 use serde::Deserialize;
 use std::os::unix::fs::MetadataExt;
@@ -180,6 +180,8 @@ pub struct AuditTable {
     pub anchor: Option<PathBuf>,
     /// Who is told each checkpoint.
     pub witness: Vec<String>,
+    /// Whether checkpoints have an ML-DSA-44 signature beside that of Ed25519.
+    pub post_quantum: bool,
 }
 
 impl AuditTable {
@@ -210,6 +212,7 @@ impl Default for AuditTable {
             file_max_hours: 24,
             anchor: None,
             witness: Vec::new(),
+            post_quantum: false,
         }
     }
 }
@@ -339,7 +342,7 @@ pub struct WitnessedJournal {
     /// Its name.
     pub origin: String,
     /// The key of its first checkpoint here, and each that its predecessor did not sign for.
-    pub keys: Vec<PublicKey>,
+    pub keys: Vec<Pin>,
 }
 
 /// A copy of the newest state.
@@ -430,6 +433,8 @@ pub struct AuditConfig {
     pub anchor: Option<PathBuf>,
     /// Who is told each checkpoint.
     pub witnesses: Vec<Witness>,
+    /// With what checkpoints are signed.
+    pub suite: Suite,
 }
 
 /// Which algorithms are offered.
@@ -637,7 +642,8 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
         witnesses.push(witness);
     }
     let (log_level, use_operations) = (table.log_level, table.use_operations);
-    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor: table.anchor, witnesses })
+    let suite = if table.post_quantum { Suite::WithMlDsa44 } else { Suite::Ed25519 };
+    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor: table.anchor, witnesses, suite })
 }
 
 /// A file that shall tell of a journal that was rolled back.

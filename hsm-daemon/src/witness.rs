@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hsm_core::Hsm;
-use hsm_core::audit::{Follower, Step, Trust, Witness, newest_checkpoint};
+use hsm_core::audit::{Follower, Pin, Step, Trust, Witness, newest_checkpoint};
 use hsm_core::config::AuditConfig;
 use hsm_proto::v1;
 use hsm_proto::v1::witness_client::WitnessClient;
@@ -237,11 +237,12 @@ async fn begin(
     if held.size > durable {
         // The witness is to see this too: it refuses the checkpoint and records that it did.
         let newest = newest_checkpoint(journal, Trust::default()).map_err(|finding| finding.to_string())?;
-        let note = newest.0.note(&newest.1);
-        let step = Step { note, from: held.size, before: Vec::new(), announcement: None, after: Vec::new() };
+        let (note, ml_dsa_44_key) = (newest.0.note(&newest.1), newest.1.ml_dsa_44().map(<[u8]>::to_vec));
+        let from = held.size;
+        let step = Step { note, ml_dsa_44_key, from, before: Vec::new(), announcement: None, after: Vec::new() };
         witness.show(request(step)).await.map_err(said)?;
     }
-    let key = (held.size > 0).then(|| held.key.try_into().map_err(|_| "the witness names no key".to_owned()));
+    let key = (held.size > 0).then(|| Pin::from_bytes(&held.key).ok_or("the witness names no key"));
     let from = key.transpose()?.map(|key| (held.size, key));
     Follower::begin(journal, from).map_err(|why| unreadable(&why))
 }
@@ -250,6 +251,7 @@ fn request(step: Step) -> v1::ShowRequest {
     let hashes = |hashes: Vec<[u8; 32]>| hashes.into_iter().map(Vec::from).collect();
     v1::ShowRequest {
         note: step.note,
+        ml_dsa_44_key: step.ml_dsa_44_key,
         from: step.from,
         before: hashes(step.before),
         announcement: step.announcement,

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use hsm_core::audit::export::{self, Style, sentence, timestamp};
 use hsm_core::audit::{
-    Finding, Line, Proof, PublicKey, Record, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
-    read_anchor, verifier_key, verify_witnessed, visit_file, witnessed,
+    Finding, Line, Pin, Proof, Record, Signatures, Summary, Trust, closed_files, newest_checkpoint, prove as proof_of,
+    read_anchor, verify_witnessed, visit_file, witnessed,
 };
 use hsm_proto::v1::WitnessedRequest;
 use serde::Serialize;
@@ -72,7 +72,8 @@ pub(crate) fn verify(journal: &Path, given: &AuditWitnessed, output: &Output) ->
             Some(key) => {
                 table.fact("signed up to record", summary.signatures.signed_records);
                 let trusted = if keyless { "; not compared with a key of yours (--key)" } else { "; trusted" };
-                table.fact("first key", format!("{}{trusted}", hex(&key)));
+                table.fact("first key", format!("{key}{trusted}"));
+                second_signatures(&mut table, &summary.signatures, keyless);
             }
             None => table.fact("signed up to record", "none: the journal carries no signature"),
         }
@@ -80,12 +81,34 @@ pub(crate) fn verify(journal: &Path, given: &AuditWitnessed, output: &Output) ->
     })
 }
 
+/// What there was of ML-DSA-44 signatures beside those of Ed25519, and what they are worth.
+fn second_signatures(table: &mut Table, signatures: &Signatures, keyless: bool) {
+    let Signatures { ml_dsa_44_records: covered, ml_dsa_44_trusted: trusted, .. } = *signatures;
+    if covered == 0 {
+        return table.fact("ML-DSA-44", "none: every checkpoint has the Ed25519 signature alone");
+    }
+    let worth = match () {
+        () if trusted == covered => "; trusted".to_owned(),
+        () if trusted > 0 => format!("; trusted up to record {trusted}"),
+        () if keyless => "; not compared with a key of yours (--key)".to_owned(),
+        () => "; verified by the keys that the journal names, as your --key says nothing of them (128 digits do)"
+            .to_owned(),
+    };
+    table.fact("ML-DSA-44", format!("signed up to record {covered} by it too{worth}"));
+    for seq in &signatures.ml_dsa_44_began {
+        table.fact("ML-DSA-44 began", format!("record {seq}"));
+    }
+    for seq in &signatures.ml_dsa_44_ended {
+        table.fact("ML-DSA-44 ended", format!("record {seq}, by a step under both signatures"));
+    }
+}
+
 #[derive(Serialize)]
 struct Keys {
     origin: String,
     first: String,
     current: String,
-    verifier: String,
+    verifiers: Vec<String>,
 }
 
 /// Shows the journal's first and newest key.
@@ -94,15 +117,17 @@ pub(crate) fn key(journal: &Path, output: &Output) -> Result<(), Failure> {
         newest_checkpoint(journal, Trust::default()).map_err(|finding| does_not_verify(journal, &finding))?;
     let summary = visit_file(journal, |_| Ok(())).map_err(|finding| does_not_verify(journal, &finding))?;
     let origin = signed.checkpoint.origin;
-    let first = summary.signatures.first_key.unwrap_or(by);
-    let verifier = verifier_key(&origin, &by);
-    let answer = Keys { first: hex(&first), current: hex(&by), verifier, origin };
+    let first = summary.signatures.first_key.unwrap_or(by.pin());
+    let verifiers = by.verifier_keys(&origin);
+    let answer = Keys { first: first.to_string(), current: by.pin().to_string(), verifiers, origin };
     output.answer(&answer, || {
         let mut table = Table::default();
         table.fact("journal", &answer.origin);
         table.fact("first key", &answer.first);
         table.fact("current key", &answer.current);
-        table.fact("verifier key", &answer.verifier);
+        for verifier in &answer.verifiers {
+            table.fact("verifier key", verifier);
+        }
         table
     })
 }
@@ -183,6 +208,8 @@ struct Proved {
     proved: bool,
     seq: u64,
     record: String,
+    /// Whether an ML-DSA-44 signature by a key that was given is among the reasons.
+    ml_dsa_44_trusted: bool,
 }
 
 /// Checks a proof that somebody else made.
@@ -191,11 +218,15 @@ pub(crate) fn check_proof(given: &AuditCheckProof, output: &Output) -> Result<()
     let text = std::fs::read_to_string(&given.proof);
     let text = text.map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
     let proof: Proof = serde_json::from_str(&text).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-    proof.check(&keys(&given.key)?).map_err(|what| Failure::new(format!("{name} proves nothing: {what}")))?;
-    let answer = Proved { proved: true, seq: proof.seq, record: proof.record };
+    let keys = keys(&given.key)?;
+    proof.check(&keys).map_err(|what| Failure::new(format!("{name} proves nothing: {what}")))?;
+    let ml_dsa_44_trusted = proof.pin().is_some_and(|pin| pin.is_of_both() && keys.contains(&pin));
+    let answer = Proved { proved: true, seq: proof.seq, record: proof.record, ml_dsa_44_trusted };
     output.answer(&answer, || {
         let mut table = Table::default();
         table.fact("proved", format!("record {}", answer.seq));
+        let by = if answer.ml_dsa_44_trusted { "Ed25519 and ML-DSA-44" } else { "Ed25519" };
+        table.fact("by your key of", by);
         table.fact("record", &answer.record);
         table
     })
@@ -205,15 +236,8 @@ fn trust(given: &AuditVerify) -> Result<Trust, Failure> {
     Ok(Trust { keys: keys(&given.key)?, later_start: given.later_start })
 }
 
-fn keys(given: &[String]) -> Result<Vec<PublicKey>, Failure> {
-    given.iter().map(|text| key_of(text)).collect()
-}
-
-fn key_of(text: &str) -> Result<PublicKey, Failure> {
-    let digit = |at: usize| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(digit).collect();
-    let key = bytes.and_then(|bytes| bytes.try_into().ok());
-    key.ok_or_else(|| Failure::new(format!("--key {text:?} is not 64 hexadecimal digits")))
+fn keys(given: &[String]) -> Result<Vec<Pin>, Failure> {
+    given.iter().map(|text| text.parse().map_err(|why| Failure::new(format!("--key {why}")))).collect()
 }
 
 /// Writes the records to standard output.

@@ -45,6 +45,7 @@ fn originals() -> Originals {
     let mut config = stage::configuration(Profile::Safe, &folder);
     config.token.persist_objects = true;
     config.store.path = folder.path().join("store");
+    config.audit.suite = audit::Suite::WithMlDsa44;
     let hsm = stage::open(&config);
     let caller = hsm.attach(stage::peer(5), "maker").expect("attaches");
     let session = hsm.open_session(&caller, 0, sf::CKF_SERIAL_SESSION | sf::CKF_RW_SESSION).expect("opens");

@@ -10,9 +10,11 @@ use std::io::{BufRead, Read};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, JOURNAL_KEY, PublicKey, SEGMENT_OPEN, SignedCheckpoint};
+use super::checkpoint::{self, JOURNAL_KEY, SEGMENT_OPEN, SignedCheckpoint};
+use super::keys::PublicKey;
 use super::merkle::{self, Tree};
 use super::record::{FIRST_VERSION, Record};
+use super::trust::{KeyWalk, Signatures, Trust};
 
 /// The longest line that a verifier accepts; the longest that the journal writes is far below.
 pub(super) const MAX_LINE_BYTES: u64 = 64 * 1024;
@@ -76,40 +78,6 @@ pub struct Summary {
     pub bytes: u64,
     /// What is known of the signatures.
     pub signatures: Signatures,
-}
-
-/// What the checkpoints of a verified journal say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Signatures {
-    /// Records that a checkpoint covers: all up to this one.
-    pub signed_records: u64,
-    /// Checkpoints.
-    pub checkpoints: u64,
-    /// The key that the journal named first, on whose word all others stand.
-    #[serde(serialize_with = "key_as_text")]
-    pub first_key: Option<PublicKey>,
-    /// The key in use at the end.
-    #[serde(serialize_with = "key_as_text")]
-    pub last_key: Option<PublicKey>,
-    /// Records at which a key began that its predecessor did not sign for.
-    pub uncertified_keys: Vec<u64>,
-}
-
-fn key_as_text<S: serde::Serializer>(key: &Option<PublicKey>, serializer: S) -> Result<S::Ok, S::Error> {
-    match key {
-        Some(key) => serializer.serialize_some(&HEXLOWER.encode(key)),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// What a verifier takes on trust.
-#[derive(Clone, Debug, Default)]
-pub struct Trust {
-    /// Keys known from elsewhere. When there are any, the first key of the journal, and each that its predecessor did not sign
-    /// for, must be one of them, and there must be a signature.
-    pub keys: Vec<PublicKey>,
-    /// Whether a journal may begin in the middle: earlier files are archived elsewhere.
-    pub later_start: bool,
 }
 
 fn head_as_text<S: serde::Serializer>(head: &Head, serializer: S) -> Result<S::Ok, S::Error> {
@@ -204,10 +172,7 @@ pub(super) struct Walk {
     summary: Summary,
     boot: String,
     tree: Tree,
-    trust: Trust,
-    /// The key that the next checkpoint must be signed with, and one that was announced after it.
-    key: Option<PublicKey>,
-    announced: Option<PublicKey>,
+    keys: KeyWalk,
     /// That of the newest record.
     version: u64,
     /// Lines and bytes of the file that is being read.
@@ -234,20 +199,10 @@ impl Walk {
             bytes: 0,
             signatures: Signatures::default(),
         };
-        let (key, announced, tree, boot) = (None, None, Tree::default(), String::new());
-        Walk {
-            summary,
-            boot,
-            tree,
-            trust,
-            key,
-            announced,
-            version: FIRST_VERSION,
-            lines: 0,
-            bytes: 0,
-            last_change: 0,
-            last_change_before: 0,
-        }
+        let (keys, tree, boot) = (KeyWalk::trusting(trust), Tree::default(), String::new());
+        let (lines, bytes, last_change, last_change_before) = (0, 0, 0, 0);
+        let version = FIRST_VERSION;
+        Walk { summary, boot, tree, keys, version, lines, bytes, last_change, last_change_before }
     }
 
     /// The tree of the lines so far.
@@ -256,8 +211,13 @@ impl Walk {
     }
 
     /// The key that certified records name last.
-    pub(super) fn key(&self) -> Option<PublicKey> {
-        self.key
+    pub(super) fn key(&self) -> Option<&PublicKey> {
+        self.keys.key()
+    }
+
+    /// Whether a key is announced that no checkpoint has certified.
+    pub(super) fn is_between_keys(&self) -> bool {
+        self.keys.announced().is_some()
     }
 
     /// The newest change that has its record.
@@ -327,7 +287,7 @@ impl Walk {
             return Err(self.finding(wrong, "the last line is incomplete: a write did not finish"));
         };
         let record = Record::parse(text).map_err(|what| self.finding(Wrong::Line, what))?;
-        if self.summary.records == 0 && self.trust.later_start && record.op == SEGMENT_OPEN {
+        if self.summary.records == 0 && self.keys.later_start() && record.op == SEGMENT_OPEN {
             self.begin_at(&record)?;
         }
         self.check_place(&record)?;
@@ -376,20 +336,15 @@ impl Walk {
         self.summary.last_generation = number("last_generation").ok_or_else(malformed)?;
         self.tree = tree;
         self.summary.head = Head { seq: size, hash };
-        if let Some(key) = checkpoint::announced(record) {
-            self.check_trusted(&key)?;
-            self.key = Some(key);
-            self.summary.signatures.first_key = Some(key);
-            self.summary.signatures.last_key = Some(key);
+        if checkpoint::names_key(record) {
+            let key = checkpoint::announced(record).ok_or_else(malformed)?;
+            self.name(key, record.seq)?;
         }
         Ok(())
     }
 
-    fn check_trusted(&self, key: &PublicKey) -> Result<(), Finding> {
-        if self.trust.keys.is_empty() || self.trust.keys.contains(key) {
-            return Ok(());
-        }
-        Err(self.finding(Wrong::Signature, format!("the key {} is not one that is trusted", HEXLOWER.encode(key))))
+    fn name(&mut self, key: PublicKey, seq: u64) -> Result<(), Finding> {
+        self.keys.name(key, seq).map_err(|what| self.finding(Wrong::Signature, what))
     }
 
     fn check_signature(&mut self, record: &Record) -> Result<(), Finding> {
@@ -397,20 +352,12 @@ impl Walk {
             JOURNAL_KEY => {
                 let malformed = || self.finding(Wrong::Signature, "a malformed key");
                 let key = checkpoint::announced(record).ok_or_else(malformed)?;
-                if self.key.is_none() {
-                    self.check_trusted(&key)?;
-                    self.key = Some(key);
-                    self.summary.signatures.first_key = Some(key);
-                    self.summary.signatures.last_key = Some(key);
-                } else {
-                    self.announced = Some(key);
-                }
-                Ok(())
+                self.name(key, record.seq)
             }
             SEGMENT_OPEN => {
                 let same = checkpoint::peaks(record).is_some_and(|peaks| peaks == self.tree.peaks());
                 let key = checkpoint::announced(record);
-                if same && (key.is_none() || key == self.key) {
+                if same && (!checkpoint::names_key(record) || key.as_ref() == self.keys.key()) {
                     return Ok(());
                 }
                 Err(self.finding(Wrong::Chain, "the file does not begin where the one before it ended"))
@@ -430,28 +377,8 @@ impl Walk {
         if (checkpoint.size, checkpoint.root) != (self.tree.size(), self.tree.root()) {
             return Err(self.finding(Wrong::Signature, "the checkpoint is not of the records before it"));
         }
-        let Some(key) = self.key else {
-            return Err(self.finding(Wrong::Signature, "a checkpoint before any key was named"));
-        };
-        if signed.is_by(&key) {
-            if let Some(next) = self.announced.take() {
-                self.key = Some(next);
-                self.summary.signatures.last_key = Some(next);
-            }
-        } else {
-            let by_announced = self.announced.filter(|next| signed.is_by(next));
-            let Some(next) = by_announced else {
-                return Err(self.finding(Wrong::Signature, "the signature of the checkpoint does not verify"));
-            };
-            self.check_trusted(&next)?;
-            self.announced = None;
-            self.key = Some(next);
-            self.summary.signatures.last_key = Some(next);
-            self.summary.signatures.uncertified_keys.push(seq);
-        }
-        self.summary.signatures.checkpoints += 1;
-        self.summary.signatures.signed_records = checkpoint.size;
-        Ok(())
+        let highest = self.summary.last_generation;
+        self.keys.pass(signed, seq, highest).map_err(|what| self.finding(Wrong::Signature, what))
     }
 
     fn check_place(&self, record: &Record) -> Result<(), Finding> {
@@ -497,9 +424,10 @@ impl Walk {
         }
     }
 
-    pub(super) fn finish(self, known: &[Head]) -> Result<Summary, Finding> {
-        if !self.trust.keys.is_empty() && self.summary.signatures.checkpoints == 0 {
-            return Err(self.finding(Wrong::Signature, "no checkpoint is signed: nothing here is by the trusted key"));
+    pub(super) fn finish(mut self, known: &[Head]) -> Result<Summary, Finding> {
+        match self.keys.clone().finish() {
+            Ok(signatures) => self.summary.signatures = signatures,
+            Err(what) => return Err(self.finding(Wrong::Signature, what)),
         }
         let end = self.summary.head.seq;
         match known.iter().find(|known| known.seq > end) {

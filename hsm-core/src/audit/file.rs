@@ -13,10 +13,12 @@ use parking_lot::RwLock;
 use rustix::fs::{FlockOperation, OFlags};
 use sha2::{Digest, Sha256};
 
-use super::chain::{self, Finding, Head, Line, Summary, Tail, Trust, Walk, Wrong};
-use super::checkpoint::{self, PublicKey};
+use super::chain::{self, Finding, Head, Line, Summary, Tail, Walk, Wrong};
+use super::checkpoint;
+use super::keys::Pin;
 use super::record::Record;
 use super::signer::beside;
+use super::trust::Trust;
 use crate::{Error, Kind, Result, sys};
 
 /// Where lines go. Positions are given, so that a write that failed half way is simply written over.
@@ -227,10 +229,11 @@ fn first_line<R: BufRead>(mut reader: R) -> Option<Record> {
 const RECORDS_BEFORE_KEY: usize = 256;
 
 /// The public key that the journal named first, if it is still in the files that are here.
-pub fn first_key(journal: &Path) -> Option<PublicKey> {
+pub fn first_key(journal: &Path) -> Option<Pin> {
     let oldest = closed_files(journal).into_iter().next().map_or_else(|| journal.to_owned(), |(_, path)| path);
     let mut reader = BufReader::new(File::open(oldest).ok()?);
-    (0..RECORDS_BEFORE_KEY).map_while(|_| first_line(&mut reader)).find_map(|record| checkpoint::announced(&record))
+    let mut records = (0..RECORDS_BEFORE_KEY).map_while(|_| first_line(&mut reader));
+    records.find_map(|record| checkpoint::announced(&record)).map(|key| key.pin())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Finding {

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use memchr::memmem;
 
 use super::chain::MAX_LINE_BYTES;
-use super::checkpoint::{self, JOURNAL_KEY, PublicKey, SEGMENT_OPEN, SignedCheckpoint};
+use super::checkpoint::{self, JOURNAL_KEY, SEGMENT_OPEN, SignedCheckpoint};
 use super::file::file_of;
+use super::keys::{Pin, PublicKey};
 use super::merkle::{self, Range, Tree};
 use super::record::Record;
 
@@ -22,6 +23,8 @@ use super::record::Record;
 pub struct Step {
     /// The later one, as a signed note.
     pub note: String,
+    /// The ML-DSA-44 key that signed the note, of a checkpoint with both signatures: a witness keeps its digest.
+    pub ml_dsa_44_key: Option<Vec<u8>>,
     /// The size of the earlier one; 0 to begin with.
     pub from: u64,
     /// Roots of the largest subtrees of the lines between, from left to right: of those before the announcement, if there is one.
@@ -63,25 +66,24 @@ impl Since {
         Since { all: Range::begin_at(index), announced: None }
     }
 
-    fn push(&mut self, line: &[u8], announces: Option<PublicKey>) {
+    fn push(&mut self, line: &[u8], announces: Option<&PublicKey>) {
         let leaf = merkle::leaf(line);
         if let Some(key) = announces {
             let (before, after) = (self.all.clone(), Range::begin_at(self.all.end() + 1));
-            self.announced = Some(Announced { before, line: line.to_vec(), key, after });
+            self.announced = Some(Announced { before, line: line.to_vec(), key: key.clone(), after });
         } else if let Some(announced) = &mut self.announced {
             announced.after.push(leaf);
         }
         self.all.push(leaf);
     }
 
-    fn step(&self, note: String) -> Step {
-        let from = self.all.begin();
-        match &self.announced {
-            None => Step { note, from, before: self.all.hashes(), announcement: None, after: Vec::new() },
-            Some(Announced { before, line, after, .. }) => {
-                Step { note, from, before: before.hashes(), announcement: Some(line.clone()), after: after.hashes() }
-            }
-        }
+    fn step(&self, signed: &SignedCheckpoint, by: &PublicKey) -> Step {
+        let (before, announcement, after) = match &self.announced {
+            None => (self.all.hashes(), None, Vec::new()),
+            Some(Announced { before, line, after, .. }) => (before.hashes(), Some(line.clone()), after.hashes()),
+        };
+        let ml_dsa_44_key = by.ml_dsa_44().map(<[u8]>::to_vec);
+        Step { note: signed.note(by), ml_dsa_44_key, from: self.all.begin(), before, announcement, after }
     }
 }
 
@@ -90,7 +92,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the files that hold the next record cannot be read or are elsewhere.
-    pub fn begin(journal: &Path, held: Option<(u64, PublicKey)>) -> io::Result<Self> {
+    pub fn begin(journal: &Path, held: Option<(u64, Pin)>) -> io::Result<Self> {
         let from = held.map_or(0, |(size, _)| size);
         let mut file = Reading::with(journal, from + 1)?;
         let first = file.first_record()?;
@@ -102,12 +104,17 @@ impl Follower {
             let tree = Tree::from_peaks(seq - 1, peaks.ok_or_else(gone)?).ok_or_else(gone)?;
             since.all = Range::of(&tree);
         }
-        let mut line = Vec::new();
+        let (mut line, mut named, mut key) = (Vec::new(), None, None);
         while seq <= from {
             file.next_line(&mut line)?;
+            // The witness holds the key's pin, and the file the key.
+            if let Told::Key(told) | Told::Segment(told) = Told::of(&line)? {
+                key = held.filter(|(_, pin)| pin.fits(&told)).map(|_| told.clone()).or(key);
+                named = Some(told);
+            }
             seq += 1;
         }
-        Ok(Follower { journal: journal.to_owned(), file, seq, key: held.map(|(_, key)| key), since })
+        Ok(Follower { journal: journal.to_owned(), file, seq, key: key.or(named), since })
     }
 
     /// The next step: to the newest checkpoint up to record `durable`, or to the first that certifies another key.
@@ -120,7 +127,7 @@ impl Follower {
         while self.seq <= durable && self.read(&mut line)? {
             let told = Told::of(&line)?;
             if let Told::Checkpoint(signed) = &told {
-                let step = self.since.step(signed.note(&self.signer_of(signed)));
+                let step = self.signer_of(signed).map(|by| self.since.step(signed, &by)).ok_or_else(keyless)?;
                 let rest = Since::begin_at(self.seq - 1);
                 if let Some(announced) = self.since.announced.take() {
                     self.key = Some(announced.key);
@@ -138,7 +145,7 @@ impl Follower {
                 }
                 _ => None,
             };
-            self.pass(&line, announces, &mut newest);
+            self.pass(&line, announces.as_ref(), &mut newest);
         }
         Ok(newest.map(|(step, rest)| {
             self.since = rest;
@@ -147,13 +154,13 @@ impl Follower {
     }
 
     /// The key that made a signature, as far as the lines tell; whoever holds another will not take it.
-    fn signer_of(&self, signed: &SignedCheckpoint) -> PublicKey {
-        let announced = self.since.announced.as_ref().map(|announced| announced.key);
-        let known = self.key.into_iter().chain(announced).find(|key| signed.is_by(key));
-        known.or(self.key).unwrap_or_default()
+    fn signer_of(&self, signed: &SignedCheckpoint) -> Option<PublicKey> {
+        let announced = self.since.announced.as_ref().map(|announced| &announced.key);
+        let known = self.key.iter().chain(announced).find(|key| signed.is_by(key));
+        known.or(self.key.as_ref()).cloned()
     }
 
-    fn pass(&mut self, line: &[u8], announces: Option<PublicKey>, newest: &mut Option<(Step, Since)>) {
+    fn pass(&mut self, line: &[u8], announces: Option<&PublicKey>, newest: &mut Option<(Step, Since)>) {
         self.since.push(line, announces);
         if let Some((_, rest)) = newest {
             rest.push(line, announces);
@@ -182,6 +189,10 @@ impl Follower {
             )),
         }
     }
+}
+
+fn keyless() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a checkpoint before any key was named")
 }
 
 /// What a line says that a witness must know.

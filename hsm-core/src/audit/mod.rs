@@ -12,6 +12,7 @@ pub mod export;
 mod file;
 mod follow;
 mod journal;
+mod keys;
 mod ledger;
 mod merkle;
 mod outside;
@@ -22,7 +23,10 @@ mod signed_tests;
 mod signer;
 mod stage;
 #[cfg(test)]
+mod suite_tests;
+#[cfg(test)]
 mod tests;
+mod trust;
 #[cfg(test)]
 mod version_tests;
 mod witness;
@@ -31,13 +35,16 @@ mod witness_tests;
 
 pub use crate::config::LogLevel as Level;
 pub use anchor::read as read_anchor;
-pub use chain::{Finding, Head, Line, Signatures, Summary, Trust, Wrong, verify, visit};
-pub use checkpoint::{Checkpoint, Note, PublicKey, SignedCheckpoint, verifier_key};
+pub use chain::{Finding, Head, Line, Summary, Wrong, verify, visit};
+pub use checkpoint::{Checkpoint, Note, SignedCheckpoint, Timestamped};
 pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};
 pub use follow::{Follower, Step};
 pub use journal::{Durability, Files, Journal, Options, Progress, Receipt};
+pub use keys::{Pin, PublicKey};
 pub use outside::{Witness, verify_witnessed, witnessed};
 pub use proof::{Proof, newest_checkpoint, prove};
 pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};
 pub(crate) use signer::SigningKeys;
+pub use signer::Suite;
+pub use trust::{Signatures, Trust};
 pub use witness::{Held, Refusal, judge};

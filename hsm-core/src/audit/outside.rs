@@ -16,9 +16,11 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::anchor;
-use super::chain::{Finding, Head, Summary, Trust, Wrong};
-use super::checkpoint::{Checkpoint, PublicKey, SignedCheckpoint};
+use super::chain::{Finding, Head, Summary, Wrong};
+use super::checkpoint::{Checkpoint, SignedCheckpoint};
 use super::file::visit_trusting;
+use super::keys::PublicKey;
+use super::trust::Trust;
 
 /// The socket of the system's log when the configuration names none.
 const LOG_SOCKET: &str = "/dev/log";
@@ -89,7 +91,7 @@ fn is_authority(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| plain(host) && port.parse::<u16>().is_ok())
 }
 
-/// A checkpoint as one line of the system's log.
+/// A checkpoint as one line of the system's log: without the ML-DSA-44 signature, which is longer than what many collectors keep of a line.
 fn message(signed: &SignedCheckpoint, key: &PublicKey, time: u64) -> String {
     let Checkpoint { origin, size, root, generation } = &signed.checkpoint;
     let seconds = i64::try_from(time / 1_000_000_000).unwrap_or_default();
@@ -103,7 +105,7 @@ fn message(signed: &SignedCheckpoint, key: &PublicKey, time: u64) -> String {
         "<{PRIORITY}>{stamp} craton-hsm[{}]: {MARK}{origin} {size} {} generation {generation} key {} signature {}",
         std::process::id(),
         BASE64.encode(root),
-        HEXLOWER.encode(key),
+        HEXLOWER.encode(key.ed25519()),
         HEXLOWER.encode(&signed.signature)
     )
 }

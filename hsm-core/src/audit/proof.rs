@@ -8,10 +8,12 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Finding, Trust, Wrong};
-use super::checkpoint::{Checkpoint, JOURNAL_KEY, PublicKey, SEGMENT_OPEN, SignedCheckpoint, announced};
+use super::chain::{Finding, Wrong};
+use super::checkpoint::{Checkpoint, JOURNAL_KEY, SEGMENT_OPEN, SignedCheckpoint, Timestamped, announced};
 use super::file::visit_trusting;
+use super::keys::{Pin, PublicKey};
 use super::merkle;
+use super::trust::Trust;
 
 /// A record with its way to a signed root; hashes and signature are lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,12 @@ pub struct Proof {
     pub key: String,
     /// Ed25519.
     pub signature: String,
+    /// The ML-DSA-44 key, and the time and signature as the journal has them; of a checkpoint with both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ml_dsa_44_key: Option<String>,
+    /// See above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ml_dsa_44_signature: Option<String>,
 }
 
 /// The newest checkpoint of a journal and the key that signed it.
@@ -65,7 +73,7 @@ impl Newest {
         if let Some(Ok(signed)) = SignedCheckpoint::of(record)
             && let Some(key) = self.keys.iter().rev().find(|key| signed.is_by(key))
         {
-            self.found = Some((signed, *key));
+            self.found = Some((signed, key.clone()));
         }
     }
 }
@@ -87,7 +95,7 @@ pub fn prove(path: &Path, seq: u64, trust: Trust) -> Result<Proof, Finding> {
         Ok(())
     })?;
     let record = wanted.ok_or_else(|| finding(&format!("the journal has no record {seq}")))?;
-    let (SignedCheckpoint { checkpoint, signature }, key) =
+    let (SignedCheckpoint { checkpoint, signature, ml_dsa_44 }, key) =
         newest.found.ok_or_else(|| finding("the journal has no checkpoint"))?;
     let covered = usize::try_from(checkpoint.size).ok().and_then(|size| leaves.get(..size));
     let index = seq.checked_sub(1).and_then(|index| usize::try_from(index).ok());
@@ -102,25 +110,44 @@ pub fn prove(path: &Path, seq: u64, trust: Trust) -> Result<Proof, Finding> {
         size,
         root: HEXLOWER.encode(&root),
         generation,
-        key: HEXLOWER.encode(&key),
+        key: HEXLOWER.encode(key.ed25519()),
         signature: HEXLOWER.encode(&signature),
+        ml_dsa_44_key: key.ml_dsa_44().map(|key| HEXLOWER.encode(key)),
+        ml_dsa_44_signature: ml_dsa_44.as_ref().map(Timestamped::to_hex),
     })
 }
 
 impl Proof {
-    /// Checks the proof with a key that is known from elsewhere.
+    /// The key that signed it, as somebody outside keeps it; `None` when it is malformed.
+    pub fn pin(&self) -> Option<Pin> {
+        self.signer().map(|key| key.pin())
+    }
+
+    fn signer(&self) -> Option<PublicKey> {
+        let second = match &self.ml_dsa_44_key {
+            Some(key) => Some(bytes(key)?),
+            None => None,
+        };
+        Some(PublicKey::new(bytes(&self.key)?, second))
+    }
+
+    /// Checks the proof with a key that is known from elsewhere. Every signature that it has must verify; a key with an ML-DSA-44 half wants
+    /// both.
     ///
     /// # Errors
     /// A sentence that says what does not hold.
-    pub fn check(&self, trusted: &[PublicKey]) -> Result<(), String> {
-        let key: PublicKey = bytes(&self.key).ok_or("the key is malformed")?;
-        if !trusted.contains(&key) {
-            return Err(format!("the key {} is not one that is trusted", self.key));
+    pub fn check(&self, trusted: &[Pin]) -> Result<(), String> {
+        let key = self.signer().ok_or("the key is malformed")?;
+        if !trusted.iter().any(|pin| pin.fits(&key)) {
+            return Err(format!("the key {} is not one that is trusted", key.pin()));
         }
         let root = bytes(&self.root).ok_or("the root is malformed")?;
         let signature = bytes(&self.signature).ok_or("the signature is malformed")?;
+        let second = self.ml_dsa_44_signature.as_deref();
+        let ml_dsa_44 = second.map(|text| Timestamped::from_hex(text).ok_or("the ML-DSA-44 signature is malformed"));
+        let ml_dsa_44 = ml_dsa_44.transpose()?;
         let checkpoint = Checkpoint { origin: self.origin.clone(), size: self.size, root, generation: self.generation };
-        if !(SignedCheckpoint { checkpoint, signature }).is_by(&key) {
+        if !(SignedCheckpoint { checkpoint, signature, ml_dsa_44 }).is_by(&key) {
             return Err("the checkpoint's signature does not verify".to_owned());
         }
         let path: Option<Vec<_>> = self.path.iter().map(|hash| bytes(hash)).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::checkpoint::{CHECKPOINT, SEGMENT_OPEN, SignedCheckpoint};
 use super::draft::{Change, Draft, Stamp};
+use super::merkle::Tree;
 use super::proof::{newest_checkpoint, prove};
 use super::tests::{Faulty, TestClock, entry, faulty_with, options};
 use super::*;
@@ -12,21 +13,31 @@ use crate::secret::SecretBytes;
 
 pub(super) const SMALL: Files = Files { max_bytes: 12_000, max_age: Duration::from_secs(3600) };
 
-fn keys(path: &Path) -> SigningKeys {
+pub(super) fn keys(path: &Path) -> SigningKeys {
     SigningKeys::new(path, SecretBytes::copy_from(&[1; 32]), "craton-hsm/test".into())
 }
 
 pub(super) fn open(path: &Path, files: Files) -> Journal {
+    open_with(path, files, Suite::Ed25519)
+}
+
+pub(super) fn open_with(path: &Path, files: Files, suite: Suite) -> Journal {
     let journal = Journal::open(Options { files, ..options(path) }, TestClock::at(5)).unwrap();
-    journal.sign_with(keys(path)).unwrap();
+    journal.sign_with(keys(path).of(suite)).unwrap();
     journal
 }
 
 /// A closed journal of many files; its path and first key.
-pub(super) fn many_files(folder: &Path, runs: u64) -> (PathBuf, PublicKey) {
+pub(super) fn many_files(folder: &Path, runs: u64) -> (PathBuf, Pin) {
+    let runs: Vec<Suite> = (0..runs).map(|_| Suite::Ed25519).collect();
+    written(folder, SMALL, &runs)
+}
+
+/// A closed journal that each run signed with keys of these kinds; its path and first key.
+pub(super) fn written(folder: &Path, files: Files, runs: &[Suite]) -> (PathBuf, Pin) {
     let path = folder.join("audit.jsonl");
-    for run in 0..runs {
-        let journal = open(&path, SMALL);
+    for (run, suite) in (0..).zip(runs) {
+        let journal = open_with(&path, files, *suite);
         for number in 0..40 {
             journal.append(entry(number), run, Durability::Written).map(drop).unwrap();
         }
@@ -37,15 +48,15 @@ pub(super) fn many_files(folder: &Path, runs: u64) -> (PathBuf, PublicKey) {
     (path, summary.signatures.first_key.unwrap())
 }
 
-fn trusting(key: PublicKey) -> Trust {
+pub(super) fn trusting(key: Pin) -> Trust {
     Trust { keys: vec![key], later_start: false }
 }
 
-pub(super) fn check(path: &Path, key: PublicKey) -> Result<Summary, Finding> {
+pub(super) fn check(path: &Path, key: Pin) -> Result<Summary, Finding> {
     visit_trusting(path, trusting(key), |_| Ok(()))
 }
 
-fn whole(path: &Path) -> Vec<PathBuf> {
+pub(super) fn whole(path: &Path) -> Vec<PathBuf> {
     closed_files(path).into_iter().map(|(_, file)| file).chain([path.to_owned()]).collect()
 }
 
@@ -55,7 +66,7 @@ fn everything_that_was_answered_is_signed_when_the_journal_closes() {
     let (path, key) = many_files(folder.path(), 1);
     let summary = check(&path, key).unwrap();
     assert_eq!(summary.signatures.signed_records + 1, summary.records, "all but the checkpoint itself");
-    assert_eq!(check(&path, [9; 32]).unwrap_err().wrong, Wrong::Signature);
+    assert_eq!(check(&path, [9; 32].into()).unwrap_err().wrong, Wrong::Signature);
 }
 
 #[test]
@@ -63,7 +74,7 @@ fn a_journal_without_signatures_is_not_by_the_trusted_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     drop(Journal::open(Options { files: SMALL, ..options(&path) }, TestClock::at(5)).unwrap());
-    assert_eq!(check(&path, [9; 32]).unwrap_err().wrong, Wrong::Signature);
+    assert_eq!(check(&path, [9; 32].into()).unwrap_err().wrong, Wrong::Signature);
     assert_eq!(visit_file(&path, |_| Ok(())).unwrap().signatures, Signatures::default());
 }
 
@@ -130,19 +141,25 @@ fn a_missing_replaced_or_shortened_file_is_found() {
 
 /// The journal written anew by somebody who knows the format: `edit` may change each record's text, the chain is right again.
 fn rewritten(path: &Path, from: u64, edit: impl Fn(&mut Record)) {
-    let mut prev = None;
+    rewritten_with(path, from, |record, _| edit(record));
+}
+
+/// As [`rewritten`]; `edit` is told the tree of the lines before.
+pub(super) fn rewritten_with(path: &Path, from: u64, mut edit: impl FnMut(&mut Record, &Tree)) {
+    let (mut prev, mut tree) = (None, Tree::default());
     for file in whole(path) {
         let text = std::fs::read_to_string(&file).unwrap();
         let mut out = String::new();
         for line in text.lines() {
             let mut record = Record::parse(line.as_bytes()).unwrap();
             if record.seq >= from {
-                edit(&mut record);
+                edit(&mut record, &tree);
                 if let Some(prev) = &prev {
                     record.prev.clone_from(prev);
                 }
             }
             let line = sealed(&mut record);
+            tree.push(merkle::leaf(line.as_bytes()));
             prev = Some(data_encoding::HEXLOWER.encode(&record.hash(line.as_bytes())));
             out.push_str(&line);
             out.push('\n');
@@ -200,7 +217,7 @@ fn a_journal_whose_early_files_are_archived_begins_with_a_trusted_key_of_its_fir
     let begins = visit_trusting(&path, Trust { keys: vec![], later_start: true }, |_| Ok(())).unwrap();
     let key = begins.signatures.first_key.unwrap();
     visit_trusting(&path, Trust { keys: vec![key], later_start: true }, |_| Ok(())).unwrap();
-    let strange = Trust { keys: vec![[4; 32]], later_start: true };
+    let strange = Trust { keys: vec![[4; 32].into()], later_start: true };
     assert_eq!(visit_trusting(&path, strange, |_| Ok(())).unwrap_err().wrong, Wrong::Signature);
     open(&path, SMALL).append(entry(1), 0, Durability::Durable).map(drop).unwrap();
 }
@@ -245,7 +262,7 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
     let bytes = medium.durable();
     let mut key = None;
     let summary = visit(bytes.as_slice(), &[], |line| {
-        key = key.or(super::checkpoint::announced(line.record));
+        key = key.or(super::checkpoint::announced(line.record).map(|key| key.pin()));
         if line.record.op == CHECKPOINT {
             let signed = SignedCheckpoint::of(line.record).unwrap().unwrap();
             keys_seen.insert(signed.signature);
@@ -288,8 +305,9 @@ fn a_proof_shows_its_record_to_who_trusts_the_key_and_no_changed_one() {
     assert!(signed.is_by(&by));
     for seq in [1, 2, 17, signed.checkpoint.size] {
         let proof = prove(&path, seq, trusting(key)).unwrap();
+        let by = by.pin();
         proof.check(&[by]).unwrap();
-        proof.check(&[[1; 32]]).unwrap_err();
+        proof.check(&[[1; 32].into()]).unwrap_err();
         let text = serde_json::to_string(&proof).unwrap();
         assert_eq!(serde_json::from_str::<Proof>(&text).unwrap(), proof);
         let mut other = proof.clone();
@@ -342,26 +360,41 @@ impl Faulty {
     }
 }
 
+/// The exit status and words of the independent verifier; `None` where there is no Python. `site` says whether it finds packages.
+pub(super) fn independent(journal: &Path, site: Site, pins: &[Pin]) -> Option<(Option<i32>, String)> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/audit/verify_journal.py");
+    let of_tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
+    let python = if of_tests.exists() { of_tests } else { "python3".into() };
+    let mut command = std::process::Command::new(python);
+    if site == Site::Bare {
+        command.args(["-I", "-S"]);
+    }
+    let output = command.arg(&script).arg(journal).args(pins.iter().map(Pin::to_string)).output().ok()?;
+    Some((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// Whether a Python finds packages that were installed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Site {
+    Bare,
+    Packages,
+}
+
 #[test]
 fn the_independent_verifier_agrees_on_files_and_signatures() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/audit/verify_journal.py");
-    let python = |journal: &Path, key: &str| {
-        let output = std::process::Command::new("python3").arg(&script).arg(journal).arg(key).output().ok()?;
-        Some((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
-    };
     let folder = tempfile::tempdir().unwrap();
     let (path, key) = many_files(folder.path(), 2);
-    let first = data_encoding::HEXLOWER.encode(&key);
-    let Some((status, text)) = python(&path, &first) else {
+    let python = |key| independent(&path, Site::Bare, &[key]);
+    let Some((status, text)) = python(key) else {
         eprintln!("SKIPPED the_independent_verifier_agrees_on_files_and_signatures: python3 not found");
         return;
     };
     assert_eq!(status, Some(0), "{text}");
-    assert_eq!(python(&path, &"07".repeat(32)).unwrap().0, Some(1));
+    assert_eq!(python([7; 32].into()).unwrap().0, Some(1));
     rewritten(&path, 20, |record| {
         if record.op == "sign" {
             record.session = Some(77);
         }
     });
-    assert_eq!(python(&path, &first).unwrap().0, Some(1));
+    assert_eq!(python(key).unwrap().0, Some(1));
 }

@@ -1,4 +1,5 @@
-//! The journal's signing keys at rest: one Ed25519 seed in a private file beside the journal, sealed under a key of the store's.
+//! The journal's signing keys at rest: an Ed25519 seed, and an ML-DSA-44 seed while both sign, in a private file beside the journal, sealed
+//! under a key of the store's.
 //!
 //! Each file of the journal has its own key. The next one is made, saved and announced before the last checkpoint of the old one;
 //! then the old seed is overwritten. Who breaks in later finds no key that could sign for the past.
@@ -11,33 +12,116 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use data_encoding::HEXLOWER;
 
-use super::checkpoint::{Checkpoint, PublicKey, SignedCheckpoint};
+use super::checkpoint::{Checkpoint, SignedCheckpoint, Timestamped};
+use super::keys::PublicKey;
 use super::merkle::Tree;
+use crate::crypto::ml_dsa::{self, Hedge, ParameterSet};
 use crate::crypto::{eddsa, rng};
 use crate::secret::SecretBytes;
 use crate::{Error, Kind, Result, sys};
 
-/// First word of a key file; then public key, nonce and sealed seed in hexadecimal digits, and a line feed.
-const WORD: &str = "craton-journal-key-1";
+/// First word of a key file, by its number of seeds; then the public key's pin, nonce and sealed seeds in hexadecimal digits, and a line
+/// feed.
+const WORDS: [(&str, usize); 2] = [("craton-journal-key-1", 1), ("craton-journal-key-2", 2)];
+/// Either kind of seed has this length.
+const SEED_LEN: usize = eddsa::SEED_LEN;
+const _: () = assert!(SEED_LEN == ml_dsa::SEED_LEN);
 
-/// What the journal needs to sign: where its keys lie, what seals them, and the journal's name in checkpoints.
+/// With what a journal is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Ed25519.
+    Ed25519,
+    /// Ed25519, and ML-DSA-44 beside it.
+    WithMlDsa44,
+}
+
+/// What the journal needs to sign: where its keys lie, what seals them, the journal's name in checkpoints, and what kinds of keys are wanted.
 pub(crate) struct SigningKeys {
     file: PathBuf,
     sealing: SecretBytes,
     origin: String,
+    suite: Suite,
+}
+
+/// The private keys that sign a file of the journal.
+struct PrivateKey {
+    ed25519: eddsa::PrivateKey,
+    ml_dsa_44: Option<ml_dsa::PrivateKey>,
+    public: PublicKey,
+}
+
+impl PrivateKey {
+    fn generate(suite: Suite) -> Result<Self> {
+        let second = match suite {
+            Suite::Ed25519 => None,
+            Suite::WithMlDsa44 => Some(ml_dsa::PrivateKey::generate(ParameterSet::MlDsa44)?),
+        };
+        PrivateKey::of(eddsa::PrivateKey::generate()?, second)
+    }
+
+    fn of(ed25519: eddsa::PrivateKey, ml_dsa_44: Option<ml_dsa::PrivateKey>) -> Result<Self> {
+        let internal = || Error::from(Kind::Internal);
+        let first = ed25519.public()?.as_bytes().try_into().map_err(|_| internal())?;
+        let second = match &ml_dsa_44 {
+            Some(key) => Some(key.public()?.to_bytes()?.try_into().map_err(|_| internal())?),
+            None => None,
+        };
+        Ok(PrivateKey { ed25519, ml_dsa_44, public: PublicKey::new(first, second) })
+    }
+
+    fn suite(&self) -> Suite {
+        suite_of(&self.public)
+    }
+
+    /// The seeds, one after the other.
+    fn seeds(&self) -> Result<SecretBytes> {
+        let mut seeds = SecretBytes::zeroed(SEED_LEN * if self.ml_dsa_44.is_some() { 2 } else { 1 });
+        let (first, second) = seeds.expose_mut().split_at_mut(SEED_LEN);
+        first.copy_from_slice(self.ed25519.seed().expose());
+        if let Some(key) = &self.ml_dsa_44 {
+            second.copy_from_slice(key.seed().ok_or(Kind::Internal)?.expose());
+        }
+        Ok(seeds)
+    }
+
+    fn from_seeds(seeds: &SecretBytes) -> Option<Self> {
+        let (first, second) = seeds.expose().split_at_checked(SEED_LEN)?;
+        let second = match second {
+            [] => None,
+            seed => Some(ml_dsa::PrivateKey::from_seed(ParameterSet::MlDsa44, seed).ok()?),
+        };
+        PrivateKey::of(eddsa::PrivateKey::from_seed(first).ok()?, second).ok()
+    }
+}
+
+fn suite_of(key: &PublicKey) -> Suite {
+    if key.ml_dsa_44().is_some() { Suite::WithMlDsa44 } else { Suite::Ed25519 }
 }
 
 impl SigningKeys {
     /// For the journal at this path. `sealing` are 32 bytes.
     pub(crate) fn new(journal: &Path, sealing: SecretBytes, origin: String) -> Self {
-        SigningKeys { file: beside(journal, ".key"), sealing, origin }
+        SigningKeys { file: beside(journal, ".key"), sealing, origin, suite: Suite::Ed25519 }
+    }
+
+    /// With keys of these kinds.
+    pub(crate) fn of(mut self, suite: Suite) -> Self {
+        self.suite = suite;
+        self
+    }
+
+    /// What somebody takes who broke Ed25519, and not ML-DSA.
+    #[cfg(test)]
+    pub(super) fn stolen(&self) -> eddsa::PrivateKey {
+        self.load(&self.file).expect("a key").ed25519
     }
 
     fn next_file(&self) -> PathBuf {
         beside(&self.file, ".next")
     }
 
-    fn load(&self, path: &Path) -> Option<eddsa::PrivateKey> {
+    fn load(&self, path: &Path) -> Option<PrivateKey> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -53,7 +137,7 @@ impl SigningKeys {
         key
     }
 
-    fn save(&self, path: &Path, key: &eddsa::PrivateKey) -> Result<()> {
+    fn save(&self, path: &Path, key: &PrivateKey) -> Result<()> {
         let text = self.seal(key)?;
         let written = match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -74,51 +158,52 @@ impl SigningKeys {
         Aes256Gcm::new_from_slice(self.sealing.expose()).map_err(|_| Kind::Internal.into())
     }
 
-    fn seal(&self, key: &eddsa::PrivateKey) -> Result<String> {
-        let public = HEXLOWER.encode(key.public()?.as_bytes());
+    fn seal(&self, key: &PrivateKey) -> Result<String> {
+        let pin = key.public.pin();
+        let mut seeds = key.seeds()?;
+        let count = seeds.expose().len() / SEED_LEN;
+        let (word, _) = WORDS.iter().find(|(_, seeds)| *seeds == count).ok_or(Kind::Internal)?;
         let mut nonce = [0; 12];
         rng::fill(&mut nonce)?;
-        let mut seed = key.seed().duplicate();
         let tag = self.cipher()?.encrypt_inout_detached(
             &Nonce::from(nonce),
-            format!("{WORD} {public}").as_bytes(),
-            seed.expose_mut().into(),
+            format!("{word} {pin}").as_bytes(),
+            seeds.expose_mut().into(),
         );
         let tag = tag.map_err(|_| Error::from(Kind::Internal))?;
-        let sealed = [HEXLOWER.encode(seed.expose()), HEXLOWER.encode(&tag)].concat();
-        Ok(format!("{WORD} {public} {} {sealed}\n", HEXLOWER.encode(&nonce)))
+        let sealed = [HEXLOWER.encode(seeds.expose()), HEXLOWER.encode(&tag)].concat();
+        Ok(format!("{word} {pin} {} {sealed}\n", HEXLOWER.encode(&nonce)))
     }
 
-    fn open(&self, text: &str) -> Option<eddsa::PrivateKey> {
+    fn open(&self, text: &str) -> Option<PrivateKey> {
         let mut words = text.strip_suffix('\n')?.split(' ');
-        let (word, public) = (words.next()?, words.next()?);
+        let (word, pin) = (words.next()?, words.next()?);
+        let (_, count) = WORDS.iter().find(|(known, _)| *known == word)?;
         let nonce: [u8; 12] = HEXLOWER.decode(words.next()?.as_bytes()).ok()?.try_into().ok()?;
         let sealed = HEXLOWER.decode(words.next()?.as_bytes()).ok()?;
-        let (seed, tag) = sealed.split_at_checked(eddsa::SEED_LEN)?;
+        let (seeds, tag) = sealed.split_at_checked(count * SEED_LEN)?;
         let tag: [u8; 16] = tag.try_into().ok()?;
-        if word != WORD || words.next().is_some() {
+        if words.next().is_some() {
             return None;
         }
-        let mut seed = SecretBytes::copy_from(seed);
+        let mut seeds = SecretBytes::copy_from(seeds);
         self.cipher()
             .ok()?
             .decrypt_inout_detached(
                 &Nonce::from(nonce),
-                format!("{WORD} {public}").as_bytes(),
-                seed.expose_mut().into(),
+                format!("{word} {pin}").as_bytes(),
+                seeds.expose_mut().into(),
                 &Tag::from(tag),
             )
             .ok()?;
-        let key = eddsa::PrivateKey::from_seed(seed.expose()).ok()?;
-        (HEXLOWER.encode(key.public().ok()?.as_bytes()) == public).then_some(key)
+        PrivateKey::from_seeds(&seeds).filter(|key| key.public.pin().to_string() == pin)
     }
 }
 
 /// The signer of the file that is being written.
 pub(super) struct Signer {
     keys: SigningKeys,
-    key: eddsa::PrivateKey,
-    public: PublicKey,
+    key: PrivateKey,
     /// Announced: the next checkpoint certifies it, and it takes over.
     next: Option<Prepared>,
     /// The key file still holds the key before.
@@ -126,15 +211,12 @@ pub(super) struct Signer {
 }
 
 /// A key that is saved and not yet announced.
-pub(super) struct Prepared {
-    key: eddsa::PrivateKey,
-    public: PublicKey,
-}
+pub(super) struct Prepared(PrivateKey);
 
 impl Prepared {
     /// The public half.
     pub(super) fn public(&self) -> &PublicKey {
-        &self.public
+        &self.0.public
     }
 }
 
@@ -150,50 +232,58 @@ pub(super) enum Announced {
 }
 
 impl Signer {
-    /// The key that the journal names last, else a new one.
+    /// The key that the journal names last, else a new one. A key with an ML-DSA-44 half is never replaced by one without it here: that takes
+    /// both signatures of the key before.
     ///
     /// # Errors
     /// [`Kind::Device`] when a key cannot be saved.
-    pub(super) fn attach(keys: SigningKeys, named: Option<PublicKey>) -> Result<(Self, Announced)> {
-        let with_public = |key: eddsa::PrivateKey| public_of(&key).map(|public| (key, public));
-        let saved = keys.load(&keys.file).map(with_public).transpose()?;
-        let next = keys.load(&keys.next_file()).map(with_public).transpose()?;
-        if let Some((key, public)) = next.filter(|(_, public)| Some(*public) == named) {
+    pub(super) fn attach(keys: SigningKeys, named: Option<&PublicKey>) -> Result<(Self, Announced)> {
+        if let Some(key) = keys.load(&keys.next_file()).filter(|key| Some(&key.public) == named) {
             // The announcement was certified and the run ended before the old seed was erased.
-            let mut signer = Signer { keys, key, public, next: None, stale: true };
+            let mut signer = Signer { keys, key, next: None, stale: true };
             signer.retire()?;
             return Ok((signer, Announced::Yes));
         }
-        let (key, public, announced) = match (saved, named) {
-            (Some((key, public)), Some(named)) if public == named => (key, public, Announced::Yes),
-            (Some((key, public)), None) => (key, public, Announced::First),
+        let (key, announced) = match (keys.load(&keys.file), named) {
+            (Some(key), Some(named)) if key.public == *named => (key, Announced::Yes),
+            (Some(key), None) if key.suite() == keys.suite => (key, Announced::First),
             (_, named) => {
                 keys.set_aside()?;
-                let key = eddsa::PrivateKey::generate()?;
+                let before = named.map(suite_of);
+                let key =
+                    PrivateKey::generate(before.filter(|suite| *suite == Suite::WithMlDsa44).unwrap_or(keys.suite))?;
                 keys.save(&keys.file, &key)?;
-                let public = public_of(&key)?;
-                (key, public, if named.is_some() { Announced::Broken } else { Announced::First })
+                (key, if named.is_some() { Announced::Broken } else { Announced::First })
             }
         };
         std::fs::remove_file(keys.next_file()).ok();
-        Ok((Signer { keys, key, public, next: None, stale: false }, announced))
+        Ok((Signer { keys, key, next: None, stale: false }, announced))
+    }
+
+    /// Whether keys of other kinds are wanted than the journal is signed with.
+    pub(super) fn is_to_change(&self) -> bool {
+        self.key.suite() != self.keys.suite
     }
 
     /// The public half.
     pub(super) fn public(&self) -> &PublicKey {
-        &self.public
+        &self.key.public
     }
 
-    /// Signs for a journal of so many records.
-    pub(super) fn sign(&self, tree: &Tree, generation: u64, records: u64) -> Result<SignedCheckpoint> {
+    /// Signs for a journal of so many records, at a time in nanoseconds since the Unix epoch.
+    pub(super) fn sign(&self, tree: &Tree, generation: u64, records: u64, time: u64) -> Result<SignedCheckpoint> {
         if tree.size() != records {
             return Err(Error::new(Kind::Internal, "the journal's tree has lost count of its records"));
         }
         let origin = self.keys.origin.clone();
         let checkpoint = Checkpoint { origin, size: records, root: tree.root(), generation };
-        let signature = self.key.sign(checkpoint.text().as_bytes())?;
+        let signature = self.key.ed25519.sign(checkpoint.text().as_bytes())?;
         let signature = signature.try_into().map_err(|_| Error::from(Kind::Internal))?;
-        Ok(SignedCheckpoint { checkpoint, signature })
+        let ml_dsa_44 = match &self.key.ml_dsa_44 {
+            Some(key) => Some(timestamped(key, &checkpoint, time / 1_000_000_000)?),
+            None => None,
+        };
+        Ok(SignedCheckpoint { checkpoint, signature, ml_dsa_44 })
     }
 
     /// Makes and saves the key of the next file; nothing when one is announced already.
@@ -201,10 +291,9 @@ impl Signer {
         if self.next.is_some() {
             return Ok(None);
         }
-        let key = eddsa::PrivateKey::generate()?;
-        let public = public_of(&key)?;
+        let key = PrivateKey::generate(self.keys.suite)?;
         self.keys.save(&self.keys.next_file(), &key)?;
-        Ok(Some(Prepared { key, public }))
+        Ok(Some(Prepared(key)))
     }
 
     /// The record that names the key is written.
@@ -214,8 +303,8 @@ impl Signer {
 
     /// A checkpoint is written: it certified the announced key, with which all later ones are signed.
     pub(super) fn signed(&mut self) {
-        if let Some(Prepared { key, public }) = self.next.take() {
-            (self.key, self.public, self.stale) = (key, public, true);
+        if let Some(Prepared(key)) = self.next.take() {
+            (self.key, self.stale) = (key, true);
         }
     }
 
@@ -230,8 +319,10 @@ impl Signer {
     }
 }
 
-fn public_of(key: &eddsa::PrivateKey) -> Result<PublicKey> {
-    key.public()?.as_bytes().try_into().map_err(|_| Kind::Internal.into())
+fn timestamped(key: &ml_dsa::PrivateKey, checkpoint: &Checkpoint, seconds: u64) -> Result<Timestamped> {
+    let internal = || Error::from(Kind::Internal);
+    let message = checkpoint.message(seconds).ok_or_else(internal)?;
+    Timestamped::new(seconds, &key.sign(&message, b"", Hedge::Random)?).ok_or_else(internal)
 }
 
 fn erase(path: &Path) -> io::Result<()> {
@@ -259,56 +350,78 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn keys(folder: &Path, sealing: u8) -> SigningKeys {
-        SigningKeys::new(&folder.join("audit.jsonl"), SecretBytes::copy_from(&[sealing; 32]), "test/log".into())
+    const SUITES: [Suite; 2] = [Suite::Ed25519, Suite::WithMlDsa44];
+
+    fn keys(folder: &Path, sealing: u8, suite: Suite) -> SigningKeys {
+        let journal = folder.join("audit.jsonl");
+        SigningKeys::new(&journal, SecretBytes::copy_from(&[sealing; 32]), "test/log".into()).of(suite)
     }
 
     #[test]
     fn a_key_is_found_again_and_only_under_its_sealing_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let (first, announced) = Signer::attach(keys(folder.path(), 1), None).unwrap();
-        assert_eq!(announced, Announced::First);
-        let named = Some(*first.public());
-        let (again, announced) = Signer::attach(keys(folder.path(), 1), named).unwrap();
-        assert_eq!((again.public(), announced), (first.public(), Announced::Yes));
-        let (other, announced) = Signer::attach(keys(folder.path(), 2), named).unwrap();
-        assert_eq!(announced, Announced::Broken);
-        assert_ne!(other.public(), first.public());
+        for suite in SUITES {
+            let folder = tempfile::tempdir().unwrap();
+            let (first, announced) = Signer::attach(keys(folder.path(), 1, suite), None).unwrap();
+            assert_eq!((announced, suite_of(first.public())), (Announced::First, suite));
+            let named = Some(first.public());
+            let (again, announced) = Signer::attach(keys(folder.path(), 1, suite), named).unwrap();
+            assert_eq!((again.public(), announced), (first.public(), Announced::Yes));
+            let (other, announced) = Signer::attach(keys(folder.path(), 2, suite), named).unwrap();
+            assert_eq!(announced, Announced::Broken);
+            assert_ne!(other.public(), first.public());
+        }
     }
 
     #[test]
     fn any_changed_byte_of_a_key_file_makes_it_no_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let keys = keys(folder.path(), 1);
-        let text = keys.seal(&eddsa::PrivateKey::generate().unwrap()).unwrap();
-        assert!(keys.open(&text).is_some());
-        for at in 0..text.len() {
-            let mut edited = text.clone().into_bytes();
-            edited[at] = if edited[at] == b'a' { b'b' } else { b'a' };
-            assert!(keys.open(&String::from_utf8(edited).unwrap()).is_none(), "byte {at}");
+        for suite in SUITES {
+            let folder = tempfile::tempdir().unwrap();
+            let keys = keys(folder.path(), 1, suite);
+            let text = keys.seal(&PrivateKey::generate(suite).unwrap()).unwrap();
+            assert!(keys.open(&text).is_some_and(|key| key.suite() == suite));
+            for at in 0..text.len() {
+                let mut edited = text.clone().into_bytes();
+                edited[at] = if edited[at] == b'a' { b'b' } else { b'a' };
+                assert!(keys.open(&String::from_utf8(edited).unwrap()).is_none(), "byte {at}");
+            }
         }
     }
 
     #[test]
     fn going_over_erases_the_old_seed_at_whatever_point_the_run_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl.key");
-        let (signer, _) = Signer::attach(keys(folder.path(), 1), None).unwrap();
-        let (old, old_text) = (*signer.public(), std::fs::read_to_string(&path).unwrap());
-        let next = *signer.prepare().unwrap().unwrap().public();
-        drop(signer); // before the announcement: the old key goes on
-        let (mut signer, announced) = Signer::attach(keys(folder.path(), 1), Some(old)).unwrap();
-        assert_eq!((*signer.public(), announced), (old, Announced::Yes));
-        let prepared = signer.prepare().unwrap().unwrap();
-        let after = *prepared.public();
-        assert_ne!(next, after);
-        signer.announced(prepared);
-        signer.signed();
-        assert_eq!(*signer.public(), after);
-        drop(signer); // after it: the new one does
-        let (signer, announced) = Signer::attach(keys(folder.path(), 1), Some(after)).unwrap();
-        assert_eq!((*signer.public(), announced), (after, Announced::Yes));
-        assert_ne!(std::fs::read_to_string(&path).unwrap(), old_text);
-        assert!(!folder.path().join("audit.jsonl.key.next").exists());
+        for (before, wanted) in SUITES.into_iter().flat_map(|before| SUITES.map(|wanted| (before, wanted))) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("audit.jsonl.key");
+            let (signer, _) = Signer::attach(keys(folder.path(), 1, before), None).unwrap();
+            let (old, old_text) = (signer.public().clone(), std::fs::read_to_string(&path).unwrap());
+            let next = signer.prepare().unwrap().unwrap().public().clone();
+            drop(signer); // before the announcement: the old key goes on
+            let (mut signer, announced) = Signer::attach(keys(folder.path(), 1, wanted), Some(&old)).unwrap();
+            assert_eq!((signer.public(), announced), (&old, Announced::Yes));
+            assert_eq!(signer.is_to_change(), before != wanted);
+            let prepared = signer.prepare().unwrap().unwrap();
+            let after = prepared.public().clone();
+            assert_ne!(next, after);
+            signer.announced(prepared);
+            signer.signed();
+            assert_eq!((signer.public(), signer.is_to_change()), (&after, false));
+            drop(signer); // after it: the new one does
+            let (signer, announced) = Signer::attach(keys(folder.path(), 1, wanted), Some(&after)).unwrap();
+            assert_eq!((signer.public(), announced), (&after, Announced::Yes));
+            assert_ne!(std::fs::read_to_string(&path).unwrap(), old_text);
+            assert!(!folder.path().join("audit.jsonl.key.next").exists());
+        }
+    }
+
+    #[test]
+    fn a_lost_key_of_both_kinds_is_followed_by_another_of_both() {
+        for (before, wanted) in SUITES.into_iter().flat_map(|before| SUITES.map(|wanted| (before, wanted))) {
+            let folder = tempfile::tempdir().unwrap();
+            let named = PrivateKey::generate(before).unwrap().public;
+            let (signer, announced) = Signer::attach(keys(folder.path(), 1, wanted), Some(&named)).unwrap();
+            assert_eq!(announced, Announced::Broken);
+            let both = before == Suite::WithMlDsa44 || wanted == Suite::WithMlDsa44;
+            assert_eq!(signer.public().ml_dsa_44().is_some(), both, "{before:?}, then {wanted:?}");
+        }
     }
 }

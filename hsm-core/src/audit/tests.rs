@@ -90,6 +90,14 @@ fn lines(count: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The line of an entry that is a journal's first record.
+pub(super) fn line_of(entry: &Entry) -> Vec<u8> {
+    let mut line = Vec::new();
+    let (boot, change, prev) = ("0123456789abcdef", Change::Nothing, &[0; 32]);
+    Draft::new(entry).stamp(&Stamp { seq: 1, time: START, boot, generation: 0, change, prev }, &mut line);
+    line
+}
+
 fn check(lines: &[Vec<u8>], known: &[Head]) -> Result<u64, Finding> {
     verify(lines.concat().as_slice(), known).map(|summary| summary.records)
 }

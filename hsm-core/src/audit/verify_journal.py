@@ -2,17 +2,26 @@
 """An independent verifier of a Craton audit journal, written from format.md alone.
 
 Usage: verify_journal.py JOURNAL [KEY...]
-KEY is a trusted public key in 64 hexadecimal digits: the first, and each that its predecessor did not sign for.
-Exit status: 0 the journal verifies, 1 it does not (the first finding is printed), 2 wrong usage.
-It needs Python 3.8 or newer and no secret, and knows record versions 1 and 2.
+KEY is a trusted public key in 64 hexadecimal digits, or in 128 with its ML-DSA-44 half: the first, each that its predecessor did
+not sign for, and the one with which ML-DSA-44 began.
+Exit status: 0 the journal verifies, 1 it does not (the first finding is printed), 2 wrong usage, 3 nothing is wrong so far, but
+ML-DSA-44 signatures could not be checked. It needs Python 3.8 or newer and no secret, for ML-DSA-44 the package cryptography,
+version 48 or newer, and knows record versions 1 and 2.
 """
 import base64
 import hashlib
 import json
 import os
 import re
+import struct
 import sys
 import zlib
+
+try:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
+except ImportError:
+    MLDSA44PublicKey = None
 
 STRING, NUMBER, OBJECT = str, int, dict
 MEMBERS = {
@@ -79,6 +88,17 @@ def signed_by(key, message, signature):
     return s < L and same
 
 
+def signed_by_ml_dsa_44(key, message, signature):
+    """None where that cannot be told."""
+    try:
+        MLDSA44PublicKey.from_public_bytes(key).verify(signature, message)
+        return True
+    except (AttributeError, UnsupportedAlgorithm) if MLDSA44PublicKey else AttributeError:
+        return None
+    except (InvalidSignature, ValueError):
+        return False
+
+
 # --- the tree, RFC 6962 section 2.1: roots of the perfect subtrees, the largest first ---
 def node(left, right):
     return hashlib.sha256(b"\1" + left + right).digest()
@@ -127,16 +147,61 @@ def parse(line):
     return record
 
 
+def digits(text, count):
+    if not re.fullmatch(f"[0-9a-f]{{{2 * count}}}", text):
+        raise Finding("a malformed key or signature")
+    return bytes.fromhex(text)
+
+
+def named(detail):
+    """A key: its Ed25519 half, and its ML-DSA-44 half or none."""
+    second = detail.get("ml_dsa_44_key")
+    return digits(detail["key"], 32), second if second is None else digits(second, 1312)
+
+
+def pin(key):
+    return key[0] + (hashlib.sha256(key[1]).digest() if key[1] else b"")
+
+
 class Journal:
     def __init__(self, trusted):
         self.trusted, self.key, self.announced = trusted, None, None
+        # Whether the ML-DSA-44 half of the key stands on a trusted one; how far such signatures go, and those that stand; how many
+        # could not be checked.
+        self.stands, self.both, self.standing, self.unchecked, self.generation = False, 0, 0, 0, 0
         self.seq, self.head, self.time, self.version, self.peaks = 0, "0" * 64, 0, 1, []
         self.signed, self.checkpoints, self.uncertified = 0, 0, []
 
+    def known(self, key):
+        return pin(key) in self.trusted and key[1] is not None
+
     def take_key(self, key):
-        if self.trusted and key not in self.trusted:
-            raise Finding(f"the key {key.hex()} is not one that is trusted")
-        self.key = key
+        if self.trusted and not {pin(key), key[0]} & set(self.trusted):
+            raise Finding(f"the key {pin(key).hex()} is not one that is trusted")
+        if self.key and self.key[1]:
+            if not key[1]:
+                raise Finding("a key without an ML-DSA-44 half, for which the one before did not sign")
+            if any(len(each) == 64 for each in self.trusted) and not self.known(key):
+                raise Finding(f"the key {pin(key).hex()} is not trusted with its ML-DSA-44 half")
+        self.key, self.stands = key, self.known(key)
+
+    def made(self, key, text, detail):
+        """Whether a key made the signature of a checkpoint, or both."""
+        if not signed_by(key[0], text, digits(detail["signature"], 64)):
+            return False
+        if key[1] is None or "ml_dsa_44_signature" not in detail:
+            return key[1] is None and "ml_dsa_44_signature" not in detail
+        second, name = digits(detail["ml_dsa_44_signature"], 2428), detail["origin"].encode()
+        name = bytes([len(name)]) + name
+        message = b"subtree/v1\n\0" + name + second[:8] + name + struct.pack(">QQ", 0, detail["size"]) + bytes.fromhex(detail["root"])
+        verdict = signed_by_ml_dsa_44(key[1], message, second[8:])
+        self.unchecked += verdict is None
+        return verdict is not False
+
+    def covered(self, size):
+        """A checkpoint is by the key in use."""
+        if self.key[1]:
+            self.both, self.standing = size, size if self.stands else self.standing
 
     def checkpoint(self, record):
         detail = record["detail"]
@@ -144,14 +209,19 @@ class Journal:
             raise Finding("the checkpoint is not of the records before it")
         encoded = base64.b64encode(bytes.fromhex(detail["root"])).decode()
         text = f"{detail['origin']}\n{detail['size']}\n{encoded}\ngeneration {record['generation']}\n".encode()
-        signature = bytes.fromhex(detail["signature"])
-        if self.key and signed_by(self.key, text, signature):
-            self.key = self.announced or self.key
-        elif self.key and self.announced and signed_by(self.announced, text, signature):
+        if self.key and self.made(self.key, text, detail):
+            self.covered(self.seq)
+            if self.announced:
+                self.stands = self.announced[1] is not None and (self.stands or self.known(self.announced))
+                self.key = self.announced
+        elif self.key and self.announced and self.made(self.announced, text, detail):
             self.take_key(self.announced)
+            self.covered(self.seq)
             self.uncertified.append(record["seq"])
         else:
-            raise Finding("the signature of the checkpoint does not verify")
+            raise Finding("a signature of the checkpoint is missing or does not verify")
+        if "ml_dsa_44_signature" in detail and record["generation"] != self.generation:
+            raise Finding("the checkpoint's generation is not the highest of the records before it")
         self.announced, self.signed, self.checkpoints = None, self.seq, self.checkpoints + 1
 
     def line(self, line):
@@ -168,18 +238,18 @@ class Journal:
         if record["v"] < self.version:
             raise Finding("the version is below that of the record above")
         if record["op"] == "journal_key":
-            key = bytes.fromhex(record["detail"]["key"])
             if self.key is None:
-                self.take_key(key)
+                self.take_key(named(record["detail"]))
             else:
-                self.announced = key
+                self.announced = named(record["detail"])
         elif record["op"] == "segment_open":
             if record["detail"]["peaks"] != b"".join(self.peaks).hex():
                 raise Finding("the file does not begin where the one before it ended")
-            if self.key and record["detail"].get("key") not in (None, self.key.hex()):
+            if self.key and "key" in record["detail"] and named(record["detail"]) != self.key:
                 raise Finding("the file begins with another key")
         elif record["op"] == "checkpoint":
             self.checkpoint(record)
+        self.generation = max(self.generation, record["generation"])
         leaf = hashlib.sha256(b"\0" + line).digest()
         push(self.peaks, self.seq, leaf)
         self.seq, self.time, self.version = record["seq"], record["time"], record["v"]
@@ -211,6 +281,8 @@ def verify(path, trusted):
         raise Finding(f"the journal ends at record {journal.seq}, but record {known['seq']} was written")
     if trusted and not journal.checkpoints:
         raise Finding("no checkpoint is signed")
+    if any(len(key) == 64 for key in trusted) and not journal.standing:
+        raise Finding("no checkpoint has an ML-DSA-44 signature by a key that is trusted")
     if journal.uncertified and not trusted:
         raise Finding(f"the key changes at record {journal.uncertified[0]} without the signature of the key before")
     return journal
@@ -225,7 +297,14 @@ def main():
     except (Finding, OSError) as finding:
         print(f"{sys.argv[1]}: {finding}")
         return 1
-    print(f"{sys.argv[1]}: {journal.seq} records, head {journal.head}, signed up to record {journal.signed}")
+    what = f"{sys.argv[1]}: {journal.seq} records, head {journal.head}, signed up to record {journal.signed}"
+    if journal.unchecked:
+        print(f"{what} by Ed25519; NOT CHECKED: the ML-DSA-44 signatures of {journal.unchecked} checkpoints.")
+        print("Install the Python package cryptography, version 48 or newer, and run this again.")
+        return 3
+    if journal.both:
+        what += f", with ML-DSA-44 too up to record {journal.both}, from a trusted key up to record {journal.standing}"
+    print(what)
     return 0
 
 

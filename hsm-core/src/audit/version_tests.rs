@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::chain::verify;
 use super::draft::{Change, Draft, Stamp};
-use super::signed_tests::{SMALL, check, open, sealed};
+use super::signed_tests::{SMALL, check, open, open_with, sealed};
 use super::tests::{entry, records};
 use super::*;
 
@@ -14,8 +14,8 @@ use super::*;
 const RECORDS: usize = 97;
 const KEY: &str = "ef17815bd072fb979ec2370ed2de6449aa727a722ed877427d36c767ef0bbbb9";
 
-fn key() -> PublicKey {
-    data_encoding::HEXLOWER.decode(KEY.as_bytes()).unwrap().try_into().unwrap()
+fn key() -> Pin {
+    KEY.parse().unwrap()
 }
 
 /// A copy of the golden journal.
@@ -56,6 +56,19 @@ fn a_journal_of_version_1_verifies_and_goes_on_in_version_2() {
     assert!(versions[RECORDS..].iter().all(|v| *v == 2), "{versions:?}");
     assert!(open(&path, SMALL).contains_head(&early).unwrap());
     prove(&path, 20, Trust { keys: vec![key()], later_start: false }).unwrap();
+}
+
+#[test]
+fn a_journal_of_version_1_goes_on_with_both_signatures() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = golden(folder.path());
+    drop(open_with(&path, SMALL, Suite::WithMlDsa44));
+    let signatures = check(&path, key()).unwrap().signatures;
+    assert!(signatures.uncertified_keys.is_empty() && signatures.ml_dsa_44_began[0] > RECORDS as u64);
+    assert!(signatures.ml_dsa_44_records > 0 && signatures.ml_dsa_44_trusted == 0);
+    let both = Trust { keys: vec![key(), signatures.last_key.unwrap()], later_start: false };
+    let signatures = visit_trusting(&path, both, |_| Ok(())).unwrap().signatures;
+    assert_eq!(signatures.ml_dsa_44_trusted, signatures.signed_records);
 }
 
 #[test]

@@ -5,8 +5,9 @@
 
 use data_encoding::HEXLOWER;
 
-use super::checkpoint::{self, Checkpoint, JOURNAL_KEY, Note, PublicKey};
+use super::checkpoint::{self, Checkpoint, JOURNAL_KEY, Note};
 use super::follow::Step;
+use super::keys::{Pin, PublicKey};
 use super::merkle::{self, Tree};
 use super::record::Record;
 
@@ -16,7 +17,7 @@ pub struct Held {
     note: String,
     checkpoint: Checkpoint,
     tree: Tree,
-    key: PublicKey,
+    key: Pin,
 }
 
 /// Why a step is not taken.
@@ -56,7 +57,7 @@ pub enum Refusal {
 ///
 /// # Errors
 /// [`Refusal`]; what is held stays what it was.
-pub fn judge(held: Option<&Held>, trusted: &[PublicKey], step: &Step) -> Result<Held, Refusal> {
+pub fn judge(held: Option<&Held>, trusted: &[Pin], step: &Step) -> Result<Held, Refusal> {
     let note = Note::parse(&step.note).ok_or(Refusal::Malformed)?;
     let told = &note.checkpoint;
     if let Some(Held { checkpoint: held, .. }) = held {
@@ -79,9 +80,14 @@ pub fn judge(held: Option<&Held>, trusted: &[PublicKey], step: &Step) -> Result<
         Some(held) => core::slice::from_ref(&held.key),
         None => trusted,
     };
-    let by = expected.iter().copied().find(|key| note.is_by(key));
-    let by = by.or_else(|| announced.filter(|key| trusted.contains(key) && note.is_by(key)));
-    let key = announced.or(by).filter(|_| by.is_some()).ok_or(Refusal::Signature)?;
+    let made = |pin: &Pin| pin.key(step.ml_dsa_44_key.as_deref()).is_some_and(|key| note.is_by(&key));
+    let by = expected.iter().copied().find(made);
+    // A key that nobody signed for must be known, with as many halves as the one before has.
+    let both = held.is_some_and(|held| held.key.is_of_both());
+    let known = |key: &PublicKey| trusted.iter().any(|pin| pin.fits(key) && (pin.is_of_both() || !both));
+    let by = by.or_else(|| announced.as_ref().filter(|key| known(key) && note.is_by(key)).map(PublicKey::pin));
+    let by = by.ok_or(Refusal::Signature)?;
+    let key = announced.map_or(by, |key| key.pin());
     Ok(Held { note: step.note.clone(), checkpoint: note.checkpoint, tree, key })
 }
 
@@ -116,13 +122,13 @@ impl Held {
     }
 
     /// The key with which the next checkpoint must be signed.
-    pub fn key(&self) -> &PublicKey {
+    pub fn key(&self) -> &Pin {
         &self.key
     }
 
     /// The file of a witness: the note, an empty line, the key and the roots of the tree's perfect subtrees.
     pub fn to_text(&self) -> String {
-        let (key, peaks) = (HEXLOWER.encode(&self.key), HEXLOWER.encode(&self.tree.peaks().concat()));
+        let (key, peaks) = (self.key, HEXLOWER.encode(&self.tree.peaks().concat()));
         format!("{}\n{KEY}{key}\n{PEAKS}{peaks}\n", self.note)
     }
 
@@ -132,7 +138,7 @@ impl Held {
         let note = format!("{note}\n");
         let checkpoint = Note::parse(&note)?.checkpoint;
         let (key, peaks) = rest.strip_prefix(KEY)?.strip_suffix('\n')?.split_once('\n')?;
-        let key = HEXLOWER.decode(key.as_bytes()).ok()?.try_into().ok()?;
+        let key = Pin::from_bytes(&HEXLOWER.decode(key.as_bytes()).ok()?)?;
         let peaks = HEXLOWER.decode(peaks.strip_prefix(PEAKS)?.as_bytes()).ok()?;
         let peaks = peaks.chunks(32).map(|peak| peak.try_into().ok()).collect::<Option<Vec<_>>>()?;
         let tree = Tree::from_peaks(checkpoint.size, peaks).filter(|tree| tree.root() == checkpoint.root)?;

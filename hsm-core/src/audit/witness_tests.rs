@@ -7,7 +7,7 @@ use super::tests::entry;
 use super::*;
 
 /// Follows a journal to its end.
-fn follow(path: &Path, mut held: Option<Held>, trusted: &[PublicKey]) -> Vec<Held> {
+pub(super) fn follow(path: &Path, mut held: Option<Held>, trusted: &[Pin]) -> Vec<Held> {
     let from = held.as_ref().map(|held| (held.checkpoint().size, *held.key()));
     let mut follower = Follower::begin(path, from).unwrap();
     let mut all = Vec::new();
@@ -105,7 +105,14 @@ fn a_journal_that_was_rolled_back_or_rewritten_is_refused() {
     let newest = |path: &Path| {
         let (signed, by) = newest_checkpoint(path, Trust::default()).unwrap();
         let from = held.checkpoint().size;
-        Step { note: signed.note(&by), from, before: Vec::new(), announcement: None, after: Vec::new() }
+        Step {
+            note: signed.note(&by),
+            ml_dsa_44_key: None,
+            from,
+            before: Vec::new(),
+            announcement: None,
+            after: Vec::new(),
+        }
     };
     let refusal = judge(Some(&held), &[first], &newest(&path)).unwrap_err();
     assert!(matches!(refusal, Refusal::Shrunk { .. }), "{refusal}");
@@ -156,7 +163,7 @@ fn a_forged_step_is_refused_whatever_was_changed_in_it() {
             tried += 1;
         }
         if held.is_none() {
-            assert_eq!(judge(None, &[[3; 32]], &step), Err(Refusal::Signature));
+            assert_eq!(judge(None, &[[3; 32].into()], &step), Err(Refusal::Signature));
             assert_eq!(judge(None, &[], &step), Err(Refusal::Signature));
         }
         held = Some(judge(held.as_ref(), &trusted, &step).unwrap());

@@ -68,7 +68,7 @@ pub(super) fn archive_for(folder: &Path, sizes: &[usize], others: &[For]) -> Pat
         function: pins().function,
         created: 1_790_000_000_000_000_000,
         audit: journal.head(),
-        first_key: Some([0xab; 32]),
+        first_key: Some([0xab; 32].into()),
     };
     let mut bytes = Vec::new();
     let written = write(&snapshot, &request, &|id| vault.object_count(id), &mut bytes).unwrap();

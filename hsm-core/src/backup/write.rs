@@ -9,7 +9,7 @@ use super::body::Sealer;
 use super::header::{AuditHead, Header, MAX_RECIPIENTS, TokenLine};
 use super::keys::FileKey;
 use super::{FORMAT, MAGIC, TRAILER_MAGIC, io};
-use crate::audit::{Head, PublicKey};
+use crate::audit::{Head, Pin};
 use crate::crypto::password::PasswordFunction;
 use crate::envelope::{Envelope, For, Purpose, Recipient};
 use crate::store::BackupSnapshot;
@@ -28,7 +28,7 @@ pub(crate) struct Request<'a> {
     /// The newest durable record of the journal.
     pub(crate) audit: Head,
     /// The public key that the journal named first.
-    pub(crate) first_key: Option<PublicKey>,
+    pub(crate) first_key: Option<Pin>,
 }
 
 /// What was written.
@@ -107,7 +107,7 @@ fn header(
     });
     Ok(Header {
         audit: AuditHead {
-            first_key: request.first_key.map(|key| HEXLOWER.encode(&key)),
+            first_key: request.first_key.map(|key| key.to_string()),
             hash: HEXLOWER.encode(&request.audit.hash),
             seq: request.audit.seq,
         },

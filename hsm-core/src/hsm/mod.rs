@@ -189,7 +189,8 @@ impl Hsm {
     /// From an open store to a token that can be used.
     fn take_up(&self, vault: Vault<Journal>) -> Result<(), StartError> {
         if self.config.token.persist_objects {
-            let keys = audit::SigningKeys::new(&self.config.audit.log_path, vault.journal_key(), origin_of(&vault));
+            let audit = &self.config.audit;
+            let keys = audit::SigningKeys::new(&audit.log_path, vault.journal_key(), origin_of(&vault)).of(audit.suite);
             self.journal.sign_with(keys).map_err(StartError::Journal)?;
         }
         if let Some(observer) = self.observer.get() {

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use data_encoding::HEXLOWER_PERMISSIVE;
 use hsm_core::config::{WitnessConfig, WitnessedJournal, witness_stem};
 use serde::Deserialize;
 
@@ -51,10 +50,10 @@ impl WrittenWitness {
             if journals.iter().any(|other: &WitnessedJournal| witness_stem(&other.origin) == stem) {
                 return refuse(format!("witness.journal: {origin:?} is named twice"));
             }
-            let key = |text: &String| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok();
+            let key = |text: &String| text.parse().ok();
             let Some(keys) = keys.iter().map(key).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty()) else {
                 return refuse(format!(
-                    "witness.journal: the keys of {origin:?} are not one or more of 64 hexadecimal digits"
+                    "witness.journal: the keys of {origin:?} are not one or more of 64 hexadecimal digits, or of 128"
                 ));
             };
             journals.push(WitnessedJournal { origin, keys });

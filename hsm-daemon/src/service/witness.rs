@@ -53,7 +53,7 @@ impl Witness for WitnessService {
 
 fn reply(held: &Held) -> v1::HeldReply {
     let checkpoint = held.checkpoint();
-    v1::HeldReply { size: checkpoint.size, root: checkpoint.root.to_vec(), key: held.key().to_vec() }
+    v1::HeldReply { size: checkpoint.size, root: checkpoint.root.to_vec(), key: held.key().to_bytes() }
 }
 
 fn step(asked: v1::ShowRequest) -> hsm_core::Result<Step> {
@@ -63,6 +63,7 @@ fn step(asked: v1::ShowRequest) -> hsm_core::Result<Step> {
     };
     Ok(Step {
         note: asked.note,
+        ml_dsa_44_key: asked.ml_dsa_44_key,
         from: asked.from,
         before: hashes(asked.before)?,
         announcement: asked.announcement,

@@ -28,6 +28,17 @@ impl Shared {
     /// Closes the file and begins another: the next key is announced under the old one's last checkpoint, everything is made
     /// durable, the file gets its closed name, and the old key is erased.
     fn close_file(&self, pen: &mut Pen) -> Result<()> {
+        self.change_key(pen)?;
+        let cannot = |error| Error::new(Kind::Device, format!("the journal's file cannot be closed: {error}"));
+        self.medium.begin_another(pen.file_first).map_err(cannot)?;
+        (pen.written_len, pen.durable_len) = (0, 0);
+        pen.settled_changes = pen.last_change;
+        pen.changes.clear();
+        self.continue_file(pen)
+    }
+
+    /// From now on the next key signs: it is announced under the last checkpoint of the one before, and that is erased when this is durable.
+    fn change_key(&self, pen: &mut Pen) -> Result<()> {
         if let Some(prepared) = pen.signer.as_ref().map(Signer::prepare).transpose()?.flatten() {
             self.write_entry(pen, &checkpoint::key_entry(prepared.public()))?;
             if let Some(signer) = &mut pen.signer {
@@ -39,12 +50,19 @@ impl Shared {
         if let Some(signer) = &mut pen.signer {
             signer.retire()?;
         }
-        let cannot = |error| Error::new(Kind::Device, format!("the journal's file cannot be closed: {error}"));
-        self.medium.begin_another(pen.file_first).map_err(cannot)?;
-        (pen.written_len, pen.durable_len) = (0, 0);
-        pen.settled_changes = pen.last_change;
-        pen.changes.clear();
-        self.continue_file(pen)
+        Ok(())
+    }
+
+    /// Goes over to keys of the kinds that are wanted, in the middle of a file.
+    pub(super) fn change_suite(&self) -> Result<()> {
+        let mut pen = self.lock_when_formed();
+        while pen.syncing {
+            self.settled.wait(&mut pen);
+        }
+        self.recover(&mut pen)?;
+        // What this start announced has a checkpoint of its own before another key is announced.
+        self.write_checkpoint(&mut pen)?;
+        self.change_key(&mut pen)
     }
 
     /// Signs for everything written so far: the tree and `pending` together are all lines.
@@ -53,13 +71,14 @@ impl Shared {
         let Some(signer) = &pen.signer else { return Ok(()) };
         let mut tree = pen.tree.clone();
         pen.pending.grow(&mut tree);
-        let signed = signer.sign(&tree, pen.last_generation, pen.head.seq)?;
-        let key = *signer.public();
+        let time = self.clock.now_unix_nanos().max(pen.last_time);
+        let signed = signer.sign(&tree, pen.last_generation, pen.head.seq, time)?;
+        let key = signer.public().clone();
         self.write_entry(pen, &signed.entry())?;
         pen.news = Some(News { head: pen.head, signed, key, time: pen.last_time });
         if let Some(signer) = &mut pen.signer {
             signer.signed();
-            pen.key = Some(*signer.public());
+            pen.key = Some(signer.public().clone());
         }
         self.checkpointed(pen);
         Ok(())
@@ -79,7 +98,7 @@ impl Shared {
             entry = entry.with_fact(LAST_BACKUP, Fact::number(pen.last_backup));
         }
         if let Some(key) = &pen.key {
-            entry = entry.with_fact("key", Fact::public(key));
+            entry = checkpoint::with_key(entry, key);
         }
         self.write_entry(pen, &entry)?;
         (pen.file_first, pen.file_begun) = (pen.head.seq, Instant::now());

@@ -173,9 +173,9 @@ impl Shared {
         let Sealed { mut signer, tree, signed, time } = sealed;
         match signed {
             Ok(signed) => {
-                pen.news = Some(News { head: pen.head, signed, key: *signer.public(), time });
+                pen.news = Some(News { head: pen.head, signed, key: signer.public().clone(), time });
                 signer.signed();
-                pen.key = Some(*signer.public());
+                pen.key = Some(signer.public().clone());
             }
             Err(error) => tracing::error!(error = error.detail(), "no checkpoint could be written"),
         }
@@ -279,7 +279,7 @@ impl Group {
     fn sign(&mut self, seal: Seal, journal: &Shared) -> Sealed {
         let Seal { signer, mut tree, time, generation } = seal;
         self.lines.grow(&mut tree);
-        let signed = signer.sign(&tree, generation, self.head.seq);
+        let signed = signer.sign(&tree, generation, self.head.seq, time);
         // The record has its number, and those after it theirs: it must say something.
         let entry = match &signed {
             Ok(signed) => signed.entry(),

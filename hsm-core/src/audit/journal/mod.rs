@@ -189,17 +189,23 @@ impl Journal {
     /// [`Kind::Device`] when a key or its record cannot be written.
     pub(crate) fn sign_with(&self, keys: SigningKeys) -> Result<()> {
         let mut pen = self.shared.lock_when_formed();
-        let (signer, announced) = Signer::attach(keys, pen.key)?;
+        let (signer, announced) = Signer::attach(keys, pen.key.as_ref())?;
         if announced == Announced::Broken {
             tracing::warn!("the journal's signing key is gone; a new one begins that the old one did not sign for");
         }
-        if announced != Announced::Yes {
+        // A run that ended between announcing a key and certifying it left an announcement that nobody can keep: another takes its place.
+        if announced != Announced::Yes || core::mem::take(&mut pen.between_keys) {
             self.shared.write_entry(&mut pen, &checkpoint::key_entry(signer.public()))?;
         }
-        pen.key = Some(*signer.public());
+        let is_to_change = signer.is_to_change();
+        pen.key = Some(signer.public().clone());
         pen.signer = Some(signer);
         pen.checkpoint_wanted = true;
         drop(pen);
+        if is_to_change {
+            self.shared.change_suite()?;
+            tracing::info!("the journal is signed with other kinds of keys from here on");
+        }
         self.shared.dirty.notify_one();
         self.sync()
     }

@@ -115,7 +115,8 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
     pen.settled_changes = walk.last_change_before();
     pen.last_change = walk.last_change();
     pen.last_generation = pen.last_generation.max(walk.summary().last_generation);
-    pen.key = walk.key();
+    pen.key = walk.key().cloned();
+    pen.between_keys = walk.is_between_keys();
     pen.tree = walk.tree().clone();
     if begin_another {
         pen.written_len = 0;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::audit::chain::Head;
-use crate::audit::checkpoint::PublicKey;
 use crate::audit::draft::Draft;
+use crate::audit::keys::PublicKey;
 use crate::audit::merkle::Tree;
 use crate::audit::outside::News;
 use crate::audit::signer::Signer;
@@ -39,8 +39,9 @@ pub(in crate::audit) struct Pen {
     pub(super) last_change: u64,
     /// The tree of the durable lines.
     pub(super) tree: Tree,
-    /// The key that certified records name.
+    /// The key that certified records name, and whether another is announced that no checkpoint has certified.
     pub(super) key: Option<PublicKey>,
+    pub(super) between_keys: bool,
     pub(super) signer: Option<Signer>,
     /// The record that carried the newest checkpoint, and when that was.
     pub(super) last_checkpoint: u64,
@@ -100,6 +101,7 @@ impl Pen {
             last_change: 0,
             tree: Tree::default(),
             key: None,
+            between_keys: false,
             signer: None,
             last_checkpoint: 0,
             checkpointed: Instant::now(),
