@@ -114,6 +114,53 @@ fn a_stranger_with_the_first_key_verifies_and_is_shown_single_records() {
     world.admin(["audit", "verify", "--key", &key]).ok();
 }
 
+/// The second signature is off, on and off again; each key of 128 digits is one that an auditor keeps.
+#[test]
+fn ml_dsa_44_begins_and_ends_with_the_configuration_and_stands_on_a_key_that_was_kept() {
+    let mut world = World::unstarted();
+    let plain = world.standard_config();
+    let both = plain.replacen("[audit]\n", "[audit]\npost_quantum = true\n", 1);
+    let key = |world: &World, name: &str| world.admin_json(["audit", "key"])[name].as_str().expect("a text").to_owned();
+    world.write_config(&plain);
+    world.start_daemon();
+    world.init_token();
+    let first = key(&world, "first");
+    assert_eq!((first.len(), key(&world, "current").len()), (64, 64));
+    world.admin(["audit", "verify", "--key", &first]).ok().says("the Ed25519 signature alone");
+    world.stop_daemon();
+    world.write_config(&both);
+    world.start_daemon();
+    // While it runs, and before anything else happened.
+    let current = key(&world, "current");
+    assert_eq!((key(&world, "first"), current.len()), (first.clone(), 128));
+    world.admin(["audit", "verify", "--key", &first]).ok().says("128 digits");
+    world.admin(["audit", "verify", "--key", &first, "--key", &current]).ok().says("by it too; trusted");
+    let strange = format!("{}{}", &current[..64], "07".repeat(32));
+    world.admin(["audit", "verify", "--key", &first, "--key", &strange]).refused().says("ML-DSA-44");
+    let note = world.admin(["audit", "checkpoint", "--key", &first]).ok().text();
+    assert_eq!(note.lines().filter(|line| line.starts_with('\u{2014}')).count(), 2, "{note:.400}");
+    let verifiers = world.admin_json(["audit", "key"])["verifiers"].as_array().expect("a list").len();
+    assert_eq!(verifiers, 2);
+    let proof = world.dir().join("proof.json");
+    fs::write(&proof, world.admin(["audit", "prove", "--seq", "2"]).ok().text()).expect("our own directory");
+    let path = proof.to_str().expect("a plain path");
+    world.admin(["audit", "check-proof", "--proof", path, "--key", &current]).ok().says("Ed25519 and ML-DSA-44");
+    world.stop_daemon();
+    // Another start with the same configuration changes nothing.
+    world.start_daemon();
+    world.admin(["audit", "verify", "--key", &first, "--key", &current]).ok().says("by it too; trusted");
+    world.stop_daemon();
+    world.write_config(&plain);
+    world.start_daemon();
+    assert_eq!(key(&world, "current").len(), 64);
+    let verdict = world.admin(["audit", "verify", "--key", &first, "--key", &current]).ok();
+    verdict.says("ML-DSA-44 began").says("by a step under both signatures");
+    let answer = world.admin_json(["audit", "verify", "--key", &first, "--key", &current]);
+    let signatures = &answer["signatures"];
+    let number = |name: &str| signatures[name].as_u64().expect("a number");
+    assert!(number("ml_dsa_44_trusted") > 0 && number("ml_dsa_44_records") < number("signed_records"), "{signatures}");
+}
+
 #[test]
 fn a_journal_that_was_rolled_back_with_its_store_lacks_what_a_witness_kept() {
     let mut world = World::unstarted();

@@ -12,10 +12,10 @@ use acceptance::world::{Carrier, World, free_port};
 /// How long a checkpoint may need from one daemon to the other. A witness is told every ten seconds at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The daemon that is witnessed; it will show its checkpoints to `witness`.
-fn origin(witness: &str, more: &str) -> World {
+/// The daemon that is witnessed; it will show its checkpoints to `witness`, with two signatures or one.
+fn origin(witness: &str, both: bool, more: &str) -> World {
     let world = World::unstarted_for(Carrier::Express);
-    let told = format!("[audit]\nwitness = [\"daemon:{witness}\"]\n");
+    let told = format!("[audit]\npost_quantum = {both}\nwitness = [\"daemon:{witness}\"]\n");
     world.write_config(&format!("{}{more}", world.standard_config().replacen("[audit]\n", &told, 1)));
     world
 }
@@ -69,11 +69,12 @@ fn state(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
 fn a_store_and_journal_that_were_rolled_back_are_found_by_what_another_daemon_holds() {
     let mut witness = World::unstarted_for(Carrier::Express);
     let socket = witness.socket();
-    let mut first = origin(&format!("unix:{}", socket.display()), "");
+    let mut first = origin(&format!("unix:{}", socket.display()), true, "");
     // The witness is not there yet: nothing waits for it.
     first.start_daemon();
     first.init_token();
     let (name, key) = name_and_key(&first);
+    assert_eq!(key.len(), 128, "a key of two halves");
     until("the log names the witness that is away", || first.daemon().log().contains("could not be told"));
     let metrics = first.admin(["metrics"]).ok().text();
     assert!(!metrics.contains("craton_hsm_witness_failures_total 0"), "{metrics}");
@@ -129,6 +130,7 @@ fn over_tcp_only_whom_the_clients_file_gives_the_role_shows_checkpoints_and_only
     let port = free_port();
     let mut first = origin(
         &format!("https://127.0.0.1:{port}"),
+        false,
         &["[witness]", "tls_ca = \"ca.pem\"", "tls_cert = \"me.pem\"", "tls_key = \"me.key\"\n"].join("\n"),
     );
     let made = witness.dir().to_owned();

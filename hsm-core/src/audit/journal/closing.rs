@@ -62,7 +62,10 @@ impl Shared {
         self.recover(&mut pen)?;
         // What this start announced has a checkpoint of its own before another key is announced.
         self.write_checkpoint(&mut pen)?;
-        self.change_key(&mut pen)
+        self.change_key(&mut pen)?;
+        // All that is there is under the new signatures at once.
+        self.write_checkpoint(&mut pen)?;
+        self.sync_alone(&mut pen)
     }
 
     /// Signs for everything written so far: the tree and `pending` together are all lines.
