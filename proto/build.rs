@@ -7,7 +7,7 @@ const FILES: [&str; 7] = ["common", "slot", "session", "object", "crypto", "key"
 fn main() -> Result<(), Box<dyn Error>> {
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut files: Vec<String> = FILES.iter().map(|name| format!("craton/hsm/v1/{name}.proto")).collect();
-    files.extend(["admin", "witness"].map(|name| format!("craton/hsm/v1/{name}.proto")));
+    files.extend(["admin", "seal", "witness"].map(|name| format!("craton/hsm/v1/{name}.proto")));
     println!("cargo::rerun-if-changed=craton");
     let descriptors = protox::compile(&files, ["."])?;
     tonic_prost_build::configure()
@@ -24,6 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             "craton.hsm.v1.AdminResetPinRequest",
             "craton.hsm.v1.ListKeysRequest",
             "craton.hsm.v1.BackupRequest",
+            "craton.hsm.v1.RotateKeyRequest",
+            "craton.hsm.v1.UnsealRequest",
+            "craton.hsm.v1.BackupShares",
             "craton.hsm.v1.Attribute",
             "craton.hsm.v1.Pbkdf2",
         ])

@@ -1,12 +1,16 @@
 //! The sentences spoken between the doors and the daemon: protobuf messages, the frame of the express lane, and faults.
 //!
 //! The messages are generated from `craton/hsm/v1/*.proto` at build time. Feature `grpc` adds the gRPC services and
-//! clients; without it no async code is compiled, which is what the shim's express lane needs.
+//! clients; without it no async code is compiled, which is what the shim's express lane needs. Feature `seal` adds the client's half of
+//! sealing.
 
 pub mod effect;
 pub mod fault;
 pub mod frame;
 mod redacted;
+#[cfg(feature = "seal")]
+pub mod seal;
+pub mod secrecy;
 
 /// Messages of the package `craton.hsm.v1`.
 #[allow(

@@ -16,7 +16,7 @@ macro_rules! redacted {
 
 redacted! {
     InitTokenRequest InitPinRequest SetPinRequest LoginRequest AdminInitTokenRequest AdminChangePinRequest
-    AdminResetPinRequest ListKeysRequest BackupRequest Pbkdf2
+    AdminResetPinRequest ListKeysRequest BackupRequest RotateKeyRequest UnsealRequest BackupShares Pbkdf2
 }
 
 impl core::fmt::Debug for v1::Attribute {
