@@ -83,6 +83,8 @@ pub(crate) struct Daemon {
     pub(crate) allow_root: bool,
     /// How long a gRPC request may take.
     pub(crate) request_timeout: Duration,
+    /// Whether gRPC clients may say and hear secrets in plain words.
+    pub(crate) plain_secrets: bool,
 }
 
 /// How many connections there may be.
@@ -196,6 +198,7 @@ struct WrittenDaemon {
     clients: Option<PathBuf>,
     allow_root: bool,
     request_timeout_secs: u64,
+    plain_secrets: bool,
     max_login_attempts: u64,
     login_cooldown_secs: u64,
 }
@@ -222,6 +225,7 @@ impl Default for WrittenDaemon {
             clients: None,
             allow_root: false,
             request_timeout_secs: 30,
+            plain_secrets: true,
             max_login_attempts: 5,
             login_cooldown_secs: 60,
         }
@@ -362,6 +366,7 @@ fn judge_daemon(written: WrittenDaemon, base: &Path) -> Result<Daemon, Refused> 
         clients: written.clients.as_ref().map(|path| base.join(path)),
         allow_root: written.allow_root,
         request_timeout: seconds("daemon.request_timeout_secs", written.request_timeout_secs, 3_600)?,
+        plain_secrets: written.plain_secrets,
         tcp: judge_tcp(&written, base)?,
     })
 }

@@ -31,6 +31,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     /// Who is told of single requests, if anybody is.
     pub(crate) traces: Option<Traces>,
+    /// Whether gRPC clients may say and hear secrets in plain words.
+    pub(crate) plain_secrets: bool,
 }
 
 /// Who asks: the peer of the connection and, once attached, the application.
@@ -55,7 +57,7 @@ impl Desk {
     pub(crate) fn new(hsm: Arc<Hsm>, max_random_bytes: u64) -> Self {
         let metrics = Metrics::new();
         hsm.observe(metrics.observer());
-        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics, traces: None }
+        Desk { hsm, max_random_bytes, outcomes: Outcomes::default(), metrics, traces: None, plain_secrets: true }
     }
 
     /// Answers one request.
@@ -73,6 +75,14 @@ impl Desk {
         if let Some(note) = note {
             self.outcomes.finish(note, &reply);
         }
+        reply
+    }
+
+    /// The answer to a request that its carrier refuses, counted as one that was dispatched.
+    pub(crate) fn refuse(&self, request: &v1::Request, Refusal(fault): Refusal) -> v1::Reply {
+        let begun = self.metrics.begin(request);
+        let reply = v1::Reply { generation: self.hsm.generation(), result: Some(Outcome::Fault(fault)) };
+        self.metrics.end(begun, &reply);
         reply
     }
 

@@ -11,6 +11,7 @@ use hsm_proto::v1;
 
 use crate::dispatch::{Desk, Seat};
 use crate::express::{self, Lookouts};
+use crate::seal::{ReplySeal, SealKeys};
 use crate::{config, convert};
 
 /// The dispatcher before one token.
@@ -33,17 +34,38 @@ impl Door {
 /// A connection that has not attached yet.
 pub struct Client {
     seat: Seat,
+    seal_keys: SealKeys,
 }
 
 impl Client {
     /// A connection of this peer.
     pub fn new(peer: Peer) -> Self {
-        Client { seat: Seat::new(peer) }
+        Client { seat: Seat::new(peer), seal_keys: SealKeys::default() }
     }
 
     /// One request and its reply.
     pub fn ask(&mut self, door: &Door, request: v1::Request) -> v1::Reply {
         door.desk.dispatch(&mut self.seat, request)
+    }
+
+    /// A one-time key of this connection's.
+    ///
+    /// # Panics
+    /// When the system gives no random numbers.
+    pub fn seal_key(&self) -> v1::SealKeyReply {
+        self.seal_keys.give().expect("random numbers")
+    }
+
+    /// One exchange that may be sealed, and its reply.
+    ///
+    /// # Panics
+    /// When a reply cannot be sealed, which is a defect.
+    pub fn exchange(&mut self, door: &Door, exchange: v1::SealedExchange) -> v1::SealedReply {
+        let (reply, seal) = match self.seal_keys.exchange(exchange) {
+            Ok(opened) => (self.ask(door, opened.request), opened.reply),
+            Err(refusal) => (door.desk.refuse(&v1::Request::default(), refusal), None),
+        };
+        ReplySeal::close(seal, reply).map_err(|refusal| refusal.0).expect("a reply can be sealed")
     }
 
     /// The application, once attached.

@@ -15,6 +15,7 @@ mod log;
 mod metrics;
 mod outcomes;
 mod run;
+mod seal;
 mod server;
 mod service;
 mod socket;

@@ -121,6 +121,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
         tracing::warn!(health = status.health, "the store is sealed: no token can be used");
     }
     let mut desk = Desk::new(Arc::clone(&hsm), settings.daemon.max_random_bytes);
+    desk.plain_secrets = settings.daemon.plain_secrets;
     let counts = desk.metrics.spans();
     desk.traces = settings.telemetry.map(|told| Traces::start(told, counts)).transpose().map_err(Failure::start)?;
     let desk = Arc::new(desk);

@@ -35,6 +35,7 @@ async fn world_with_token() -> (World, u64) {
         label: "demo".to_owned(),
         so_pin: SO_PIN.to_vec(),
         user_pin: USER_PIN.to_vec(),
+        sealed: None,
     };
     let token = admin(&world).await.init_token(request).await.unwrap().into_inner();
     assert!(token.initialized && token.user_pin_set);
@@ -200,7 +201,7 @@ async fn a_backup_travels_whole_and_only_for_the_right_pin() {
     let (world, _) = world_with_token().await;
     let mut admin = admin(&world).await;
     for (pin, fits) in [(SO_PIN, true), (b"not-the-so-pin".as_slice(), false)] {
-        let request = v1::BackupRequest { token: None, so_pin: pin.to_vec(), recipients: Vec::new() };
+        let request = v1::BackupRequest { token: None, so_pin: pin.to_vec(), recipients: Vec::new(), sealed: None };
         let mut stream = admin.backup(request).await.unwrap().into_inner();
         let (mut len, mut refused) = (0, None);
         loop {

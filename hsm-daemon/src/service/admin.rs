@@ -8,13 +8,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hsm_core::backup::{BackupPublicKey, For, Share, ShareSet};
 use hsm_core::store_key::ModuleKey;
 use hsm_core::{ClientRole, KeySummary, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
+use hsm_proto::secrecy::Sealable;
 use hsm_proto::v1;
 use hsm_proto::v1::admin_server::Admin;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{on_the_pool, visitor};
+use super::{on_the_pool, too_plain, visitor};
 use crate::convert::Refusal;
 use crate::dispatch::Desk;
 use crate::identify::may_administer;
@@ -62,6 +63,34 @@ impl AdminService {
         let desk = Arc::clone(&self.desk);
         let outcome = on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
         outcome.map(Response::new).map_err(status)
+    }
+}
+
+impl AdminService {
+    /// As [`AdminService::run`], for a message that may be sealed. What it asks for is authorised before it is opened.
+    async fn run_sealed<R, T, F>(&self, request: Request<R>, work: F) -> Result<Response<T>, Status>
+    where
+        R: Sealable + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
+    {
+        administrator(&request, ClientRole::Admin)?;
+        let request = self.opened(request)?;
+        self.run(request, work).await
+    }
+
+    /// The request with its message opened.
+    fn opened<R: Sealable>(&self, request: Request<R>) -> Result<Request<R>, Status> {
+        let visitor = visitor(&request)?;
+        let (metadata, extensions, message) = request.into_parts();
+        if !self.desk.plain_secrets && message.is_plain() {
+            let Refusal(fault) = too_plain();
+            return Err(fault.into());
+        }
+        match visitor.seal_keys().message(message) {
+            Ok(message) => Ok(Request::from_parts(metadata, extensions, message)),
+            Err(Refusal(fault)) => Err(fault.into()),
+        }
     }
 }
 
@@ -164,6 +193,12 @@ fn key_summary(key: KeySummary) -> v1::KeySummary {
 impl Admin for AdminService {
     type BackupStream = ReceiverStream<Result<v1::BackupChunk, Status>>;
 
+    async fn seal_key(&self, request: Request<v1::SealKeyRequest>) -> Result<Response<v1::SealKeyReply>, Status> {
+        // Whoever may do anything here that needs a secret.
+        administrator(&request, ClientRole::Backup)?;
+        visitor(&request)?.seal_keys().give().map(Response::new).map_err(|Refusal(fault)| fault.into())
+    }
+
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let (self_test, started_unix_seconds) = (self.self_test.0.clone(), self.started_unix_seconds);
         self.run_for(ClientRole::AuditRead, request, move |desk, _, _| {
@@ -211,7 +246,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::AdminInitTokenRequest>,
     ) -> Result<Response<v1::TokenSummary>, Status> {
-        self.run(request, |desk, peer, r| {
+        self.run_sealed(request, |desk, peer, r| {
             let so_pin = SecretBytes::new(r.so_pin);
             desk.hsm.admin_init_token(peer, r.slot, &r.label, so_pin, maybe_pin(r.user_pin)).map(token_summary)
         })
@@ -219,7 +254,7 @@ impl Admin for AdminService {
     }
 
     async fn change_pin(&self, request: Request<v1::AdminChangePinRequest>) -> Result<Response<v1::Empty>, Status> {
-        self.run(request, |desk, peer, r| {
+        self.run_sealed(request, |desk, peer, r| {
             let (old, new) = (SecretBytes::new(r.old_pin), SecretBytes::new(r.new_pin));
             desk.hsm.admin_change_pin(peer, &token_name(r.token), r.user, old, new)?;
             Ok(v1::Empty {})
@@ -228,7 +263,7 @@ impl Admin for AdminService {
     }
 
     async fn reset_pin(&self, request: Request<v1::AdminResetPinRequest>) -> Result<Response<v1::Empty>, Status> {
-        self.run(request, |desk, peer, r| {
+        self.run_sealed(request, |desk, peer, r| {
             let (so_pin, new) = (SecretBytes::new(r.so_pin), SecretBytes::new(r.new_user_pin));
             desk.hsm.admin_reset_pin(peer, &token_name(r.token), so_pin, new)?;
             Ok(v1::Empty {})
@@ -237,7 +272,7 @@ impl Admin for AdminService {
     }
 
     async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Result<Response<v1::ListKeysReply>, Status> {
-        self.run(request, |desk, peer, r| {
+        self.run_sealed(request, |desk, peer, r| {
             let keys = desk.hsm.admin_list_keys(peer, &token_name(r.token), maybe_pin(r.user_pin))?;
             Ok(v1::ListKeysReply { keys: keys.into_iter().map(key_summary).collect() })
         })
@@ -245,7 +280,7 @@ impl Admin for AdminService {
     }
 
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Result<Response<v1::RotateKeyReply>, Status> {
-        self.run(request, |desk, peer, r| {
+        self.run_sealed(request, |desk, peer, r| {
             let (so_pin, user_pin) = (SecretBytes::new(r.so_pin), maybe_pin(r.user_pin));
             let done = desk.hsm.admin_rotate_key(peer, &token_name(r.token), &so_pin, user_pin.as_ref())?;
             Ok(v1::RotateKeyReply { epoch: done.epoch, objects: done.objects, complete: done.complete })
@@ -254,7 +289,7 @@ impl Admin for AdminService {
     }
 
     async fn unseal(&self, request: Request<v1::UnsealRequest>) -> Result<Response<v1::UnsealReply>, Status> {
-        self.run(request, |desk, peer, r| {
+        self.run_sealed(request, |desk, peer, r| {
             let state = match r.brought.map(brought).transpose()? {
                 Some(brought) => desk.hsm.unseal(peer, brought)?,
                 None => desk.hsm.seal_state()?,
@@ -285,7 +320,7 @@ impl Admin for AdminService {
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let peer = administrator(&request, ClientRole::Backup)?;
-        let request = request.into_inner();
+        let request = self.opened(request)?.into_inner();
         let (pieces, stream) = mpsc::channel(4);
         let desk = Arc::clone(&self.desk);
         tokio::task::spawn_blocking(move || {

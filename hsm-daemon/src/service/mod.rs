@@ -17,6 +17,15 @@ pub(crate) use admin::{AdminService, SelfTest};
 pub(crate) use token::TokenService;
 pub(crate) use witness::WitnessService;
 
+use crate::convert::Refusal;
+use crate::seal::SealKeys;
+
+/// What a gRPC client that speaks plainly is told where it may not.
+fn too_plain() -> Refusal {
+    let sentence = "this daemon takes and gives secrets sealed only (daemon.plain_secrets): see seal.proto";
+    Refusal::new(ck::rv::CKR_FUNCTION_REJECTED, sentence)
+}
+
 /// One gRPC connection: its peer, and the applications that attached through it. When the connection ends the last
 /// copy is dropped, and with it the applications that nobody else holds.
 #[derive(Clone)]
@@ -24,17 +33,22 @@ pub(crate) struct Visitor(Arc<Inner>);
 
 struct Inner {
     peer: Peer,
+    seal_keys: SealKeys,
     callers: Mutex<HashMap<[u8; 16], Arc<Caller>>>,
 }
 
 impl Visitor {
     /// A connection on which nobody has attached yet.
     pub(crate) fn new(peer: Peer) -> Self {
-        Visitor(Arc::new(Inner { peer, callers: Mutex::default() }))
+        Visitor(Arc::new(Inner { peer, seal_keys: SealKeys::default(), callers: Mutex::default() }))
     }
 
     fn peer(&self) -> &Peer {
         &self.0.peer
+    }
+
+    fn seal_keys(&self) -> &SealKeys {
+        &self.0.seal_keys
     }
 
     fn caller(&self, application: &[u8]) -> Option<Arc<Caller>> {

@@ -6,10 +6,13 @@ use hsm_proto::v1;
 use hsm_proto::v1::reply::Result as Outcome;
 use hsm_proto::v1::request::Op;
 use hsm_proto::v1::token_server::Token;
+use prost::bytes::Bytes;
 use tonic::{Request, Response, Status};
 
-use super::{Visitor, defect, on_the_pool, visitor};
+use super::{Visitor, defect, on_the_pool, too_plain, visitor};
+use crate::convert::Refusal;
 use crate::dispatch::{Desk, Seat, is_long};
+use crate::seal::{Opened, ReplySeal};
 use crate::telemetry::{HEADER, Parent};
 
 /// The metadata key with the 16 bytes that Attach returned.
@@ -27,12 +30,32 @@ impl TokenService {
         TokenService { desk }
     }
 
-    /// Dispatches one operation for the application that the metadata name.
+    /// Dispatches one operation that travelled plainly.
     async fn reply<T>(&self, request: Request<T>, asked: impl FnOnce(T) -> v1::Request) -> Result<v1::Reply, Status> {
-        let visitor = visitor(&request)?;
-        let application = request.metadata().get_bin(APPLICATION).and_then(|value| value.to_bytes().ok());
-        let parent = request.metadata().get(HEADER).and_then(|text| Parent::parse(text.to_str().ok()?));
+        let call = Call::of(&request)?;
         let asked = asked(request.into_inner());
+        self.answer(call, asked, Cover { request: false, reply: false }).await
+    }
+
+    /// Dispatches one operation that may be sealed, or whose reply is to be.
+    async fn sealed_reply(&self, request: Request<v1::SealedExchange>) -> Result<v1::SealedReply, Status> {
+        let call = Call::of(&request)?;
+        let (reply, seal) = match call.visitor.seal_keys().exchange(request.into_inner()) {
+            Ok(Opened { request, was_sealed, reply }) => {
+                let cover = Cover { request: was_sealed, reply: reply.is_some() };
+                (self.answer(call, request, cover).await?, reply)
+            }
+            Err(refusal) => (self.desk.refuse(&v1::Request::default(), refusal), None),
+        };
+        ReplySeal::close(seal, reply).map_err(|Refusal(fault)| fault.into())
+    }
+
+    /// Dispatches one operation for the application that the call names.
+    async fn answer(&self, call: Call, asked: v1::Request, cover: Cover) -> Result<v1::Reply, Status> {
+        if !self.desk.plain_secrets && asked.op.as_ref().is_some_and(|op| cover.lacks(op)) {
+            return Ok(self.desk.refuse(&asked, too_plain()));
+        }
+        let Call { visitor, application, parent } = call;
         let caller = application.and_then(|name| visitor.caller(&name));
         let mut seat = Seat { peer: visitor.peer().clone(), caller, parent };
         let long = asked.op.as_ref().is_some_and(is_long);
@@ -55,6 +78,37 @@ impl TokenService {
     }
 }
 
+/// Where a request came from.
+struct Call {
+    visitor: Visitor,
+    application: Option<Bytes>,
+    parent: Option<Parent>,
+}
+
+impl Call {
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let metadata = request.metadata();
+        Ok(Call {
+            visitor: visitor(request)?,
+            application: metadata.get_bin(APPLICATION).and_then(|value| value.to_bytes().ok()),
+            parent: metadata.get(HEADER).and_then(|text| Parent::parse(text.to_str().ok()?)),
+        })
+    }
+}
+
+/// What of an exchange is sealed.
+struct Cover {
+    request: bool,
+    reply: bool,
+}
+
+impl Cover {
+    /// Whether a secret of this operation's is not.
+    fn lacks(&self, op: &Op) -> bool {
+        (!self.request && op.carries_secret()) || (!self.reply && op.gives_secret())
+    }
+}
+
 /// A fresh attachment stays with the connection.
 fn keep(visitor: &Visitor, reply: &v1::Reply, seat: Seat) {
     if let (Some(Outcome::Attach(_)), Some(caller)) = (&reply.result, seat.caller) {
@@ -69,6 +123,14 @@ macro_rules! rpcs {
         impl Token for TokenService {
             async fn exchange(&self, request: Request<v1::Request>) -> Result<Response<v1::Reply>, Status> {
                 self.reply(request, |inner| inner).await.map(Response::new)
+            }
+
+            async fn seal_key(&self, request: Request<v1::SealKeyRequest>) -> Result<Response<v1::SealKeyReply>, Status> {
+                visitor(&request)?.seal_keys().give().map(Response::new).map_err(|Refusal(fault)| fault.into())
+            }
+
+            async fn sealed(&self, request: Request<v1::SealedExchange>) -> Result<Response<v1::SealedReply>, Status> {
+                self.sealed_reply(request).await.map(Response::new)
             }
 
             $(
