@@ -4,6 +4,9 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use hsm_proto::seal;
+use hsm_proto::secrecy::Sealable;
+use hsm_proto::v1::SealKeyRequest;
 use hsm_proto::v1::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -31,6 +34,24 @@ where
     A: Future<Output = Result<T, Failure>>,
 {
     converse(async { talk(AdminClient::new(channel(&settings.socket).await?)).await })
+}
+
+/// As [`talk`], with a message that nobody but the daemon's service reads on its way.
+///
+/// # Errors
+///
+/// As [`talk`].
+pub(crate) fn talk_sealed<M, T, F, A>(settings: &Settings, message: M, talk: F) -> Result<T, Failure>
+where
+    M: Sealable,
+    F: FnOnce(Client, M) -> A,
+    A: Future<Output = Result<T, Failure>>,
+{
+    self::talk(settings, |mut daemon| async move {
+        let key = daemon.seal_key(SealKeyRequest {}).await?.into_inner();
+        let sealed = seal::message(&key, &message).map_err(|error| Failure::new(error.to_string()))?;
+        talk(daemon, sealed).await
+    })
 }
 
 /// Runs a conversation to its end.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::archive_table;
 use crate::cli::Backup;
 use crate::config::Settings;
-use crate::connect::{Client, talk};
+use crate::connect::{Client, talk_sealed};
 use crate::failure::Failure;
 use crate::output::{Output, Table, write_new};
 use crate::prompt;
@@ -40,9 +40,10 @@ pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Resul
     refuse_existing(file)?;
     let pin = prompt::pin("--pin", "SO PIN", given.pin.as_deref())?;
     let (recipients, shares) = recipients(given)?;
-    let request = BackupRequest { token: Some((&given.which).into()), so_pin: pin.expose().to_vec(), recipients };
+    let request =
+        BackupRequest { token: Some((&given.which).into()), so_pin: pin.expose().to_vec(), recipients, sealed: None };
     let part = Part::create(file)?;
-    talk(settings, |daemon| receive(daemon, request, &part))?;
+    talk_sealed(settings, request, |daemon, sealed| receive(daemon, sealed, &part))?;
     part.file.sync_all().map_err(|error| part.failed(&error))?;
     let credential = Credential::SoPin(pin);
     let archive = verify(&part.path, &credential)?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::yes_no;
 use crate::cli::KeyList;
 use crate::config::Settings;
-use crate::connect::talk;
+use crate::connect::talk_sealed;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 use crate::prompt;
@@ -48,8 +48,11 @@ pub(crate) fn list(settings: &Settings, given: &KeyList, output: &Output) -> Res
     let request = ListKeysRequest {
         token: Some((&given.which).into()),
         user_pin: pin.map(|pin| pin.expose().to_vec()).unwrap_or_default(),
+        sealed: None,
     };
-    let reply = talk(settings, |mut daemon| async move { Ok(daemon.list_keys(request).await?.into_inner()) })?;
+    let reply = talk_sealed(settings, request, |mut daemon, sealed| async move {
+        Ok(daemon.list_keys(sealed).await?.into_inner())
+    })?;
     let keys: Vec<Key> = reply.keys.into_iter().map(Key::from).collect();
     output.answer(&keys, || table(&keys))
 }

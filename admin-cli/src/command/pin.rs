@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::{PinChange, PinReset, UserType};
 use crate::config::Settings;
-use crate::connect::talk;
+use crate::connect::talk_sealed;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 use crate::prompt;
@@ -41,8 +41,9 @@ pub(crate) fn change(settings: &Settings, given: &PinChange, output: &Output) ->
         user: given.user_type.number(),
         old_pin: old.expose().to_vec(),
         new_pin: new.expose().to_vec(),
+        sealed: None,
     };
-    talk(settings, |mut daemon| async move { Ok(daemon.change_pin(request).await.map(drop)?) })?;
+    talk_sealed(settings, request, |mut daemon, sealed| async move { Ok(daemon.change_pin(sealed).await.map(drop)?) })?;
     done(output, name)
 }
 
@@ -54,8 +55,9 @@ pub(crate) fn reset(settings: &Settings, given: &PinReset, output: &Output) -> R
         token: Some((&given.which).into()),
         so_pin: so_pin.expose().to_vec(),
         new_user_pin: new.expose().to_vec(),
+        sealed: None,
     };
-    talk(settings, |mut daemon| async move { Ok(daemon.reset_pin(request).await.map(drop)?) })?;
+    talk_sealed(settings, request, |mut daemon, sealed| async move { Ok(daemon.reset_pin(sealed).await.map(drop)?) })?;
     done(output, UserType::User.name())
 }
 

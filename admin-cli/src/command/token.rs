@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::yes_no;
 use crate::cli::{TokenInfo, TokenInit, TokenRotateKey};
 use crate::config::Settings;
-use crate::connect::talk;
+use crate::connect::{talk, talk_sealed};
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 use crate::prompt;
@@ -55,8 +55,11 @@ pub(crate) fn init(settings: &Settings, given: &TokenInit, output: &Output) -> R
         label: given.label.clone(),
         so_pin: so_pin.expose().to_vec(),
         user_pin: user_pin.map(|pin| pin.expose().to_vec()).unwrap_or_default(),
+        sealed: None,
     };
-    let token = talk(settings, |mut daemon| async move { Ok(daemon.init_token(request).await?.into_inner()) })?;
+    let token = talk_sealed(settings, request, |mut daemon, sealed| async move {
+        Ok(daemon.init_token(sealed).await?.into_inner())
+    })?;
     let token = Token::from(token);
     output.answer(&token, || facts(&token))
 }
@@ -133,8 +136,15 @@ pub(crate) fn rotate_key(settings: &Settings, given: &TokenRotateKey, output: &O
         Some(place) => prompt::pin("--user-pin", "user PIN", Some(place))?.expose().to_vec(),
         None => Vec::new(),
     };
-    let request = RotateKeyRequest { token: Some((&given.which).into()), so_pin: so_pin.expose().to_vec(), user_pin };
-    let reply = talk(settings, |mut daemon| async move { Ok(daemon.rotate_key(request).await?.into_inner()) })?;
+    let request = RotateKeyRequest {
+        token: Some((&given.which).into()),
+        so_pin: so_pin.expose().to_vec(),
+        user_pin,
+        sealed: None,
+    };
+    let reply = talk_sealed(settings, request, |mut daemon, sealed| async move {
+        Ok(daemon.rotate_key(sealed).await?.into_inner())
+    })?;
     let done = Rotation { epoch: reply.epoch, objects: reply.objects, complete: reply.complete };
     output.answer(&done, || {
         let mut table = Table::default();

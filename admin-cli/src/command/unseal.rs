@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::module::OtherToken;
 use crate::cli::Unseal;
 use crate::config::Settings;
-use crate::connect::talk;
+use crate::connect::talk_sealed;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 use crate::prompt;
@@ -64,8 +64,8 @@ fn secret_of(
 }
 
 fn bring(settings: &Settings, brought: Option<Brought>) -> Result<UnsealReply, Failure> {
-    let request = UnsealRequest { brought };
-    talk(settings, |mut daemon| async move { Ok(daemon.unseal(request).await?.into_inner()) })
+    let request = UnsealRequest { brought, sealed: None };
+    talk_sealed(settings, request, |mut daemon, sealed| async move { Ok(daemon.unseal(sealed).await?.into_inner()) })
 }
 
 fn table(state: &State) -> Table {

@@ -16,7 +16,7 @@ use ck::Rv;
 use ck::rv::{
     CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DATA_LEN_RANGE, CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_SESSION_HANDLE_INVALID,
 };
-use hsm_proto::v1::mechanism::Parameter::Pbkdf2 as Password;
+use hsm_proto::v1::mechanism::Parameter::{Iv as Joined, Pbkdf2 as Password};
 use hsm_proto::v1::{self, request::Op};
 use zeroize::Zeroize;
 
@@ -106,13 +106,7 @@ fn is_long(request: &v1::Request) -> bool {
 
 /// Whether what the request says must not stay in memory: PINs and passwords, and key values on import.
 fn is_secret(request: &v1::Request) -> bool {
-    match &request.op {
-        Some(
-            Op::InitToken(_) | Op::InitPin(_) | Op::SetPin(_) | Op::Login(_) | Op::CreateObject(_) | Op::SeedRandom(_),
-        ) => true,
-        Some(Op::GenerateKey(r)) => matches!(r.mechanism, Some(v1::Mechanism { parameter: Some(Password(_)), .. })),
-        _ => false,
-    }
+    request.op.as_ref().is_some_and(Op::carries_secret)
 }
 
 /// Wipes what [`is_secret`] names.
@@ -131,14 +125,24 @@ fn wipe(request: &mut v1::Request) {
                 asked.password.zeroize();
             }
         }
-        Some(Op::CreateObject(r)) => {
-            for attribute in r.template.iter_mut().flat_map(|template| &mut template.attributes) {
-                if let Some(v1::attribute::Value::Bytes(bytes)) = &mut attribute.value {
-                    bytes.zeroize();
-                }
+        Some(Op::DeriveKey(r)) => {
+            if let Some(v1::Mechanism { parameter: Some(Joined(bytes)), .. }) = &mut r.mechanism {
+                bytes.zeroize();
             }
         }
+        Some(Op::CreateObject(r)) => wipe_template(&mut r.template),
+        Some(Op::CopyObject(r)) => wipe_template(&mut r.template),
+        Some(Op::SetAttributes(r)) => wipe_template(&mut r.template),
+        Some(Op::Find(r)) => wipe_template(&mut r.template),
         _ => {}
+    }
+}
+
+fn wipe_template(template: &mut Option<v1::Template>) {
+    for attribute in template.iter_mut().flat_map(|template| &mut template.attributes) {
+        if let Some(v1::attribute::Value::Bytes(bytes)) = &mut attribute.value {
+            bytes.zeroize();
+        }
     }
 }
 

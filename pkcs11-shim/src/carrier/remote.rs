@@ -34,13 +34,20 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
 }
 
+/// The calls of `Token` that carry everything.
+pub(super) struct Rpcs {
+    pub(super) exchange: Uri,
+    pub(super) seal_key: Uri,
+    pub(super) sealed: Uri,
+}
+
 /// What it takes to reach the daemon.
 #[derive(Clone)]
 pub(crate) struct Remote {
     pub(super) host: String,
     pub(super) port: u16,
     /// What every request is addressed to.
-    pub(super) uri: Uri,
+    pub(super) rpcs: Arc<Rpcs>,
     pub(super) name: ServerName<'static>,
     pub(super) tls: Arc<ClientConfig>,
 }
@@ -54,9 +61,10 @@ impl Remote {
         }
         let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
         let authority = uri.authority()?;
+        let rpc = |name: &str| format!("https://{authority}/craton.hsm.v1.Token/{name}").parse().ok();
         Some(Remote {
             port: uri.port_u16()?,
-            uri: format!("https://{authority}/craton.hsm.v1.Token/Exchange").parse().ok()?,
+            rpcs: Arc::new(Rpcs { exchange: rpc("Exchange")?, seal_key: rpc("SealKey")?, sealed: rpc("Sealed")? }),
             name: ServerName::try_from(host.clone()).ok()?,
             tls: Arc::new(configuration(files)?),
             host,

@@ -19,7 +19,7 @@ use super::archives::files_beside;
 use super::backup::{FILES, beside};
 use crate::cli::{Drill, Which};
 use crate::config::Settings;
-use crate::connect::{converse, talk};
+use crate::connect::{converse, talk, talk_sealed};
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 use crate::prompt;
@@ -286,9 +286,15 @@ impl<'a> Rehearsal<'a> {
 fn reset(scratch: &Scratch, token: &TokenLine, so_pin: &SecretBytes) -> Result<SecretBytes, Failure> {
     let pin = random_pin()?;
     let name = Some(TokenName { label: String::new(), slot: Some(token.slot) });
-    let reset =
-        AdminResetPinRequest { token: name, so_pin: so_pin.expose().to_vec(), new_user_pin: pin.expose().to_vec() };
-    talk(&scratch.settings, |mut daemon| async move { Ok(daemon.reset_pin(reset).await.map(drop)?) })?;
+    let reset = AdminResetPinRequest {
+        token: name,
+        so_pin: so_pin.expose().to_vec(),
+        new_user_pin: pin.expose().to_vec(),
+        sealed: None,
+    };
+    talk_sealed(&scratch.settings, reset, |mut daemon, sealed| async move {
+        Ok(daemon.reset_pin(sealed).await.map(drop)?)
+    })?;
     Ok(pin)
 }
 

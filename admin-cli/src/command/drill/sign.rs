@@ -5,6 +5,9 @@ use ck::attribute::*;
 use ck::mechanism::*;
 use ck::object::*;
 use ck::rv::{CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE};
+use hsm_proto::seal;
+use hsm_proto::v1::reply::Result as Answer;
+use hsm_proto::v1::sealed_reply::Reply::Plain;
 use hsm_proto::v1::token_client::TokenClient;
 use hsm_proto::v1::{self, OperationKind};
 use serde::Serialize;
@@ -86,8 +89,15 @@ impl Talk {
     /// Logs the user in.
     pub(super) async fn login(&mut self, pin: &[u8]) -> Result<(), Failure> {
         let login = v1::LoginRequest { session: self.session, user: USER, pin: pin.to_vec() };
-        self.client.login(self.request(login)).await?;
-        Ok(())
+        let login = v1::Request { op: Some(v1::request::Op::Login(login)), number: 0 };
+        let key = self.client.seal_key(v1::SealKeyRequest {}).await?.into_inner();
+        let sealed = seal::request(&key, &login, None).map_err(|error| Failure::new(error.to_string()))?;
+        let reply = self.client.sealed(self.request(sealed)).await?.into_inner();
+        match reply.reply {
+            Some(Plain(v1::Reply { result: Some(Answer::Done(_)), .. })) => Ok(()),
+            Some(Plain(v1::Reply { result: Some(Answer::Fault(fault)), .. })) => Err(tonic::Status::from(fault).into()),
+            _ => Err(Failure::new("the daemon answers a login with something else")),
+        }
     }
 
     async fn find(&mut self, wanted: Vec<v1::Attribute>) -> Result<Vec<v1::ObjectSnapshot>, Failure> {
