@@ -22,6 +22,7 @@ use hsm_core::{
     Attr, Caller, Clock, Hsm, Identity, MechanismCall, MechanismView, Parameter, Peer, SecretBytes, Snapshot, Value,
 };
 use hsm_daemon::door::{Client, Door};
+use hsm_proto::seal::{self, ReplyKey};
 use hsm_proto::v1;
 use hsm_proto::v1::reply::Result as Outcome;
 use hsm_proto::v1::request::Op;
@@ -229,7 +230,14 @@ impl Stage {
             mechanisms: self.views.iter().map(|view| view.number).collect(),
             outputs: Vec::new(),
         };
-        Some(Actor { client, session: handle, number: 0, known, watch: Watch::new(self.profile == Profile::Safe) })
+        Some(Actor {
+            client,
+            session: handle,
+            number: 0,
+            sealed: false,
+            known,
+            watch: Watch::new(self.profile == Profile::Safe),
+        })
     }
 
     /// What somebody who has not logged in finds: nothing private, nothing of another application's sessions.
@@ -320,6 +328,8 @@ pub(crate) struct Actor {
     pub(crate) session: u64,
     /// The number that the next request bears: none is 0.
     pub(crate) number: u64,
+    /// Whether its requests and their replies travel sealed.
+    pub(crate) sealed: bool,
     pub(crate) known: Known,
     pub(crate) watch: Watch,
 }
@@ -328,10 +338,17 @@ impl Actor {
     /// Asks the daemon's dispatcher, and lets the watch judge the reply.
     pub(crate) fn ask(&mut self, stage: &Stage, op: Op) -> Outcome {
         let note = Note::of(stage, self, &op);
-        let reply = self.client.ask(&stage.door, v1::Request { op: Some(op), number: self.number });
+        let request = v1::Request { op: Some(op), number: self.number };
+        let reply = if self.sealed { self.sealed(stage, &request) } else { self.client.ask(&stage.door, request) };
         self.watch.judge(&note, &reply);
         self.learn(&reply);
         reply.result.expect("every reply has a result")
+    }
+
+    fn sealed(&mut self, stage: &Stage, request: &v1::Request) -> v1::Reply {
+        let reply = ReplyKey::new().expect("random numbers");
+        let exchange = seal::request(&self.client.seal_key(), request, Some(&reply)).expect("a key of the daemon's");
+        reply.open(self.client.exchange(&stage.door, exchange)).expect("the reply opens")
     }
 
     /// Takes up what a reply gave: handles and bytes for later requests.

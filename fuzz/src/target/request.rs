@@ -1,4 +1,5 @@
-//! Requests: protobuf as a client could send it, by the schema or by bare bytes, dispatched for an application that is logged in.
+//! Requests: protobuf as a client could send it, by the schema or by bare bytes, dispatched for an application that is logged in; some travel
+//! sealed, and some are an exchange of bare bytes.
 
 use hsm_proto::v1;
 use prost::Message;
@@ -17,9 +18,15 @@ pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let way = input.byte();
     stage::play(way & 3 == 3, |stage, actor| {
+        // Seldom: a seal costs more than most requests.
+        actor.sealed = way & 0x7c == 0x40;
         for _ in 0..REQUESTS_MAX {
             if input.is_empty() {
                 break;
+            }
+            if way & 0x7c == 0x44 {
+                exchange(stage, actor, &mut input);
+                continue;
             }
             let request = if way & 0x80 == 0 { made(stage, actor, &mut input) } else { plain(&mut input) };
             actor.number = request.as_ref().map_or(0, |request| request.number);
@@ -28,6 +35,24 @@ pub(crate) fn run(bytes: &[u8]) {
             }
         }
     });
+}
+
+/// An exchange whose seal is none, or damaged: it is refused, or plain and asks for nothing slow.
+fn exchange(stage: &Stage, actor: &mut Actor, input: &mut Input<'_>) {
+    use v1::sealed_exchange::Request;
+    let Ok(mut exchange) = v1::SealedExchange::decode(input.bytes(2000)) else { return };
+    match &mut exchange.request {
+        Some(Request::Plain(v1::Request { op: Some(op), .. })) if is_slow(op) => return,
+        // A number that was given, so that the key is found.
+        Some(Request::Sealed(sealed)) => sealed.key = actor.client.seal_key().key,
+        _ => {}
+    }
+    let was_sealed = matches!(exchange.request, Some(Request::Sealed(_)));
+    let reply = actor.client.exchange(&stage.door, exchange).reply.expect("every exchange has a reply");
+    if let (true, v1::sealed_reply::Reply::Plain(reply)) = (was_sealed, &reply) {
+        let fault = matches!(reply.result, Some(v1::reply::Result::Fault(_)));
+        assert!(fault, "bytes that nobody sealed were carried out");
+    }
 }
 
 fn made(stage: &Stage, actor: &Actor, input: &mut Input<'_>) -> Option<v1::Request> {
