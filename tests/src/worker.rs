@@ -80,6 +80,11 @@ impl Worker {
         rest.trim().to_owned()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it with SIGKILL: no C_Finalize, no goodbye.
     pub fn vanish(mut self) {
         self.child.kill().expect("the worker runs");

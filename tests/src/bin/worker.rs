@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use acceptance::module::{self, Token};
+use acceptance::raw::{Memory, Raw};
 use acceptance::secrets;
 use acceptance::world::{LABEL, PIN, SO_PIN};
 use cryptoki::context::Pkcs11;
@@ -16,12 +17,8 @@ use cryptoki::slot::Slot;
 use data_encoding::HEXLOWER;
 
 fn main() {
-    let mut worker = Worker {
-        pkcs11: module::load(),
-        raw: acceptance::raw::Raw::load(&module::path()),
-        sessions: Vec::new(),
-        across: Vec::new(),
-    };
+    let mut worker =
+        Worker { pkcs11: module::load(), raw: Raw::load(&module::path()), sessions: Vec::new(), across: Vec::new() };
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -41,9 +38,36 @@ fn say(line: &str) {
     }
 }
 
+/// A PIN that came in hexadecimal digits with every bit turned over. It is overwritten when it is dropped.
+struct Masked {
+    memory: Memory,
+    words: usize,
+    len: u64,
+}
+
+impl Masked {
+    fn of(digits: &str) -> Masked {
+        let turned = HEXLOWER.decode(digits.as_bytes()).expect("hexadecimal digits");
+        let memory = Memory::zeroed(turned.len());
+        for (index, chunk) in turned.chunks(8).enumerate() {
+            // Words, never the bytes in one piece anywhere else.
+            let byte = |(place, byte): (usize, &u8)| u64::from(!byte) << (8 * place);
+            memory.set(index, chunk.iter().enumerate().map(byte).sum());
+        }
+        Masked { memory, words: turned.len().div_ceil(8), len: turned.len().try_into().expect("a PIN is short") }
+    }
+}
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        (0..self.words).for_each(|index| self.memory.set(index, 0));
+        std::hint::black_box(&self.memory);
+    }
+}
+
 struct Worker {
     pkcs11: Pkcs11,
-    raw: acceptance::raw::Raw,
+    raw: Raw,
     sessions: Vec<Session>,
     // Of `begin-across`: the sessions that search, update and have begun to sign.
     across: Vec<Session>,
@@ -115,6 +139,19 @@ impl Worker {
             ["set-pin", old, new] => {
                 self.session()?.set_pin(&module::pin(old), &module::pin(new)).map(|()| String::new())
             }
+            // C_Login and C_SetPIN by PINs that come masked, so that this process holds them during the call only: the return value.
+            ["masked-login", user, pin] => {
+                let (pin, session) = (Masked::of(pin), self.session()?.handle());
+                let rv = self.raw.call("C_Login", &[session, number(user), pin.memory.address(), pin.len]);
+                Ok(format!("rv {rv:#x}"))
+            }
+            ["masked-set-pin", old, new] => {
+                let (old, new, session) = (Masked::of(old), Masked::of(new), self.session()?.handle());
+                let pins = [session, old.memory.address(), old.len, new.memory.address(), new.len];
+                Ok(format!("rv {:#x}", self.raw.call("C_SetPIN", &pins)))
+            }
+            // A signature by a key that wants the PIN for each, which comes masked.
+            ["context-login", pin] => self.context_login(&Masked::of(pin)),
             // Keys of every type and origin, made and used: the secret parts of each by name, in hexadecimal digits.
             ["secrets"] => {
                 let all = secrets::make(self.session()?)?;
@@ -130,6 +167,18 @@ impl Worker {
             ["labels"] => self.labels(),
             _ => Ok("unknown line".to_owned()),
         }
+    }
+
+    fn context_login(&self, pin: &Masked) -> Result<String, Error> {
+        let public = [Attribute::Token(false), Attribute::EcParams(module::P256.into())];
+        let private = [Attribute::Token(false), Attribute::Sign(true), Attribute::AlwaysAuthenticate(true)];
+        let (_, key) = self.session()?.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
+        let session = self.session()?.handle();
+        let begun = self.raw.sign_init(session, cryptoki_sys::CKM_ECDSA, key.handle());
+        let context = [session, cryptoki_sys::CKU_CONTEXT_SPECIFIC, pin.memory.address(), pin.len];
+        let entered = self.raw.call("C_Login", &context);
+        let signed = self.raw.sign(session, &[7; 32], ROOM).rv;
+        Ok(format!("rv {begun:#x} {entered:#x} {signed:#x}"))
     }
 
     fn slot(&self) -> Result<Slot, Error> {
