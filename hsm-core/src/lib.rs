@@ -31,7 +31,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use grant::{ClientRole, Grant, Patterns};
 pub use hsm::{
-    AttributeRead, Derived, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece, SealState,
+    AttributeRead, Derived, Errand, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece, SealState,
     SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary, TokenView, Unsealing,
 };
 pub use id::{ObjectId, TokenId};

@@ -9,7 +9,7 @@ use ck::{Mechanism, ObjectClass};
 
 use crate::act::{Act, Needs, When};
 use crate::audit::{Durability, Entry, Fact, Receipt, Subject};
-use crate::caller::{Application, Caller};
+use crate::caller::{Application, Caller, Peer};
 use crate::config::UseRecords;
 use crate::error::{Error, Kind, Result};
 use crate::hsm::Hsm;
@@ -209,6 +209,15 @@ impl Hsm {
         result.map(|value| Recorded { value, _receipt: receipt })
     }
 
+    /// Records an operation that was refused before it was known on which token, and lets the refusal go.
+    ///
+    /// # Errors
+    /// The refusal, or [`Kind::Device`] when it could not be recorded.
+    pub(crate) fn refused<T>(&self, act: &'static Act, peer: &Peer, refusal: Error) -> Result<T> {
+        let entry = Entry::new(act.category, act.name, peer.journal());
+        self.record(act, entry, None, Err(refusal)).map(Recorded::release)
+    }
+
     /// Records durably what is about to be given out piece by piece, before the first piece.
     ///
     /// # Errors
@@ -222,7 +231,7 @@ impl Hsm {
             (When::Durably, _) | (_, UseRecords::Synced) => Durability::Durable,
             _ => Durability::Written,
         };
-        self.journal().append(entry, self.vault()?.generation(), durability)
+        self.journal().append(entry, self.store_generation(), durability)
     }
 
     /// The record as the store's transaction carries it; nothing when the journal does not keep its category.

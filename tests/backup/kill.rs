@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use acceptance::daemon::binary;
+use acceptance::daemon::{Daemon, binary};
 use acceptance::faults::Faults;
 use acceptance::tools::available;
 use acceptance::worker::Worker;
@@ -114,4 +114,57 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
     fs::create_dir(world.dir().join("store.restoring")).expect("our own directory");
     fs::write(world.dir().join("store.restoring/vault.redb.new"), b"half").expect("our own directory");
     assert!(world.admin(line).ok().to_string().contains("pre-restore"));
+}
+
+/// Killed at every call that changes a file of the journal, a start that adds the second signature, or ends it, is followed by one that does.
+#[test]
+fn a_killed_start_that_begins_or_ends_the_second_signature_leaves_a_journal_that_goes_on() {
+    let name = "kill::a_killed_start_that_begins_or_ends_the_second_signature_leaves_a_journal_that_goes_on";
+    let mut world = World::unstarted();
+    let Some(faults) = Faults::prepare(name, world.dir()) else { return };
+    world.daemon_environment(faults.environment());
+    let one = world.standard_config();
+    let both = one.replacen("[audit]\n", "[audit]\npost_quantum = true\n", 1);
+    let (part, pristine) = ("audit.jsonl", world.dir().join("pristine"));
+    for (before, after, digits) in [(&one, &both, 128), (&both, &one, 64)] {
+        fs::remove_dir_all(&pristine).unwrap_or_default();
+        faults.heal();
+        world.write_config(before);
+        world.start_daemon();
+        world.stop_daemon();
+        copy(&world.store(), &pristine.join("store"));
+        fs::create_dir(pristine.join("journal")).expect("our own directory");
+        for entry in fs::read_dir(world.dir()).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if name.starts_with("audit") {
+                fs::copy(&path, pristine.join("journal").join(name)).expect("copied");
+            }
+        }
+        world.write_config(after);
+        // A whole one, which says how many calls there are until it is ready.
+        faults.kill(part, i32::MAX);
+        world.start_daemon();
+        let calls = i32::MAX - faults.spare();
+        world.take_daemon().kill();
+        assert!(calls > 12, "{calls} calls");
+        let mut killed = 0;
+        for point in 0..calls {
+            reset(&world, &pristine);
+            faults.kill(part, point);
+            // One of the last calls may come after the daemon is ready.
+            killed += usize::from(world.try_start().map(Daemon::kill).is_err());
+            faults.heal();
+            world.start_daemon();
+            let keys = world.admin_json(["audit", "key"]);
+            let text = |name: &str| keys[name].as_str().expect("a text").to_owned();
+            assert_eq!(text("current").len(), digits, "call {point} of {calls}");
+            world.admin(["audit", "verify", "--key", &text("first")]).ok();
+            world.take_daemon().kill();
+        }
+        println!(
+            "TABLE kill -9 of a start that changes the journal's kind of keys: {killed} of {calls} calls, to {digits} digits"
+        );
+        assert!(killed > calls as usize / 2, "{killed} of {calls}");
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -221,6 +222,51 @@ fn administration() -> BTreeSet<String> {
     world.pkcs11_tool(so.into_iter().chain(["--init-pin", "--new-pin", PIN])).ok();
     assert_eq!(since(&world)[..], ["login CKR_OK", "init_pin CKR_OK"], "C_Login, C_InitPIN");
     seen
+}
+
+/// The same call by the command line, and what a refusal of it leaves; none for what only looks.
+const REFUSED: [(&[&str], Option<&str>); 9] = [
+    (&["token", "init", "--label", "x", "--so-pin", "env:SO_PIN"], Some("init_token")),
+    (&["pin", "change", "--pin", "env:PIN", "--new-pin", "env:PIN"], Some("set_pin")),
+    (&["pin", "reset", "--so-pin", "env:SO_PIN", "--new-pin", "env:PIN"], Some("reset_pin")),
+    (&["key", "list"], Some("list_keys")),
+    (&["key", "list", "--pin", "env:PIN"], Some("list_keys")),
+    (&["token", "rotate-key", "--pin", "env:SO_PIN", "--user-pin", "env:PIN"], Some("rotate_key")),
+    (&["backup", "--pin", "env:SO_PIN", "--output", "token.backup"], Some("backup")),
+    (&["status"], None),
+    (&["token", "info"], None),
+];
+
+/// The records that these commands left, each of which is refused.
+fn refused(world: &mut World, more: &[&str], rv: &str) {
+    let before = fs::read_to_string(world.journal()).expect("the journal").len();
+    let named = |command: &[&str]| !more.is_empty() && command.starts_with(&["token", "init"]);
+    let commands = || REFUSED.iter().filter(|(command, act)| !named(command) && (more.is_empty() || act.is_some()));
+    for (command, _) in commands() {
+        world.admin(command.iter().chain(more)).refused();
+    }
+    world.stop_daemon();
+    let text = fs::read_to_string(world.journal()).expect("the journal");
+    let left: Vec<String> = text[before..].lines().filter_map(said).collect();
+    let promised: Vec<String> = commands().filter_map(|(_, act)| act.map(|act| format!("{act} {rv}"))).collect();
+    assert_eq!(left, promised);
+}
+
+#[test]
+fn who_may_not_administer_leaves_the_record_of_what_was_refused() {
+    let mut world = World::start();
+    world.stop_daemon();
+    let owner = fs::metadata(world.dir()).expect("our own directory").uid();
+    world.write_clients(&format!("[[client]]\nuid = {owner}\nroles = [\"use\"]\ntokens = [\"*\"]\n"));
+    world.configure("clients = \"clients.toml\"\n");
+    world.start_daemon();
+    refused(&mut world, &[], "CKR_ACTION_PROHIBITED");
+}
+
+#[test]
+fn what_is_asked_of_a_token_that_is_not_there_leaves_its_record() {
+    let mut world = World::start();
+    refused(&mut world, &["--token", "nobody"], "CKR_TOKEN_NOT_RECOGNIZED");
 }
 
 /// What is done with keys and objects.

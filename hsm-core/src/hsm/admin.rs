@@ -89,7 +89,58 @@ pub struct TokenName {
     pub slot: Option<u64>,
 }
 
+/// What an operator or another daemon comes for, as far as it matters when they are turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// To look at what is no key: nothing is recorded.
+    Look,
+    /// To initialise a token.
+    InitToken,
+    /// To change a PIN.
+    ChangePin,
+    /// To set another user PIN.
+    ResetPin,
+    /// To see the keys.
+    ListKeys,
+    /// To give a token another master key.
+    RotateKey,
+    /// To bring what opens the store.
+    Unseal,
+    /// To take a backup.
+    Backup,
+    /// To show a checkpoint of another journal.
+    ShowCheckpoint,
+}
+
+impl Errand {
+    fn act(self) -> Option<&'static act::Act> {
+        Some(match self {
+            Errand::Look => return None,
+            Errand::InitToken => &act::INIT_TOKEN,
+            Errand::ChangePin => &act::SET_PIN,
+            Errand::ResetPin => &act::RESET_PIN,
+            Errand::ListKeys => &act::LIST_KEYS,
+            Errand::RotateKey => &act::ROTATE_KEY,
+            Errand::Unseal => &act::UNSEAL,
+            Errand::Backup => &act::BACKUP,
+            Errand::ShowCheckpoint => &act::WITNESS,
+        })
+    }
+}
+
 impl Hsm {
+    /// Refuses somebody who has not the role for it; the record says who it was.
+    ///
+    /// # Errors
+    /// [`Kind::ActionProhibited`], always; [`Kind::Device`] when that cannot be recorded.
+    pub fn turn_away<T>(&self, peer: &Peer, errand: Errand) -> Result<T> {
+        let refusal = Error::new(Kind::ActionProhibited, "the client does not have the role for this");
+        match errand.act() {
+            Some(act) => self.refused(act, peer, refusal),
+            None => Err(refusal),
+        }
+    }
+
     /// The state of the whole token. Answered even while sealed.
     pub fn status(&self) -> Status {
         let applications = self.applications();
@@ -187,6 +238,11 @@ impl Hsm {
         }
     }
 
+    /// As [`Hsm::named`]; that there is none is a failure of the operation, and recorded as such.
+    pub(super) fn named_for(&self, act: &'static act::Act, peer: &Peer, name: &TokenName) -> Result<Arc<Slot>> {
+        self.named(name).or_else(|error| self.refused(act, peer, error))
+    }
+
     /// Initialises the token of a slot, or of the first slot without one, and sets its user PIN.
     ///
     /// # Errors
@@ -199,23 +255,28 @@ impl Hsm {
         so_pin: SecretBytes,
         user_pin: Option<SecretBytes>,
     ) -> Result<TokenSummary> {
-        let number = match slot {
-            Some(number) => number,
-            None => {
-                let slots = self.all_slots();
-                let spare = slots.iter().find(|slot| !slot.token().initialized);
-                spare.ok_or_else(|| Error::new(Kind::ResourceExceeded, "every slot has a token"))?.number
-            }
-        };
-        if let Some(pin) = &user_pin {
-            self.check_pin_length(pin)?;
-        }
+        let number = self.spare_slot(slot).and_then(|number| {
+            user_pin.as_ref().map_or(Ok(()), |pin| self.check_pin_length(pin))?;
+            Ok(number)
+        });
+        let number = number.or_else(|error| self.refused(&act::INIT_TOKEN, peer, error))?;
         self.init_token_as(peer, number, &so_pin, label)?;
         let slot = self.slot(number)?;
         if let Some(pin) = user_pin {
             self.set_user_pin(peer, &slot, &so_pin, &pin)?;
         }
         self.summary(&slot)
+    }
+
+    /// The slot that is named, or the first that has no token.
+    fn spare_slot(&self, named: Option<u64>) -> Result<u64> {
+        if let Some(number) = named {
+            return self.slot(number).map(|slot| slot.number);
+        }
+        self.vault()?;
+        let slots = self.all_slots();
+        let spare = slots.iter().find(|slot| !slot.token().initialized);
+        Ok(spare.ok_or_else(|| Error::new(Kind::ResourceExceeded, "every slot has a token"))?.number)
     }
 
     fn check_pin_length(&self, pin: &SecretBytes) -> Result<()> {
@@ -267,9 +328,9 @@ impl Hsm {
         let role = match UserType::from_number(user) {
             Some(UserType::So) => Role::So,
             Some(UserType::User) => Role::User,
-            _ => return Err(Kind::UserTypeInvalid.into()),
+            _ => return self.refused(&act::SET_PIN, peer, Kind::UserTypeInvalid.into()),
         };
-        let slot = self.named(token)?;
+        let slot = self.named_for(&act::SET_PIN, peer, token)?;
         self.administer(&act::SET_PIN, peer, &slot, |entry| {
             let (id, body) = (slot.token_id(), self.body(entry));
             Ok(((), self.vault()?.set_pin(id, role, &old, &new, &peer.canonical(), &body)?.receipt))
@@ -281,8 +342,8 @@ impl Hsm {
     /// # Errors
     /// [`Kind::PinIncorrect`] and its kin for the SO PIN, [`Kind::PinLength`].
     pub fn admin_reset_pin(&self, peer: &Peer, token: &TokenName, so_pin: SecretBytes, new: SecretBytes) -> Result<()> {
-        self.check_pin_length(&new)?;
-        let slot = self.named(token)?;
+        self.check_pin_length(&new).or_else(|error| self.refused(&act::RESET_PIN, peer, error))?;
+        let slot = self.named_for(&act::RESET_PIN, peer, token)?;
         self.set_user_pin(peer, &slot, &so_pin, &new)
     }
 
@@ -296,8 +357,8 @@ impl Hsm {
         token: &TokenName,
         user_pin: Option<SecretBytes>,
     ) -> Result<Vec<KeySummary>> {
-        let slot = self.named(token)?;
         let act = &act::LIST_KEYS;
+        let slot = self.named_for(act, peer, token)?;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
         entry.token = Some(slot.token_id());
         let keys = self.keys(peer, &slot, user_pin);
@@ -328,8 +389,8 @@ impl Hsm {
         others: &[backup::For],
         out: &mut dyn std::io::Write,
     ) -> Result<()> {
-        let slot = self.named(token)?;
         let act = &act::BACKUP;
+        let slot = self.named_for(act, peer, token)?;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
         entry.token = Some(slot.token_id());
         let written = self.write_backup(peer, &slot, (&so_pin, others), &entry, out);

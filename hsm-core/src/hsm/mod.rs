@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use admin::{KeySummary, Status, StreamStatus, TokenName, TokenSummary};
+pub use admin::{Errand, KeySummary, Status, StreamStatus, TokenName, TokenSummary};
 pub use derive::Derived;
 pub use message::{Message, MessagePart, MessagePiece};
 pub use object::{AttributeRead, Found};
@@ -205,6 +205,11 @@ impl Hsm {
             .and_then(|()| self.note_policy())
             .and_then(|()| self.start_stream())
             .map_err(StartError::Token)
+    }
+
+    /// The store's generation; while it is sealed, the newest that the journal names.
+    pub(crate) fn store_generation(&self) -> u64 {
+        self.vault.get().map_or_else(|| self.journal.last_generation(), Vault::generation)
     }
 
     /// The journal's name in its checkpoints; none while it is not signed.

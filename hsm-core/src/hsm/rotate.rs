@@ -40,7 +40,7 @@ impl Hsm {
         so_pin: &SecretBytes,
         user_pin: Option<&SecretBytes>,
     ) -> Result<KeyRotation> {
-        let slot = self.named(token)?;
+        let slot = self.named_for(&act::ROTATE_KEY, peer, token)?;
         let tmk = self.administer(&act::ROTATE_KEY, peer, &slot, |entry| {
             let (client, body) = (peer.canonical(), self.body(entry));
             let begun = self.vault()?.begin_rotation(slot.token_id(), so_pin, user_pin, &client, &body)?;

@@ -91,8 +91,7 @@ impl Hsm {
         if let Err(error) = &outcome {
             entry.rv = error.rv();
         }
-        let generation = self.vault.get().map_or_else(|| self.journal.last_generation(), Vault::generation);
-        drop(self.journal.append(entry, generation, Durability::Durable)?);
+        drop(self.journal.append(entry, self.store_generation(), Durability::Durable)?);
         outcome.and_then(|()| self.seal_state())
     }
 

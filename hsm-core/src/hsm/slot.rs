@@ -202,7 +202,8 @@ impl Hsm {
     /// nothing; [`Kind::ArgumentsBad`] for a label that does not fit 32 bytes.
     pub fn init_token(&self, caller: &Caller, slot: u64, so_pin: SecretBytes, label: &str) -> Result<()> {
         self.slot_of(caller, slot)?;
-        caller.peer().grant.check(ClientRole::So)?;
+        let peer = caller.peer();
+        peer.grant.check(ClientRole::So).or_else(|refusal| self.refused(&act::INIT_TOKEN, peer, refusal))?;
         self.init_token_as(caller.peer(), slot, &so_pin, label).map(drop)
     }
 

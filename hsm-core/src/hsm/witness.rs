@@ -9,7 +9,6 @@ use crate::audit::{Durability, Entry, Fact, Held, Note, Step, judge};
 use crate::caller::Peer;
 use crate::config::{WitnessedJournal, witness_stem};
 use crate::error::{Error, Kind, Result};
-use crate::store::Vault;
 use crate::sys;
 
 impl Hsm {
@@ -32,9 +31,15 @@ impl Hsm {
     /// [`Kind::DataInvalid`] with the reason of a refusal; as [`Hsm::witnessed`]; [`Kind::Device`] when it cannot be kept or recorded.
     pub fn witness(&self, peer: &Peer, step: &Step) -> Result<Held> {
         let malformed = || Error::new(Kind::ArgumentsBad, "the checkpoint is malformed");
-        let told = Note::parse(&step.note).ok_or_else(malformed)?.checkpoint;
+        let told = match Note::parse(&step.note) {
+            Some(note) => note.checkpoint,
+            None => return self.refused(&act::WITNESS, peer, malformed()),
+        };
         let _turn = self.witnessing.lock();
-        let journal = self.witnessed_journal(&told.origin)?;
+        let journal = match self.witnessed_journal(&told.origin) {
+            Ok(journal) => journal,
+            Err(error) => return self.refused(&act::WITNESS, peer, error),
+        };
         let held = self.read_witnessed(&journal.origin)?;
         let outcome = judge(held.as_ref(), &journal.keys, step)
             .map_err(|refusal| Error::new(Kind::DataInvalid, refusal.to_string()));
@@ -55,8 +60,7 @@ impl Hsm {
             let why = error.detail().unwrap_or_default();
             tracing::error!(origin = told.origin, size = told.size, why, "a checkpoint of another journal is refused");
         }
-        let generation = self.vault.get().map_or_else(|| self.journal.last_generation(), Vault::generation);
-        drop(self.journal.append(entry, generation, Durability::Durable)?);
+        drop(self.journal.append(entry, self.store_generation(), Durability::Durable)?);
         outcome
     }
 

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hsm_core::backup::{BackupPublicKey, For, Share, ShareSet};
 use hsm_core::store_key::ModuleKey;
-use hsm_core::{ClientRole, KeySummary, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
+use hsm_core::{ClientRole, Errand, KeySummary, Kind, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
 use hsm_proto::secrecy::Sealable;
 use hsm_proto::v1;
 use hsm_proto::v1::admin_server::Admin;
@@ -43,40 +43,58 @@ impl AdminService {
     }
 
     /// Runs one administrative method on the pool, if the peer may administer.
-    async fn run<R, T, F>(&self, request: Request<R>, work: F) -> Result<Response<T>, Status>
+    async fn run<R, T, F>(&self, errand: Errand, request: Request<R>, work: F) -> Result<Response<T>, Status>
     where
         R: Send + 'static,
         T: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
     {
-        self.run_for(ClientRole::Admin, request, work).await
+        self.run_for(ClientRole::Admin, errand, request, work).await
     }
 
     /// [`AdminService::run`] for a role that need not be the administrator's.
-    async fn run_for<R, T, F>(&self, role: ClientRole, request: Request<R>, work: F) -> Result<Response<T>, Status>
+    async fn run_for<R, T, F>(
+        &self,
+        role: ClientRole,
+        errand: Errand,
+        request: Request<R>,
+        work: F,
+    ) -> Result<Response<T>, Status>
     where
         R: Send + 'static,
         T: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
     {
-        let peer = administrator(&request, role)?;
+        let peer = self.administrator(&request, role, errand).await?;
         let desk = Arc::clone(&self.desk);
         let outcome = on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
         outcome.map(Response::new).map_err(status)
+    }
+
+    /// The peer, if it may do what it came for; that it may not is recorded.
+    async fn administrator<R>(&self, request: &Request<R>, role: ClientRole, errand: Errand) -> Result<Peer, Status> {
+        let peer = visitor(request)?.peer().clone();
+        if may_administer(&peer, role) {
+            return Ok(peer);
+        }
+        tracing::warn!(peer = ?peer.identity, ?role, ?errand, "administration refused");
+        let why = "only the superuser, the user that the daemon runs as, and whom the clients file gives the role may \
+                   administer it";
+        turned_away(&self.desk, peer, errand, why).await
     }
 }
 
 impl AdminService {
     /// As [`AdminService::run`], for a message that may be sealed. What it asks for is authorised before it is opened.
-    async fn run_sealed<R, T, F>(&self, request: Request<R>, work: F) -> Result<Response<T>, Status>
+    async fn run_sealed<R, T, F>(&self, errand: Errand, request: Request<R>, work: F) -> Result<Response<T>, Status>
     where
         R: Sealable + Send + 'static,
         T: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
     {
-        administrator(&request, ClientRole::Admin)?;
+        self.administrator(&request, ClientRole::Admin, errand).await?;
         let request = self.opened(request)?;
-        self.run(request, work).await
+        self.run(errand, request, work).await
     }
 
     /// The request with its message opened.
@@ -94,15 +112,14 @@ impl AdminService {
     }
 }
 
-fn administrator<T>(request: &Request<T>, role: ClientRole) -> Result<Peer, Status> {
-    let visitor = visitor(request)?;
-    if may_administer(visitor.peer(), role) {
-        return Ok(visitor.peer().clone());
-    }
-    tracing::warn!(peer = ?visitor.peer().identity, ?role, "administration refused");
-    Err(Status::permission_denied(
-        "only the superuser, the user that the daemon runs as, and whom the clients file gives the role may administer it",
-    ))
+/// Records that somebody was turned away, and says why.
+pub(super) async fn turned_away<T>(desk: &Arc<Desk>, peer: Peer, errand: Errand, why: &str) -> Result<T, Status> {
+    let desk = Arc::clone(desk);
+    let refused = on_the_pool(move || desk.hsm.turn_away::<()>(&peer, errand)).await?;
+    Err(match refused {
+        Err(error) if error.kind() != Kind::ActionProhibited => status(error),
+        _ => Status::permission_denied(why),
+    })
 }
 
 pub(super) fn status(error: hsm_core::Error) -> Status {
@@ -194,14 +211,13 @@ impl Admin for AdminService {
     type BackupStream = ReceiverStream<Result<v1::BackupChunk, Status>>;
 
     async fn seal_key(&self, request: Request<v1::SealKeyRequest>) -> Result<Response<v1::SealKeyReply>, Status> {
-        // Whoever may do anything here that needs a secret.
-        administrator(&request, ClientRole::Backup)?;
+        // To whoever is here: who may not do what they then ask for is refused, and recorded, by what that is.
         visitor(&request)?.seal_keys().give().map(Response::new).map_err(|Refusal(fault)| fault.into())
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let (self_test, started_unix_seconds) = (self.self_test.0.clone(), self.started_unix_seconds);
-        self.run_for(ClientRole::AuditRead, request, move |desk, _, _| {
+        self.run_for(ClientRole::AuditRead, Errand::Look, request, move |desk, _, _| {
             let status = desk.hsm.status();
             Ok(v1::StatusReply {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -229,14 +245,14 @@ impl Admin for AdminService {
     }
 
     async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Result<Response<v1::MetricsReply>, Status> {
-        self.run(request, |desk, _, _| Ok(v1::MetricsReply { text: desk.metrics.page(&desk.hsm) })).await
+        self.run(Errand::Look, request, |desk, _, _| Ok(v1::MetricsReply { text: desk.metrics.page(&desk.hsm) })).await
     }
 
     async fn list_tokens(
         &self,
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensReply>, Status> {
-        self.run_for(ClientRole::AuditRead, request, |desk, _, _| {
+        self.run_for(ClientRole::AuditRead, Errand::Look, request, |desk, _, _| {
             Ok(v1::ListTokensReply { tokens: desk.hsm.admin_tokens()?.into_iter().map(token_summary).collect() })
         })
         .await
@@ -246,7 +262,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::AdminInitTokenRequest>,
     ) -> Result<Response<v1::TokenSummary>, Status> {
-        self.run_sealed(request, |desk, peer, r| {
+        self.run_sealed(Errand::InitToken, request, |desk, peer, r| {
             let so_pin = SecretBytes::new(r.so_pin);
             desk.hsm.admin_init_token(peer, r.slot, &r.label, so_pin, maybe_pin(r.user_pin)).map(token_summary)
         })
@@ -254,7 +270,7 @@ impl Admin for AdminService {
     }
 
     async fn change_pin(&self, request: Request<v1::AdminChangePinRequest>) -> Result<Response<v1::Empty>, Status> {
-        self.run_sealed(request, |desk, peer, r| {
+        self.run_sealed(Errand::ChangePin, request, |desk, peer, r| {
             let (old, new) = (SecretBytes::new(r.old_pin), SecretBytes::new(r.new_pin));
             desk.hsm.admin_change_pin(peer, &token_name(r.token), r.user, old, new)?;
             Ok(v1::Empty {})
@@ -263,7 +279,7 @@ impl Admin for AdminService {
     }
 
     async fn reset_pin(&self, request: Request<v1::AdminResetPinRequest>) -> Result<Response<v1::Empty>, Status> {
-        self.run_sealed(request, |desk, peer, r| {
+        self.run_sealed(Errand::ResetPin, request, |desk, peer, r| {
             let (so_pin, new) = (SecretBytes::new(r.so_pin), SecretBytes::new(r.new_user_pin));
             desk.hsm.admin_reset_pin(peer, &token_name(r.token), so_pin, new)?;
             Ok(v1::Empty {})
@@ -272,7 +288,7 @@ impl Admin for AdminService {
     }
 
     async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Result<Response<v1::ListKeysReply>, Status> {
-        self.run_sealed(request, |desk, peer, r| {
+        self.run_sealed(Errand::ListKeys, request, |desk, peer, r| {
             let keys = desk.hsm.admin_list_keys(peer, &token_name(r.token), maybe_pin(r.user_pin))?;
             Ok(v1::ListKeysReply { keys: keys.into_iter().map(key_summary).collect() })
         })
@@ -280,7 +296,7 @@ impl Admin for AdminService {
     }
 
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Result<Response<v1::RotateKeyReply>, Status> {
-        self.run_sealed(request, |desk, peer, r| {
+        self.run_sealed(Errand::RotateKey, request, |desk, peer, r| {
             let (so_pin, user_pin) = (SecretBytes::new(r.so_pin), maybe_pin(r.user_pin));
             let done = desk.hsm.admin_rotate_key(peer, &token_name(r.token), &so_pin, user_pin.as_ref())?;
             Ok(v1::RotateKeyReply { epoch: done.epoch, objects: done.objects, complete: done.complete })
@@ -289,7 +305,7 @@ impl Admin for AdminService {
     }
 
     async fn unseal(&self, request: Request<v1::UnsealRequest>) -> Result<Response<v1::UnsealReply>, Status> {
-        self.run_sealed(request, |desk, peer, r| {
+        self.run_sealed(Errand::Unseal, request, |desk, peer, r| {
             let state = match r.brought.map(brought).transpose()? {
                 Some(brought) => desk.hsm.unseal(peer, brought)?,
                 None => desk.hsm.seal_state()?,
@@ -306,7 +322,7 @@ impl Admin for AdminService {
     }
 
     async fn witnessed(&self, request: Request<v1::WitnessedRequest>) -> Result<Response<v1::WitnessedReply>, Status> {
-        self.run_for(ClientRole::AuditRead, request, |desk, _, r| {
+        self.run_for(ClientRole::AuditRead, Errand::Look, request, |desk, _, r| {
             let all = desk.hsm.witnessed_origins().filter(|origin| r.origin.is_empty() || *origin == r.origin);
             let journals = all.map(|origin| {
                 let held = desk.hsm.witnessed(origin)?;
@@ -319,7 +335,7 @@ impl Admin for AdminService {
     }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        let peer = administrator(&request, ClientRole::Backup)?;
+        let peer = self.administrator(&request, ClientRole::Backup, Errand::Backup).await?;
         let request = self.opened(request)?.into_inner();
         let (pieces, stream) = mpsc::channel(4);
         let desk = Arc::clone(&self.desk);

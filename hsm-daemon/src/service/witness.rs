@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use hsm_core::audit::{Held, Step};
-use hsm_core::{ClientRole, Peer};
+use hsm_core::{ClientRole, Errand, Peer};
 use hsm_proto::v1;
 use hsm_proto::v1::witness_server::Witness;
 use tonic::{Request, Response, Status};
 
-use super::admin::status;
+use super::admin::{status, turned_away};
 use super::{on_the_pool, visitor};
 use crate::dispatch::Desk;
 
@@ -25,7 +25,7 @@ impl WitnessService {
         WitnessService { desk }
     }
 
-    async fn run<R, F>(&self, request: Request<R>, work: F) -> Result<Response<v1::HeldReply>, Status>
+    async fn run<R, F>(&self, errand: Errand, request: Request<R>, work: F) -> Result<Response<v1::HeldReply>, Status>
     where
         R: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<v1::HeldReply> + Send + 'static,
@@ -33,7 +33,8 @@ impl WitnessService {
         let peer = visitor(&request)?.peer().clone();
         if !peer.grant.has(ClientRole::Witness) {
             tracing::warn!(peer = ?peer.identity, "a checkpoint from a client without the role \"witness\" is refused");
-            return Err(Status::permission_denied("the client does not have the role \"witness\""));
+            let why = "the client does not have the role \"witness\"";
+            return turned_away(&self.desk, peer, errand, why).await;
         }
         let desk = Arc::clone(&self.desk);
         on_the_pool(move || work(&desk, &peer, request.into_inner())).await?.map(Response::new).map_err(status)
@@ -43,11 +44,17 @@ impl WitnessService {
 #[tonic::async_trait]
 impl Witness for WitnessService {
     async fn held(&self, request: Request<v1::HeldRequest>) -> Result<Response<v1::HeldReply>, Status> {
-        self.run(request, |desk, _, r| Ok(desk.hsm.witnessed(&r.origin)?.as_ref().map(reply).unwrap_or_default())).await
+        self.run(Errand::Look, request, |desk, _, r| {
+            Ok(desk.hsm.witnessed(&r.origin)?.as_ref().map(reply).unwrap_or_default())
+        })
+        .await
     }
 
     async fn show(&self, request: Request<v1::ShowRequest>) -> Result<Response<v1::HeldReply>, Status> {
-        self.run(request, |desk, peer, r| desk.hsm.witness(peer, &step(r)?).map(|held| reply(&held))).await
+        self.run(Errand::ShowCheckpoint, request, |desk, peer, r| {
+            desk.hsm.witness(peer, &step(r)?).map(|held| reply(&held))
+        })
+        .await
     }
 }
 
