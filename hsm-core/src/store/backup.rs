@@ -71,6 +71,7 @@ impl<L: Ledger> Vault<L> {
     /// # Errors
     /// [`Kind::Device`] if the store does not verify: a damaged store is not backed up as if it were good.
     pub(crate) fn snapshot_for_backup(&self) -> Result<BackupSnapshot> {
+        self.awaken()?;
         let snapshot = self.snapshot()?;
         let verified = verify::verify(&*snapshot, &self.keys, Path::new("store"));
         let verified = verified.map_err(|error| Error::new(Kind::Device, error.to_string()))?;
@@ -204,7 +205,7 @@ fn build(
 
 /// The rows that make the backup's state a state of its own: the outbox is empty (its entries are in the journal that
 /// was left behind), handles jump, attempts do not go back, and the generation lies above everything remembered.
-fn moved_on(
+pub(super) fn moved_on(
     snapshot: &dyn Snapshot,
     keys: &StoreKeys,
     before: verify::Verified,

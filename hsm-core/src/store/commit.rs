@@ -69,6 +69,8 @@ pub(crate) struct Work {
     pub(crate) requires: Option<TokenId>,
     /// Everything that belongs to this token goes first.
     pub(crate) clears: Option<TokenId>,
+    /// Refused rather than have a store opened again that a failed write has closed: the caller holds what those need who hear of it.
+    pub(crate) as_it_is: bool,
 }
 
 /// How often a store whose write failed is tried to be opened again, when somebody wants to change it.
@@ -228,7 +230,14 @@ impl<L: Ledger> Writer<L> {
 
     /// One transaction, in this order: entries that the journal still lacks, preconditions, rows, manifest, commit,
     /// journal, answers.
-    fn write_group(&mut self, group: Vec<Job<L::Receipt>>) {
+    fn write_group(&mut self, mut group: Vec<Job<L::Receipt>>) {
+        if self.state.poisoned.load(Ordering::Acquire) {
+            let refused = group.extract_if(.., |job| job.work.as_it_is);
+            refuse(refused.map(|job| job.reply), &poisoned());
+        }
+        if group.is_empty() {
+            return;
+        }
         if self.state.poisoned.load(Ordering::Acquire)
             && let Err(error) = self.revive()
         {
@@ -469,7 +478,9 @@ fn exists(snapshot: &dyn Snapshot, rows: &Batch, table: Table, key: &[u8]) -> Re
 fn clear(snapshot: &dyn Snapshot, rows: &mut Batch, token: TokenId) -> Result<()> {
     let of_token = [Table::Pin, Table::Attempts, Table::PublicObject, Table::PrivateObject];
     let of_token = of_token.into_iter().map(|table| (table, token.0.to_vec()));
-    for (table, prefix) in of_token.chain([(Table::Reserved, layout::count_prefix(token))]) {
+    for (table, prefix) in of_token
+        .chain([layout::count_prefix(token), layout::client_prefix(token)].map(|prefix| (Table::Reserved, prefix)))
+    {
         let mut keys = rows.keys_with_prefix(table, &prefix);
         let mut visit = |key: &[u8], _: &[u8]| {
             keys.push(key.to_vec());

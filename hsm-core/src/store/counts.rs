@@ -15,6 +15,7 @@ impl<L: Ledger> Vault<L> {
     /// # Errors
     /// [`Kind::Device`] if the store cannot be read.
     pub(crate) fn signature_count(&self, token: TokenId, object: ObjectId) -> Result<u64> {
+        self.awaken()?;
         let Some(body) = self.open_row(Table::Reserved, &layout::count_key(token, object))? else { return Ok(0) };
         SignatureCount::decode(body.expose())
             .map(|counted| counted.count)

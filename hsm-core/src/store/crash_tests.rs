@@ -268,6 +268,75 @@ fn a_wrong_pin_is_counted_even_if_the_power_goes_before_the_answer() {
     }
 }
 
+/// C_SetPIN and C_InitPIN with the power going at every operation of the disk: the old PIN works or the new one, never both, never none,
+/// what was answered holds, and the objects are what they were.
+#[test]
+fn a_pin_that_is_changed_while_the_power_goes_is_the_old_one_or_the_new_one() {
+    const KEYS: u8 = 5;
+    let base = base();
+    let (keys, token) = (&base.keys, base.token);
+    let filled = || {
+        let (disk, book) = base.again();
+        let vault = start(open(&disk, keys).unwrap(), &book);
+        let tmk = vault.unlock(token, Role::User, &pin("user-pin"), "t").unwrap();
+        for number in 0..KEYS {
+            let _receipt = vault.commit(put(token, number, true, &number.to_string()), Some(&tmk), b"e").unwrap();
+        }
+        let so = vault.unlock(token, Role::So, &pin("so-pin"), "t").unwrap();
+        (disk, book, vault, so)
+    };
+    type Act = fn(&Vault<Book>, &TokenMasterKey) -> bool;
+    let by_user: Act =
+        |vault, so| vault.set_pin(so.token(), Role::User, &pin("user-pin"), &pin("next-pin"), "t", b"s").is_ok();
+    let by_so: Act = |vault, so| vault.init_user_pin(so, &pin("next-pin"), b"i").is_ok();
+    for (name, change) in [("C_SetPIN", by_user), ("C_InitPIN", by_so)] {
+        let (disk, _book, vault, so) = filled();
+        let before = disk.operations();
+        assert!(change(&vault, &so));
+        let operations = disk.operations() - before;
+        drop(vault);
+        assert!(operations > 5, "{name}: {operations} operations");
+        let (mut old, mut new) = (0, 0);
+        for at in 0..=operations {
+            for seed in 0..4 {
+                let (disk, book, vault, so) = filled();
+                disk.stop_after(at);
+                let answered = change(&vault, &so);
+                drop(vault);
+                let mut dice = Dice(seed << 32 | at as u64);
+                let crashed = disk.crash(&mut || match seed {
+                    0 => true,
+                    1 => false,
+                    _ => dice.roll().is_multiple_of(2),
+                });
+                let vault = start(open(&Disk::with(crashed), keys).unwrap(), &book);
+                let opened = ["user-pin", "next-pin"].map(|text| vault.unlock(token, Role::User, &pin(text), "t").ok());
+                let tmk = match opened {
+                    [Some(tmk), None] if !answered => {
+                        old += 1;
+                        tmk
+                    }
+                    [None, Some(tmk)] => {
+                        new += 1;
+                        tmk
+                    }
+                    [one, other] => panic!(
+                        "{name}, power gone at {at}, seed {seed}, answered {answered}: the old PIN works: {}, the new: {}",
+                        one.is_some(),
+                        other.is_some()
+                    ),
+                };
+                let mut texts: Vec<_> = vault.load_objects(token, Some(&tmk)).unwrap().into_iter().collect();
+                texts.sort_by_key(|object| object.id);
+                let texts: Vec<_> = texts.iter().map(|object| object.plaintext.expose().to_vec()).collect();
+                let whole: Vec<_> = (0..KEYS).map(|number| number.to_string().into_bytes()).collect();
+                assert!(texts == whole, "{name}, power gone at {at}: objects are lost");
+            }
+        }
+        assert!(old > 0 && new > 0, "{name}: {old} old, {new} new");
+    }
+}
+
 /// Fuzzing found a damaged file whose last page allocation panicked when the store was closed, outside of every guarded call.
 #[test]
 fn a_store_whose_closing_panics_is_closed_nevertheless() {

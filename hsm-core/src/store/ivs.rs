@@ -27,6 +27,7 @@ impl<L: Ledger> Vault<L> {
     /// # Errors
     /// [`Kind::Device`] if the store cannot be read.
     pub(crate) fn reserved_ivs(&self, key_value: &[u8]) -> Result<Reserved> {
+        self.awaken()?;
         let body = self.open_row(Table::Reserved, &self.iv_row(key_value))?;
         let stored = match body {
             Some(body) => ReservedIvs::decode(body.expose())

@@ -146,6 +146,19 @@ pub(crate) fn count_prefix(token: TokenId) -> Vec<u8> {
     [b"count".as_slice(), &token.0].concat()
 }
 
+/// Key of what is remembered of a client that gave wrong PINs of a token, in [`Table::Reserved`].
+pub(crate) fn client_key(token: TokenId, name: &[u8; 16]) -> Vec<u8> {
+    [client_prefix(token).as_slice(), name].concat()
+}
+
+/// What the keys of a token's clients begin with.
+pub(crate) fn client_prefix(token: TokenId) -> Vec<u8> {
+    [CLIENT_PREFIX, &token.0].concat()
+}
+
+/// What the keys of all clients begin with.
+pub(crate) const CLIENT_PREFIX: &[u8] = b"client";
+
 /// The object id in a key made by [`object_key`].
 pub(crate) fn object_of_key(key: &[u8]) -> Option<ObjectId> {
     let id: [u8; 16] = key.get(16..)?.try_into().ok()?;
@@ -309,6 +322,26 @@ pub(crate) struct Reserved {
 pub(crate) struct SignatureCount {
     #[prost(uint64, tag = "1")]
     pub(crate) count: u64,
+}
+
+/// The wrong PINs of one client at one token.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ClientRow {
+    /// The client's canonical name.
+    #[prost(string, tag = "1")]
+    pub(crate) client: String,
+    /// Wrong PINs since the last that was right, or since the last wait.
+    #[prost(uint32, tag = "2")]
+    pub(crate) failed: u32,
+    /// How often it had to wait.
+    #[prost(uint32, tag = "3")]
+    pub(crate) blocks: u32,
+    /// Until when it has to wait, in nanoseconds since the Unix epoch.
+    #[prost(uint64, tag = "4")]
+    pub(crate) blocked_until_ns: u64,
+    /// When it was last heard of.
+    #[prost(uint64, tag = "5")]
+    pub(crate) seen_ns: u64,
 }
 
 /// The numbers reserved for the IVs of one key.

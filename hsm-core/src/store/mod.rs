@@ -5,6 +5,7 @@
 //! through as bytes.
 
 mod backup;
+mod clients;
 mod commit;
 #[cfg(test)]
 mod conformance;
@@ -28,6 +29,8 @@ mod spread;
 mod store_key;
 #[cfg(test)]
 mod tamper_tests;
+#[cfg(test)]
+mod theft_tests;
 mod tokens;
 mod vault;
 #[cfg(test)]

@@ -48,6 +48,7 @@ impl<L: Ledger> Vault<L> {
         let user = user_pin.map(|pin| self.prove(token, Role::User, pin, client)).transpose()?;
         let link = self.link(token)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
+        self.forgive(&mut work, client, token);
         if link.as_ref().is_some_and(|link| !link.backward.is_empty()) {
             self.put_attempts(&mut work, token, Role::So, 0)?;
             if user.is_some() {
@@ -78,6 +79,7 @@ impl<L: Ledger> Vault<L> {
         self.put_link(&mut work, token, Some(&link))?;
         // Nobody seals under the old key once this is durable. (Links are begun only here, in the token's turn.)
         let _sealing = self.sealing.write();
+        work.as_it_is = true;
         let committed = self.pen.write(work, entry)?;
         so.tmk.advance(epoch, new);
         Ok((so.tmk, committed))
@@ -88,6 +90,7 @@ impl<L: Ledger> Vault<L> {
     /// # Errors
     /// [`Kind::Device`] if the store cannot be read or written: the rest is done at the next login.
     pub(crate) fn finish_rotation(&self, tmk: &TokenMasterKey) -> Result<Rotated> {
+        self.awaken()?;
         let mut objects = 0;
         loop {
             match self.reseal_batch(tmk)? {
@@ -105,7 +108,7 @@ impl<L: Ledger> Vault<L> {
         let _sealing = self.sealing.write();
         let (epoch, key) = tmk.current();
         let snapshot = self.snapshot()?;
-        let mut work = Work { requires: Some(token), ..Work::default() };
+        let mut work = Work { requires: Some(token), as_it_is: true, ..Work::default() };
         let mut failed = None;
         let mut sealed = 0;
         let mut visit = |row_key: &[u8], row: &[u8]| {

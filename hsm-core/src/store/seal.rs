@@ -84,6 +84,7 @@ pub(crate) struct StoreKeys {
     set: Key,
     manifest: Key,
     iv: Key,
+    client: Key,
 }
 
 impl StoreKeys {
@@ -94,6 +95,7 @@ impl StoreKeys {
             set: system.derive(&store_id, &[b"set"]),
             manifest: system.derive(&store_id, &[b"manifest"]),
             iv: system.derive(&store_id, &[b"iv"]),
+            client: system.derive(&store_id, &[b"client"]),
             system,
             store_id,
             store_key,
@@ -123,12 +125,12 @@ impl StoreKeys {
 
     /// Names a key value without telling anything about it.
     pub(crate) fn iv_name(&self, key_value: &[u8]) -> [u8; 16] {
-        let mut mac = mac(&self.iv);
-        mac.update(key_value);
-        let name: [u8; 32] = mac.finalize().into_bytes().into();
-        let mut first = [0; 16];
-        first.copy_from_slice(&name[..16]);
-        first
+        name_under(&self.iv, key_value)
+    }
+
+    /// Names a client without telling who it is.
+    pub(crate) fn client_name(&self, client: &str) -> [u8; 16] {
+        name_under(&self.client, client.as_bytes())
     }
 
     fn pepper(&self, token: TokenId) -> Key {
@@ -234,6 +236,15 @@ impl StoreKeys {
 /// A row's record and the set element after it.
 pub(crate) fn split_row(row: &[u8]) -> Option<(&[u8], &[u8; 32])> {
     row.split_last_chunk()
+}
+
+fn name_under(key: &Key, value: &[u8]) -> [u8; 16] {
+    let mut mac = mac(key);
+    mac.update(value);
+    let name: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut first = [0; 16];
+    first.copy_from_slice(&name[..16]);
+    first
 }
 
 fn mac(key: &Key) -> Hmac<Sha256> {
@@ -496,13 +507,14 @@ mod tests {
                 .unwrap();
         let pin_key = keys.pin_key(&stretched, TokenId([0x22; 16]), Role::User, 3);
         let set = keys.set_element(Table::Token, b"key", b"record");
-        let rows: [(&str, &[u8], &str); 6] = [
+        let rows: [(&str, &[u8], &str); 7] = [
             ("pub", keys.public.expose(), KNOWN_PUB),
             ("sys", keys.system.expose(), KNOWN_SYS),
             ("key id", &keys.key_id(), KNOWN_KEY_ID),
             ("pin", pin_key.expose(), KNOWN_PIN),
             ("set", &set, KNOWN_SET),
             ("manifest", &keys.manifest_tag(b"fields"), KNOWN_MANIFEST),
+            ("client", &keys.client_name("uid:1000"), KNOWN_CLIENT),
         ];
         for (name, found, known) in rows {
             assert_eq!(data_encoding::HEXLOWER.encode(found), known, "{name}");
@@ -551,5 +563,6 @@ mod tests {
     const KNOWN_KEY_ID: &str = "b575e3f57857bc2bc24dec1081ad25e2";
     const KNOWN_PIN: &str = "0db468f1241748030cc426876eca938a47a17c156ea13bf4b76ed0a0a6005997";
     const KNOWN_SET: &str = "22b2ccc9b3fddea642af945754872171e205e4c78dc5bdf58ac6334c40318b5d";
+    const KNOWN_CLIENT: &str = "6651dfb6bea641e3fa4bac73458d363f";
     const KNOWN_MANIFEST: &str = "831499f9a041534d1ea0fd3881bc0ac00e96f65cfbfb3edf159d80ab92b0dc79";
 }

@@ -118,6 +118,7 @@ impl<L: Ledger> Vault<L> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, pin, client)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
+        self.forgive(&mut work, client, token);
         let (epoch, key) = proven.tmk.current();
         if proven.function == self.pins.function && proven.epoch == epoch {
             self.put_attempts(&mut work, token, role, 0)?;
@@ -148,6 +149,7 @@ impl<L: Ledger> Vault<L> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, old, client)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
+        self.forgive(&mut work, client, token);
         let (epoch, key) = proven.tmk.current();
         self.put_pin(&mut work, token, (epoch, &key), role, proven.version + 1, new)?;
         self.pen.write(work, entry)
@@ -166,6 +168,7 @@ impl<L: Ledger> Vault<L> {
         pin::check_length(&self.pins, new)?;
         let token = tmk.token();
         let _turn = self.turnstile.enter(token)?;
+        self.awaken()?;
         let version = self.pin_slot(token, Role::User)?.map_or(1, |slot| slot.version + 1);
         let mut work = Work { requires: Some(token), ..Work::default() };
         let (epoch, key) = tmk.current();
@@ -185,9 +188,11 @@ impl<L: Ledger> Vault<L> {
         self.derivations.load(Ordering::Relaxed)
     }
 
-    /// Counts the attempt, then checks the PIN. The caller holds the token's turn, and clears the count on success.
+    /// Counts the attempt, for the PIN and for the client, then checks the PIN. The caller holds the token's turn, and clears both counts
+    /// on success.
     pub(super) fn prove(&self, token: TokenId, role: Role, pin: &SecretBytes, client: &str) -> Result<Proven> {
         self.clients.admit(client, token)?;
+        self.awaken()?;
         let Some(slot) = self.pin_slot(token, role)? else {
             // As slow as a wrong PIN: time does not tell whether a PIN exists.
             self.stretch(pin, &[0; SALT_LEN], self.pins.function)?;
@@ -199,7 +204,10 @@ impl<L: Ledger> Vault<L> {
         }
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.put_attempts(&mut work, token, role, failed + 1)?;
+        let conduct = self.clients.after_wrong(client, token);
+        self.put_conduct(&mut work, client, token, conduct)?;
         self.pen.write_unrecorded(work)?;
+        self.remember(client, token, conduct);
         let unknown = || {
             let suite = u8::try_from(slot.kdf).unwrap_or(u8::MAX);
             broken_row(Table::Pin, &layout::pin_key(token, role), SealError::Unknown { format: 1, suite })
@@ -212,7 +220,6 @@ impl<L: Ledger> Vault<L> {
                 Ok(Proven { tmk: self.ring(token, epoch, key)?, version: slot.version, epoch, function })
             }
             Err(SealError::WrongKey) => {
-                self.clients.failed(client, token);
                 let left = self.pins.max_attempts.saturating_sub(failed + 1);
                 Err(Error::new(Kind::PinIncorrect, format!("{left} attempts are left")))
             }

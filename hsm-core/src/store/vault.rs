@@ -190,6 +190,7 @@ impl<L: Ledger> Vault<L> {
         if let Some(reserved) = reserved.and_then(|body| Reserved::decode(body.expose()).ok()) {
             *vault.next_handle.lock() = reserved.next;
         }
+        vault.recall_clients()?;
         Ok(vault)
     }
 
@@ -229,6 +230,15 @@ impl<L: Ledger> Vault<L> {
         self.state.poisoned.load(Ordering::Acquire)
     }
 
+    /// Has a store opened again that a failed write has closed, before something is read that only a change would follow: else those who
+    /// read first would never come to the change.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] if it cannot be opened yet.
+    pub(super) fn awaken(&self) -> Result<()> {
+        if self.is_poisoned() { self.pen.write_unrecorded(Work::default()) } else { Ok(()) }
+    }
+
     /// The token's objects: those with CKA_PRIVATE false, or, with the token's key, those with CKA_PRIVATE true; each as `read` makes
     /// it out of what was stored, in no particular order.
     pub(crate) fn read_objects<T: Send>(
@@ -239,8 +249,9 @@ impl<L: Ledger> Vault<L> {
     ) -> Result<Vec<T>> {
         let table = object_table(tmk.is_some());
         check_owner(token, tmk)?;
-        // The key that an object is sealed under is not dropped while it is read.
-        let _sealing = self.sealing.read();
+        // The key that an object is sealed under is not dropped while it is read. The store's writer comes here too, for whom somebody
+        // waits who holds the same: it passes by those who wait to replace a key.
+        let _sealing = self.sealing.read_recursive();
         let snapshot = self.snapshot()?;
         let open = |objects: &mut Vec<T>, row_key: &[u8], row: &[u8]| {
             let object = self.open_object(table, tmk, row_key, row).and_then(&read);

@@ -1,6 +1,7 @@
 //! PIN rules: lengths, how many guesses one client has, and how many derivations run at a time.
 //!
-//! It stores nothing: the counter that locks a PIN for everybody lives in the store and is written before each check.
+//! It stores nothing: the counter that locks a PIN for everybody, and what is remembered of a client, live in the store and are written
+//! before each check.
 
 use crate::clock::Clock;
 use crate::config::PinConfig;
@@ -86,12 +87,17 @@ pub(crate) struct ClientLimits {
     clients: Mutex<HashMap<(String, TokenId), Conduct>>,
 }
 
-#[derive(Default)]
-struct Conduct {
-    failed: u32,
-    blocks: u32,
-    blocked_until_ns: u64,
-    seen_ns: u64,
+/// What is remembered of one client at one token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conduct {
+    /// Wrong PINs since the last that was right, or since the last wait.
+    pub(crate) failed: u32,
+    /// How often it had to wait.
+    pub(crate) blocks: u32,
+    /// Until when it has to wait.
+    pub(crate) blocked_until_ns: u64,
+    /// When it was last heard of.
+    pub(crate) seen_ns: u64,
 }
 
 impl ClientLimits {
@@ -121,25 +127,34 @@ impl ClientLimits {
         Err(Error::new(Kind::LoginBackoff, format!("too many wrong PINs from this client: wait {seconds} s")))
     }
 
-    /// The client's PIN was wrong.
-    pub(crate) fn failed(&self, client: &str, token: TokenId) {
+    /// How the client stands should its PIN be wrong. Whoever counts the attempt makes this durable, then remembers it, then looks
+    /// at the PIN.
+    pub(crate) fn after_wrong(&self, client: &str, token: TokenId) -> Conduct {
         let now = self.clock.now_unix_nanos();
-        let mut clients = self.clients.lock();
-        if clients.len() >= CLIENTS_MAX
-            && let Some(quietest) =
-                clients.iter().min_by_key(|(_, conduct)| conduct.seen_ns).map(|(key, _)| key.clone())
-        {
-            clients.remove(&quietest);
-        }
-        let conduct = clients.entry((client.to_owned(), token)).or_default();
+        let mut conduct = self.clients.lock().get(&(client.to_owned(), token)).copied().unwrap_or_default();
         conduct.seen_ns = now;
         conduct.failed += 1;
         if conduct.failed >= self.attempts {
             let wait = self.cooldown_ns.saturating_mul(1 << conduct.blocks.min(DOUBLINGS_MAX));
             conduct.blocked_until_ns = now.saturating_add(wait);
-            conduct.blocks += 1;
+            conduct.blocks = conduct.blocks.saturating_add(1);
             conduct.failed = 0;
         }
+        conduct
+    }
+
+    /// Remembers how a client stands. Gives who was forgotten for it.
+    pub(crate) fn remember(&self, client: &str, token: TokenId, conduct: Conduct) -> Option<(String, TokenId)> {
+        let mut clients = self.clients.lock();
+        let name = (client.to_owned(), token);
+        let quietest = || clients.iter().min_by_key(|(_, conduct)| conduct.seen_ns).map(|(name, _)| name.clone());
+        let full = clients.len() >= CLIENTS_MAX && !clients.contains_key(&name);
+        let forgotten = full.then(quietest).flatten();
+        if let Some(name) = &forgotten {
+            clients.remove(name);
+        }
+        clients.insert(name, conduct);
+        forgotten
     }
 
     /// The client's PIN was right.
@@ -168,6 +183,12 @@ mod tests {
         let config = PinConfig { client_attempts: 2, client_cooldown: Duration::from_secs(60), ..PinConfig::default() };
         let clock = Arc::new(Hand(AtomicU64::new(1)));
         (Arc::clone(&clock), ClientLimits::new(&config, clock))
+    }
+
+    impl ClientLimits {
+        fn failed(&self, client: &str, token: TokenId) {
+            self.remember(client, token, self.after_wrong(client, token));
+        }
     }
 
     #[test]
