@@ -51,6 +51,9 @@ enum Failure {
     Configuration(String),
     #[error("{0}")]
     Start(String),
+    /// Store or journal are not what was written: a restart would find the same.
+    #[error("{0}")]
+    Tampered(String),
 }
 
 impl Failure {
@@ -61,7 +64,7 @@ impl Failure {
     /// 78 is EX_CONFIG of sysexits.h: restarting does not help.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Configuration(_) => ExitCode::from(78),
+            Failure::Configuration(_) | Failure::Tampered(_) => ExitCode::from(78),
             Failure::Start(_) => ExitCode::FAILURE,
         }
     }
@@ -115,7 +118,10 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
         ),
     }
     hardening::confine_files(&settings).map_err(Failure::Start)?;
-    let hsm = Hsm::open(&settings.core, Arc::new(SystemClock)).map_err(Failure::start)?;
+    let hsm = Hsm::open(&settings.core, Arc::new(SystemClock)).map_err(|why| match why.is_lasting() {
+        true => Failure::Tampered(why.to_string()),
+        false => Failure::start(why),
+    })?;
     let status = hsm.status();
     if status.sealed {
         tracing::warn!(health = status.health, "the store is sealed: no token can be used");

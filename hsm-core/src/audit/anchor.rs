@@ -28,7 +28,7 @@ pub fn read(path: &Path) -> Result<Option<Head>> {
 ///
 /// # Errors
 ///
-/// [`Kind::Device`] with a sentence for the operator.
+/// [`Kind::DataInvalid`] with a sentence for the operator; [`Kind::Device`] when a file cannot be read.
 pub(super) fn check(anchor: &Path, journal: &Path) -> Result<()> {
     let Some(head) = read(anchor)?.filter(|head| head.seq > 0) else {
         tracing::warn!(anchor = %anchor.display(), "there is no anchor yet: an older store with an older journal would not be noticed");
@@ -46,7 +46,7 @@ pub(super) fn check(anchor: &Path, journal: &Path) -> Result<()> {
         head.seq,
         anchor.display()
     );
-    Err(Error::new(Kind::Device, sentence))
+    Err(Error::new(Kind::DataInvalid, sentence))
 }
 
 /// Names a durable record. An anchor that cannot be written is no reason to stop: it is older then, and finds out less.

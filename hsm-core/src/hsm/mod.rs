@@ -72,6 +72,17 @@ pub enum StartError {
     Token(Error),
 }
 
+impl StartError {
+    /// Whether another start would find the same: store or journal are not what was written, and somebody has to look.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            StartError::Journal(error) => error.kind() == Kind::DataInvalid,
+            StartError::Store(error) => error.is_lasting(),
+            StartError::Token(_) => false,
+        }
+    }
+}
+
 /// Handles are reserved in the store in blocks of this many, so that none is ever given twice.
 const HANDLE_BLOCK: u64 = 4096;
 

@@ -96,7 +96,8 @@ pub enum OpenError {
     },
     /// The store is older than the journal.
     #[error(
-        "the store was rolled back: it is at generation {store} and the journal at {journal}; restore the newest backup"
+        "the store was rolled back: it is at generation {store} and the journal at {journal}; restore the newest backup, or have the SO \
+         accept it (craton-hsm-admin store accept-rollback)"
     )]
     RolledBack {
         /// The store's generation.
@@ -130,6 +131,11 @@ impl OpenError {
     /// Whether all is well but the key: the daemon then runs sealed.
     pub fn is_sealed(&self) -> bool {
         matches!(self, OpenError::Sealed { .. } | OpenError::Locked { .. })
+    }
+
+    /// Whether another start would find the same: what lies on the disk is not what was written, or may not be used as it is.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, OpenError::InUse(_) | OpenError::Io { .. } | OpenError::Start(_))
     }
 
     pub(super) fn io(path: &std::path::Path, error: &std::io::Error) -> OpenError {

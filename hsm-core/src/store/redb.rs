@@ -154,7 +154,8 @@ fn guard<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreErr
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(redb::Error::DatabaseAlreadyOpen)) => Err(StoreError::InUse),
-        Ok(Err(redb::Error::Io(error))) => Err(StoreError::Io(error.to_string())),
+        // What the system did not say itself is redb's opinion of the file: it is empty, or too short.
+        Ok(Err(redb::Error::Io(error))) if error.raw_os_error().is_some() => Err(StoreError::Io(error.to_string())),
         Ok(Err(error)) => Err(StoreError::Corrupt(error.to_string())),
         Err(_) => Err(StoreError::Corrupt("its inner structure does not hold together".into())),
     }

@@ -2,7 +2,7 @@
 
 use super::layout::{self, FORMAT, FormatRow, Table, TokenRecord};
 use super::manifest::Manifest;
-use super::seal::{Label, Place, SealError, StoreKeys};
+use super::seal::{self, Label, Place, SealError, StoreKeys};
 use super::spread::over_rows;
 use super::{OpenError, Snapshot, StoreError};
 use crate::id::{ObjectId, TokenId};
@@ -50,9 +50,32 @@ pub(crate) fn verify(snapshot: &dyn Snapshot, keys: &StoreKeys, path: &Path) -> 
     }
     tally.outbox.sort_unstable_by_key(|(generation, _)| *generation);
     if tally.manifest.set != manifest.set || tally.manifest.records != manifest.records {
-        return Err(OpenError::SetMismatch { found: tally.manifest.records, expected: manifest.records });
+        return Err(mismatch(snapshot, &tally.manifest, &manifest, path));
     }
     Ok(Verified { manifest, tokens: tally.tokens, objects: tally.objects, outbox: tally.outbox })
+}
+
+/// Every record is good, and the sum is not. One record too many is what the two sums differ by.
+fn mismatch(snapshot: &dyn Snapshot, found: &Manifest, expected: &Manifest, path: &Path) -> OpenError {
+    let mut difference = found.clone();
+    difference.toggle(&expected.set);
+    for table in Table::SEALED {
+        let mut added = None;
+        let mut visit = |key: &[u8], row: &[u8]| {
+            if seal::split_row(row).is_some_and(|(_, element)| *element == difference.set) {
+                added = Some(name(table, key));
+            }
+            Ok(())
+        };
+        if let Err(error) = snapshot.scan(table, &[], &mut visit) {
+            return OpenError::store(path, error);
+        }
+        if let Some(record) = added {
+            let reason = "it had been removed, and was put back".to_owned();
+            return OpenError::RecordBroken { record, reason };
+        }
+    }
+    OpenError::SetMismatch { found: found.records, expected: expected.records }
 }
 
 /// Why a table does not verify.

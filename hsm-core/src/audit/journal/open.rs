@@ -21,7 +21,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`Kind::Device`] when the file cannot be used, is in use, or does not verify; the sentence names the line.
+    /// [`Kind::Device`] when the file cannot be used or is in use; [`Kind::DataInvalid`] when it does not verify, or lacks what the anchor
+    /// names: the sentence names the line.
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
         let file = JournalFile::open(&options.path)?;
         let noted = remembered_head(&options.path);
@@ -131,7 +132,7 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
 fn tampered(opening: &Opening) -> Error {
     let Opening { path, finding } = opening;
     Error::new(
-        Kind::Device,
+        Kind::DataInvalid,
         format!(
             "the journal {} does not verify at {finding}; move it aside for examination, or restore it, before starting again",
             path.display()
