@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// How the store key is kept: plain in its file, or sealed. Works on the file; a running daemon goes on.
     #[command(subcommand)]
     StoreKey(StoreKey),
+    /// The store as a whole.
+    #[command(subcommand)]
+    Store(Store),
     /// Takes an encrypted backup of the running token.
     Backup(Backup),
     /// Restores a backup into an empty store; the daemon must not run.
@@ -393,6 +396,26 @@ pub(crate) enum Archives {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Takes a store that is older than its journal for the store from now on; the daemon must not run. DANGER: what changed since is gone.
+    #[command(after_help = PIN_HELP)]
+    AcceptRollback(AcceptRollback),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptRollback {
+    /// The SO PIN that the store has.
+    #[arg(long, value_name = "SO_PIN")]
+    pub(crate) pin: Option<String>,
+    /// The slot of the token whose SO PIN it is; needless when there is only one.
+    #[arg(long, value_name = "N")]
+    pub(crate) slot: Option<u64>,
+    /// Why that is right; the journal notes it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = PIN_HELP)]
 pub(crate) struct Restore {
@@ -664,6 +687,7 @@ mod tests {
             "restore --pin 12345678 --input F",
             "restore --pin - --input F --force",
             "restore --pin - --input F --force --accept-rollback --reason fire",
+            "store accept-rollback --pin - --reason fire",
             "drill --pin - --input F",
             "drill --secret-key K --so-pin - --input F",
             "drill --share file:A --share file:B --user-pin env:P --input F",

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Audit, Cli, Command, Key, Pin, Token};
+use crate::cli::{Audit, Cli, Command, Key, Pin, Store, Token};
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -46,6 +46,7 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Key(Key::List(given)) => command::key::list(&settings()?, given, output),
         Command::Unseal(given) => command::unseal::run(&settings()?, given, output),
         Command::StoreKey(given) => command::store_key::run(&settings()?, given, output),
+        Command::Store(Store::AcceptRollback(given)) => command::store::accept_rollback(&settings()?, given, output),
         Command::Backup(given) => command::backup::run(&settings()?, given, output),
         Command::Restore(given) => command::restore::run(&settings()?, given, output),
         Command::Drill(given) => command::drill::run(&settings()?, given, output),

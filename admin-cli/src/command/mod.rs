@@ -11,6 +11,7 @@ mod module;
 pub(crate) mod pin;
 mod redact;
 pub(crate) mod restore;
+pub(crate) mod store;
 pub(crate) mod store_key;
 pub(crate) mod token;
 pub(crate) mod unseal;

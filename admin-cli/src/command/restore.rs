@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings, given: &Restore, output: &Output) -> Resu
 }
 
 /// A daemon that answers on the socket of this configuration has the store open, or is about to.
-fn refuse_running(socket: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_running(socket: &Path) -> Result<(), Failure> {
     match std::os::unix::net::UnixStream::connect(socket) {
         Ok(_) => Err(Failure::new(format!("a daemon is running on {}; stop it first", socket.display()))),
         Err(_) => Ok(()),

@@ -12,6 +12,7 @@ mod read;
 #[cfg(test)]
 mod recipient_tests;
 mod restore;
+mod rollback;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -22,6 +23,7 @@ pub use files::{FileLine, extract, write_files};
 pub use header::TokenLine;
 pub use read::{Manifest, inspect, looks_like_archive, verify};
 pub use restore::{Replace, Restore, Restored, restore};
+pub use rollback::{AcceptRollback, AcceptedRollback, accept_rollback};
 pub(crate) use write::{Request, Written, write};
 
 /// The archive format that this program writes, and the newest that it reads.

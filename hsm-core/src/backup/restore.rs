@@ -74,7 +74,7 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
         return Err(Error::new(Kind::DataInvalid, sentence));
     }
     let replaced = to_replace(request, &manifest)?;
-    let journal = open_journal(request)?;
+    let journal = open_journal(request.config, Arc::clone(&request.clock))?;
     let tell = |op: &'static str, outcome: Option<u64>| {
         let mut entry = entry(op, request, &manifest);
         match outcome {
@@ -159,21 +159,22 @@ fn build(
     }
 }
 
-/// How many restores the journal's files tell of. A file that cannot be read tells of none: the replaced store knows as well.
-fn restores_told(journal: &Path) -> u32 {
+/// How many restores, and accepted rollbacks, the journal's files tell of. A file that cannot be read tells of none: the replaced store
+/// knows as well.
+pub(super) fn restores_told(journal: &Path) -> u32 {
     let files = closed_files(journal).into_iter().map(|(_, path)| path).chain([journal.to_owned()]);
     let holds = |line: &[u8], text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
-    let op = format!("\"op\":\"{RESTORE}\",");
+    let ops = [RESTORE, super::rollback::ACCEPTED].map(|op| format!("\"op\":\"{op}\","));
     let count = |path: PathBuf| {
         let lines =
             File::open(path).map(BufReader::new).into_iter().flat_map(|file| file.split(b'\n').map_while(Result::ok));
-        lines.filter(|line| holds(line, &op) && holds(line, "\"rv\":\"CKR_OK\"")).count()
+        lines.filter(|line| ops.iter().any(|op| holds(line, op)) && holds(line, "\"rv\":\"CKR_OK\"")).count()
     };
     u32::try_from(files.map(count).sum::<usize>()).unwrap_or(u32::MAX)
 }
 
-fn open_journal(request: &Restore<'_>) -> Result<Journal> {
-    let audit = &request.config.audit;
+pub(super) fn open_journal(config: &Config, clock: Arc<dyn Clock>) -> Result<Journal> {
+    let audit = &config.audit;
     let options = Options {
         path: audit.log_path.clone(),
         level: audit.log_level,
@@ -182,7 +183,7 @@ fn open_journal(request: &Restore<'_>) -> Result<Journal> {
         witnesses: audit.witnesses.clone(),
         files: audit.files,
     };
-    Journal::open(options, Arc::clone(&request.clock))
+    Journal::open(options, clock)
 }
 
 /// Kept at every level of the journal: a journal that goes on with another state must say so.

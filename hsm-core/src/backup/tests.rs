@@ -17,8 +17,8 @@ use crate::store::{Change, ObjectPut, Role, Vault};
 use crate::{Kind, ObjectId, Result, SecretBytes, SystemClock, TokenId};
 
 pub(super) const SO_PIN: &[u8] = b"so pin 1234";
-const USER_PIN: &[u8] = b"user pin 1234";
-const LABEL: &str = "backup test";
+pub(super) const USER_PIN: &[u8] = b"user pin 1234";
+pub(super) const LABEL: &str = "backup test";
 
 pub(super) fn secret(bytes: &[u8]) -> SecretBytes {
     SecretBytes::copy_from(bytes)
@@ -28,7 +28,7 @@ pub(super) fn pins() -> PinConfig {
     PinConfig { function: PasswordFunction::Pbkdf2 { iterations: 1 }, ..PinConfig::default() }
 }
 
-fn body() -> Vec<u8> {
+pub(super) fn body() -> Vec<u8> {
     Entry::new(Category::Admin, "test", Client::Daemon).encode()
 }
 
@@ -45,7 +45,7 @@ pub(super) fn journal(path: &Path) -> Arc<Journal> {
 }
 
 /// The archive of a vault in memory with private objects of these sizes and one public object.
-fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
+pub(super) fn archive(folder: &Path, sizes: &[usize]) -> PathBuf {
     archive_for(folder, sizes, &[])
 }
 
@@ -94,7 +94,7 @@ pub(super) fn so_pin(pin: &[u8]) -> Credential {
     Credential::SoPin(secret(pin))
 }
 
-fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<Restored> {
+pub(super) fn restore_to(folder: &Path, input: &Path, pin: &[u8]) -> Result<Restored> {
     let config = config(folder);
     restore_with(&config, input, &so_pin(pin), Replace::Never)
 }

@@ -20,6 +20,7 @@ mod memory;
 mod open_error;
 mod redb;
 mod replace;
+mod rollback;
 mod rotate;
 #[cfg(test)]
 mod rotate_tests;
@@ -43,6 +44,7 @@ pub(crate) use layout::{Role, TokenRecord};
 pub(crate) use manifest::LedgerHead;
 pub use open_error::OpenError;
 pub(crate) use replace::{Previous, previous, replace_with};
+pub(crate) use rollback::{Acceptance, accept_rollback};
 pub(crate) use rotate::Rotated;
 pub(crate) use seal::TokenMasterKey;
 pub(crate) use sealed_key::SealedKey;
