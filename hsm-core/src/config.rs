@@ -176,6 +176,8 @@ pub struct AuditTable {
     pub file_max_mib: u32,
     /// Age in hours at which the file is closed and another begun.
     pub file_max_hours: u32,
+    /// MiB that are to be free on the journal's disk.
+    pub min_free_mib: u32,
     /// A file elsewhere that names the journal's head.
     pub anchor: Option<PathBuf>,
     /// Who is told each checkpoint.
@@ -210,6 +212,7 @@ impl Default for AuditTable {
             use_operations: UseRecords::Written,
             file_max_mib: 16,
             file_max_hours: 24,
+            min_free_mib: 64,
             anchor: None,
             witness: Vec::new(),
             post_quantum: false,
@@ -624,9 +627,13 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
     if !(1..=8760).contains(&table.file_max_hours) {
         return Err(range("audit.file_max_hours", table.file_max_hours, "1 to 8760 hours"));
     }
+    if table.min_free_mib > 1 << 20 {
+        return Err(range("audit.min_free_mib", table.min_free_mib, "0 to 1048576 MiB"));
+    }
     let files = Files {
         max_bytes: u64::from(table.file_max_mib) << 20,
         max_age: Duration::from_secs(u64::from(table.file_max_hours) * 3600),
+        min_free: u64::from(table.min_free_mib) << 20,
     };
     if let Some(anchor) = &table.anchor {
         check_elsewhere("audit.anchor", anchor, &log_path)?;

@@ -33,6 +33,14 @@ pub(super) trait Medium: Send + Sync {
     fn remember(&self, head: &Head);
     /// Closes the file, which begins with record `first`, and goes on with an empty one. A failure leaves it as it was.
     fn begin_another(&self, first: u64) -> io::Result<()>;
+    /// How many bytes are free where the file is; nothing if that cannot be told.
+    fn free(&self) -> Option<u64> {
+        None
+    }
+    /// Keeps so many bytes from there on for the file, whoever fills the disk; the file becomes no longer by it.
+    fn set_aside(&self, _position: u64, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A journal in a file that nobody else writes.
@@ -316,11 +324,23 @@ impl Medium for JournalFile {
             return Err(io::Error::other("the new file cannot be locked"));
         }
         let metadata = file.metadata()?;
+        // What was set aside beyond its end is given back; where that is not possible, a closed file is a little larger on disk.
+        live.file.metadata().and_then(|closed| live.file.set_len(closed.len())).unwrap_or_default();
         // A hard link never replaces a file that is there already.
         std::fs::hard_link(&self.path, closed_path(&self.path, first))?;
         std::fs::rename(&fresh, &self.path)?;
         *live = Live { file, identity: (metadata.dev(), metadata.ino()) };
         sync_folder_of(&self.path)
+    }
+
+    fn free(&self) -> Option<u64> {
+        let found = rustix::fs::fstatvfs(&self.live.read().file).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn set_aside(&self, position: u64, bytes: u64) -> io::Result<()> {
+        let live = self.live.read();
+        rustix::fs::fallocate(&live.file, rustix::fs::FallocateFlags::KEEP_SIZE, position, bytes).map_err(Into::into)
     }
 }
 

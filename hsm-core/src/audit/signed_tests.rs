@@ -11,7 +11,7 @@ use super::tests::{Faulty, TestClock, entry, faulty_with, options};
 use super::*;
 use crate::secret::SecretBytes;
 
-pub(super) const SMALL: Files = Files { max_bytes: 12_000, max_age: Duration::from_secs(3600) };
+pub(super) const SMALL: Files = Files { max_bytes: 12_000, max_age: Duration::from_secs(3600), min_free: 0 };
 
 pub(super) fn keys(path: &Path) -> SigningKeys {
     SigningKeys::new(path, SecretBytes::copy_from(&[1; 32]), "craton-hsm/test".into())
@@ -102,6 +102,26 @@ fn files_follow_one_another_over_restarts_each_with_its_key() {
     assert!((1..=12).all(|generation| journal.contains_generation(generation)));
     assert!(!journal.contains_generation(13));
     assert_eq!(journal.append_change(3, &entry(30).encode()).unwrap().seq(), None, "no record is written twice");
+}
+
+/// Fifty files, closed by length, with a restart after each: no false alarm, one chain, and proofs of records from its first file to its last.
+#[test]
+fn fifty_files_and_restarts_are_one_journal_with_proofs_across_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, key) = many_files(folder.path(), 50);
+    let files = whole(&path);
+    assert!(files.len() >= 50, "{} files", files.len());
+    let summary = check(&path, key).unwrap();
+    assert_eq!(summary.signatures.signed_records + 1, summary.records);
+    let (_, by) = newest_checkpoint(&path, trusting(key)).unwrap();
+    for file in files.iter().step_by(7) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let first = Record::parse(text.lines().next().unwrap().as_bytes()).unwrap().seq;
+        let proof = prove(&path, first, trusting(key)).unwrap();
+        proof.check(&[by]).unwrap();
+    }
+    drop(open(&path, SMALL));
+    check(&path, key).unwrap();
 }
 
 #[test]

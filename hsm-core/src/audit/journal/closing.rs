@@ -109,7 +109,7 @@ impl Shared {
     }
 
     /// One fsync under the lock.
-    fn sync_alone(&self, pen: &mut Pen) -> Result<()> {
+    pub(super) fn sync_alone(&self, pen: &mut Pen) -> Result<()> {
         match self.medium.sync() {
             Ok(()) => {
                 self.all_durable(pen);

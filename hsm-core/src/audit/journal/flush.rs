@@ -209,6 +209,7 @@ impl Shared {
     pub(super) fn flush_loop(&self) {
         let mut pen = self.pen.lock();
         loop {
+            self.look_at_room(&mut pen);
             if pen.failed.is_some() {
                 if pen.closing {
                     return;

@@ -11,6 +11,7 @@ mod flush;
 mod lines;
 mod open;
 mod pen;
+mod room;
 mod write;
 
 use std::path::PathBuf;
@@ -83,18 +84,21 @@ pub struct Options {
     pub files: Files,
 }
 
-/// When a file of the journal is closed and another begun: at this length, or at this age.
+/// When a file of the journal is closed and another begun: at this length, or at this age; and how much must be free beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Files {
     /// Length in bytes.
     pub max_bytes: u64,
     /// Age of the file's first record of this run.
     pub max_age: Duration,
+    /// Bytes that are to be free on its disk: below it operators are warned, below an eighth of it records are refused. Zero asks for
+    /// nothing.
+    pub min_free: u64,
 }
 
 impl Default for Files {
     fn default() -> Self {
-        Files { max_bytes: 16 << 20, max_age: Duration::from_secs(24 * 3600) }
+        Files { max_bytes: 16 << 20, max_age: Duration::from_secs(24 * 3600), min_free: 64 << 20 }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::audit::signer::Signer;
 use crate::audit::stage::{Stage, Staged};
 
 use super::lines::Lines;
+use super::room::Room;
 use super::{CHECKPOINT_EVERY, CHECKPOINT_RECORDS, CHECKPOINT_REST, Files, JUMP_NANOS, REMEMBERED_CHANGES, RETRY};
 
 pub(in crate::audit) struct Pen {
@@ -68,6 +69,7 @@ pub(in crate::audit) struct Pen {
     pub(super) tail_dirty: bool,
     pub(super) failed: Option<String>,
     pub(super) closing: bool,
+    pub(super) room: Room,
     /// Wall clock minus steady clock, and the steady clock's origin.
     pub(super) offset: i128,
     pub(super) origin: Instant,
@@ -120,6 +122,7 @@ impl Pen {
             tail_dirty: false,
             failed: None,
             closing: false,
+            room: Room::default(),
             offset: 0,
             origin: Instant::now(),
         }

@@ -161,7 +161,7 @@ impl Shared {
         if pen.failed.is_none() {
             return Ok(());
         }
-        if pen.syncing {
+        if pen.syncing || self.is_short_of_room(pen) {
             return Err(refused(pen.failed.as_deref().unwrap_or_default()));
         }
         let again = self
