@@ -28,6 +28,8 @@ mod suite_tests;
 mod tests;
 mod trust;
 #[cfg(test)]
+mod theft_tests;
+#[cfg(test)]
 mod version_tests;
 mod witness;
 #[cfg(test)]

@@ -227,6 +227,16 @@ fn cut_tail_is_found_at_every_line_by_a_remembered_head() {
 }
 
 #[test]
+fn a_journal_that_is_cut_at_any_byte_does_not_hold_its_remembered_head() {
+    let lines = lines(15);
+    let head = Head { seq: 15, hash: leaf(&lines[14][..lines[14].len() - 1]) };
+    let whole = lines.concat();
+    for keep in 0..whole.len() {
+        assert!(verify(&whole[..keep], &[head]).is_err(), "{keep} bytes kept");
+    }
+}
+
+#[test]
 fn rewritten_chain_is_found_by_a_remembered_head() {
     let lines = lines(20);
     let head = Head { seq: 12, hash: leaf(&lines[11][..lines[11].len() - 1]) };

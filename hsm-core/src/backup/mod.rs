@@ -5,6 +5,8 @@
 //! record is sealed, and what it means, is not known here.
 
 mod body;
+#[cfg(test)]
+mod exhaustive_tests;
 mod files;
 mod header;
 mod keys;

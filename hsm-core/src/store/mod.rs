@@ -13,6 +13,8 @@ mod counts;
 #[cfg(test)]
 mod crash_tests;
 mod create;
+#[cfg(test)]
+mod golden_tests;
 mod ivs;
 mod layout;
 mod manifest;
