@@ -2,6 +2,7 @@
 
 mod bundle;
 mod drill;
+mod full;
 mod journal;
 mod kill;
 mod recipients;

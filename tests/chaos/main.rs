@@ -4,8 +4,10 @@
 mod clock;
 mod core_dump;
 mod disk;
+mod flood;
 mod journal;
 mod kill_during_commit;
+mod pins;
 mod soak;
 
 /// A row of figures, which `make chaos` shows at its end.

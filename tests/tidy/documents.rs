@@ -66,6 +66,23 @@ fn every_place_that_the_documents_name_exists() {
     assert!(seen > 20, "the documents name {seen} places");
 }
 
+/// A test is known by its long name; a document that names one is wrong when it is gone.
+#[test]
+fn every_test_that_the_page_of_promises_names_exists() {
+    let sources: String = files()
+        .iter()
+        .filter(|file| file.extension().is_some_and(|kind| kind == "rs"))
+        .map(|file| read(file))
+        .collect();
+    let page = read(Path::new("docs/reliability.md"));
+    let is_test = |word: &&str| word.matches('_').count() > 2 && !word.contains(['.', '/', ' ']);
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 60, "{} tests are named", named.len());
+    for test in named {
+        assert!(sources.contains(&format!("fn {test}(")), "docs/reliability.md names {test}, which is no test");
+    }
+}
+
 /// The keys that a table of the configuration accepts, out of its declaration in the source.
 fn keys(file: &str, declaration: &str) -> Vec<String> {
     let source = read(Path::new(file));
