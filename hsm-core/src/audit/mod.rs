@@ -26,9 +26,9 @@ mod stage;
 mod suite_tests;
 #[cfg(test)]
 mod tests;
-mod trust;
 #[cfg(test)]
 mod theft_tests;
+mod trust;
 #[cfg(test)]
 mod version_tests;
 mod witness;
