@@ -79,7 +79,7 @@ fn occurrences(world: &World, needles: &[(&str, Vec<u8>)]) -> Option<Vec<(String
 async fn after_logout_the_memory_holds_no_pin_and_no_key() {
     let mut world = World::new("");
     world.start();
-    let (so_pin, pin, wrong) = (marker(1, 16), marker(2, 16), marker(6, 16));
+    let (so_pin, pin, wrong, said_plainly) = (marker(1, 16), marker(2, 16), marker(6, 16), marker(7, 16));
     let label = String::from_utf8(marker(5, 24)).unwrap();
     let (first_key, second_key) = (marker(3, 32), marker(4, 32));
     let channel = local_channel(world.path("hsm.sock")).await;
@@ -141,11 +141,16 @@ async fn after_logout_the_memory_holds_no_pin_and_no_key() {
     assert!(value == Some(v1::attribute::Value::Bytes(second_key.clone())), "a key that may be read");
     call!(logout, v1::SessionRequest { session });
 
+    // What a client says plainly stays while its connection is open: the search would have found the others there.
+    let mut plain = TokenClient::new(local_channel(world.path("hsm.sock")).await);
+    plain.login(v1::LoginRequest { session, user: 1, pin: said_plainly.clone() }).await.unwrap_err();
+
     // The label is no secret: that it is found says that the search works.
     let needles = [
         ("SO PIN", so_pin),
         ("user PIN", pin),
         ("wrong PIN", wrong),
+        ("a PIN said plainly", said_plainly),
         ("first key", first_key),
         ("second key", second_key),
         ("label", label.into_bytes()),
@@ -155,8 +160,9 @@ async fn after_logout_the_memory_holds_no_pin_and_no_key() {
         return;
     };
     for (name, count) in found {
-        assert_eq!(count > 0, name == "label", "{name}: {count} times");
+        let stays = ["label", "a PIN said plainly"].contains(&name.as_str());
+        assert_eq!(count > 0, stays, "{name}: {count} times");
     }
-    // Until here both connections were open.
-    drop((stream, token, admin));
+    // Until here all connections were open.
+    drop((stream, token, admin, plain));
 }
