@@ -4,16 +4,18 @@
 //! client is read without being fetched.
 
 use crate::client;
-use crate::device::admission::Admission;
+use crate::dry_run::Imagined;
+use crate::est::admission::Admission;
 use crate::est::auth::Porter;
 use crate::est::codec;
-use crate::est::enroll::{self, Request};
+use crate::est::enroll;
 use crate::est::error::Refusal;
 use crate::est::label::{Label, labels};
-use crate::est::routes::{Operation, Route};
+use crate::est::operation::Operation;
+use crate::est::request::{self, Request};
+use crate::est::routes::Route;
 use crate::listener::{Call, MAX_BODY_BYTES, Peer};
 use crate::profile::Profile;
-use crate::profile::dry_run::Imagined;
 use crate::profile::written::{WrittenProfile, profiles};
 use crate::store::record::Credential;
 use crate::store::redb::RedbStore;
@@ -126,7 +128,7 @@ impl Counter {
         if !matches!(route.operation, Operation::SimpleEnroll | Operation::SimpleReenroll) {
             return Ok(Told::Read);
         }
-        let (requester, csr) = enroll::read(&route, &call, &self.store, &self.porter, asked.now)?;
+        let (requester, csr) = request::read(&route, &call, &self.store, &self.porter, asked.now)?;
         let profile = self.profiles.get(&route.rules.profile).ok_or(Refusal::UnknownLabel)?;
         let request = Request { route: &route, requester: &requester, csr: &csr, key_is_ours: false };
         let Admission::Issue(grant) = enroll::admit(&self.store, &request, profile, asked.now)? else {

@@ -1,12 +1,10 @@
-//! What monitors read: counters of refusals by reason code, and what the store says of lists, answers and certificates, in the text
+//! What monitors read: what the doors counted (`counters.rs`), and what the store says of lists, answers and certificates, in the text
 //! format of Prometheus. Labels hold words of this program only, never what a stranger sent.
-//!
-//! Refusals are counted for the whole process, because every door counts them; the journal is told of them from time to time.
 
 use crate::ca::key::SERVER;
 use crate::ca::sweep;
 use crate::clock;
-use crate::device::notice::Outcome;
+use crate::counters;
 use crate::journal::office;
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::{Authority, AuthorityState, Crl};
@@ -14,90 +12,7 @@ use crate::store::{Query, Record, Store, StoreError};
 use crate::va::signer;
 use crate::x509::unix_seconds;
 use der::Decode;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-
-static REFUSALS: Mutex<BTreeMap<String, Refusals>> = Mutex::new(BTreeMap::new());
-/// The authorities whose signatures do not agree with the token's counts, and by how much.
-static UNACCOUNTED: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
-static FOREIGN_FAILURES: AtomicU64 = AtomicU64::new(0);
-static FOREIGN_OVERDUE: AtomicU64 = AtomicU64::new(0);
-/// Notices by what became of telling them.
-static NOTICES: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
-/// When the image of the store was last taken from this process, or when that began.
-static IMAGE_AT: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(clock::now()));
-static OCSP_SIGNED: AtomicU64 = AtomicU64::new(0);
-static OCSP_ANSWERED: AtomicU64 = AtomicU64::new(0);
-
-#[derive(Clone, Copy, Default)]
-struct Refusals {
-    count: u64,
-    told: u64,
-}
-
-/// Counts a refusal by its reason code, which is one of ours.
-pub(crate) fn refused(reason: &str) {
-    let mut refusals = REFUSALS.lock();
-    match refusals.get_mut(reason) {
-        Some(known) => known.count += 1,
-        None => drop(refusals.insert(reason.to_owned(), Refusals { count: 1, told: 0 })),
-    }
-}
-
-/// The refusals that the journal was not told of yet; from now on it was.
-pub(crate) fn untold_refusals() -> BTreeMap<String, u64> {
-    let mut refusals = REFUSALS.lock();
-    let untold = refusals.iter().filter(|(_, known)| known.count > known.told);
-    let untold = untold.map(|(reason, known)| (reason.clone(), known.count - known.told)).collect();
-    refusals.values_mut().for_each(|known| known.told = known.count);
-    untold
-}
-
-/// What the last comparison with the token's counts found. True when it is another than before.
-pub(crate) fn compared(unaccounted: BTreeMap<String, u64>) -> bool {
-    let mut held = UNACCOUNTED.lock();
-    let is_news = *held != unaccounted;
-    *held = unaccounted;
-    is_news
-}
-
-/// The authorities whose signatures did not agree with the token's counts when they were last compared.
-pub(crate) fn unaccounted() -> BTreeMap<String, u64> {
-    UNACCOUNTED.lock().clone()
-}
-
-/// Counts a CRL or an OCSP answer of another that could not be had or does not count.
-pub(crate) fn foreign_failed() {
-    FOREIGN_FAILURES.fetch_add(1, Ordering::Relaxed);
-}
-
-/// How many CRLs of others are over, and there is no newer one.
-pub(crate) fn foreign_lists_overdue(count: u64) {
-    FOREIGN_OVERDUE.store(count, Ordering::Relaxed);
-}
-
-/// Counts notices by what became of telling them.
-pub(crate) fn notices(outcome: Outcome, count: usize) {
-    *NOTICES.lock().entry(outcome.word()).or_default() += u64::try_from(count).unwrap_or(0);
-}
-
-/// Remembers when the image of the store was taken.
-pub(crate) fn image_taken(at: i64) {
-    IMAGE_AT.store(at, Ordering::Relaxed);
-}
-
-/// Counts an OCSP answer that was signed.
-pub(crate) fn ocsp_signed() {
-    OCSP_SIGNED.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Counts an OCSP answer that was given, signed for it or before.
-pub(crate) fn ocsp_answered() {
-    OCSP_ANSWERED.fetch_add(1, Ordering::Relaxed);
-}
 
 /// Everything as text.
 ///
@@ -105,26 +20,28 @@ pub(crate) fn ocsp_answered() {
 /// When the store fails.
 pub(crate) fn text(store: &dyn Store) -> Result<String, StoreError> {
     let mut text = Text::default();
-    let refusals = REFUSALS.lock().iter().map(|(reason, known)| (labels(&[("reason", reason)]), known.count)).collect();
+    let counted = counters::counted();
+    let refusals = counted.refusals.iter().map(|(reason, count)| (labels(&[("reason", reason)]), *count)).collect();
     text.family("refusals_total", "counter", "Requests refused since the start, by reason code", refusals);
-    let differences = unaccounted().into_iter().map(|(id, by)| (labels(&[("authority", &id)]), by)).collect();
+    let differences = counters::unaccounted().into_iter().map(|(id, by)| (labels(&[("authority", &id)]), by)).collect();
     let help =
         "By how much the token's count of an authority's signatures differs from the records; no line when it agrees";
     text.family("signatures_unaccounted", "gauge", help, differences);
     let plain = |value: u64| vec![(String::new(), value)];
-    let answered = OCSP_ANSWERED.load(Ordering::Relaxed);
-    text.family("ocsp_answers_total", "counter", "OCSP answers given since the start", plain(answered));
-    let signed = OCSP_SIGNED.load(Ordering::Relaxed);
-    text.family("ocsp_signatures_total", "counter", "OCSP answers signed since the start", plain(signed));
-    let failures = FOREIGN_FAILURES.load(Ordering::Relaxed);
+    text.family("ocsp_answers_total", "counter", "OCSP answers given since the start", plain(counted.ocsp_answered));
+    text.family("ocsp_signatures_total", "counter", "OCSP answers signed since the start", plain(counted.ocsp_signed));
     let help = "CRLs and OCSP answers of others that could not be had or did not count, since the start";
-    text.family("foreign_failures_total", "counter", help, plain(failures));
-    let overdue = FOREIGN_OVERDUE.load(Ordering::Relaxed);
-    text.family("foreign_lists_overdue", "gauge", "CRLs of others that are over and have no successor", plain(overdue));
-    let told = NOTICES.lock().iter().map(|(outcome, count)| (labels(&[("outcome", outcome)]), *count)).collect();
+    text.family("foreign_failures_total", "counter", help, plain(counted.foreign_failures));
+    text.family(
+        "foreign_lists_overdue",
+        "gauge",
+        "CRLs of others that are over and have no successor",
+        plain(counted.foreign_overdue),
+    );
+    let told = counted.notices.iter().map(|(outcome, count)| (labels(&[("outcome", outcome)]), *count)).collect();
     text.family("notices_total", "counter", "Notices of expiry by what became of telling them, since the start", told);
     let help = "When the image of the store was last taken for a backup, or when this process began";
-    text.family("image_time_seconds", "gauge", help, plain(instant(IMAGE_AT.load(Ordering::Relaxed))));
+    text.family("image_time_seconds", "gauge", help, plain(instant(counted.image_at)));
     let sweeps = sweep::open(store)?.len();
     let help = "Revocations of very many certificates whose records are not complete yet";
     text.family("sweeps", "gauge", help, plain(u64::try_from(sweeps).unwrap_or(0)));
@@ -247,15 +164,15 @@ mod tests {
     #[test]
     fn the_text_has_a_type_for_every_family_and_refusals_are_told_once() {
         let store = RedbStore::in_memory().expect("store");
-        refused("a_test_code");
-        refused("a_test_code");
+        counters::refused("a_test_code");
+        counters::refused("a_test_code");
         let text = text(&store).expect("text");
         assert!(text.contains("craton_pki_refusals_total{reason=\"a_test_code\"} 2\n"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             assert!(text.contains(&format!("# TYPE {name} ")), "{line}");
         }
-        assert_eq!(untold_refusals().get("a_test_code"), Some(&2));
-        assert_eq!(untold_refusals().get("a_test_code"), None);
+        assert_eq!(counters::untold_refusals().get("a_test_code"), Some(&2));
+        assert_eq!(counters::untold_refusals().get("a_test_code"), None);
     }
 }

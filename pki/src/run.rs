@@ -4,24 +4,28 @@ use crate::api::command::{Command, Fault, Paging};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
 use crate::backup;
-use crate::ca::authority::ROOT;
 use crate::ca::blocklist::Blocklist;
-use crate::ca::ceremony::{self, Founding};
 use crate::ca::reconcile::{self, Differences};
-use crate::ca::{CaError, Desk, Parsed, issue, offline, protocol};
+use crate::ca::{CaError, Desk, Parsed, issue};
+use crate::ceremony::{self, protocol};
 use crate::cli::ceremony::CeremonyAct;
 use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct, ReconcileArgs};
 use crate::clock;
-use crate::config::{Config, LogFormat, SecretSource};
+use crate::config::{Config, LogFormat};
+use crate::dry_run;
 use crate::error::Error;
+use crate::file;
+use crate::founding::{self, Founding};
 use crate::journal::proof::{self, Proof};
-use crate::profile::dry_run;
+use crate::secret::SecretSource;
 use crate::serve;
 use crate::store::query::MAX_PAGE;
+use crate::store::record::ROOT;
 use crate::store::redb::RedbStore;
 use crate::store::{Store, StoreError};
 use crate::token::{Token, TokenConfig};
 use crate::va::crl::CrlOffice;
+use crate::x509::{der_of_pem, ders_of_pem};
 use clap::Parser;
 use der::Decode;
 use serde_json::{Value, json};
@@ -165,7 +169,7 @@ fn ders(paths: &[std::path::PathBuf], label: &str) -> Result<Vec<Vec<u8>>, Error
             continue;
         }
         let text = String::from_utf8(bytes).map_err(|_| refuse(&"it is neither PEM nor DER"))?;
-        let found = view::ders_of_pem(&text, label).filter(|found| !found.is_empty());
+        let found = ders_of_pem(&text, label).filter(|found| !found.is_empty());
         all.extend(found.ok_or_else(|| refuse(&format!("it holds no {label}")))?);
     }
     Ok(all)
@@ -207,8 +211,8 @@ fn perform_ceremony(config: &Config, act: CeremonyAct) -> Result<Value, Error> {
         CeremonyAct::Request { out, revoke, reason } => {
             let desk = open_desk(config)?;
             let revoke = revoke.as_deref().map(|id| (id, reason.as_str()));
-            let request = offline::request(&desk, config, revoke)?;
-            ceremony::write_file(&out, &file_of(&request)?, 0o644)?;
+            let request = ceremony::request(&desk, config, revoke)?;
+            file::write(&out, &file_of(&request)?, 0o644)?;
             let ids: Vec<_> = request.authorities.iter().map(|wanted| wanted.id.clone()).collect();
             Ok(json!({ "request": out, "authorities": ids, "revocations": request.revocations.len() }))
         }
@@ -217,19 +221,19 @@ fn perform_ceremony(config: &Config, act: CeremonyAct) -> Result<Value, Error> {
             issue::resolve_intents(&desk, now)?;
             let bytes = read_text(&path)?;
             let request = serde_json::from_str(&bytes).map_err(|fault| malformed(&path, fault))?;
-            let mut answer = offline::sign(&desk, &request, bytes.as_bytes(), now)?;
+            let mut answer = ceremony::sign(&desk, &request, bytes.as_bytes(), now)?;
             let crl = CrlOffice::new(desk.clone(), serve::schedule(config)).publish(ROOT, now)?;
             answer.crl = crate::x509::pem("X509 CRL", &crl.der);
             let protocol = protocol::write(&desk, &request, &answer, &witness, now)?;
-            ceremony::write_file(&out, &file_of(&answer)?, 0o644)?;
+            file::write(&out, &file_of(&answer)?, 0o644)?;
             let beside = std::path::PathBuf::from(format!("{}.protocol.txt", out.display()));
-            ceremony::write_file(&beside, protocol.as_bytes(), 0o644)?;
+            file::write(&beside, protocol.as_bytes(), 0o644)?;
             Ok(json!({ "answer": out, "protocol": beside, "issued": answer.certificates.len() }))
         }
         CeremonyAct::Import { answer: path, root_sha256 } => {
             let desk = open_desk(config)?;
             let answer = serde_json::from_str(&read_text(&path)?).map_err(|fault| malformed(&path, fault))?;
-            let imported = offline::import(&desk, &answer, root_sha256.as_deref(), now)?;
+            let imported = ceremony::import(&desk, &answer, root_sha256.as_deref(), now)?;
             Ok(json!({ "imported": imported, "next": "craton-pki init" }))
         }
         CeremonyAct::Protocol { file, root } => {
@@ -311,8 +315,8 @@ fn init(config: &Config, json: bool) -> Result<(), Error> {
         None => {
             let desk = open_desk(config)?;
             let now = clock::now();
-            let founding = ceremony::found(&desk, config, now)?;
-            ceremony::write_copies(&desk, &config.state_dir)?;
+            let founding = founding::found(&desk, config, now)?;
+            founding::write_copies(&desk, &config.state_dir)?;
             serve::ensure_operator_token(config)?;
             let office = CrlOffice::new(desk.clone(), serve::schedule(config));
             if founding == Founding::Done {
@@ -376,10 +380,10 @@ fn export_journal(config: &Arc<Config>, out: &Path, json: bool) -> Result<(), Er
             None => break,
         }
     }
-    ceremony::write_file(out, text.as_bytes(), 0o644)?;
+    file::write(out, text.as_bytes(), 0o644)?;
     for (ending, member) in [("note", "checkpoint"), ("pem", "public_key")] {
         let content = checkpoint.get(member).and_then(Value::as_str).unwrap_or_default();
-        ceremony::write_file(&out.with_extension(ending), content.as_bytes(), 0o644)?;
+        file::write(&out.with_extension(ending), content.as_bytes(), 0o644)?;
     }
     Ok(cli::show(&json!({ "records": written, "file": out }), json)?)
 }
@@ -396,7 +400,7 @@ fn check_proof(file: &Path, key: Option<&Path>, json: bool) -> Result<(), Error>
         Some(path) => read(path)?,
         None => value.get("public_key").and_then(Value::as_str).unwrap_or_default().to_owned(),
     };
-    let spki = view::der_of_pem(&pem).and_then(|der| SubjectPublicKeyInfoOwned::from_der(&der).ok());
+    let spki = der_of_pem(&pem).and_then(|der| SubjectPublicKeyInfoOwned::from_der(&der).ok());
     let spki = spki.ok_or_else(|| refuse("the public key does not decode"))?;
     let proofs = value.get("proofs").cloned().unwrap_or_default();
     let proofs: Vec<Proof> = serde_json::from_value(proofs).map_err(|fault| refuse(&fault.to_string()))?;
@@ -416,12 +420,12 @@ fn write_crl(answer: &Value, json: bool, format: CrlFormat, out: Option<&std::pa
     let bytes = match format {
         CrlFormat::Pem => pem.as_bytes().to_vec(),
         CrlFormat::Der => {
-            view::der_of_pem(pem).ok_or_else(|| Error::Operator(Fault::new("internal", "the CRL does not decode")))?
+            der_of_pem(pem).ok_or_else(|| Error::Operator(Fault::new("internal", "the CRL does not decode")))?
         }
     };
     match out {
         Some(path) => {
-            ceremony::write_file(path, &bytes, 0o644)?;
+            file::write(path, &bytes, 0o644)?;
             if json { Ok(cli::show(answer, true)?) } else { Ok(()) }
         }
         None if json => Ok(cli::show(answer, true)?),

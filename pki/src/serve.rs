@@ -6,22 +6,23 @@ use crate::api::rest::Rest;
 use crate::api::socket;
 use crate::ca::message::MessageSigner;
 use crate::ca::reconcile::{self, Differences, Line, Verdict};
-use crate::ca::{CaError, Desk, ceremony, serial, sweep};
-use crate::clock;
-use crate::config::{Config, SecretSource, Side};
+use crate::ca::{CaError, Desk, serial, sweep};
+use crate::config::{Config, Side};
 use crate::device::expiry::{self, Notices};
 use crate::est::Est;
 use crate::est::auth::{Limiter, Porter};
 use crate::journal::office::{self, JournalOffice};
 use crate::listener::tls::{CertificatePlace, ClientCertificates, ServerTls};
 use crate::listener::{self, Handler, Transport};
-use crate::metrics;
+use crate::secret::SecretSource;
 use crate::store::Change;
 use crate::va::crl::{CrlOffice, Schedule};
 use crate::va::foreign::Foreign;
 use crate::va::ocsp::{Responder, Settings};
 use crate::va::public::Public;
 use crate::x509::sha256;
+use crate::{clock, counters};
+use crate::{file, founding};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub(crate) fn ensure_operator_token(config: &Config) -> Result<(), CaError> {
         return Ok(());
     }
     let token = data_encoding::BASE64URL_NOPAD.encode(&serial::random(32)?);
-    ceremony::write_file(&path, format!("{token}\n").as_bytes(), 0o600)
+    file::write(&path, format!("{token}\n").as_bytes(), 0o600)
 }
 
 fn operator_token_sha256(config: &Config) -> Result<[u8; 32], String> {
@@ -87,7 +88,7 @@ fn ensure_responder(desk: &Desk, config: &Config, now: i64) -> Result<Option<Arc
         signs_ahead: config.ocsp.sign_ahead,
     };
     let responder = Responder::new(desk.clone(), settings);
-    responder.ensure_signers(config, now).map_err(|fault| fault.to_string())?;
+    responder.ensure_signers(&config.ocsp.signer, now).map_err(|fault| fault.to_string())?;
     Ok(Some(Arc::new(responder)))
 }
 
@@ -168,14 +169,14 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
     if config.side == Side::Root {
         return Err("the side of an offline root serves nothing (ca.role = \"root\")".to_owned());
     }
-    ceremony::check_keys(&desk).map_err(say)?;
+    founding::check_keys(&desk).map_err(say)?;
     // What does not agree is in the log; an operator looks into it while the devices go on.
     let report = reconcile::reconcile(&desk, Differences::Keep, now).map_err(say)?;
-    metrics::compared(differences(&report.lines));
+    counters::compared(differences(&report.lines));
     refuse_unknown_authorities(&desk, config)?;
-    let (key, certificate) = ceremony::ensure_server(&desk, config, now).map_err(say)?;
+    let (key, certificate) = founding::ensure_server(&desk, config, now).map_err(say)?;
     ensure_operator_token(config).map_err(say)?;
-    let chain = ceremony::server_chain(&desk, &certificate).map_err(say)?;
+    let chain = desk.shown_chain(&certificate).map_err(say)?;
     let place = Arc::new(CertificatePlace::new(Arc::clone(&desk.token), key, chain));
     let office = Arc::new(CrlOffice::new(desk.clone(), schedule(config)));
     office.publish_due(now).map_err(say)?;
@@ -336,7 +337,7 @@ impl Caretaker {
     /// Whatever was signed that we did not ask for is found within a round.
     fn compare_signatures(&self) {
         match reconcile::look(&self.desk) {
-            Ok(lines) if metrics::compared(differences(&lines)) => lines.iter().for_each(reconcile::report),
+            Ok(lines) if counters::compared(differences(&lines)) => lines.iter().for_each(reconcile::report),
             Ok(_) => {}
             Err(fault) => tracing::error!(event = "signatures_not_compared", %fault),
         }
@@ -369,13 +370,13 @@ impl Caretaker {
         let now = clock::now();
         // A failure is in the log, and tried again in the next round.
         drop(self.office.publish_due(now));
-        let renewed = ceremony::ensure_server(&self.desk, &self.config, now)
-            .and_then(|(key, certificate)| Ok((key, ceremony::server_chain(&self.desk, &certificate)?)));
+        let renewed = founding::ensure_server(&self.desk, &self.config, now)
+            .and_then(|(key, certificate)| Ok((key, self.desk.shown_chain(&certificate)?)));
         match renewed {
             Ok((key, chain)) => self.place.replace(Arc::clone(&self.desk.token), key, chain),
             Err(fault) => tracing::error!(event = "server_certificate_not_renewed", %fault),
         }
-        let counts = metrics::untold_refusals();
+        let counts = counters::untold_refusals();
         if !counts.is_empty()
             && let Err(fault) = self.desk.store.commit(Change::Refused { counts })
         {
@@ -387,7 +388,7 @@ impl Caretaker {
         }
         if let Some(responder) = &self.responder {
             // A signer that is not ready is in the log, and tried again in the next round.
-            drop(responder.ensure_signers(&self.config, now));
+            drop(responder.ensure_signers(&self.config.ocsp.signer, now));
             match responder.refresh_due(now).and_then(|refreshed| Ok(refreshed + responder.sign_ahead(now)?)) {
                 Ok(0) => {}
                 Ok(renewed) => tracing::debug!(event = "ocsp_refreshed", renewed, signed = responder.signed()),

@@ -4,13 +4,14 @@ use super::command::{CaImport, CaOrder, Fault};
 use super::operator::Operator;
 use super::view;
 use crate::ca::authority::{Authority, AuthorityKind};
-use crate::ca::hierarchy::{self, Plan};
+use crate::ca::hierarchy;
 use crate::ca::import::{self, Import};
+use crate::ca::plan::Plan;
 use crate::ca::rollover::{self, Next};
 use crate::ca::validity;
 use crate::clock;
 use crate::x509::algorithm::KeySpec;
-use crate::x509::constraint;
+use crate::x509::{constraint, ders_of_pem};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::{Value, json};
 use std::str::FromStr;
@@ -81,7 +82,7 @@ impl Operator {
 
     pub(super) fn ca_import(&self, asked: &CaImport) -> Result<Value, Fault> {
         let certificates =
-            view::ders_of_pem(&asked.pem, "CERTIFICATE").ok_or_else(|| bad("the file is not PEM of certificates"))?;
+            ders_of_pem(&asked.pem, "CERTIFICATE").ok_or_else(|| bad("the file is not PEM of certificates"))?;
         let (certificate, chain) = certificates.split_first().ok_or_else(|| bad("the file holds no certificate"))?;
         let key_id = match &asked.key_id {
             None => None,

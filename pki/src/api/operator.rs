@@ -5,15 +5,16 @@ use super::view;
 use crate::ca::reconcile;
 use crate::ca::revoke::{self, Cause, Selection};
 use crate::ca::{CaError, serial, sweep};
-use crate::clock;
-use crate::est::routes::is_label;
+use crate::clock::instant;
+use crate::est::label::is_label;
 use crate::journal::office::{self, JournalOffice};
 use crate::metrics;
 use crate::store::query::{Cursor, MAX_PAGE, Span};
 use crate::store::record::{ApprovalState, Certificate, Credential, Crl, CrlList, Device};
 use crate::store::{Change, Conflict, Page, Query, Record, Store, StoreError};
 use crate::va::crl::CrlOffice;
-use crate::x509::{hex, name, pem, sha256};
+use crate::x509::{hex, name, pem, reason, sha256};
+use crate::{clock, counters};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use der::{Decode, Encode};
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ impl Operator {
     /// # Errors
     /// The [`Fault`].
     pub(crate) fn perform(&self, command: Command) -> Result<Value, Fault> {
-        self.attempt(command).inspect_err(|fault| metrics::refused(&fault.code))
+        self.attempt(command).inspect_err(|fault| counters::refused(&fault.code))
     }
 
     /// Writes the image of the store.
@@ -87,7 +88,7 @@ impl Operator {
     pub(super) fn write_image(&self, out: &mut dyn std::io::Write) -> Result<(), StoreError> {
         let now = clock::now();
         self.store.write_image(now, out)?;
-        metrics::image_taken(now);
+        counters::image_taken(now);
         Ok(())
     }
 
@@ -157,12 +158,12 @@ impl Operator {
             let status = json!({
                 "fresh": fresh,
                 "number": crl.number,
-                "next_update": view::instant(crl.next_update),
+                "next_update": instant(crl.next_update),
                 "revocations_not_published": crl.pending,
             });
             lists.insert(authority.id, status);
         }
-        let unaccounted = metrics::unaccounted();
+        let unaccounted = counters::unaccounted();
         well &= unaccounted.is_empty();
         let status = if well { "ok" } else { "degraded" };
         Ok(json!({ "status": status, "crl": lists, "signatures_unaccounted": unaccounted }))
@@ -195,7 +196,7 @@ impl Operator {
         let serial = parse_serial(serial)?;
         let now = clock::now();
         let certificate = revoke::revoke(self.store.as_ref(), &serial, cause, now).map_err(of_certificate)?;
-        let reason = revoke::reason_name(certificate.reason);
+        let reason = reason::name(certificate.reason);
         tracing::info!(event = "revoked", serial = hex(&serial), reason, device = certificate.device);
         Ok(self.published_with(view::certificate(&certificate, now), [list_of(&certificate)], now))
     }
@@ -216,7 +217,7 @@ impl Operator {
         }
         let now = clock::now();
         let revoked = sweep::revoke_all(self.store.as_ref(), selection, cause, now).map_err(of_certificate)?;
-        let reason = revoke::reason_name(revoke::code_of(cause.reason));
+        let reason = reason::name(reason::code(cause.reason));
         tracing::info!(event = "revoked_together", count = revoked.count, reason);
         Ok(self.published_with(json!({ "revoked": revoked.count, "reason": reason }), revoked.lists, now))
     }
@@ -227,12 +228,12 @@ impl Operator {
             return Err(Fault::new("bad_request", "an authority is put on hold by `ca hold`"));
         }
         let authority = self.store.authority(id)?.ok_or_else(|| CaError::NoAuthority(id.to_owned()))?;
-        let reason = revoke::code_of(cause.reason);
+        let reason = reason::code(cause.reason);
         self.store.commit(Change::AuthorityRevoked { id: id.to_owned(), reason, at: now })?;
-        tracing::warn!(event = "authority_revoked", authority = id, reason = revoke::reason_name(reason));
+        tracing::warn!(event = "authority_revoked", authority = id, reason = reason::name(reason));
         let parsed = x509_cert::Certificate::from_der(&authority.certificate).map_err(CaError::from)?;
         let certificate = self.store.certificate(parsed.tbs_certificate().serial_number().as_bytes())?;
-        let view = json!({ "id": id, "state": "revoked", "reason": revoke::reason_name(reason) });
+        let view = json!({ "id": id, "state": "revoked", "reason": reason::name(reason) });
         Ok(self.published_with(view, certificate.iter().map(list_of), now))
     }
 
@@ -309,7 +310,7 @@ impl Operator {
         };
         Ok(json!({
             "size": checkpoint.size,
-            "signed_at": view::instant(checkpoint.at),
+            "signed_at": instant(checkpoint.at),
             "public_key": public_key(&journal)?,
             "checkpoint": checkpoint.note,
         }))
@@ -421,7 +422,7 @@ impl Operator {
             "password": secret,
             "device": device,
             "label": label,
-            "expires_at": view::instant(expires_at),
+            "expires_at": instant(expires_at),
         }))
     }
 }
@@ -444,8 +445,8 @@ fn list_of(certificate: &Certificate) -> CrlList {
 }
 
 fn cause(reason: &str, invalid_since: Option<&str>) -> Result<Cause, Fault> {
-    let reason = revoke::reason(reason).ok_or_else(|| {
-        let names: Vec<_> = revoke::REASONS.iter().map(|row| row.0).collect();
+    let reason = reason::named(reason).ok_or_else(|| {
+        let names: Vec<_> = reason::REASONS.iter().map(|row| row.0).collect();
         Fault::new("bad_request", format!("unknown reason '{reason}': use one of {}", names.join(", ")))
     })?;
     let invalid_since = match invalid_since {

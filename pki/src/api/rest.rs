@@ -25,6 +25,7 @@
 use super::command::{Command, Fault, Paging};
 use super::operator::Operator;
 use crate::ca::hierarchy::Act;
+use crate::counters;
 use crate::listener::{BodyFault, Call, Reply};
 use crate::x509::sha256;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -94,7 +95,7 @@ impl Rest {
     pub(crate) fn answer(&self, call: &Call) -> Reply {
         let is_health = call.path == "/api/v1/health";
         if !is_health && !self.is_operator(call) {
-            crate::metrics::refused("operator_token");
+            counters::refused("operator_token");
             tracing::info!(event = "refused", reason = "operator_token", address = %call.peer.address, path = call.path);
             let fault = Fault::new("unauthorized", "the operators' bearer token is needed");
             return json(StatusCode::UNAUTHORIZED, &fault)

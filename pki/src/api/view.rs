@@ -2,23 +2,10 @@
 
 use crate::ca::authority::Authority;
 use crate::ca::reconcile::{Line, Verdict};
-use crate::ca::revoke::reason_name;
+use crate::clock::instant;
 use crate::store::record::{Approval, Certificate, CertificateState, Crl, Device};
-use crate::x509::{hex, name, pem, sha256};
+use crate::x509::{hex, name, pem, reason, sha256};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-/// An instant in RFC 3339, or null for none.
-pub(crate) fn instant(unix_seconds: i64) -> Value {
-    if unix_seconds == 0 {
-        return Value::Null;
-    }
-    OffsetDateTime::from_unix_timestamp(unix_seconds)
-        .ok()
-        .and_then(|instant| instant.format(&Rfc3339).ok())
-        .map_or(Value::Null, Value::String)
-}
 
 /// A first enrolment that waits for an operator.
 pub(crate) fn approval(approval: &Approval) -> Value {
@@ -64,7 +51,7 @@ pub(crate) fn certificate(certificate: &Certificate, now: i64) -> Value {
     }
     if certificate.revoked_at != 0 {
         add("revoked_at", instant(certificate.revoked_at));
-        add("reason", reason_name(certificate.reason).into());
+        add("reason", reason::name(certificate.reason).into());
         if certificate.invalid_since != 0 {
             add("invalid_since", instant(certificate.invalid_since));
         }
@@ -157,24 +144,4 @@ pub(crate) fn crl(crl: &Crl) -> Value {
         "next_update": instant(crl.next_update),
         "pem": pem("X509 CRL", &crl.der),
     })
-}
-
-/// The DER inside a PEM block of ours.
-pub(crate) fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    data_encoding::BASE64.decode(body.as_bytes()).ok().filter(|der| !der.is_empty())
-}
-
-/// The DER inside each PEM block with this label (RFC 7468), in their order; text around them is passed over.
-pub(crate) fn ders_of_pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
-    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-    let mut ders = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once(&begin) {
-        let (body, tail) = after.split_once(&end)?;
-        let body: String = body.split_whitespace().collect();
-        ders.push(data_encoding::BASE64.decode(body.as_bytes()).ok()?);
-        rest = tail;
-    }
-    Some(ders)
 }

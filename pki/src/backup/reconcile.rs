@@ -4,13 +4,14 @@
 //! A serial number on such a list that is unknown here stays on the lists that follow. A certificate that is taken up counts as issued,
 //! and its device lives by it. Nothing is taken up twice.
 
+use crate::ca::CaError;
 use crate::ca::authority::Authority;
-use crate::ca::{CaError, revoke};
-use crate::device::lifecycle::{self, Event};
+use crate::clock::instant;
 use crate::store::change::Doubt;
+use crate::store::lifecycle::{self, Event};
 use crate::store::record::{Certificate, CertificateState, CrlList, Device, Intent};
 use crate::store::{Change, Store, Supersession};
-use crate::x509::{extension, hex, name, related, sha256, unix_seconds, verify};
+use crate::x509::{extension, hex, name, reason, related, sha256, unix_seconds, verify};
 use const_oid::AssociatedOid;
 use der::{Decode, Encode};
 use serde_json::{Value, json};
@@ -73,7 +74,7 @@ pub(crate) fn reconcile(
         "certificates_taken_up": taken.certificates,
         "revocations_taken_up": taken.revocations,
         "known_already": taken.known,
-        "restored_from": restoration.map(|restoration| crate::api::view::instant(restoration.taken_at)),
+        "restored_from": restoration.map(|restoration| instant(restoration.taken_at)),
         "serves": still.is_none(),
     }))
 }
@@ -173,7 +174,7 @@ fn take_revocation(
                 return Ok(());
             }
             let at = unix_seconds(&entry.revocation_date);
-            let reason = revoke::code_of(reason);
+            let reason = reason::code(reason);
             store.commit(Change::Revoked { serials: vec![serial], reason, at, invalid_since: 0 })?;
         }
         None => {

@@ -1,8 +1,8 @@
 //! An authority as the rest of the house sees it: its name, its certificate and the name of its key in the token.
 
-use super::{CaError, Desk, reconcile};
+use super::{CaError, Desk};
 use crate::store::Store;
-use crate::store::record::{self, AuthorityState};
+use crate::store::record::{self, AuthorityState, ISSUING, ROOT};
 use crate::token::KeyRef;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::lint::IssuerFacts;
@@ -12,13 +12,6 @@ use spki::SubjectPublicKeyInfoOwned;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, NameConstraints, SubjectKeyIdentifier};
 use x509_cert::name::Name;
-
-/// The root authority that `init` founds.
-pub(crate) const ROOT: &str = "root";
-/// The issuing authority that `init` founds.
-pub(crate) const ISSUING: &str = "issuing";
-/// The authority of the house itself: registration authorities and the TLS certificates of the services.
-pub(crate) const INTERNAL: &str = "internal";
 
 /// What an authority is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +195,7 @@ impl Authority {
             return Err(CaError::CertificateOnly(self.id.clone()));
         }
         let spec = self.key.spec;
-        let note = || reconcile::note_doubt(desk, &self.id);
+        let note = || desk.note_doubt(&self.id);
         let signature = desk.token.sign_noting(&self.key, spec.certificate_scheme(), tbs, &note)?;
         verify::verify(&self.spki, &spec.signature_algorithm(), tbs, &signature)
             .map_err(|_| CaError::FalseSignature(self.key.label.clone()))?;

@@ -2,7 +2,7 @@
 //! It bounds a process that was taken over; what is right for a request the profiles say.
 
 use super::authority::AuthorityKind;
-use super::hierarchy::Plan;
+use super::plan::Plan;
 use super::{CaError, Desk};
 use crate::x509::extension;
 use crate::x509::tlv::{self, IA5_STRING, SEQUENCE, context, write};

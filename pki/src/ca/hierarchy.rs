@@ -4,42 +4,17 @@
 
 use super::authority::{Authority, AuthorityKind};
 use super::issue::{self, Circumstances};
+use super::plan::Plan;
 use super::profile::{Kind, Order};
 use super::{CaError, Desk, guard, key};
 use crate::store::record::{self, AuthorityState};
 use crate::store::{Change, Store};
-use crate::x509::algorithm::KeySpec;
 use crate::x509::name;
 use spki::SubjectPublicKeyInfoOwned;
 use std::sync::Arc;
-use x509_cert::ext::pkix::NameConstraints;
-use x509_cert::name::Name;
 
 /// Longest name of an authority: it stands in addresses and key labels.
 const MAX_ID_LEN: usize = 40;
-
-/// An authority that is to be.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// Its name in the configuration and in commands.
-    pub(crate) id: String,
-    /// What it is for.
-    pub(crate) kind: AuthorityKind,
-    /// Who signs it; empty for a root.
-    pub(crate) parent: String,
-    /// Its subject.
-    pub(crate) subject: Name,
-    /// Kind of its key.
-    pub(crate) key: KeySpec,
-    /// How long it is to be good.
-    pub(crate) validity_seconds: i64,
-    /// How many levels of authorities an intermediate may have below itself.
-    pub(crate) path_length: Option<u8>,
-    /// The names it may certify; none for no limit.
-    pub(crate) constraints: Option<NameConstraints>,
-    /// The authority whose name it goes on with, empty for a new name.
-    pub(crate) predecessor: String,
-}
 
 /// Judges the name of an authority: it becomes part of addresses and of key labels.
 ///
@@ -218,8 +193,10 @@ pub(crate) fn act(store: &dyn Store, id: &str, act: Act, now: i64) -> Result<Aut
 mod tests {
     use super::*;
     use crate::token::KeyRef;
+    use crate::x509::algorithm::KeySpec;
     use crate::x509::algorithm::{ec_spki, oid};
     use std::str::FromStr;
+    use x509_cert::name::Name;
 
     fn authority(path_length: Option<u8>) -> Authority {
         let spki = ec_spki(oid::P256, &[4; 65]).expect("encodes");

@@ -5,7 +5,7 @@ use super::authority::Authority;
 use super::issue::{self, Circumstances};
 use super::key::MESSAGES;
 use super::profile::{Kind, Order};
-use super::{CaError, Desk, ceremony, key};
+use super::{CaError, Desk, key};
 use crate::cms::signed;
 use crate::store::Change;
 use crate::store::record::{Certificate, CertificateState};
@@ -67,7 +67,7 @@ impl MessageSigner {
 
     fn held(&self, desk: &Desk, now: i64) -> Result<Arc<Held>, CaError> {
         let mut place = self.held.lock();
-        let issuer = ceremony::services_issuer(desk)?;
+        let issuer = desk.services_issuer()?;
         if let Some(held) = place.as_ref().filter(|held| serves_still(&held.certificate, &issuer, now)) {
             return Ok(Arc::clone(held));
         }
@@ -76,7 +76,7 @@ impl MessageSigner {
             Some(current) => current,
             None => self.issue(desk, &issuer, spki.clone(), now)?,
         };
-        let chain = ceremony::server_chain(desk, &certificate)?;
+        let chain = desk.shown_chain(&certificate)?;
         let held = Arc::new(Held { key, spki, certificate, chain });
         *place = Some(Arc::clone(&held));
         Ok(held)

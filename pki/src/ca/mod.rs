@@ -4,16 +4,14 @@
 
 pub(crate) mod authority;
 pub(crate) mod blocklist;
-pub(crate) mod ceremony;
 pub(crate) mod guard;
 pub(crate) mod hierarchy;
 pub(crate) mod import;
 pub(crate) mod issue;
 pub(crate) mod key;
 pub(crate) mod message;
-pub(crate) mod offline;
+pub(crate) mod plan;
 pub(crate) mod profile;
-pub(crate) mod protocol;
 pub(crate) mod reconcile;
 pub(crate) mod revoke;
 pub(crate) mod rollover;
@@ -21,8 +19,9 @@ pub(crate) mod serial;
 pub(crate) mod sweep;
 pub(crate) mod validity;
 
-use crate::store::record::{self, AuthorityState, CrlList};
-use crate::store::{Store, StoreError};
+use crate::clock::instant;
+use crate::store::record::{self, AuthorityState, Certificate, CrlList};
+use crate::store::{Change, Store, StoreError};
 use crate::token::{Token, TokenError};
 use crate::x509::algorithm::KeySpec;
 use crate::x509::lint::Findings;
@@ -135,6 +134,30 @@ impl Desk {
         Ok(chain)
     }
 
+    /// The authority that certifies the services of the house. A PKI that was founded before there was an internal authority goes
+    /// on with its issuing one.
+    ///
+    /// # Errors
+    /// When neither issues.
+    pub(crate) fn services_issuer(&self) -> Result<Arc<Authority>, CaError> {
+        match self.issuer(record::INTERNAL) {
+            Err(CaError::NoAuthority(_)) => self.issuer(record::ISSUING),
+            answer => answer,
+        }
+    }
+
+    /// A certificate of the house as it is shown to others: followed by those above it, without the root.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(crate) fn shown_chain(&self, certificate: &Certificate) -> Result<Vec<Vec<u8>>, CaError> {
+        let mut chain = vec![certificate.der.clone()];
+        let above = self.chain(&certificate.authority)?;
+        let between = above.iter().filter(|authority| !authority.is_root());
+        chain.extend(between.map(|authority| authority.certificate.clone()));
+        Ok(chain)
+    }
+
     /// The certificates of an authority and of those above it, nearest first, as a client needs them. During the change of a
     /// root's key they are followed by those that lead from one key to the other.
     ///
@@ -148,6 +171,15 @@ impl Desk {
             certificates.extend(rollover::links(self, top)?);
         }
         Ok(certificates)
+    }
+
+    /// Notes that the token may have made one more signature with an authority's key than we know.
+    ///
+    /// # Errors
+    /// [`TokenError::NotNoted`].
+    pub(crate) fn note_doubt(&self, authority: &str) -> Result<(), TokenError> {
+        let change = Change::SignatureIntended { authority: authority.to_owned() };
+        self.store.commit(change).map_err(|fault| TokenError::NotNoted(fault.to_string()))
     }
 
     /// The certificates that a client certificate may be verified with: of every authority whose key is ours, unless it or one above it
@@ -184,7 +216,7 @@ pub(crate) struct Publication {
 impl Publication {
     /// Into how many shards the CRL of an authority is divided. The root issues too little to be divided.
     pub(crate) fn shards(&self, authority: &str) -> u32 {
-        if authority == authority::ROOT { 0 } else { self.crl_shards }
+        if authority == record::ROOT { 0 } else { self.crl_shards }
     }
 
     /// The shard of a new certificate, from its serial number; 0 for the list that is whole.
@@ -258,7 +290,7 @@ pub(crate) enum CaError {
     #[error(
         "this store was restored from a backup of {}: what was issued and revoked since is not in it. Give what is known of that to \
          `craton-pki reconcile` (--crl, --certificate), and end with `craton-pki reconcile --accept`",
-        crate::api::view::instant(*.0)
+        instant(*.0)
     )]
     Restored(i64),
     /// What is to be taken up is not ours, or does not fit.

@@ -8,7 +8,6 @@ use super::authority::Authority;
 use super::{CaError, Desk, issue};
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::{Change, Query, Record, StoreError};
-use crate::token::TokenError;
 use std::sync::Arc;
 
 /// How many signatures the store knows of one authority's key.
@@ -161,15 +160,6 @@ pub(crate) fn account(desk: &Desk, authority: &str) -> Result<Account, StoreErro
     // In this order: a signature that is recorded between the readings is counted twice, not left out.
     let open = number(OPEN)?;
     Ok(Account { open, made: number(MADE)?, settled: number(SETTLED)? })
-}
-
-/// Notes that the token may have made one more signature than we know.
-///
-/// # Errors
-/// [`TokenError::NotNoted`].
-pub(crate) fn note_doubt(desk: &Desk, authority: &str) -> Result<(), TokenError> {
-    let change = Change::SignatureIntended { authority: authority.to_owned() };
-    desk.store.commit(change).map_err(|fault| TokenError::NotNoted(fault.to_string()))
 }
 
 #[cfg(test)]

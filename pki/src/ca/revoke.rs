@@ -4,51 +4,8 @@ use super::CaError;
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::{Certificate, CertificateState};
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
+use crate::x509::reason;
 use x509_cert::ext::pkix::CrlReason;
-
-/// The reasons an operator may give, with their names in the CLI and the API (RFC 5280 section 5.3.1).
-pub(crate) const REASONS: &[(&str, CrlReason)] = &[
-    ("unspecified", CrlReason::Unspecified),
-    ("key-compromise", CrlReason::KeyCompromise),
-    ("ca-compromise", CrlReason::CaCompromise),
-    ("affiliation-changed", CrlReason::AffiliationChanged),
-    ("superseded", CrlReason::Superseded),
-    ("cessation-of-operation", CrlReason::CessationOfOperation),
-    ("certificate-hold", CrlReason::CertificateHold),
-    ("privilege-withdrawn", CrlReason::PrivilegeWithdrawn),
-    ("aa-compromise", CrlReason::AaCompromise),
-];
-
-/// The reason with this name.
-pub(crate) fn reason(name: &str) -> Option<CrlReason> {
-    REASONS.iter().find(|row| row.0 == name).map(|row| row.1)
-}
-
-/// The reason with this CRL code; unknown codes are `unspecified`.
-pub(crate) fn reason_of_code(code: u32) -> CrlReason {
-    REASONS.iter().map(|row| row.1).find(|reason| code_of(*reason) == code).unwrap_or(CrlReason::Unspecified)
-}
-
-/// The name of a CRL code.
-pub(crate) fn reason_name(code: u32) -> &'static str {
-    REASONS.iter().find(|row| code_of(row.1) == code).map_or("unspecified", |row| row.0)
-}
-
-/// The CRL code of a reason.
-pub(crate) fn code_of(reason: CrlReason) -> u32 {
-    match reason {
-        CrlReason::Unspecified => 0,
-        CrlReason::KeyCompromise => 1,
-        CrlReason::CaCompromise => 2,
-        CrlReason::AffiliationChanged => 3,
-        CrlReason::Superseded => 4,
-        CrlReason::CessationOfOperation => 5,
-        CrlReason::CertificateHold => 6,
-        CrlReason::RemoveFromCRL => 8,
-        CrlReason::PrivilegeWithdrawn => 9,
-        CrlReason::AaCompromise => 10,
-    }
-}
 
 /// Why certificates are revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +35,7 @@ pub(crate) fn release(store: &dyn Store, serial: &[u8], now: i64) -> Result<Cert
 }
 
 fn change(serials: Vec<Vec<u8>>, cause: Cause, now: i64) -> Change {
-    Change::Revoked { serials, reason: code_of(cause.reason), at: now, invalid_since: cause.invalid_since }
+    Change::Revoked { serials, reason: reason::code(cause.reason), at: now, invalid_since: cause.invalid_since }
 }
 
 /// Which certificates are revoked together.
@@ -164,20 +121,5 @@ pub(super) fn selected(
         if after.is_none() || chosen.len() >= enough {
             return Ok(chosen);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_have_one_name_and_one_code() {
-        for (name, reason) in REASONS {
-            assert_eq!(super::reason(name), Some(*reason));
-            assert_eq!(reason_of_code(code_of(*reason)), *reason);
-            assert_eq!(reason_name(code_of(*reason)), *name);
-        }
-        assert_eq!(super::reason("certificateHold"), None);
     }
 }

@@ -5,8 +5,9 @@
 //! authority keeps its name in CRL addresses and signs the lists of what it issued until that has expired.
 
 use super::authority::{Authority, AuthorityKind};
-use super::hierarchy::{self, Plan};
+use super::hierarchy;
 use super::issue::{self, Circumstances};
+use super::plan::Plan;
 use super::profile::{Kind, Order};
 use super::{CaError, Desk};
 use crate::store::Change;

@@ -7,6 +7,7 @@ use super::revoke::{self, Cause, Selection};
 use crate::store::query::{Cursor, Span};
 use crate::store::record::{Certificate, CertificateState, CrlList, Sweep};
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
+use crate::x509::reason;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use x509_cert::ext::pkix::CrlReason;
@@ -76,12 +77,8 @@ pub(crate) fn open(store: &dyn Store) -> Result<Vec<Sweep>, StoreError> {
 }
 
 fn begun(selection: &Selection, cause: Cause, now: i64) -> Sweep {
-    let mut sweep = Sweep {
-        reason: revoke::code_of(cause.reason),
-        at: now,
-        invalid_since: cause.invalid_since,
-        ..Sweep::default()
-    };
+    let mut sweep =
+        Sweep { reason: reason::code(cause.reason), at: now, invalid_since: cause.invalid_since, ..Sweep::default() };
     match selection {
         Selection::Authority(authority) => sweep.authority.clone_from(authority),
         // In one change: see above.
@@ -102,7 +99,7 @@ impl Sweep {
     pub(crate) fn takes(&self, certificate: &Certificate) -> bool {
         let is_revocable = match certificate.state() {
             CertificateState::Active | CertificateState::Superseded => true,
-            CertificateState::OnHold => self.reason != revoke::code_of(CrlReason::CertificateHold),
+            CertificateState::OnHold => self.reason != reason::code(CrlReason::CertificateHold),
             _ => false,
         };
         let is_of_its_time = certificate.not_after > self.at && certificate.issued_at <= self.at;

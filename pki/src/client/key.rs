@@ -2,8 +2,8 @@
 
 use super::ClientError;
 use super::settings::TokenSettings;
-use crate::config::SecretSource;
 use crate::listener::tls::token_key;
+use crate::secret::SecretSource;
 use crate::token::{KeyRef, Token, TokenConfig};
 use crate::x509::algorithm::{KeySpec, bare_spki, ec_spki, oid};
 use crate::x509::pem;

@@ -1,8 +1,8 @@
 //! `[alerts]`: where notices are told, as written and as meant.
 
-use crate::config::SecretSource;
-use crate::device::notice::Webhook;
+use crate::device::webhook::Webhook;
 use crate::fetch::Address;
+use crate::secret::SecretSource;
 use crate::va::foreign::settings::trusted;
 use rustls::ClientConfig;
 use serde::Deserialize;

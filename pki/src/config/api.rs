@@ -1,6 +1,6 @@
 //! `[api]`: the operators' door.
 
-use super::secret::{SecretSource, WrittenSecret};
+use crate::secret::{SecretSource, WrittenSecret};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! `[ca]`: the authorities that `init` founds, and which of them are here.
 
 use super::seconds;
-use crate::ca::authority::{ISSUING, ROOT};
 use crate::ca::validity;
+use crate::store::record::{ISSUING, ROOT};
 use crate::x509::algorithm::KeySpec;
 use serde::Deserialize;
 use std::path::PathBuf;

@@ -11,7 +11,6 @@ mod est;
 mod journal;
 mod log;
 mod ocsp;
-mod secret;
 mod token;
 
 pub(crate) use api::ApiSection;
@@ -21,14 +20,13 @@ pub(crate) use est::EstSection;
 pub(crate) use journal::JournalSection;
 pub(crate) use log::{LogFormat, LogSection};
 pub(crate) use ocsp::OcspSection;
-pub(crate) use secret::SecretSource;
 pub(crate) use token::TokenSection;
 
 use crate::ca::Publication;
-use crate::ca::authority::{INTERNAL, ISSUING, ROOT};
 use crate::ca::guard::GuardRules;
 use crate::profile::written::{WrittenProfile, profiles};
 use crate::profile::{Profile, Validity};
+use crate::store::record::{INTERNAL, ISSUING, ROOT};
 use crate::va::foreign;
 use crate::va::foreign::settings::WrittenRevocation;
 use alerts::{Alerts, WrittenAlerts};
@@ -147,7 +145,7 @@ impl Config {
     /// What the token is to hold the keys of new authorities to.
     pub(crate) fn guard_rules(&self) -> GuardRules {
         let profiles = || self.profiles.values();
-        let of_house = self.est.server_validity_seconds.max(self.ocsp.signer_validity_seconds);
+        let of_house = self.est.server_validity_seconds.max(self.ocsp.signer.validity_seconds);
         let longest = profiles().try_fold(of_house, |longest, profile| match profile.validity {
             Validity::Seconds(seconds) => Some(longest.max(seconds)),
             Validity::Until(_) => None,
@@ -252,6 +250,7 @@ mod tests {
     use super::est::{default_base64_wrap_columns, default_est_listen};
     use super::token::{default_key_label_prefix, default_max_sessions};
     use super::*;
+    use crate::secret::SecretSource;
 
     /// The annotated example that is shipped beside the crate.
     const EXAMPLE: &str = include_str!("../../craton_pki.toml");
@@ -270,7 +269,7 @@ mod tests {
         assert_eq!(config.est.labels[""].base64_wrap_columns, default_base64_wrap_columns());
         let (meant, default) = (&config.ocsp, WrittenOcsp::default().mean("http://127.0.0.1:8080").expect("means"));
         assert_eq!((&meant.url, meant.max_age_seconds), (&default.url, default.max_age_seconds));
-        assert_eq!((meant.key, meant.responder_id), (default.key, default.responder_id));
+        assert_eq!((meant.signer.key, meant.signer.responder_id), (default.signer.key, default.signer.responder_id));
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert!(config.state_dir.is_absolute());
     }

@@ -1,9 +1,7 @@
 //! `[ocsp]`: the responder.
 
 use super::DAY_SECONDS;
-use crate::va::signer::responder_id_form;
-use crate::x509::algorithm::KeySpec;
-use crate::x509::ocsp::ResponderId;
+use crate::va::signer::{SignerRules, responder_id_form};
 use serde::Deserialize;
 use std::net::SocketAddr;
 
@@ -46,14 +44,10 @@ pub(crate) struct OcspSection {
     pub(crate) listen: Option<SocketAddr>,
     /// The address written into certificates; none when the responder is switched off.
     pub(crate) url: Option<String>,
-    /// Kind of the signers' keys.
-    pub(crate) key: KeySpec,
-    /// How long a signer's certificate is good.
-    pub(crate) signer_validity_seconds: i64,
+    /// What the signers are to be.
+    pub(crate) signer: SignerRules,
     /// From thisUpdate to nextUpdate.
     pub(crate) validity_seconds: i64,
-    /// How the responder names itself.
-    pub(crate) responder_id: ResponderId,
     /// How long a cache may use an answer without asking again.
     pub(crate) max_age_seconds: i64,
     /// Most answers remembered.
@@ -86,10 +80,12 @@ impl WrittenOcsp {
         Ok(OcspSection {
             listen: self.listen,
             url: self.enabled.then_some(url),
-            key: self.key.parse().map_err(|fault| format!("ocsp.key: {fault}"))?,
-            signer_validity_seconds: i64::from(self.signer_validity_days) * DAY_SECONDS,
+            signer: SignerRules {
+                key: self.key.parse().map_err(|fault| format!("ocsp.key: {fault}"))?,
+                validity_seconds: i64::from(self.signer_validity_days) * DAY_SECONDS,
+                responder_id: responder_id_form(&self.responder_id)?,
+            },
             validity_seconds: i64::from(self.next_update_hours) * 3600,
-            responder_id: responder_id_form(&self.responder_id)?,
             max_age_seconds: i64::from(self.max_age_seconds),
             max_remembered: self.max_remembered,
             sign_ahead: self.sign_ahead,

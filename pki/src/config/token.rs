@@ -1,7 +1,7 @@
 //! `[token]`: where the keys are, and how the token is reached.
 
-use super::secret::{SecretSource, WrittenSecret};
 use crate::ca::guard::Guard;
+use crate::secret::{SecretSource, WrittenSecret};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //! twice, when a third of its life is left and when it ends, and once more with its next notice ([`super::notice`]). It leaves it when that
 //! was dealt with.
 
-use super::lifecycle::{self, Event};
-use super::notice;
+use crate::store::lifecycle::{self, Event};
+use crate::store::notice;
 use crate::store::record::{Certificate, CertificateState, Due, DueEvent};
 use crate::store::{Change, Conflict, Passed, Query, Record, Store, StoreError};
 use crate::x509::hex;

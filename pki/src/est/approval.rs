@@ -1,11 +1,11 @@
 //! First enrolments that an operator decides about: the device is told to come again (RFC 7030 section 4.2.3), and is known again
 //! by its public key and subject, because a request that is linked to its connection is a new one each time.
 
+use super::admission::Grant;
 use super::auth::Requester;
-use super::enroll::Request;
 use super::error::Refusal;
 use super::label::Approval as Rule;
-use crate::device::admission::Grant;
+use super::request::Request;
 use crate::store::query::Span;
 use crate::store::record::{Approval, ApprovalState};
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};

@@ -1,9 +1,10 @@
 //! Who is asking: a bootstrap credential by HTTP Basic (RFC 7030 section 3.2.3), or a device by its certificate (3.3.2).
 
 use super::error::Refusal;
+use super::fault::AdmissionFault;
 use super::manufacturer::Records;
-use super::routes::{Operation, Route};
-use crate::device::admission::AdmissionFault;
+use super::operation::Operation;
+use super::routes::Route;
 use crate::listener::Call;
 use crate::store::Store;
 use crate::store::record::{Certificate, CertificateState};

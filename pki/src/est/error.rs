@@ -1,10 +1,11 @@
 //! What is refused, by name: one row per reason with its HTTP status and its stable code. The code stands in the answer, in
 //! the log and nowhere else twice.
 
+use super::fault::AdmissionFault;
 use crate::ca::CaError;
 use crate::cms::enveloped::EnvelopeFault;
 use crate::cms::read::CmsFault;
-use crate::device::admission::AdmissionFault;
+use crate::counters;
 use crate::listener::{BodyFault, Call, Reply};
 use crate::profile::ProfileFault;
 use crate::store::{Conflict, StoreError};
@@ -233,7 +234,7 @@ impl Refusal {
     /// Writes the refusal to the log, with what only the operator should know.
     pub(crate) fn log(&self, call: &Call) {
         let (status, reason) = self.row();
-        crate::metrics::refused(reason);
+        counters::refused(reason);
         let (status, address) = (status.as_u16(), call.peer.address);
         match self {
             Self::Ca(fault) => {

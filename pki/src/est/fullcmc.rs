@@ -3,9 +3,12 @@
 //!
 //! Whoever showed a certificate of ours is answered by a signed CMC message, also when refused.
 
+use super::admission::{self};
 use super::auth::{self, Requester};
-use super::enroll::{self, Request};
+use super::enroll;
 use super::error::Refusal;
+use super::fault::AdmissionFault;
+use super::request::{self, Request};
 use super::routes::Route;
 use super::{Est, base64};
 use crate::ca::CaError;
@@ -15,11 +18,10 @@ use crate::clock;
 use crate::cms::cmc::{self, FailInfo, Outcome, PkiData};
 use crate::cms::read::{CmsFault, Signed};
 use crate::cms::signed;
-use crate::device::admission::{self, AdmissionFault};
 use crate::listener::{Call, Reply};
 use crate::store::record::{Certificate, CertificateState};
 use crate::x509::csr::{CsrFault, VerifiedCsr};
-use crate::x509::{hex, name};
+use crate::x509::{hex, name, reason};
 use der::asn1::{GeneralizedTime, Int, OctetStringRef, Utf8StringRef};
 use der::{Decode, Sequence};
 use x509_cert::ext::pkix::CrlReason;
@@ -56,7 +58,7 @@ struct Done {
 /// The [`Refusal`] of who shows no certificate of ours; others are answered by CMC.
 pub(super) fn answer(est: &Est, route: &Route, call: &Call) -> Result<Reply, Refusal> {
     let now = clock::now();
-    enroll::judge_media_type(call, "application/pkcs7-mime", Some("CMC-request"))?;
+    request::judge_media_type(call, "application/pkcs7-mime", Some("CMC-request"))?;
     let requester = auth::by_certificate(call, est.desk.store.as_ref())?;
     let Requester::Device { certificate, .. } = &requester else {
         return Err(AdmissionFault::CertificateNeeded.into());
@@ -74,7 +76,7 @@ pub(super) fn answer(est: &Est, route: &Route, call: &Call) -> Result<Reply, Ref
 
 /// The PKIData in a message that the holder of this certificate signed.
 fn open(route: &Route, call: &Call, certificate: &Certificate) -> Result<PkiData, Refusal> {
-    let message = Signed::read(&enroll::payload(route, call)?)?;
+    let message = Signed::read(&request::payload(route, call)?)?;
     let signer = x509_cert::Certificate::from_der(&certificate.der).map_err(|_| AdmissionFault::Inconsistent)?;
     let content = message.verify(&signer)?;
     if message.kind() != cmc::PKI_DATA {
@@ -103,7 +105,7 @@ fn perform(
     match (data.requests.as_slice(), revocations.as_slice()) {
         ([(number, request)], []) => {
             let csr = VerifiedCsr::verify(request)?;
-            enroll::check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
+            request::check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
             let request = Request { route, requester, csr: &csr, key_is_ours: false };
             let certificate = enroll::admit_and_issue(est, &request, now)?;
             Ok(Done { parts: vec![*number], certificate: Some(certificate) })
@@ -139,7 +141,7 @@ fn revoke(est: &Est, requester: &Certificate, requests: &[&[u8]], now: i64) -> R
     let revoked = revoke::revoke_all(est.desk.store.as_ref(), &Selection::Serials(serials), *cause, now)?;
     for certificate in &revoked {
         let (serial, by) = (hex(&certificate.serial), requester.device.as_str());
-        let reason = revoke::reason_name(revoke::code_of(cause.reason));
+        let reason = reason::name(reason::code(cause.reason));
         tracing::info!(event = "revoked", serial, reason, device = certificate.device, by);
     }
     Ok(())

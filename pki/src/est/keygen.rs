@@ -5,15 +5,16 @@
 //! clear.
 
 use super::auth::{Requester, authenticate};
-use super::enroll::{self, Request};
+use super::enroll;
 use super::error::Refusal;
+use super::fault::AdmissionFault;
 use super::label::ServerKeygen;
+use super::request::{self, Request};
 use super::routes::Route;
 use super::{Est, codec, recipient};
 use crate::ca::serial;
 use crate::clock;
 use crate::cms::{KEY_PACKAGE, enveloped};
-use crate::device::admission::AdmissionFault;
 use crate::listener::{Call, Reply};
 use crate::profile::{KeyRule, ProfileFault};
 use crate::token::GivenKey;
@@ -34,12 +35,12 @@ pub(super) fn answer(est: &Est, route: &Route, call: &Call) -> Result<Reply, Ref
     }
     let now = clock::now();
     let requester = authenticate(route, call, est.desk.store.as_ref(), &est.porter, now)?;
-    let der = enroll::body(route, call)?;
+    let der = request::body(route, call)?;
     let spec = kind_of_key(est, route)?;
     let (spki, key) = est.desk.token.generate_for_export(spec).map_err(crate::ca::CaError::from)?;
     let csr = VerifiedCsr::with_our_key(&der, spki)?;
     if !matches!(requester, Requester::Registrar { .. }) {
-        enroll::check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
+        request::check_binding(route.rules.channel_binding, csr.challenge(), &call.peer)?;
     }
     // Sealed before anything is issued: a key that nobody can open has no certificate.
     let key = match (csr.decryption_key(), route.rules.server_keygen) {

@@ -1,7 +1,7 @@
 //! What an enrolment label (a registration authority's path, `/.well-known/est/LABEL/`) asks of devices and gives them.
 
 use super::manufacturer::{Manufacturers, WrittenManufacturers};
-use super::routes::is_label;
+use super::operation::Operation;
 use crate::profile::Profile;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -294,6 +294,12 @@ pub(crate) fn labels(
 #[cfg(test)]
 pub(crate) fn plain(profile: &str) -> Label {
     WrittenLabel::of_profile(profile.to_owned()).mean(profile, 64).expect("a plain label")
+}
+
+/// True for a word that may be a label: it cannot be taken for an operation (RFC 7030 section 3.2.2).
+pub(crate) fn is_label(word: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&word.len()) && word.bytes().all(allowed) && Operation::named(word).is_none()
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@
 //! are asked (`va/foreign`). What is not on record there, or no longer current, is refused.
 
 use super::error::Refusal;
-use crate::api::view::ders_of_pem;
+use super::fault::AdmissionFault;
 use crate::ca::import::is_signed_by;
-use crate::device::admission::AdmissionFault;
 use crate::store::{Store, StoreError};
 use crate::va::foreign::{Foreign, ForeignFault};
-use crate::x509::name;
+use crate::x509::{ders_of_pem, name};
 use der::Decode;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};

@@ -1,19 +1,23 @@
 //! Enrolment over Secure Transport (RFC 7030, clarified by RFC 8951): the devices' door.
 //!
 //! A request passes through types that only their own room can make: `Route` (routes), `Requester` (auth), `VerifiedCsr`
-//! (x509), `Admission` (device), `Prepared`, `Intended`, `Issued` (ca). What is refused is refused by name (error).
+//! (x509), `Admission` (admission), `Prepared`, `Intended`, `Issued` (ca). What is refused is refused by name (error).
 
+pub(crate) mod admission;
 mod approval;
 pub(crate) mod auth;
 pub(crate) mod codec;
 pub(crate) mod csrattrs;
 pub(crate) mod enroll;
 pub(crate) mod error;
+mod fault;
 mod fullcmc;
 mod keygen;
 pub(crate) mod label;
 pub(crate) mod manufacturer;
+pub(crate) mod operation;
 mod recipient;
+pub(crate) mod request;
 pub(crate) mod routes;
 
 use crate::ca::message::MessageSigner;
@@ -25,7 +29,8 @@ use error::Refusal;
 use http::StatusCode;
 use http::header::{ETAG, HeaderName, HeaderValue};
 use label::Label;
-use routes::{Operation, Route};
+use operation::Operation;
+use routes::Route;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -4,12 +4,11 @@
 
 use super::error::Refusal;
 use super::label::Label;
-use crate::api::view::ders_of_pem;
 use crate::ca::CaError;
 use crate::cms::enveloped::Recipient;
-use crate::config::SecretSource;
+use crate::secret::SecretSource;
 use crate::x509::csr::DecryptionKey;
-use crate::x509::hex;
+use crate::x509::{ders_of_pem, hex};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use der::Decode;
 use secrecy::ExposeSecret;

@@ -2,57 +2,9 @@
 
 use super::error::Refusal;
 use super::label::Label;
-use http::Method;
+use super::operation::Operation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// An operation of EST that this server offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// /cacerts.
-    CaCerts,
-    /// /csrattrs.
-    CsrAttrs,
-    /// /simpleenroll.
-    SimpleEnroll,
-    /// /simplereenroll.
-    SimpleReenroll,
-    /// /serverkeygen.
-    ServerKeygen,
-    /// /fullcmc.
-    FullCmc,
-}
-
-/// The names of all EST operations.
-const NAMES: &[(&str, Operation)] = &[
-    ("cacerts", Operation::CaCerts),
-    ("csrattrs", Operation::CsrAttrs),
-    ("simpleenroll", Operation::SimpleEnroll),
-    ("simplereenroll", Operation::SimpleReenroll),
-    ("fullcmc", Operation::FullCmc),
-    ("serverkeygen", Operation::ServerKeygen),
-];
-
-impl Operation {
-    /// The method it is called with.
-    pub(crate) fn method(self) -> Method {
-        if self.is_read() { Method::GET } else { Method::POST }
-    }
-
-    /// Holds a call to its method; what only reads may be asked for without a body too.
-    ///
-    /// # Errors
-    /// [`Refusal::Method`].
-    pub(crate) fn judge_method(self, method: &Method) -> Result<(), Refusal> {
-        let fits = *method == self.method() || (self.is_read() && *method == Method::HEAD);
-        if fits { Ok(()) } else { Err(Refusal::Method(self.method())) }
-    }
-
-    /// True when it changes nothing.
-    pub(crate) fn is_read(self) -> bool {
-        matches!(self, Self::CaCerts | Self::CsrAttrs)
-    }
-}
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,21 +30,16 @@ impl Route {
             [label, name] if !label.is_empty() => (*label, *name),
             _ => return Err(Refusal::NotFound),
         };
-        let operation = NAMES.iter().find(|row| row.0 == name).map(|row| row.1).ok_or(Refusal::NotFound)?;
+        let operation = Operation::named(name).ok_or(Refusal::NotFound)?;
         let rules = labels.get(label).ok_or(Refusal::UnknownLabel)?;
         Ok(Self { label: label.to_owned(), rules: Arc::clone(rules), operation })
     }
 }
 
-/// True for a word that may be a label: it cannot be taken for an operation (RFC 7030 section 3.2.2).
-pub(crate) fn is_label(word: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=64).contains(&word.len()) && word.bytes().all(allowed) && !NAMES.iter().any(|row| row.0 == word)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::est::label::is_label;
 
     fn find(path: &str) -> Result<(String, Operation), Refusal> {
         let rules = Arc::new(crate::est::label::plain("device"));

@@ -2,7 +2,6 @@
 //! tree are signed by a key in the token. Whoever holds a checkpoint can be shown that a certificate, a revocation or a CRL is in the
 //! journal, and that nothing before was altered. `verify_journal.py` beside the crate checks the same without a line of this code.
 
-pub(crate) mod merkle;
 pub(crate) mod note;
 pub(crate) mod office;
 pub(crate) mod proof;

@@ -1,7 +1,7 @@
 //! Checkpoints: size and root of the tree, signed. The text and the signature are a note in the form of transparency logs (C2SP
 //! `signed-note` and `tlog-checkpoint`), so that their witnesses and tools can read it.
 
-use super::merkle::Hash;
+use crate::store::merkle::Hash;
 use crate::x509::algorithm::{KeyKind, KeySpec, judge_key};
 use crate::x509::{sha256, verify};
 use data_encoding::BASE64;

@@ -1,13 +1,13 @@
 //! Signing checkpoints, verifying the whole journal, and making proofs.
 
-use super::merkle::{self, Hash, Nodes};
 use super::note::Checkpoint;
 use super::proof::{Proof, encoded};
-use crate::ca::authority::{Authority, ROOT};
+use crate::ca::authority::Authority;
 use crate::ca::key::{self, JOURNAL};
 use crate::ca::{CaError, Desk};
+use crate::store::merkle::{self, Hash, Nodes};
 use crate::store::query::{MAX_PAGE, Span};
-use crate::store::record::StoredCheckpoint;
+use crate::store::record::{ROOT, StoredCheckpoint};
 use crate::store::{Change, Query, Record, Store, StoreError};
 use crate::token::KeyRef;
 use crate::x509::{hex, sha256, verify};

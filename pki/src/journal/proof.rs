@@ -1,8 +1,8 @@
 //! Proofs as files: what somebody outside needs to see that a record is in the journal, or that the journal of today begins with the
 //! journal of a day before. [`check`] needs nothing but the file and the journal's public key.
 
-use super::merkle::{self, Hash};
 use super::note::Checkpoint;
+use crate::store::merkle::{self, Hash};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use spki::SubjectPublicKeyInfoOwned;

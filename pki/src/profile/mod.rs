@@ -2,7 +2,6 @@
 //!
 //! A profile is judged once, when the configuration is read. Here it meets requests; it knows no store, no clock and no key.
 
-pub(crate) mod dry_run;
 pub(crate) mod names;
 pub(crate) mod preset;
 pub(crate) mod written;

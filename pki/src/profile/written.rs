@@ -3,7 +3,7 @@
 use super::names::{NameRules, Network};
 use super::preset::Preset;
 use super::{KeyRule, Profile, Requested, Validity};
-use crate::ca::authority::ISSUING;
+use crate::store::record::ISSUING;
 use crate::x509::algorithm::KeyKind;
 use crate::x509::csr::is_host_name;
 use crate::x509::general_name::is_uri;

@@ -1,10 +1,10 @@
 //! The business events: the only ways the memory of the PKI changes.
 
+use super::notice::Outcome;
 use super::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, Credential, Crl, Device, Due, ForeignList, Intent,
     KeyPlan, Notice, Restoration, StoredCheckpoint, Sweep,
 };
-use crate::device::notice::Outcome;
 use crate::x509::{hex, sha256};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -15,6 +15,7 @@
 //! | 32 | SHA-256 over every byte before |
 
 use super::StoreError;
+use crate::clock::instant;
 use crate::x509::hex;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
@@ -42,7 +43,7 @@ impl Facts {
     /// For people and programs.
     pub(crate) fn view(&self) -> serde_json::Value {
         serde_json::json!({
-            "taken_at": crate::api::view::instant(self.taken_at),
+            "taken_at": instant(self.taken_at),
             "journal_records": self.journal_size,
             "journal_root": hex(&self.journal_root),
             "root_sha256": hex(&self.root_sha256),

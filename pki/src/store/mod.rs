@@ -7,6 +7,9 @@ pub(crate) mod change;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod image;
+pub(crate) mod lifecycle;
+pub(crate) mod merkle;
+pub(crate) mod notice;
 pub(crate) mod query;
 pub(crate) mod record;
 pub(crate) mod redb;

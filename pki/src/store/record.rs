@@ -246,6 +246,13 @@ impl AuthorityState {
     }
 }
 
+/// The root authority that `init` founds.
+pub(crate) const ROOT: &str = "root";
+/// The issuing authority that `init` founds.
+pub(crate) const ISSUING: &str = "issuing";
+/// The authority of the house itself: registration authorities and the TLS certificates of the services.
+pub(crate) const INTERNAL: &str = "internal";
+
 /// A certificate authority of this PKI, or one from elsewhere whose certificate is known.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Authority {

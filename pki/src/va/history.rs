@@ -2,11 +2,11 @@
 //! changed, however many certificates there are.
 
 use crate::ca::CaError;
-use crate::ca::revoke::reason_of_code;
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::{Crl, CrlChange, CrlList, Revocation};
 use crate::store::{Query, Record, Store, StoreError};
 use crate::x509::crl::{Entries, Entry};
+use crate::x509::reason;
 use std::collections::{BTreeMap, HashSet};
 use x509_cert::ext::pkix::CrlReason;
 
@@ -103,7 +103,7 @@ fn entry(revocation: Revocation) -> Entry {
     Entry {
         serial: revocation.serial,
         revoked_at: revocation.revoked_at,
-        reason: reason_of_code(revocation.reason),
+        reason: reason::of_code(revocation.reason),
         invalid_since: revocation.invalid_since,
     }
 }

@@ -8,10 +8,10 @@
 //! A CertID that names none of our authorities is answered `unauthorized`; a serial number that our authority never gave out is
 //! `unknown`, never `good` (RFC 6960 section 2.2).
 
-use super::signer::{self, Signer};
+use super::signer::{self, Signer, SignerRules};
 use super::status::{self, Standing};
 use crate::ca::{CaError, Desk};
-use crate::config::Config;
+use crate::counters;
 use crate::store::query::{Cursor, MAX_PAGE, Span};
 use crate::store::record::{Certificate, CertificateState};
 use crate::store::{Query, Record, StoreError};
@@ -95,13 +95,13 @@ impl Responder {
     ///
     /// # Errors
     /// The first failure; an authority that has a signer keeps it.
-    pub(crate) fn ensure_signers(&self, config: &Config, now: i64) -> Result<(), CaError> {
+    pub(crate) fn ensure_signers(&self, rules: &SignerRules, now: i64) -> Result<(), CaError> {
         let mut outcome = Ok(());
         for issuer in self.desk.authorities()? {
             if !issuer.has_key() {
                 continue;
             }
-            match signer::ensure(&self.desk, config, &issuer, now) {
+            match signer::ensure(&self.desk, rules, &issuer, now) {
                 Ok(signer) => {
                     let mut signers = self.signers.write();
                     signers.retain(|other| other.authority != signer.authority);
@@ -196,7 +196,7 @@ impl Responder {
         let next_update = self.next_update(signer, now);
         let der = signer.sign(&self.desk, &[ocsp::single(asked, status, now, next_update)?], now, None)?;
         self.signed.fetch_add(1, Ordering::Relaxed);
-        crate::metrics::ocsp_signed();
+        counters::ocsp_signed();
         // Spread by the serial number, so that what was signed together is not refreshed together.
         let life = next_update.saturating_sub(now);
         let spread = i64::from(*asked.serial().last().unwrap_or(&0)) * (life / 8).max(1) / 256;
@@ -230,7 +230,7 @@ impl Responder {
         }
         let der = signer.sign(&self.desk, &singles, now, questions.nonce.as_deref())?;
         self.signed.fetch_add(1, Ordering::Relaxed);
-        crate::metrics::ocsp_signed();
+        counters::ocsp_signed();
         Ok(Arc::new(Answer {
             der,
             this_update: now,

@@ -3,13 +3,12 @@
 //! fields that relying parties use (RFC 5019 section 6).
 
 use super::ocsp::{Answer, Responder};
-use crate::clock;
 use crate::listener::{BodyFault, Call, Reply};
-use crate::metrics;
 use crate::store::record::Crl;
 use crate::store::{Store, StoreError};
 use crate::x509::ocsp::ErrorStatus;
 use crate::x509::{hex, sha256};
+use crate::{clock, counters};
 use bytes::Bytes;
 use data_encoding::{BASE64_NOPAD, HEXLOWER_PERMISSIVE};
 use http::header::{
@@ -122,7 +121,7 @@ impl Public {
             Ok(answer) => self.answered(&answer, call, now),
             Err(status) => {
                 let (reason, address) = (status.code(), call.peer.address);
-                metrics::refused(reason);
+                counters::refused(reason);
                 tracing::info!(event = "refused", reason, status = 200, %address, path = "/ocsp");
                 Reply::with(StatusCode::OK, OCSP_RESPONSE, status.response())
                     .header(REASON, HeaderValue::from_static(reason))
@@ -131,7 +130,7 @@ impl Public {
     }
 
     fn answered(&self, answer: &Answer, call: &Call, now: i64) -> Reply {
-        metrics::ocsp_answered();
+        counters::ocsp_answered();
         let body = answer.der.clone();
         if call.method == Method::POST || !answer.is_cacheable {
             return Reply::with(StatusCode::OK, OCSP_RESPONSE, body);
@@ -147,12 +146,12 @@ impl Public {
 }
 
 fn refused(status: StatusCode, reason: &'static str, sentence: &str) -> Reply {
-    metrics::refused(reason);
+    counters::refused(reason);
     Reply::sentence(status, sentence).header(REASON, HeaderValue::from_static(reason))
 }
 
 fn wrong_method(allowed: &'static str) -> Reply {
-    metrics::refused("method");
+    counters::refused("method");
     Reply::empty(StatusCode::METHOD_NOT_ALLOWED)
         .header(ALLOW, HeaderValue::from_static(allowed))
         .header(REASON, HeaderValue::from_static("method"))

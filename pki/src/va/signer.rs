@@ -5,10 +5,10 @@ use crate::ca::authority::Authority;
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
 use crate::ca::{CaError, Desk, guard, key};
-use crate::config::Config;
 use crate::store::Change;
 use crate::store::record::{Certificate, CertificateState};
 use crate::token::KeyRef;
+use crate::x509::algorithm::KeySpec;
 use crate::x509::ocsp::{self, CertId, HASHES, IssuerHashes, ResponderId};
 use crate::x509::{sha256, verify};
 use der::{Decode, Encode};
@@ -66,6 +66,17 @@ impl Signer {
     }
 }
 
+/// What the signers are to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SignerRules {
+    /// Kind of their keys.
+    pub(crate) key: KeySpec,
+    /// How long their certificates are good.
+    pub(crate) validity_seconds: i64,
+    /// How the responder names itself.
+    pub(crate) responder_id: ResponderId,
+}
+
 /// The role of the key and the certificate of an authority's signer.
 pub(crate) fn role(authority: &str) -> String {
     format!("{}{authority}", key::OCSP_OF)
@@ -75,13 +86,13 @@ pub(crate) fn role(authority: &str) -> String {
 ///
 /// # Errors
 /// When the token or the store fails.
-pub(crate) fn ensure(desk: &Desk, config: &Config, issuer: &Authority, now: i64) -> Result<Signer, CaError> {
+pub(crate) fn ensure(desk: &Desk, rules: &SignerRules, issuer: &Authority, now: i64) -> Result<Signer, CaError> {
     let role = role(&issuer.id);
     let name = name(issuer)?;
-    let (key, spki) = key::ensure_guarded(desk, &role, config.ocsp.key, || guard::of_responder(desk, &name))?;
+    let (key, spki) = key::ensure_guarded(desk, &role, rules.key, || guard::of_responder(desk, &name))?;
     let certificate = match desk.store.house(&role)?.filter(|current| serves_still(current, issuer, now)) {
         Some(current) => current,
-        None => issue(desk, config, issuer, &role, name, spki.clone(), now)?,
+        None => issue(desk, rules, issuer, &role, name, spki.clone(), now)?,
     };
     let parsed = x509_cert::Certificate::from_der(&certificate.der)?;
     let subject = parsed.tbs_certificate().subject().to_der()?;
@@ -91,7 +102,7 @@ pub(crate) fn ensure(desk: &Desk, config: &Config, issuer: &Authority, now: i64)
         authority: issuer.id.clone(),
         id: sha256(&certificate.der),
         not_after: certificate.not_after,
-        responder_id: ocsp::responder_id(config.ocsp.responder_id, &subject, spki.subject_public_key.raw_bytes()),
+        responder_id: ocsp::responder_id(rules.responder_id, &subject, spki.subject_public_key.raw_bytes()),
         issuer: (0..HASHES.len()).filter_map(hashes).collect(),
         certificate: certificate.der,
         key,
@@ -105,7 +116,7 @@ fn name(issuer: &Authority) -> Result<Name, CaError> {
 
 fn issue(
     desk: &Desk,
-    config: &Config,
+    rules: &SignerRules,
     issuer: &Authority,
     role: &str,
     subject: Name,
@@ -120,7 +131,7 @@ fn issue(
         addresses: Vec::new(),
         constraints: None,
         particular: Vec::new(),
-        validity_seconds: config.ocsp.signer_validity_seconds,
+        validity_seconds: rules.validity_seconds,
     };
     let prepared = issue::prepare(desk, issuer, &order, Circumstances::default(), now)?;
     let certificate =

@@ -1,7 +1,6 @@
 //! The certificate and CRL extensions this PKI writes (RFC 5280 sections 4.2 and 5.2), each by one function that fixes its
 //! criticality.
 
-use super::related::RELATED_CERTIFICATE;
 use super::tlv;
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::Encode;
@@ -81,6 +80,8 @@ const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwra
 const DELTA_CRL_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
 /// id-ce-freshestCRL (RFC 5280 section 5.2.6).
 const FRESHEST_CRL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.46");
+/// id-pe-relatedCert.
+pub(crate) const RELATED_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.36");
 /// What the kinds of certificates have besides.
 pub(crate) const ADDED_BY_US: &[ObjectIdentifier] = &[OCSP_NO_CHECK, FRESHEST_CRL, RELATED_CERTIFICATE];
 /// anyExtendedKeyUsage, which we never write.

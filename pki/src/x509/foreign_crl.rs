@@ -3,6 +3,7 @@
 
 use super::verify::{self, VerifyFault};
 use super::{name, tlv, unix_seconds};
+use crate::x509::reason;
 use const_oid::ObjectIdentifier;
 use der::Decode;
 use der::asn1::Uint;
@@ -189,7 +190,7 @@ fn reason(entry: &RevokedCert) -> Result<u32, ListFault> {
     for extension in entry.crl_entry_extensions.iter().flatten() {
         if extension.extn_id == REASON_CODE {
             let value = CrlReason::from_der(extension.extn_value.as_bytes());
-            reason = value.map_or(0, crate::ca::revoke::code_of);
+            reason = value.map_or(0, reason::code);
         } else if extension.critical {
             return Err(ListFault::Kind("with a critical entry extension that is not known"));
         }

@@ -14,6 +14,7 @@ pub(crate) mod name;
 pub(crate) mod ocsp;
 pub(crate) mod ocsp_answer;
 pub(crate) mod pkcs8;
+pub(crate) mod reason;
 pub(crate) mod related;
 pub(crate) mod tbs;
 pub(crate) mod tlv;
@@ -73,6 +74,26 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     }
     text.push_str(&format!("-----END {label}-----\n"));
     text
+}
+
+/// The DER inside a PEM block of ours.
+pub(crate) fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    data_encoding::BASE64.decode(body.as_bytes()).ok().filter(|der| !der.is_empty())
+}
+
+/// The DER inside each PEM block with this label (RFC 7468), in their order; text around them is passed over.
+pub(crate) fn ders_of_pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let mut ders = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(&begin) {
+        let (body, tail) = after.split_once(&end)?;
+        let body: String = body.split_whitespace().collect();
+        ders.push(data_encoding::BASE64.decode(body.as_bytes()).ok()?);
+        rest = tail;
+    }
+    Some(ders)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the new certificate then says of it.
 
 use super::algorithm::KeySpec;
+use super::extension::{RELATED_CERTIFICATE, plain};
 use super::tlv;
 use super::verify;
 use const_oid::ObjectIdentifier;
@@ -14,8 +15,6 @@ use x509_cert::name::Name;
 
 /// id-aa-relatedCertRequest.
 pub(crate) const RELATED_CERT_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.60");
-/// id-pe-relatedCert.
-pub(crate) const RELATED_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.36");
 /// id-sha512, whose parameters are absent.
 const SHA_512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
 /// How far the time of a proof may lie from ours: a device's clock may be wrong, and TLS proves possession of the same key anyway.
@@ -132,7 +131,7 @@ pub(crate) fn claim<E: From<der::Error>>(
 pub(crate) fn extension(certificate: &[u8]) -> der::Result<Extension> {
     let algorithm = tlv::write(tlv::SEQUENCE, &[&SHA_512.to_der()?]);
     let digest = tlv::write(tlv::OCTET_STRING, &[&Sha512::digest(certificate)]);
-    super::extension::plain(RELATED_CERTIFICATE, false, tlv::write(tlv::SEQUENCE, &[&algorithm, &digest]))
+    plain(RELATED_CERTIFICATE, false, tlv::write(tlv::SEQUENCE, &[&algorithm, &digest]))
 }
 
 fn found_in(certificate: &x509_cert::Certificate) -> Option<&Extension> {

@@ -1,31 +1,31 @@
 //! The changes: what each business event does to the tables.
 
+use super::counts::{account, count};
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
     DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES,
     LEAST_CRL_NUMBER, META, NOTICES, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get,
-    joined, next_sequence, number, put, raw, remove, save,
+    joined, next_sequence, number, put, raw, remove, revoked_until_key, save,
 };
 use super::{journal, restored};
-use crate::device::lifecycle::{self, Event};
-use crate::device::notice::{self, Outcome};
 use crate::store::change::Doubt;
+use crate::store::lifecycle::{self, Event};
+use crate::store::notice::{self, Outcome};
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
     CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Notice, Revocation, Sweep,
 };
 use crate::store::{Change, Conflict, Passed, StoreError, Supersession};
+use crate::x509::reason;
 use der::Decode;
 use prost::Message;
 use redb::{ReadableTable, WriteTransaction};
+use x509_cert::ext::pkix::CrlReason;
 
-/// Reason code `keyCompromise` (RFC 5280 section 5.3.1).
-const KEY_COMPROMISE: u32 = 1;
-/// Reason code `certificateHold`.
-const CERTIFICATE_HOLD: u32 = 6;
-/// Reason code `superseded`.
-const SUPERSEDED: u32 = 4;
+const KEY_COMPROMISE: u32 = reason::code(CrlReason::KeyCompromise);
+const CERTIFICATE_HOLD: u32 = reason::code(CrlReason::CertificateHold);
+const SUPERSEDED: u32 = reason::code(CrlReason::Superseded);
 
 /// Makes one change within a transaction: checks everything first, then writes.
 ///
@@ -266,21 +266,6 @@ fn intend(transaction: &WriteTransaction, intent: &Intent) -> Result<(), StoreEr
 /// What a recorded signature changes in its authority's account.
 const RECORDED: &[(&str, i64)] = &[(OPEN, -1), (MADE, 1)];
 
-/// Changes numbers of an authority's account of signatures (`ca/reconcile.rs`).
-fn account(transaction: &WriteTransaction, authority: &str, steps: &[(&str, i64)]) -> Result<(), StoreError> {
-    for (number, step) in steps.iter().filter(|(_, step)| *step != 0) {
-        let name = count_name(authority, number);
-        let value = counted(transaction, &name)?.saturating_add_signed(*step);
-        put(transaction, COUNTS, name.as_bytes(), &value.to_be_bytes())?;
-    }
-    Ok(())
-}
-
-fn counted(transaction: &WriteTransaction, name: &str) -> Result<u64, StoreError> {
-    let bytes = raw(transaction, COUNTS, name.as_bytes())?.and_then(|bytes| bytes.try_into().ok());
-    Ok(bytes.map_or(0, u64::from_be_bytes))
-}
-
 fn active(transaction: &WriteTransaction, serial: &[u8]) -> Result<Certificate, StoreError> {
     let certificate: Certificate = get(transaction, CERTIFICATES, serial)?.ok_or(Conflict::Missing)?;
     if certificate.state() == CertificateState::Active { Ok(certificate) } else { Err(Conflict::NotActive.into()) }
@@ -354,17 +339,6 @@ fn save_certificate(transaction: &WriteTransaction, certificate: &Certificate) -
     let before: Option<Certificate> = get(transaction, CERTIFICATES, &certificate.serial)?;
     count(transaction, before.as_ref().map(counted), counted(certificate))?;
     save(transaction, CERTIFICATES, &certificate.serial, certificate)
-}
-
-/// Moves one from a count to another.
-pub(super) fn count(transaction: &WriteTransaction, from: Option<String>, to: String) -> Result<(), StoreError> {
-    if from.as_ref() == Some(&to) {
-        return Ok(());
-    }
-    if let Some(from) = from {
-        put(transaction, COUNTS, from.as_bytes(), &counted(transaction, &from)?.saturating_sub(1).to_be_bytes())?;
-    }
-    put(transaction, COUNTS, to.as_bytes(), &counted(transaction, &to)?.saturating_add(1).to_be_bytes())
 }
 
 fn save_device(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
@@ -544,12 +518,6 @@ fn move_device(
 /// The name of the list that a certificate is on when revoked.
 fn list_of(certificate: &Certificate) -> String {
     CrlList::base(&certificate.authority, certificate.crl_shard).name()
-}
-
-/// Where a revocation stands among those of its list by the end of validity.
-pub(super) fn revoked_until_key(list: &str, revocation: &Revocation) -> Vec<u8> {
-    let until = u64::try_from(revocation.not_after).unwrap_or(0).to_be_bytes();
-    joined(list, &[&until[..], &revocation.serial].concat())
 }
 
 fn drop_revocation(transaction: &WriteTransaction, list: &str, serial: &[u8]) -> Result<bool, StoreError> {

@@ -1,13 +1,12 @@
 //! Images of this back end's stores ([`crate::store::image`]): written from one read transaction while the pen goes on, read into a new
 //! file that gets its name only when it is whole.
 
+use super::super::merkle::{self, Hash, Nodes};
 use super::journal::subtree_key;
 use super::{ALL, AUTHORITIES, JOURNAL_SIZE, META, RedbStore, SUBTREES, backend, decode, file};
-use crate::ca::authority::ROOT;
-use crate::journal::merkle::{self, Hash, Nodes};
 use crate::store::StoreError;
 use crate::store::image::{Facts, Reader, Writer};
-use crate::store::record::Authority;
+use crate::store::record::{Authority, ROOT};
 use crate::x509::sha256;
 use redb::{ReadTransaction, ReadableDatabase, TableHandle};
 use std::io::{Read, Write};

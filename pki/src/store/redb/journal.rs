@@ -1,9 +1,9 @@
 //! The journal inside the store: each change writes its records in its own transaction, as leaves of a Merkle tree, so that nothing is
 //! changed without a record and no record is of a change that was not made.
 
+use super::super::merkle::{self, Hash, Nodes};
 use super::{JOURNAL_SIZE, LEAVES, LEAVES_OF, META, SUBTREES, backend, joined, number, put, raw};
 use crate::clock;
-use crate::journal::merkle::{self, Hash, Nodes};
 use crate::store::{Change, StoreError};
 use redb::WriteTransaction;
 use serde_json::{Map, Value};

@@ -1,14 +1,14 @@
 //! Rewrites a store of an earlier layout when it is opened.
 
-use super::apply::{count, revoked_until_key};
-use super::journal;
+use super::counts::count;
 use super::{
     CERTIFICATES, CRL_BODIES, CRLS, DEVICES, ISSUED, ISSUED_BY, ISSUED_UNDER, JOURNAL, REVOCATIONS, REVOKED_UNTIL,
-    Table, backend, decode, joined, put, raw, remove, save,
+    decode, joined, put, raw, remove, save,
 };
+use super::{entries, journal, revoked_until_key};
 use crate::store::StoreError;
 use crate::store::record::{Certificate, Crl, Device, Revocation};
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 use serde_json::{Map, Value};
 
 /// Fills the tables that version 1 lacked.
@@ -49,29 +49,12 @@ pub(super) fn from_version_1(transaction: &WriteTransaction) -> Result<(), Store
     Ok(())
 }
 
-/// A key and its value, as stored.
-type Entry = (Vec<u8>, Vec<u8>);
-
-/// All of a table.
-///
-/// # Errors
-/// When the file fails.
-pub(super) fn entries(transaction: &WriteTransaction, table: Table) -> Result<Vec<Entry>, StoreError> {
-    let open = transaction.open_table(table).map_err(backend)?;
-    let mut all = Vec::new();
-    for entry in open.iter().map_err(backend)? {
-        let (key, value) = entry.map_err(backend)?;
-        all.push((key.value().to_vec(), value.value().to_vec()));
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{ALL, META, RedbStore};
     use super::*;
-    use crate::journal::merkle;
     use crate::journal::office::Stored;
+    use crate::store::merkle;
     use crate::store::query::Span;
     use crate::store::record::{CertificateState, CrlList, DeviceState};
     use crate::store::{Change, Query, Record, Store};

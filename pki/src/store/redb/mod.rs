@@ -43,12 +43,14 @@
 
 mod answer;
 mod apply;
+mod counts;
 mod image;
 mod journal;
 mod migrate;
 mod restored;
 
 use super::{Change, StoreError};
+use crate::store::record::Revocation;
 use prost::Message;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use std::cell::Cell;
@@ -341,6 +343,29 @@ fn next_sequence(transaction: &WriteTransaction) -> Result<[u8; 8], StoreError> 
     let next = number(transaction, b"sequence")?.saturating_add(1).to_be_bytes();
     put(transaction, META, b"sequence", &next)?;
     Ok(next)
+}
+
+/// A key and its value, as stored.
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// All of a table.
+///
+/// # Errors
+/// When the file fails.
+fn entries(transaction: &WriteTransaction, table: Table) -> Result<Vec<Entry>, StoreError> {
+    let open = transaction.open_table(table).map_err(backend)?;
+    let mut all = Vec::new();
+    for entry in open.iter().map_err(backend)? {
+        let (key, value) = entry.map_err(backend)?;
+        all.push((key.value().to_vec(), value.value().to_vec()));
+    }
+    Ok(all)
+}
+
+/// Where a revocation stands among those of its list by the end of validity.
+fn revoked_until_key(list: &str, revocation: &Revocation) -> Vec<u8> {
+    let until = u64::try_from(revocation.not_after).unwrap_or(0).to_be_bytes();
+    joined(list, &[&until[..], &revocation.serial].concat())
 }
 
 fn joined(first: &str, second: &[u8]) -> Vec<u8> {

@@ -1,8 +1,7 @@
 //! What a store that came from a backup must not say again: numbers of lists that may have been published since, credentials that may
 //! have been used, grants that may have been taken.
 
-use super::migrate::entries;
-use super::{APPROVALS, AUTHORITIES, CREDENTIALS, CRLS, LEAST_CRL_NUMBER, META, RESTORED, decode, put, save};
+use super::{APPROVALS, AUTHORITIES, CREDENTIALS, CRLS, LEAST_CRL_NUMBER, META, RESTORED, decode, entries, put, save};
 use crate::store::StoreError;
 use crate::store::record::{Approval, ApprovalState, Authority, Credential, Crl, Restoration};
 use redb::WriteTransaction;

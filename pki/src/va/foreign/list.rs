@@ -1,14 +1,13 @@
 //! The lists of others: fetched, verified, kept, and fetched again in time.
 
 use super::{REST_SECONDS, Settings};
-use crate::api::view::ders_of_pem;
+use crate::counters;
 use crate::fetch::{Address, Question};
-use crate::metrics;
 use crate::store::query::Span;
 use crate::store::record::ForeignList;
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
 use crate::x509::foreign_crl::ForeignCrl;
-use crate::x509::{hex, name, sha256};
+use crate::x509::{ders_of_pem, hex, name, sha256};
 use der::{Decode, Encode};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -123,14 +122,14 @@ impl Lists {
             }
             overdue += u64::from(slot.good_until(0) <= now);
         }
-        metrics::foreign_lists_overdue(overdue);
+        counters::foreign_lists_overdue(overdue);
     }
 
     fn fetch(&self, place: &Place, slot: &mut Slot, settings: &Settings, now: i64) {
         slot.tried_at = now;
         if let Err(fault) = self.try_fetch(place, slot, settings, now) {
             tracing::warn!(event = "foreign_list_not_taken", url = place.1, fault);
-            metrics::foreign_failed();
+            counters::foreign_failed();
             slot.fault = fault;
         }
     }

@@ -11,6 +11,7 @@ pub(crate) mod settings;
 mod tests;
 
 use crate::ca::serial;
+use crate::counters;
 use crate::fetch::{Address, Bounds, Question};
 use crate::store::Store;
 use crate::x509::foreign_crl::{crl_urls, ocsp_urls};
@@ -168,7 +169,7 @@ impl Foreign {
                 }
                 Err(fault) => {
                     tracing::warn!(event = "foreign_ocsp_failed", url, serial = hex(&who.1), fault);
-                    crate::metrics::foreign_failed();
+                    counters::foreign_failed();
                     faults.push(format!("{url}: {fault}"));
                 }
             }

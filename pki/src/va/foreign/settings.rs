@@ -1,8 +1,8 @@
 //! `[revocation]`: how others are asked, as written and as meant.
 
 use super::{Method, Settings};
-use crate::api::view::ders_of_pem;
 use crate::fetch::{self, Address, Bounds};
+use crate::x509::ders_of_pem;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

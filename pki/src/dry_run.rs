@@ -1,11 +1,11 @@
 //! Profiles for people: what there is, and the certificate that a request would get. Nothing is signed and nothing is stored.
 
-use super::names::text;
-use super::preset::PRESETS;
-use super::{Profile, Requested, Validity};
-use crate::api::view;
 use crate::ca::serial;
+use crate::clock::instant;
 use crate::config::Config;
+use crate::profile::names::text;
+use crate::profile::preset::PRESETS;
+use crate::profile::{Profile, Requested, Validity};
 use crate::x509::csr::VerifiedCsr;
 use crate::x509::lint::{self, IssuerFacts, Linted, Role};
 use crate::x509::tbs::CertificateContents;
@@ -47,7 +47,7 @@ pub(crate) fn show(profile: &Profile) -> Value {
         "purpose": profile.preset.row().purpose,
         "valid": match profile.validity {
             Validity::Seconds(seconds) => format!("{} days", seconds / 86_400),
-            Validity::Until(instant) => format!("until {}", view::instant(instant)),
+            Validity::Until(until) => format!("until {}", instant(until)),
         },
         "keys": if profile.keys.is_empty() { vec!["any that is strong enough".to_owned()] } else { profile.key_words() },
         "subject_attributes": oids(&profile.subject_attributes),
@@ -90,8 +90,8 @@ pub(crate) fn test(config: &Config, profile: &Profile, path: &Path, now: i64) ->
         "device": named.id,
         "subject": name::text(&named.subject),
         "names": named.names.iter().map(text).collect::<Vec<_>>(),
-        "not_before": view::instant(now),
-        "not_after": view::instant(not_after),
+        "not_before": instant(now),
+        "not_after": instant(not_after),
         "extensions": shown,
     });
     let imagined = Imagined {

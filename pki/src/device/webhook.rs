@@ -3,9 +3,11 @@
 //! A certificate stands in the queue of what is due with its next step only, so the cost follows what comes of age. A notice is durable
 //! before it is told and goes away when it was told, or when telling it was tried often enough; each try is in the journal.
 
+use crate::clock::instant;
+use crate::counters;
 use crate::fetch::{Address, Bounds, Question};
-use crate::metrics;
-use crate::store::record::{Certificate, Due, DueEvent, Notice};
+use crate::store::notice::Outcome;
+use crate::store::record::Notice;
 use crate::store::{Change, Query, Record, Store, StoreError};
 use crate::x509::hex;
 use ring::hmac;
@@ -15,69 +17,12 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The steps: the event in the queue, and how many days before the end.
-const STEPS: &[(DueEvent, u32)] =
-    &[(DueEvent::Notice60, 60), (DueEvent::Notice30, 30), (DueEvent::Notice7, 7), (DueEvent::Notice1, 1)];
-const DAY: i64 = 86_400;
-/// Kinds of certificates of authorities.
-const AUTHORITIES: &[&str] = &["root", "intermediate", "issuing"];
 /// Notices in one message.
 const MESSAGE: usize = 100;
 /// How often telling is tried.
 const MAX_TRIES: u32 = 10;
 /// What bounds a try.
 const BOUNDS: Bounds = Bounds { deadline: Duration::from_secs(10), max_bytes: 64 * 1024 };
-
-/// The next step of a certificate after an instant. Steps in the first half of a life tell nothing: the certificate is new.
-pub(crate) fn next_step(certificate: &Certificate, after: i64) -> Option<Due> {
-    let is_told_about = !certificate.device.is_empty() || AUTHORITIES.contains(&certificate.kind.as_str());
-    let half = certificate.not_after.saturating_sub(certificate.not_before) / 2;
-    let steps =
-        STEPS.iter().map(|(event, days)| (*event, i64::from(*days) * DAY)).filter(|(_, before)| *before <= half);
-    let mut due = steps.map(|(event, before)| (event, certificate.not_after.saturating_sub(before)));
-    let (event, at) = due.find(|(_, at)| *at > after).filter(|_| is_told_about)?;
-    Some(Due { at, event: event.into(), serial: certificate.serial.clone() })
-}
-
-/// What is told of a certificate whose step is due: of the last step that is reached, when a server was off meanwhile.
-pub(crate) fn of(certificate: &Certificate, now: i64) -> Notice {
-    let left = certificate.not_after.saturating_sub(now);
-    let reached = STEPS.iter().rev().map(|row| row.1).find(|days| i64::from(*days) * DAY >= left);
-    let days = reached.unwrap_or_default();
-    Notice {
-        next_try: now,
-        serial: certificate.serial.clone(),
-        days,
-        subject: certificate.subject.clone(),
-        device: certificate.device.clone(),
-        authority: certificate.authority.clone(),
-        not_after: certificate.not_after,
-        at: now,
-        tries: 0,
-    }
-}
-
-/// What became of a try to tell notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// They were told.
-    Told,
-    /// They are tried again.
-    Later,
-    /// They are tried no more.
-    GivenUp,
-}
-
-impl Outcome {
-    /// The word in the journal.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Told => "told",
-            Self::Later => "later",
-            Self::GivenUp => "given_up",
-        }
-    }
-}
 
 /// The webhook.
 pub(crate) struct Webhook {
@@ -114,7 +59,7 @@ impl Webhook {
                     (if tries >= MAX_TRIES { Outcome::GivenUp } else { Outcome::Later }, now.saturating_add(wait / 2))
                 }
             };
-            metrics::notices(outcome, notices.len());
+            counters::notices(outcome.word(), notices.len());
             let count = notices.len();
             store.commit(Change::NoticesTried { notices, outcome, next_try })?;
             if outcome != Outcome::Told {
@@ -147,11 +92,11 @@ fn message(notices: &[Notice], now: i64) -> Value {
             "subject": notice.subject,
             "device": (!notice.device.is_empty()).then_some(&notice.device),
             "authority": notice.authority,
-            "not_after": crate::api::view::instant(notice.not_after),
+            "not_after": instant(notice.not_after),
             "days": notice.days,
         })
     });
-    json!({ "event": "certificates_expire", "at": crate::api::view::instant(now), "certificates": items.collect::<Vec<_>>() })
+    json!({ "event": "certificates_expire", "at": instant(now), "certificates": items.collect::<Vec<_>>() })
 }
 
 #[cfg(test)]
@@ -159,8 +104,9 @@ mod tests {
     use super::*;
     use crate::device::expiry::{self, Notices};
     use crate::store::Supersession;
+    use crate::store::notice::DAY;
     use crate::store::query::Span;
-    use crate::store::record::{CertificateState, Device, DeviceState, Intent};
+    use crate::store::record::{Certificate, CertificateState, Device, DeviceState, Intent};
     use crate::store::redb::RedbStore;
     use std::io::{Read, Write};
     use std::net::TcpListener;
@@ -205,29 +151,6 @@ mod tests {
     fn waiting(store: &dyn Store) -> Vec<u32> {
         let due = store.find(Query::NoticesDue { now: i64::MAX }).expect("answer").all(Record::notice);
         due.iter().map(|notice| notice.days).collect()
-    }
-
-    fn days_of(event: DueEvent) -> Option<u32> {
-        STEPS.iter().find(|row| row.0 == event).map(|row| row.1)
-    }
-
-    #[test]
-    fn steps_follow_one_another_and_the_first_half_of_a_life_has_none() {
-        let steps = |certificate: &Certificate| {
-            let (mut steps, mut after) = (Vec::new(), BEGIN);
-            while let Some(due) = next_step(certificate, after) {
-                steps.push((days_of(due.event()).expect("a step"), (certificate.not_after - due.at) / DAY));
-                after = due.at;
-            }
-            steps
-        };
-        assert_eq!(steps(&certificate(1, "a", 365)), [(60, 60), (30, 30), (7, 7), (1, 1)]);
-        assert_eq!(steps(&certificate(1, "a", 90)), [(30, 30), (7, 7), (1, 1)]);
-        assert_eq!(steps(&certificate(1, "a", 14)), [(7, 7), (1, 1)]);
-        assert_eq!(steps(&certificate(1, "a", 1)), []);
-        assert_eq!(steps(&certificate(1, "", 365)), [], "what the house renews by itself");
-        let authority = Certificate { kind: "issuing".to_owned(), ..certificate(1, "", 365) };
-        assert_eq!(steps(&authority).len(), 4);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! The token's journal has a tree of the same kind (`hsm-core/src/audit/merkle.rs`). The pki links nothing of the token, so this one is written
 //! for itself; what it says is checked by `verify_journal.py`, which shares no line with either.
 
-use crate::store::StoreError;
+use super::StoreError;
 use sha2::{Digest, Sha256};
 
 /// A hash of the tree.

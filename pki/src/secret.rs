@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A secret, or where it comes from. What is not a text is refused without being said again.
-pub(super) struct WrittenSecret(pub(super) String);
+pub(crate) struct WrittenSecret(pub(crate) String);
 
 impl<'de> Deserialize<'de> for WrittenSecret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -8,15 +8,18 @@
 //! 2. root: `ceremony sign` verifies it, issues, makes a new CRL, and writes an [`Answer`] and the protocol (`protocol.rs`).
 //! 3. below: `ceremony import` verifies every signature and that the certified keys are its own, and goes on from there.
 
-use super::authority::{Authority, AuthorityKind, INTERNAL, ISSUING, ROOT};
-use super::hierarchy::{self, Plan};
-use super::issue::{self, Circumstances};
-use super::{CaError, Desk, guard, key, reconcile, revoke};
+pub(crate) mod protocol;
+
+use crate::ca::authority::{Authority, AuthorityKind};
+use crate::ca::hierarchy;
+use crate::ca::issue::{self, Circumstances};
+use crate::ca::plan::Plan;
+use crate::ca::{CaError, Desk, guard, key, revoke};
 use crate::config::{AuthoritySection, Config};
-use crate::store::record::{self, Crl};
+use crate::store::record::{self, Crl, INTERNAL, ISSUING, ROOT};
 use crate::store::{Change, Conflict, StoreError};
 use crate::x509::csr::VerifiedCsr;
-use crate::x509::{name, pem, sha256, tbs, unix_seconds, verify};
+use crate::x509::{ders_of_pem, name, pem, reason, sha256, tbs, unix_seconds, verify};
 use der::asn1::SetOfVec;
 use der::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -98,7 +101,7 @@ fn refuse<T>(sentence: impl Into<String>) -> Result<T, CaError> {
 
 /// The DER of one PEM block.
 fn der_of(text: &str, label: &str) -> Result<Vec<u8>, CaError> {
-    let ders = crate::api::view::ders_of_pem(text, label).unwrap_or_default();
+    let ders = ders_of_pem(text, label).unwrap_or_default();
     match <[Vec<u8>; 1]>::try_from(ders) {
         Ok([der]) => Ok(der),
         Err(_) => refuse(format!("the file does not hold one {label} where it should")),
@@ -122,7 +125,7 @@ pub(crate) fn request(desk: &Desk, config: &Config, revoke: Option<(&str, &str)>
     let mut revocations = Vec::new();
     if let Some((id, reason)) = revoke {
         let authority = desk.authority(id)?;
-        if revoke::reason(reason).is_none() {
+        if reason::named(reason).is_none() {
             return refuse(format!("unknown reason '{reason}'"));
         }
         let parsed = Certificate::from_der(&authority.certificate)?;
@@ -150,7 +153,7 @@ fn wanted(desk: &Desk, id: &str, section: &AuthoritySection) -> Result<Wanted, C
     let (key, public_key) = key::ensure_guarded(desk, id, section.key, || Ok(policy))?;
     let info = CertReqInfo { version: Version::V1, subject, public_key, attributes: SetOfVec::new() };
     let to_be_signed = info.to_der()?;
-    let note = || reconcile::note_doubt(desk, id);
+    let note = || desk.note_doubt(id);
     note()?;
     let signature = desk.token.sign_noting(&key, key.spec.certificate_scheme(), &to_be_signed, &note)?;
     let der = tbs::join(&to_be_signed, key.spec.signature_algorithm(), &signature)?;
@@ -187,7 +190,7 @@ pub(crate) fn sign(desk: &Desk, request: &Request, request_bytes: &[u8], now: i6
         let serial = data_encoding::HEXLOWER_PERMISSIVE
             .decode(revocation.serial.as_bytes())
             .map_err(|_| CaError::Hierarchy("a serial number is written in hexadecimal".to_owned()))?;
-        let reason = revoke::reason(&revocation.reason)
+        let reason = reason::named(&revocation.reason)
             .ok_or_else(|| CaError::Hierarchy(format!("unknown reason '{}'", revocation.reason)))?;
         match revoke::revoke(desk.store.as_ref(), &serial, revoke::Cause { reason, invalid_since: 0 }, now) {
             Ok(_) | Err(CaError::Store(StoreError::Conflict(Conflict::AlreadyRevoked))) => {}
@@ -338,7 +341,7 @@ fn judge_given(
     let Some(plan) = desk.store.key_plan(&given.id)? else {
         return refuse(format!("no key was made here for '{}'", given.id));
     };
-    let held = desk.token.public_key(&super::authority::key_ref(&plan)?)?;
+    let held = desk.token.public_key(&crate::ca::authority::key_ref(&plan)?)?;
     if held.as_ref() == Some(facts.subject_public_key_info()) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! The life of a device: THE transition table. Every pair of state and event without a row is an error.
 
-use crate::store::record::{Device, DeviceState};
+use super::record::{Device, DeviceState};
 use DeviceState::{Decommissioned, FullyProvisioned, PendingProvisioning, RequiresAction, WithWarnings};
 
 /// What may happen to a device.

@@ -3,24 +3,24 @@
 //! Each step looks whether it was done before, so that an interrupted founding goes on where it broke off and a second one
 //! changes nothing. A key is planned (its id is durable) before it is made, so that no key in the token is forgotten.
 
-use super::authority::{Authority, AuthorityKind, INTERNAL, ISSUING, ROOT};
-use super::hierarchy::{self, Plan};
-use super::issue::{self, Circumstances};
-use super::key::SERVER;
-use super::profile::{Kind, Order};
-use super::{CaError, Desk, key, protocol};
+use crate::ca::authority::AuthorityKind;
+use crate::ca::hierarchy;
+use crate::ca::issue::{self, Circumstances};
+use crate::ca::key::SERVER;
+use crate::ca::plan::Plan;
+use crate::ca::profile::{Kind, Order};
+use crate::ca::{CaError, Desk, key};
+use crate::ceremony::protocol;
 use crate::config::{AuthoritySection, Config, Side};
+use crate::file;
 use crate::store::Change;
-use crate::store::record::{self, Certificate};
+use crate::store::record::{self, Certificate, INTERNAL, ISSUING, ROOT};
 use crate::token::KeyRef;
 use crate::x509::csr::name_set;
 use crate::x509::{extension, pem};
 use der::{Decode, Encode};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::name::Name;
 
@@ -100,18 +100,6 @@ fn ensure_authority(
     hierarchy::create(desk, &plan, now).map(drop)
 }
 
-/// The authority that certifies the services of the house. A PKI that was founded before there was an internal authority goes
-/// on with its issuing one.
-///
-/// # Errors
-/// When neither issues.
-pub(crate) fn services_issuer(desk: &Desk) -> Result<Arc<Authority>, CaError> {
-    match desk.issuer(INTERNAL) {
-        Err(CaError::NoAuthority(_)) => desk.issuer(ISSUING),
-        answer => answer,
-    }
-}
-
 /// The server certificate, issued again when a third of its life is left or the configured names changed.
 ///
 /// # Errors
@@ -135,7 +123,7 @@ pub(crate) fn ensure_server(desk: &Desk, config: &Config, now: i64) -> Result<(K
         constraints: None,
         validity_seconds: config.est.server_validity_seconds,
     };
-    let issuer = services_issuer(desk)?;
+    let issuer = desk.services_issuer()?;
     let prepared = issue::prepare(desk, &issuer, &order, Circumstances::default(), now)?;
     let certificate =
         prepared.intend()?.sign()?.record(|certificate| Change::Issued { role: SERVER.to_owned(), certificate })?;
@@ -177,17 +165,6 @@ pub(crate) fn check_keys(desk: &Desk) -> Result<(), CaError> {
     Ok(())
 }
 
-/// The server certificate as TLS shows it: followed by those above it, without the root.
-///
-/// # Errors
-/// A failing store.
-pub(crate) fn server_chain(desk: &Desk, certificate: &Certificate) -> Result<Vec<Vec<u8>>, CaError> {
-    let mut chain = vec![certificate.der.clone()];
-    let above = desk.chain(&certificate.authority)?;
-    chain.extend(above.iter().filter(|authority| !authority.is_root()).map(|authority| authority.certificate.clone()));
-    Ok(chain)
-}
-
 /// Writes public copies of the CA certificates: `root.pem`, `issuing.pem` and `chain.pem` (both, issuing first).
 ///
 /// # Errors
@@ -195,24 +172,11 @@ pub(crate) fn server_chain(desk: &Desk, certificate: &Certificate) -> Result<Vec
 pub(crate) fn write_copies(desk: &Desk, folder: &Path) -> Result<(), CaError> {
     if desk.store.authority(ISSUING)?.is_none() {
         let root = desk.newest(ROOT)?;
-        return write_file(&folder.join("root.pem"), pem("CERTIFICATE", &root.certificate).as_bytes(), 0o644);
+        return file::write(&folder.join("root.pem"), pem("CERTIFICATE", &root.certificate).as_bytes(), 0o644);
     }
     let text = |id| Ok::<_, CaError>(pem("CERTIFICATE", &desk.newest(id)?.certificate));
     let (root, issuing) = (text(ROOT)?, text(ISSUING)?);
-    write_file(&folder.join("root.pem"), root.as_bytes(), 0o644)?;
-    write_file(&folder.join("issuing.pem"), issuing.as_bytes(), 0o644)?;
-    write_file(&folder.join("chain.pem"), format!("{issuing}{root}").as_bytes(), 0o644)
-}
-
-/// Writes a file whole or not at all.
-///
-/// # Errors
-/// When it cannot be written.
-pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
-    let fault = |fault: std::io::Error| CaError::File(format!("{}: {fault}", path.display()));
-    let fresh = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh).map_err(fault)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)?;
-    std::fs::rename(&fresh, path).map_err(fault)
+    file::write(&folder.join("root.pem"), root.as_bytes(), 0o644)?;
+    file::write(&folder.join("issuing.pem"), issuing.as_bytes(), 0o644)?;
+    file::write(&folder.join("chain.pem"), format!("{issuing}{root}").as_bytes(), 0o644)
 }

@@ -1,18 +1,18 @@
 //! The protocol of a ceremony: a text that a person reads, signed by a key of the root's token that signs protocols and nothing
 //! else. The root certifies that key, so that whoever knows the root can verify the text.
 
-use super::authority::{Authority, ROOT};
-use super::issue::{self, Circumstances};
-use super::key::PROTOCOL;
-use super::offline::{Answer, Request};
-use super::profile::{Kind, Order};
-use super::{CaError, Desk, key};
-use crate::api::view::{ders_of_pem, instant};
+use super::{Answer, Request};
+use crate::ca::authority::Authority;
+use crate::ca::issue::{self, Circumstances};
+use crate::ca::key::PROTOCOL;
+use crate::ca::profile::{Kind, Order};
+use crate::ca::{CaError, Desk, key};
+use crate::clock::instant;
 use crate::store::Change;
-use crate::store::record::{Certificate, CertificateState};
+use crate::store::record::{Certificate, CertificateState, ROOT};
 use crate::token::KeyRef;
 use crate::x509::algorithm::KeySpec;
-use crate::x509::{hex, name, pem, sha256, unix_seconds, verify};
+use crate::x509::{ders_of_pem, hex, name, pem, sha256, unix_seconds, verify};
 use der::{Decode, Encode};
 use std::str::FromStr;
 use x509_cert::name::Name;
