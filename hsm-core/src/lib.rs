@@ -11,6 +11,7 @@ pub mod config;
 mod crypto;
 mod envelope;
 mod error;
+pub mod failpoint;
 mod grant;
 mod hsm;
 mod id;

@@ -1,5 +1,6 @@
 //! The one pipeline: admit, do, commit and record, reply. It alone makes a [`Recorded`], and nothing leaves the front desk otherwise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ck::attribute::CKA_CLASS;
@@ -12,6 +13,7 @@ use crate::audit::{Durability, Entry, Fact, Receipt, Subject};
 use crate::caller::{Application, Caller, Peer};
 use crate::config::UseRecords;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::hsm::Hsm;
 use crate::object::access::Right;
 use crate::object::template::Authority;
@@ -45,6 +47,8 @@ pub(crate) struct Work<'a> {
     pub(crate) right: Right<'a>,
     pub(crate) entry: Entry,
     receipt: Option<Receipt>,
+    /// A change was handed to the store: memory must follow it.
+    handed: bool,
     /// The caller asked for a length, or has no room: nothing has been done.
     only_asked: bool,
 }
@@ -112,6 +116,7 @@ impl Work<'_> {
         let held = self.app.logins.held(self.slot.number);
         let body = self.hsm.body(&self.entry);
         let tmk = held.as_ref().map(|held| &*held.tmk);
+        self.handed = true;
         match self.hsm.vault()?.commit(change, tmk, &body) {
             Ok(committed) => self.record(committed),
             Err(error) => {
@@ -167,8 +172,14 @@ impl Hsm {
         entry.app = Some(u128::from_be_bytes(app.id));
         entry.token = Some(slot.token_id());
         entry.session = Some(session.handle);
-        let mut work = Work { hsm: self, app, session, slot, right, entry, receipt: None, only_asked: false };
-        let result = admit(act, right).and_then(|()| body(&mut work));
+        let mut work =
+            Work { hsm: self, app, session, slot, right, entry, receipt: None, handed: false, only_asked: false };
+        let admitted = admit(act, right);
+        let result = caught(|| admitted.and_then(|()| body(&mut work))).unwrap_or_else(|defect| {
+            // Memory may lack what the store has, or hold what it has not.
+            let settled = if work.handed { self.reload(&work.slot) } else { Ok(()) };
+            settled.and(Err(defect))
+        });
         let Work { entry, receipt, only_asked, .. } = work;
         if only_asked && result.as_ref().is_err_and(|error| error.kind() == Kind::BufferTooSmall) {
             return result;
@@ -205,7 +216,9 @@ impl Hsm {
             When::InTransaction => receipt.is_none(),
             When::BeforeAnswer | When::Durably => true,
         };
+        failpoint!("record.before");
         let receipt = if due { Some(self.append(act, entry)?) } else { receipt };
+        failpoint!("record.after");
         result.map(|value| Recorded { value, _receipt: receipt })
     }
 
@@ -238,6 +251,12 @@ impl Hsm {
     pub(crate) fn body(&self, entry: &Entry) -> Vec<u8> {
         if self.journal().keeps(entry.category) { entry.encode() } else { Vec::new() }
     }
+}
+
+/// Runs a part of an operation in which a defect is answered as an error and not passed on; `Err` is that error.
+pub(crate) fn caught<T>(part: impl FnOnce() -> T) -> Result<T> {
+    // The panic hook has logged where.
+    catch_unwind(AssertUnwindSafe(part)).map_err(|_| Error::new(Kind::Internal, "a defect in the daemon: see its log"))
 }
 
 fn admit(act: &Act, right: Right<'_>) -> Result<()> {

@@ -87,7 +87,10 @@ impl Desk {
     }
 
     fn answer(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.perform(seat, request.op)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            hsm_core::failpoint!("dispatch.before");
+            self.perform(seat, request.op)
+        }));
         let result = match outcome {
             Ok(Ok(result)) => result,
             Ok(Err(Refusal(fault))) => Outcome::Fault(fault),

@@ -131,12 +131,14 @@ pub(crate) fn converse(
             let request = v1::Request::decode(inbox.body(&body)).map_err(|_| Broken::Garbage);
             inbox.wipe(body);
             let reply = answer(request?);
+            hsm_core::failpoint!("reply.express.before");
             encode_reply(request_id, reply, &mut outbox)?;
             if outbox.len() >= FLUSH_AT {
                 flush(stream, &mut outbox)?;
             }
         }
         flush(stream, &mut outbox)?;
+        hsm_core::failpoint!("reply.express.after");
         let received = wait(stream, inbox.room(), lookouts, &mut patience)?;
         if received == 0 {
             return if inbox.is_empty() { Ok(()) } else { Err(Broken::Truncated) };

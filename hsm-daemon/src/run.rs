@@ -163,6 +163,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     let signal = runtime.block_on(async {
         doors.report_health(!status.sealed).await;
         tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), metrics = metrics.map(tracing::field::display), "ready");
+        hsm_core::failpoint!("daemon.ready");
         let unsealed = async {
             while hsm.status().sealed {
                 tokio::time::sleep(SEAL_CHECK).await;

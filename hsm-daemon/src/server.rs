@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hsm_core::Peer;
+use hsm_core::sys::Indivisible;
 use hsm_proto::frame;
 use hsm_proto::v1::admin_server::AdminServer;
 use hsm_proto::v1::token_server::TokenServer;
@@ -101,9 +102,9 @@ impl Doors {
         let lookouts = Arc::new(Lookouts::of_this_machine());
         let (listener, lanes_too, guests_too) = (Arc::clone(&doors.local), Arc::clone(&lanes), Arc::clone(&guests));
         let hall = Hall { guests: guests_too, desk: house.desk, clients: house.clients, lookouts, lanes: lanes_too };
-        thread("accept-unix", move || accept_locally(&listener, &Arc::new(hall)))?;
+        lasting_thread("accept-unix", move || accept_locally(&listener, &Arc::new(hall)))?;
         if let Some(listener) = doors.remote.clone() {
-            thread("accept-tcp", move || accept_remotely(&listener, &guests, &lanes))?;
+            lasting_thread("accept-tcp", move || accept_remotely(&listener, &guests, &lanes))?;
         }
         Ok(doors)
     }
@@ -137,6 +138,14 @@ impl Doors {
 
 fn listen_remotely(address: SocketAddr) -> Result<TcpListener, NoListener> {
     TcpListener::bind(address).map_err(|e| NoListener(format!("cannot listen on {address}: {e}")))
+}
+
+/// A thread that others depend on: without it connections would be taken and never served. A panic of it ends the daemon.
+fn lasting_thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NoListener> {
+    thread(name, move || {
+        let _whole = Indivisible::begin(name);
+        work();
+    })
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NoListener> {
@@ -174,6 +183,7 @@ fn accept_locally(listener: &UnixListener, hall: &Arc<Hall>) {
         "unix",
         || listener.accept(),
         |(stream, _)| {
+            hsm_core::failpoint!("accept.local");
             let Some(stranger) = hall.guests.greet(&stream, Door::Local) else { return };
             let hall = Arc::clone(hall);
             if let Err(why) = thread("local", move || greet(stream, stranger, &hall)) {
@@ -203,6 +213,7 @@ fn greet(stream: UnixStream, stranger: Stranger, hall: &Hall) {
     let Some(byte) = first_byte(&stream, hall.guests.patience()) else { return };
     let Some(permit) = hall.guests.admit(&peer.canonical(), Door::Local) else { return };
     drop(stranger);
+    hsm_core::failpoint!("greet.local");
     match byte {
         byte if byte == frame::PREFACE[0] => {
             let stream = Arc::new(stream);
@@ -322,6 +333,7 @@ fn start_workers(
         let (remote, remote_arrivals) = mpsc::unbounded_channel();
         let (services, stopped) = (services.clone(), stopped.clone());
         thread(&format!("grpc-{number}"), move || {
+            let _whole = Indivisible::begin("a gRPC worker");
             runtime.block_on(work(services, local_arrivals, remote_arrivals, stopped));
         })?;
         lanes.push(Lane { local, remote });

@@ -2,7 +2,6 @@
 //! after the restart, what was in flight has happened or not, nothing else has changed, every signature has its record, and no wrong
 //! PIN is forgotten.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,59 +10,12 @@ use acceptance::worker::Worker;
 use acceptance::world::World;
 
 use crate::journal::records;
+use crate::oracle::{Oracle, ids};
 use crate::{is_long, table};
 
 /// Applications, and threads of each: eight clients.
 const APPLICATIONS: usize = 2;
 const THREADS: usize = 4;
-
-/// A key's CKA_ID, in hexadecimal digits; none when there is no such key.
-type State = Option<String>;
-
-/// What the driver knows of each key by its label: what was acknowledged last, and what was asked for since.
-#[derive(Default)]
-struct Oracle {
-    acknowledged: BTreeMap<String, State>,
-    in_flight: BTreeMap<String, State>,
-    signatures: u64,
-    changes: u64,
-}
-
-impl Oracle {
-    /// Lines of a worker: `try LABEL STATE` before a call, `did LABEL STATE` after its success; `-` is no key. `signed` is a signature.
-    fn hear(&mut self, line: &str) {
-        let state = |word: &str| (word != "-").then(|| word.to_owned());
-        match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["try", label, to] => drop(self.in_flight.insert(label.to_owned(), state(to))),
-            ["did", label, to] => {
-                self.in_flight.remove(label);
-                self.acknowledged.insert(label.to_owned(), state(to));
-                self.changes += 1;
-            }
-            ["signed"] => self.signatures += 1,
-            _ => panic!("a worker said {line:?}"),
-        }
-    }
-
-    /// Compares with what the store holds, which from now on is what is known.
-    fn check(&mut self, round: usize, stored: &BTreeMap<String, String>) {
-        for (label, state) in &self.acknowledged {
-            let now = stored.get(label).cloned();
-            let may_be = self.in_flight.get(label);
-            assert!(
-                now == *state || Some(&now) == may_be,
-                "round {round}: {label} is {now:?}, not {state:?} (or {may_be:?})"
-            );
-        }
-        for (label, now) in stored {
-            let known = self.acknowledged.contains_key(label) || self.in_flight.contains_key(label);
-            assert!(known || label == "first", "round {round}: nobody asked for {label} ({now})");
-        }
-        let known = self.in_flight.keys().chain(self.acknowledged.keys());
-        self.acknowledged = known.map(|label| (label.clone(), stored.get(label).cloned())).collect();
-        self.in_flight.clear();
-    }
-}
 
 fn rounds() -> usize {
     match std::env::var("CHAOS_ROUNDS").ok().and_then(|word| word.parse().ok()) {
@@ -135,9 +87,7 @@ fn killed_again_and_again(lane: usize, rounds: usize) -> Told {
             assert!(tokens.contains(&format!("\"user_pin_failures\":{guesses}")), "round {round}: {tokens}");
         }
         let mut reader = entered(&world);
-        let said = reader.ok("ids");
-        let stored = said.split_whitespace().filter_map(|word| word.split_once('='));
-        oracle.check(round, &stored.map(|(label, id)| (label.to_owned(), id.to_owned())).collect());
+        oracle.check(&format!("round {round}"), &ids(&reader.ok("ids")));
         assert_eq!(reader.ok("sign first 1 1"), "1");
     }
     world.admin(["audit", "verify"]).ok();

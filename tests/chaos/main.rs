@@ -4,9 +4,11 @@
 mod clock;
 mod core_dump;
 mod disk;
+mod failpoints;
 mod flood;
 mod journal;
 mod kill_during_commit;
+mod oracle;
 mod pins;
 mod soak;
 

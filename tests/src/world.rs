@@ -236,6 +236,11 @@ impl World {
         self.daemon.take().expect("this world's daemon was started")
     }
 
+    /// Whether the daemon that was started has ended by itself.
+    pub fn daemon_has_ended(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(Daemon::has_ended)
+    }
+
     /// Stops the daemon in good order.
     pub fn stop_daemon(&mut self) {
         let status = self.take_daemon().stop();

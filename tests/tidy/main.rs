@@ -2,6 +2,7 @@
 
 mod documents;
 mod edges;
+mod failpoints;
 mod floor_plan;
 mod proto;
 

@@ -50,6 +50,7 @@ pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Resul
     let bundle = given.bundle.then(|| Bundle::make(settings, given, file, (&part.path, &archive), &credential));
     let bundle = bundle.transpose()?;
     let shares = write_shares(&part.path, given, file, &shares)?;
+    hsm_core::failpoint!("backup.name.before");
     part.keep(file)?;
     let bundle = bundle.map(|bundle| bundle.keep(file, &archive)).transpose()?.unwrap_or_default();
     let answer = Answer { file: file.to_owned(), shares, bundle, archive };

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::chain::Head;
 use super::file::hash_of_record;
 use super::signer::beside;
-use crate::{Error, Kind, Result, sys};
+use crate::{Error, Kind, Result, failpoint, sys};
 
 /// The head that an anchor names; `None` when the file is missing.
 ///
@@ -57,6 +57,7 @@ pub(super) fn write(anchor: &Path, durable: &Head) {
         _ => sys::create_private_file(&fresh).and_then(|mut file: File| {
             file.write_all(durable.to_line().as_bytes())?;
             file.sync_all()?;
+            failpoint!("anchor.rename.before");
             sys::replace_durably(&fresh, anchor)
         }),
     };
@@ -69,6 +70,7 @@ pub(super) fn write(anchor: &Path, durable: &Head) {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::file::closed_path;
     use super::super::tests::options;
     use super::super::{Category, Client, Durability, Entry, Journal, Options};
     use super::*;
@@ -119,6 +121,18 @@ mod tests {
         // Its own head file does not give it away: it was put back too.
         std::fs::remove_dir_all(&here).unwrap();
         std::fs::rename(folder.path().join("today"), &here).unwrap();
+        write_some(folder.path());
+    }
+
+    /// A daemon that was killed between the end of one file and the first record of the next did not start again.
+    #[test]
+    fn a_run_that_ended_between_two_files_is_no_rollback() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("there")).unwrap();
+        write_some(folder.path());
+        let path = folder.path().join("here/audit.jsonl");
+        std::fs::rename(&path, closed_path(&path, 1)).unwrap();
+        drop(sys::create_private_file(&path).unwrap());
         write_some(folder.path());
     }
 

@@ -19,7 +19,7 @@ use super::keys::Pin;
 use super::record::Record;
 use super::signer::beside;
 use super::trust::Trust;
-use crate::{Error, Kind, Result, sys};
+use crate::{Error, Kind, Result, failpoint, sys};
 
 /// Where lines go. Positions are given, so that a write that failed half way is simply written over.
 pub(super) trait Medium: Send + Sync {
@@ -283,7 +283,10 @@ pub(super) struct TornTail {
 
 impl Medium for JournalFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.live.read().file.write_all_at(bytes, position)
+        failpoint!("journal.write.before", io::Error::other("a failpoint"));
+        let written = self.live.read().file.write_all_at(bytes, position);
+        failpoint!("journal.write.after");
+        written
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
@@ -292,7 +295,9 @@ impl Medium for JournalFile {
 
     fn sync(&self) -> io::Result<()> {
         let live = self.live.read();
+        failpoint!("journal.sync.before", io::Error::other("a failpoint"));
         live.file.sync_data()?;
+        failpoint!("journal.sync.after");
         // A file that was renamed or deleted still takes writes, and nobody would ever read them.
         match std::fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == live.identity => Ok(()),
@@ -328,7 +333,9 @@ impl Medium for JournalFile {
         live.file.metadata().and_then(|closed| live.file.set_len(closed.len())).unwrap_or_default();
         // A hard link never replaces a file that is there already.
         std::fs::hard_link(&self.path, closed_path(&self.path, first))?;
+        failpoint!("journal.close.linked");
         std::fs::rename(&fresh, &self.path)?;
+        failpoint!("journal.close.renamed");
         *live = Live { file, identity: (metadata.dev(), metadata.ino()) };
         sync_folder_of(&self.path)
     }
@@ -424,9 +431,10 @@ fn in_file(path: &Path, finding: Finding) -> Finding {
 /// The file that holds record `seq`, or will; when it is archived elsewhere, the oldest that is here.
 pub(super) fn file_of(journal: &Path, seq: u64) -> io::Result<PathBuf> {
     let live = BufReader::with_capacity(1 << 16, File::open(journal)?);
-    let begins = first_line(live).map_or(1, |record| record.seq);
+    let begins = first_line(live).map(|record| record.seq);
     let mut closed = closed_files(journal);
-    if seq >= begins || closed.is_empty() {
+    // A run may have ended between the end of one file and the first record of the next.
+    if closed.is_empty() || begins.is_some_and(|first| seq >= first) {
         return Ok(journal.to_owned());
     }
     let at = closed.iter().rposition(|(first, _)| *first <= seq).unwrap_or_default();

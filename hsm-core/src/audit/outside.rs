@@ -21,6 +21,7 @@ use super::checkpoint::{Checkpoint, SignedCheckpoint};
 use super::file::visit_trusting;
 use super::keys::PublicKey;
 use super::trust::Trust;
+use crate::sys;
 
 /// The socket of the system's log when the configuration names none.
 const LOG_SOCKET: &str = "/dev/log";
@@ -179,6 +180,8 @@ impl Drop for Outside {
 
 impl Desk {
     fn run(&self, anchor: Option<&Path>, witnesses: &[Witness]) {
+        // Else checkpoints would go on, and nobody outside would hear of them.
+        let _whole = sys::Indivisible::begin("the messenger of the journal");
         let mut deaf = vec![false; witnesses.len()];
         loop {
             let mut pile = self.pile.lock();

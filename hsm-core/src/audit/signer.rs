@@ -18,7 +18,7 @@ use super::merkle::Tree;
 use crate::crypto::ml_dsa::{self, Hedge, ParameterSet};
 use crate::crypto::{eddsa, rng};
 use crate::secret::SecretBytes;
-use crate::{Error, Kind, Result, sys};
+use crate::{Error, Kind, Result, failpoint, sys};
 
 /// First word of a key file, by its number of seeds; then the public key's pin, nonce and sealed seeds in hexadecimal digits, and a line
 /// feed.
@@ -312,7 +312,9 @@ impl Signer {
     pub(super) fn retire(&mut self) -> Result<()> {
         if self.stale {
             let (old, next) = (&self.keys.file, self.keys.next_file());
-            erase(old).and_then(|()| sys::replace_durably(&next, old)).map_err(|error| unusable(old, &error))?;
+            erase(old).map_err(|error| unusable(old, &error))?;
+            failpoint!("journal.key.erased");
+            sys::replace_durably(&next, old).map_err(|error| unusable(old, &error))?;
             self.stale = false;
         }
         Ok(())

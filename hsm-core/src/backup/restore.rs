@@ -12,7 +12,7 @@ use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options, 
 use crate::config::Config;
 use crate::envelope::Credential;
 use crate::store::{OpenError, Previous, RestoreFloor, previous, replace_with, restore_into};
-use crate::{Clock, Error, Kind, Result};
+use crate::{Clock, Error, Kind, Result, failpoint};
 
 /// What to restore, where, and who does it.
 pub struct Restore<'a> {
@@ -90,8 +90,10 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
     };
     let before = journal.last_generation();
     journal.append(tell(BEGIN, None), before, Durability::Durable).map(drop)?;
+    failpoint!("restore.begun");
     match build(&mut archive, request.config, before, replaced.as_ref()) {
         Ok((restored, kept)) => {
+            failpoint!("restore.kept");
             journal
                 .append(tell(RESTORE, Some(restored.records)), restored.generation, Durability::Durable)
                 .map(drop)?;

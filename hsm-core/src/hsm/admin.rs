@@ -11,8 +11,10 @@ use crate::audit::{Entry, Fact, Progress, Receipt};
 use crate::backup;
 use crate::caller::Peer;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::object::Object;
 use crate::object::import::significant_bits;
+use crate::perform::caught;
 use crate::secret::SecretBytes;
 use crate::session::UserType;
 use crate::store::{Role, TokenRecord};
@@ -306,7 +308,7 @@ impl Hsm {
     ) -> Result<T> {
         let mut entry = Entry::new(act.category, act.name, peer.journal());
         entry.token = Some(slot.token_id());
-        let (result, receipt) = match body(&entry) {
+        let (result, receipt) = match caught(|| body(&entry)).and_then(|done| done) {
             Ok((value, receipt)) => (Ok(value), Some(receipt)),
             Err(error) => (Err(error), None),
         };
@@ -393,7 +395,7 @@ impl Hsm {
         let slot = self.named_for(act, peer, token)?;
         let mut entry = Entry::new(act.category, act.name, peer.journal());
         entry.token = Some(slot.token_id());
-        let written = self.write_backup(peer, &slot, (&so_pin, others), &entry, out);
+        let written = caught(|| self.write_backup(peer, &slot, (&so_pin, others), &entry, out)).and_then(|done| done);
         if let Ok(written) = &written {
             entry = entry.with_fact("records", Fact::number(written.records));
             entry = entry.with_fact("recipients", Fact::number(1 + others.len() as u64));
@@ -414,6 +416,7 @@ impl Hsm {
         let token = slot.token();
         vault.unlock(token.id, Role::So, so_pin, &peer.canonical())?;
         self.record_intent(&act::BACKUP, entry.clone())?;
+        failpoint!("backup.begin");
         let snapshot = vault.snapshot_for_backup()?;
         let request = backup::Request {
             so: Some((token.id, so_pin)),

@@ -319,17 +319,22 @@ impl Hsm {
 
     /// Reads a slot's objects again after a write whose outcome is not known.
     pub(crate) fn reload(&self, slot: &Slot) -> Result<()> {
-        let token = slot.token_id();
-        let mut objects = self.load(token, None)?;
-        if let Some(tmk) = slot.tmk() {
-            objects.extend(self.load(token, Some(&tmk))?);
-        }
-        slot.refill(objects);
+        let _keys = self.vault()?.hold_keys();
+        self.read_again(slot)
+    }
+
+    /// The same for who holds the keys, and for the store's pen.
+    fn read_again(&self, slot: &Slot) -> Result<()> {
+        let vault = self.vault()?;
+        slot.refill(|token, tmk| {
+            vault.read_objects_as_they_lie(token, tmk, |object| codec::decode(object.id, &object.plaintext))
+        })?;
         self.moved_on();
         Ok(())
     }
 
-    /// The store holds a change whose caller was told that it failed: what the store says is true.
+    /// The store holds a change whose caller was told that it failed: what the store says is true. The store's pen calls this, for which
+    /// others wait: so nothing here may wait for whoever waits for the pen.
     fn take_again(&self, tokens: Vec<TokenRecord>) {
         let Some(vault) = self.vault.get() else { return };
         vault.take_tokens(tokens.clone());
@@ -338,7 +343,7 @@ impl Hsm {
             if slot.token_id() != token.id {
                 slot.replace(token);
             }
-            if let Err(error) = self.reload(&slot) {
+            if let Err(error) = self.read_again(&slot) {
                 tracing::error!(%error, slot = slot.number, "a token's objects cannot be read: everything is refused");
                 self.unreadable.store(true, Ordering::Release);
             }

@@ -12,6 +12,7 @@ use crate::act;
 use crate::caller::Caller;
 use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::mechanism::{LEGACY_SWITCH, approved};
 use crate::object::import::{self, KeyRules};
 use crate::object::template::{self, Heritage, Origin};
@@ -80,6 +81,7 @@ impl Hsm {
         }
         if !change.puts.is_empty() {
             work.commit(change)?;
+            failpoint!("object.made");
         }
         for object in &objects {
             self.settle(work, object)?;
@@ -171,6 +173,7 @@ impl Hsm {
             if object.is_token() {
                 let deletes = vec![(slot.token_id(), object.id)];
                 work.commit(Change { deletes, ..Change::default() })?;
+                failpoint!("object.destroyed");
                 slot.remove(object.handle);
                 self.signature_counts.forget(object.id);
             } else {
@@ -232,6 +235,7 @@ impl Hsm {
                 let (private, plaintext) = (changed.is_private(), codec::encode(&changed));
                 let puts = vec![ObjectPut { token: slot.token_id(), id: changed.id, private, plaintext }];
                 work.commit(Change { puts, ..Change::default() })?;
+                failpoint!("object.changed");
                 slot.insert(changed);
             } else {
                 work.app.objects.write().replace(changed);

@@ -10,6 +10,7 @@ use crate::act;
 use crate::audit::{Entry, Fact};
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::grant::ClientRole;
 use crate::perform::Work;
 use crate::secret::SecretBytes;
@@ -80,6 +81,7 @@ impl Hsm {
                 .ok_or(Kind::Internal)?,
         };
         sessions.insert(handle, Arc::new(Session::new(handle, slot, read_write, place)));
+        failpoint!("session.open");
         Ok(handle)
     }
 
@@ -126,13 +128,19 @@ impl Hsm {
     pub fn login(&self, caller: &Caller, session: u64, user: u64, pin: SecretBytes) -> Result<()> {
         let user = UserType::from_number(user).ok_or(Kind::UserTypeInvalid)?;
         let _turn = caller.app().login_turn.lock();
-        self.perform(caller, &act::LOGIN, session, |work| {
+        let mut entered = None;
+        let result = self.perform(caller, &act::LOGIN, session, |work| {
             work.fact("user", Fact::word(user.word()));
-            self.enter(work, user, &pin)
-        })
+            self.enter(work, user, &pin, &mut entered)
+        });
+        if let (Err(_), Some(slot)) = (&result, entered) {
+            // Who is told that the login failed, because it could not be recorded, is not logged in.
+            self.end_login(caller.app(), slot);
+        }
+        result
     }
 
-    fn enter(&self, work: &mut Work<'_>, user: UserType, pin: &SecretBytes) -> Result<()> {
+    fn enter(&self, work: &mut Work<'_>, user: UserType, pin: &SecretBytes, entered: &mut Option<u64>) -> Result<()> {
         // PKCS#11 v3.0 §5.6.8: beside a read-only session the SO cannot log in, whoever is logged in.
         let slot = work.slot.number;
         let read_only = |session: &Arc<Session>| session.slot == slot && !session.read_write;
@@ -156,14 +164,19 @@ impl Hsm {
         let token = work.slot.token();
         let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
         self.go_on_rotating(&tmk);
-        match (user, role) {
-            (UserType::ContextSpecific, _) => work.session.operations.lock().context = Context::Entered,
-            (_, Role::So) => work.app.logins.enter(slot, LoggedIn { login: Login::So, tmk }),
-            (_, Role::User) => {
+        if user == UserType::ContextSpecific {
+            work.session.operations.lock().context = Context::Entered;
+            return Ok(());
+        }
+        match role {
+            Role::So => work.app.logins.enter(slot, LoggedIn { login: Login::So, tmk }),
+            Role::User => {
                 work.slot.enter(Arc::clone(&tmk), || self.load(token.id, Some(&tmk)))?;
                 work.app.logins.enter(slot, LoggedIn { login: Login::User, tmk });
             }
         }
+        *entered = Some(slot);
+        failpoint!("login.after");
         Ok(())
     }
 
@@ -174,6 +187,7 @@ impl Hsm {
     pub fn logout(&self, caller: &Caller, session: u64) -> Result<()> {
         let _turn = caller.app().login_turn.lock();
         self.perform(caller, &act::LOGOUT, session, |work| {
+            failpoint!("logout.before");
             self.end_login(work.app, work.slot.number);
             Ok(())
         })

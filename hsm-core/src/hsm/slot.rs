@@ -13,6 +13,7 @@ use crate::caller::{Caller, Peer};
 use crate::error::{Error, Kind, Result};
 use crate::grant::ClientRole;
 use crate::mechanism::MechanismView;
+use crate::perform::caught;
 use crate::secret::SecretBytes;
 use crate::store::{Role, TokenRecord};
 use crate::token::slot::Slot;
@@ -93,7 +94,8 @@ impl Hsm {
         let me = self.me.upgrade().ok_or(Kind::Internal)?;
         let fill = move || {
             for slot in slots {
-                let objects = me.load(slot.token_id(), None).unwrap_or_else(|error| {
+                let read = caught(|| me.load(slot.token_id(), None)).and_then(|read| read);
+                let objects = read.unwrap_or_else(|error| {
                     tracing::error!(%error, slot = slot.number, "a token's objects cannot be read: everything is refused");
                     me.unreadable.store(true, Ordering::Release);
                     Vec::new()
@@ -107,11 +109,15 @@ impl Hsm {
 
     /// There is always a slot whose token can be initialised.
     pub(crate) fn ensure_spare(&self) -> Result<()> {
-        let mut slots = self.slots.write();
+        let slots = self.all_slots();
         let next = slots.iter().map(|slot| slot.number + 1).max().unwrap_or_default();
         if slots.iter().all(|slot| slot.token().initialized) && next < SLOTS_MAX {
+            // Not under the lock of the slots, for which the store's pen may have to wait.
             let token = self.vault()?.ensure_slot(next, "", None)?;
-            slots.push(Arc::new(Slot::new(token, Vec::new())));
+            let mut slots = self.slots.write();
+            if slots.iter().all(|slot| slot.number != next) {
+                slots.push(Arc::new(Slot::new(token, Vec::new())));
+            }
         }
         Ok(())
     }
@@ -249,9 +255,18 @@ impl Hsm {
             entry.token = Some(token.id);
             self.body(&entry)
         };
-        let (token, committed) = self.vault()?.init_token(slot.number, label, so_pin, &peer.canonical(), body)?;
-        slot.replace(token.clone());
-        self.moved_on();
+        let vault = self.vault()?;
+        let outcome =
+            caught(|| vault.init_token(slot.number, label, so_pin, &peer.canonical(), body)).and_then(|done| done);
+        if outcome.is_err() {
+            // It may have been done all the same: the store says which token there is.
+            vault.reload_token(slot.number)?;
+        }
+        if let Some(now) = vault.token_in_slot(slot.number).filter(|now| now.id != slot.token_id()) {
+            slot.replace(now);
+            self.moved_on();
+        }
+        let (token, committed) = outcome?;
         self.ensure_spare()?;
         Ok((token, committed.receipt))
     }

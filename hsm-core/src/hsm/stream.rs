@@ -17,6 +17,7 @@ use crate::backup;
 use crate::config::StreamConfig;
 use crate::envelope::{BackupPublicKey, For};
 use crate::error::{Error, Kind, Result};
+use crate::perform::caught;
 use crate::sys;
 
 /// The newest copy in its directory.
@@ -117,7 +118,7 @@ fn copy_on(me: &Weak<Hsm>, stream: &StreamConfig, others: &[For]) {
     loop {
         let Some(hsm) = me.upgrade().filter(|hsm| !hsm.stream.lock().closing) else { return };
         let begun = Instant::now();
-        if let Err(error) = hsm.copy(stream, others) {
+        if let Err(error) = caught(|| hsm.copy(stream, others)).and_then(|done| done) {
             let mut state = hsm.stream.lock();
             if state.failure.is_none() {
                 tracing::error!(%error, "backup.stream has no copy of the newest state");

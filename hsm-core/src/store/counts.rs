@@ -7,6 +7,7 @@ use super::layout::{self, SignatureCount, Table};
 use super::vault::Vault;
 use super::verify::NO_TOKEN;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::id::{ObjectId, TokenId};
 
 impl<L: Ledger> Vault<L> {
@@ -27,6 +28,7 @@ impl<L: Ledger> Vault<L> {
     /// # Errors
     /// [`Kind::Device`] if it could not be written; [`Kind::TokenNotInitialized`] if the token was initialised again meanwhile.
     pub(crate) fn keep_signature_count(&self, token: TokenId, object: ObjectId, count: u64) -> Result<()> {
+        failpoint!("store.count.before");
         let row = layout::count_key(token, object);
         let body = SignatureCount { count }.encode_to_vec();
         let mut work = Work { requires: Some(token), ..Work::default() };

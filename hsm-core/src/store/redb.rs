@@ -5,6 +5,7 @@
 
 use super::layout::Table;
 use super::{Batch, Snapshot, Store, StoreError, Visit};
+use crate::failpoint;
 use crate::sys;
 use parking_lot::RwLock;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
@@ -80,6 +81,7 @@ impl Store for RedbStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         guard(|| {
+            failpoint!("store.commit.before", redb::Error::Io(std::io::Error::other("a failpoint")));
             let mut transaction = self.database()?.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             transaction.set_two_phase_commit(true);
@@ -95,6 +97,7 @@ impl Store for RedbStore {
                     }
                 }
             }
+            failpoint!("store.rows.after");
             transaction.commit()?;
             Ok(())
         })

@@ -9,6 +9,7 @@ use super::seal::Key;
 use super::store_key::{KeySource, sealed_key};
 use crate::config::StoreConfig;
 use crate::error::Result;
+use crate::failpoint;
 use crate::id::TokenId;
 use crate::secret::SecretBytes;
 use crate::sys::{self, Lock};
@@ -85,7 +86,9 @@ pub(crate) fn replace_with(
     let place = StoreConfig { path: new.clone(), ..config.clone() };
     keep_sealed(config, &place, store_key)?;
     let restored = restore_into(&place, records, manifest, store_id, store_key, floor)?;
+    failpoint!("restore.built");
     renameat_with(CWD, &new, CWD, old, RenameFlags::EXCHANGE).map_err(|error| OpenError::io(old, &error.into()))?;
+    failpoint!("restore.exchanged");
     let kept = named(old, &format!("pre-restore-{}", restored.generation));
     sys::replace_durably(&new, &kept).map_err(|error| OpenError::io(&kept, &error))?;
     Ok((restored, kept))

@@ -10,6 +10,7 @@ use super::seal::{self, Key, Place, SealError, TokenMasterKey};
 use super::vault::{Vault, broken_row, device};
 use super::verify::NO_OBJECT;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::id::TokenId;
 use crate::secret::SecretBytes;
 use prost::Message;
@@ -80,7 +81,9 @@ impl<L: Ledger> Vault<L> {
         // Nobody seals under the old key once this is durable. (Links are begun only here, in the token's turn.)
         let _sealing = self.sealing.write();
         work.as_it_is = true;
+        failpoint!("rotate.begin.before");
         let committed = self.pen.write(work, entry)?;
+        failpoint!("rotate.begin.after");
         so.tmk.advance(epoch, new);
         Ok((so.tmk, committed))
     }
@@ -133,10 +136,13 @@ impl<L: Ledger> Vault<L> {
                 tmk.forget_previous();
                 return Ok(0);
             };
+            check_newest(Some(&link), tmk)?;
+            failpoint!("rotate.end.before");
             let left = KeyLink { backward: Vec::new(), ..link };
             self.put_link(&mut work, token, Some(&left).filter(|left| !left.forward.is_empty()))?;
         }
         self.pen.write_unrecorded(work)?;
+        failpoint!("rotate.batch.after");
         if sealed == 0 {
             tmk.forget_previous();
         }
@@ -160,10 +166,12 @@ impl<L: Ledger> Vault<L> {
     /// The token's keys, from one that a PIN slot gave. Whoever is logged in at the token shares them.
     pub(super) fn ring(&self, token: TokenId, epoch: u32, key: Key) -> Result<Arc<TokenMasterKey>> {
         let mut rings = self.rings.lock();
+        let link = self.link(token)?;
         if let Some(ring) = rings.get(&token).and_then(std::sync::Weak::upgrade) {
+            self.catch_up(&ring, link, epoch, key)?;
             return Ok(ring);
         }
-        let ring = match self.link(token)? {
+        let ring = match link {
             Some(link) if link.from == epoch => {
                 let new = self.open_link(token, &key, &link, &link.forward)?;
                 let ring = TokenMasterKey::from_parts(token, epoch, key);
@@ -187,6 +195,20 @@ impl<L: Ledger> Vault<L> {
         Ok(ring)
     }
 
+    /// A ring that is in use lacks the newest key when a rotation was durable although its caller was told of a failure: nobody has
+    /// the key then but the PIN slots.
+    fn catch_up(&self, ring: &TokenMasterKey, link: Option<KeyLink>, epoch: u32, key: Key) -> Result<()> {
+        let (now, _) = ring.current();
+        match link {
+            Some(link) if link.from == now && link.from == epoch && !link.forward.is_empty() => {
+                ring.advance(link.to, self.open_link(ring.token(), &key, &link, &link.forward)?);
+            }
+            Some(link) if link.from == now && link.to == epoch => ring.advance(epoch, key),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// After a login whose slot holds the newest key: the way from the old key is no longer needed if it was the user's.
     pub(super) fn trim_link(&self, work: &mut Work, token: TokenId, role: Role) -> Result<()> {
         let Some(link) = self.link(token)?.filter(|link| role == Role::User && !link.forward.is_empty()) else {
@@ -194,6 +216,14 @@ impl<L: Ledger> Vault<L> {
         };
         let left = KeyLink { forward: Vec::new(), ..link };
         self.put_link(work, token, Some(&left).filter(|left| !left.backward.is_empty()))
+    }
+
+    /// Refuses a key that the token has left behind: nothing may be sealed for later under it.
+    ///
+    /// # Errors
+    /// [`Kind::Device`].
+    pub(super) fn check_newest(&self, tmk: &TokenMasterKey) -> Result<()> {
+        check_newest(self.link(tmk.token())?.as_ref(), tmk)
     }
 
     fn link(&self, token: TokenId) -> Result<Option<KeyLink>> {
@@ -232,6 +262,18 @@ impl<L: Ledger> Vault<L> {
         }
         debug_assert!(label.object == NO_OBJECT, "a wrapped key belongs to no object");
         Key::from_slice(key.expose()).ok_or_else(|| broken(SealError::NotARecord))
+    }
+}
+
+/// A rotation was durable although its caller was told of a failure: the key in memory is the one before then, until a PIN brings the
+/// newest.
+fn check_newest(link: Option<&KeyLink>, tmk: &TokenMasterKey) -> Result<()> {
+    match link {
+        Some(link) if link.from == tmk.current().0 => {
+            let why = "the token has a newer master key than this login: log in again";
+            Err(Error::new(Kind::Device, why))
+        }
+        _ => Ok(()),
     }
 }
 

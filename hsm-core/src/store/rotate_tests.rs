@@ -102,6 +102,34 @@ fn without_the_user_pin_the_old_key_goes_at_the_users_next_login() {
     assert_eq!(rotate(&vault, token, Some("other-pin")).epoch, 4);
 }
 
+/// The change was durable and its record was not written: the caller was told of a failure, whoever was logged in kept the old key, and
+/// the operator's second try took that for the newest. It dropped the way to the objects, and after a restart none of them opened.
+#[test]
+fn a_rotation_whose_record_was_refused_loses_nothing_when_it_is_asked_for_again() {
+    for user in [None, Some("user-pin")] {
+        let book = Arc::new(Book::default());
+        let vault = Vault::in_memory(&quick(), Arc::clone(&book), Arc::new(SystemClock)).unwrap();
+        let (token, tmk) = ready(&vault);
+        fill(&vault, token, &tmk, 3);
+        let so = vault.unlock(token, Role::So, &pin("so-pin"), "t").unwrap();
+        book.full.store(true, Ordering::Relaxed);
+        let refused = vault.begin_rotation(token, &pin("so-pin"), user.map(pin).as_ref(), "t", b"rotate").map(drop);
+        assert_eq!(refused.unwrap_err().kind(), Kind::Device);
+        book.full.store(false, Ordering::Relaxed);
+        // Who is logged in goes on; what would be lost with the old key is refused.
+        let _receipt = vault.commit(put(token, 4, true, "4"), Some(&tmk), b"e").unwrap();
+        assert_eq!(vault.finish_rotation(&tmk).unwrap_err().kind(), Kind::Device);
+        assert_eq!(vault.init_user_pin(&so, &pin("other-pin"), b"e").map(drop).unwrap_err().kind(), Kind::Device);
+        let rotated = rotate(&vault, token, user);
+        assert_eq!((rotated.epoch, rotated.objects), (2, 4), "{user:?}");
+        assert_eq!(texts(&vault, token, &tmk), numbers(4), "{user:?}");
+        drop((tmk, so));
+        let tmk = vault.unlock(token, Role::User, &pin("user-pin"), "t").unwrap();
+        assert_eq!((tmk.current().0, texts(&vault, token, &tmk)), (2, numbers(4)), "{user:?}");
+        assert_eq!(epochs(&vault, token), [2]);
+    }
+}
+
 #[test]
 fn a_wrong_pin_rotates_nothing_and_is_counted() {
     let vault = vault();

@@ -11,6 +11,7 @@ use super::vault::{PinState, Vault, broken_row};
 use super::verify::NO_TOKEN;
 use crate::crypto::password::PasswordFunction;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::id::TokenId;
 use crate::secret::SecretBytes;
 use crate::token::pin;
@@ -97,6 +98,7 @@ impl<L: Ledger> Vault<L> {
         self.put_pin(&mut work, token.id, (FIRST_EPOCH, &Key::random()?), Role::So, 1, so_pin)?;
         let entry = entry(&token);
         let committed = self.pen.write(work, &entry);
+        failpoint!("token.init.after");
         // The change is durable even when its entry waits in the outbox; the store says which token there is.
         self.reload_token(slot)?;
         Ok((token, committed?))
@@ -117,6 +119,7 @@ impl<L: Ledger> Vault<L> {
     ) -> Result<Arc<TokenMasterKey>> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, pin, client)?;
+        failpoint!("pin.clear.before");
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.forgive(&mut work, client, token);
         let (epoch, key) = proven.tmk.current();
@@ -152,7 +155,10 @@ impl<L: Ledger> Vault<L> {
         self.forgive(&mut work, client, token);
         let (epoch, key) = proven.tmk.current();
         self.put_pin(&mut work, token, (epoch, &key), role, proven.version + 1, new)?;
-        self.pen.write(work, entry)
+        failpoint!("pin.change.before");
+        let committed = self.pen.write(work, entry);
+        failpoint!("pin.change.after");
+        committed
     }
 
     /// C_InitPIN: a new user PIN, from the SO's login. No object is touched.
@@ -169,6 +175,7 @@ impl<L: Ledger> Vault<L> {
         let token = tmk.token();
         let _turn = self.turnstile.enter(token)?;
         self.awaken()?;
+        self.check_newest(tmk)?;
         let version = self.pin_slot(token, Role::User)?.map_or(1, |slot| slot.version + 1);
         let mut work = Work { requires: Some(token), ..Work::default() };
         let (epoch, key) = tmk.current();
@@ -206,6 +213,7 @@ impl<L: Ledger> Vault<L> {
         self.put_attempts(&mut work, token, role, failed + 1)?;
         let conduct = self.clients.after_wrong(client, token);
         self.put_conduct(&mut work, client, token, conduct)?;
+        failpoint!("pin.count.before");
         self.pen.write_unrecorded(work)?;
         self.remember(client, token, conduct);
         let unknown = || {
@@ -213,7 +221,9 @@ impl<L: Ledger> Vault<L> {
             broken_row(Table::Pin, &layout::pin_key(token, role), SealError::Unknown { format: 1, suite })
         };
         let function = slot.function().ok_or_else(unknown)?;
+        failpoint!("pin.kdf.before");
         let stretched = self.stretch(pin, &slot.salt, function)?;
+        failpoint!("pin.kdf.after");
         match self.unwrap(token, role, &slot, &stretched) {
             Ok((epoch, key)) => {
                 self.clients.succeeded(client, token);
@@ -282,7 +292,8 @@ impl<L: Ledger> Vault<L> {
         Ok(())
     }
 
-    fn reload_token(&self, slot: u64) -> Result<()> {
+    /// Reads a slot's token again: what the store says is true.
+    pub(crate) fn reload_token(&self, slot: u64) -> Result<()> {
         let Some(body) = self.open_row(Table::Token, &layout::token_key(slot))? else {
             return Ok(());
         };

@@ -20,7 +20,7 @@ use crate::observe::Observer;
 use crate::secret::SecretBytes;
 use crate::sys::Lock;
 use crate::token::pin::{ClientLimits, Turnstile};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prost::Message;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -247,11 +247,27 @@ impl<L: Ledger> Vault<L> {
         tmk: Option<&TokenMasterKey>,
         read: impl Fn(StoredObject) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
+        // The key that an object is sealed under is not dropped while it is read. Those who wait to replace a key are passed by: they may
+        // wait for somebody who waits for this.
+        let _sealing = tmk.map(|_| self.sealing.read_recursive());
+        self.read_objects_as_they_lie(token, tmk, read)
+    }
+
+    /// Master keys stay as they are while this is held.
+    pub(crate) fn hold_keys(&self) -> RwLockReadGuard<'_, ()> {
+        self.sealing.read()
+    }
+
+    /// [`Vault::read_objects`] for who holds the keys, and for the pen: while that is busy nobody changes a key, and who is about to may
+    /// wait for it.
+    pub(crate) fn read_objects_as_they_lie<T: Send>(
+        &self,
+        token: TokenId,
+        tmk: Option<&TokenMasterKey>,
+        read: impl Fn(StoredObject) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let table = object_table(tmk.is_some());
         check_owner(token, tmk)?;
-        // The key that an object is sealed under is not dropped while it is read. The store's writer comes here too, for whom somebody
-        // waits who holds the same: it passes by those who wait to replace a key.
-        let _sealing = self.sealing.read_recursive();
         let snapshot = self.snapshot()?;
         let open = |objects: &mut Vec<T>, row_key: &[u8], row: &[u8]| {
             let object = self.open_object(table, tmk, row_key, row).and_then(&read);

@@ -26,12 +26,15 @@ pub(super) struct Book {
     pub(super) entries: Mutex<Vec<(u64, Vec<u8>)>>,
     synced: AtomicUsize,
     pub(super) full: AtomicBool,
+    /// Panics once.
+    pub(super) is_defective: AtomicBool,
 }
 
 impl Ledger for Book {
     type Receipt = u64;
 
     fn append(&self, generation: u64, body: &[u8]) -> Result<u64> {
+        assert!(!self.is_defective.swap(false, Ordering::Relaxed), "a defect");
         if self.full.load(Ordering::Relaxed) {
             return Err(Error::new(Kind::Device, "the journal is full"));
         }
@@ -844,4 +847,74 @@ fn a_slot_keeps_its_serial_over_restarts() {
     assert_eq!(vault.tokens(), [chosen, random]);
     assert_eq!(kind(vault.init_token(5, "x", &pin("so-pin"), "t", |_| vec![])), Some(Kind::NoSuchSlot));
     assert_eq!(kind(vault.init_token(0, "x", &pin("abc"), "t", |_| vec![])), Some(Kind::PinLength));
+}
+
+/// A store whose commit fails once although it is done, as after an fsync whose outcome nobody knows.
+#[derive(Default)]
+struct Late {
+    store: MemoryStore,
+    fails: AtomicBool,
+}
+
+impl Store for Late {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.store.snapshot()
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.store.commit(batch)?;
+        match self.fails.swap(false, Ordering::Relaxed) {
+            true => Err(StoreError::Io("nobody knows".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        self.store.reopen()
+    }
+}
+
+/// The writer's thread panicked once and was gone: every later change was refused until a restart.
+#[test]
+fn a_defect_in_the_writer_costs_its_group_an_answer_and_nothing_else() {
+    let (book, vault) = memory();
+    let (token, tmk) = ready(&vault);
+    let before = book.entries.lock().len();
+    book.is_defective.store(true, Ordering::Relaxed);
+    let refused = vault.commit(put(token, 1, true, "one"), Some(&tmk), b"first");
+    assert_eq!(kind(refused), Some(Kind::Device));
+    let _receipt = vault.commit(put(token, 2, true, "two"), Some(&tmk), b"second").unwrap();
+    let mut found = texts(vault.load_objects(token, Some(&tmk)).unwrap());
+    found.sort();
+    assert_eq!(found, ["one", "two"]);
+    let entries: Vec<Vec<u8>> = book.entries.lock()[before..].iter().map(|(_, entry)| entry.clone()).collect();
+    assert_eq!(entries, [b"first".to_vec(), b"second".to_vec()], "what was done has its entry, once");
+}
+
+/// A rotation holds the keys while it waits for the writer. That had to open the store again first, told so, and whoever heard it read
+/// the objects, for which he waited for the keys: nothing was ever written again.
+#[test]
+fn a_rotation_after_a_failed_write_does_not_wait_for_itself() {
+    let late = Arc::new(Late::default());
+    let opened = create::create_in(Arc::clone(&late) as Arc<dyn Store>).unwrap();
+    let vault = Vault::start(opened, &quick(), Arc::new(Book::default()), Arc::new(SystemClock)).map(Arc::new).unwrap();
+    let (token, tmk) = ready(&vault);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let (weak, keys, count) = (Arc::downgrade(&vault), Arc::clone(&tmk), Arc::clone(&heard));
+    vault.when_ahead(move |_| {
+        let vault = weak.upgrade().unwrap();
+        let found = vault.read_objects_as_they_lie(token, Some(&keys), Ok).unwrap();
+        count.store(found.len(), Ordering::Relaxed);
+    });
+    late.fails.store(true, Ordering::Relaxed);
+    assert_eq!(kind(vault.commit(put(token, 1, true, "one"), Some(&tmk), b"e")), Some(Kind::Device));
+    let (done, waited) = std::sync::mpsc::channel();
+    let rotating = Arc::clone(&vault);
+    std::thread::spawn(move || {
+        let (tmk, _receipt) =
+            rotating.begin_rotation(token, &pin("so-pin"), Some(&pin("user-pin")), "t", b"rotate").unwrap();
+        done.send(rotating.finish_rotation(&tmk).unwrap().complete).unwrap();
+    });
+    assert_eq!(waited.recv_timeout(Duration::from_secs(120)), Ok(true));
+    assert_eq!(heard.load(Ordering::Relaxed), 1);
 }

@@ -83,11 +83,6 @@ impl Slot {
         self.state.read().token.id
     }
 
-    /// The token's key, while a user is logged in.
-    pub(crate) fn tmk(&self) -> Option<Arc<TokenMasterKey>> {
-        self.state.read().tmk.clone()
-    }
-
     /// A token object, whoever may see it.
     pub(crate) fn object(&self, handle: u64) -> Option<Arc<Object>> {
         self.filled().read().objects.get(handle).cloned()
@@ -138,13 +133,17 @@ impl Slot {
         }
     }
 
-    /// Takes the token's objects as they were just read.
-    pub(crate) fn refill(&self, objects: Vec<Object>) {
+    /// Takes the token's objects as `read` finds them: the public ones, or with the key the private ones. What others have committed is
+    /// found, or they come to put it here afterwards.
+    pub(crate) fn refill(&self, read: impl Fn(TokenId, Option<&TokenMasterKey>) -> Result<Vec<Object>>) -> Result<()> {
         let mut state = self.filled().write();
-        let keep = state.tmk.is_some();
-        let kept = objects.into_iter().filter(|object| keep || !object.is_private());
+        let mut objects = read(state.token.id, None)?;
+        if let Some(tmk) = &state.tmk {
+            objects.extend(read(state.token.id, Some(tmk))?);
+        }
         state.objects = Objects::default();
-        kept.for_each(|object| state.objects.insert(Arc::new(object)));
+        objects.into_iter().for_each(|object| state.objects.insert(Arc::new(object)));
+        Ok(())
     }
 
     /// The slot's token was initialised: nothing of the old one remains.

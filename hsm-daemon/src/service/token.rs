@@ -62,6 +62,7 @@ impl TokenService {
         let desk = Arc::clone(&self.desk);
         let work = move || {
             let reply = desk.dispatch(&mut seat, asked);
+            hsm_core::failpoint!("reply.grpc.before");
             keep(&visitor, &reply, seat);
             reply
         };

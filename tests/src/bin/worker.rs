@@ -5,8 +5,10 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use acceptance::module::{self, Token};
+use acceptance::raw::key::{Call, Template, Use, flag};
 use acceptance::raw::{Memory, Raw};
 use acceptance::secrets;
+use acceptance::tbs::{Certificate, bound, long_day, name, policy};
 use acceptance::world::{LABEL, PIN, SO_PIN};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
@@ -14,6 +16,9 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
+use cryptoki_sys::{
+    CK_ATTRIBUTE_TYPE, CK_ULONG, CKA_EC_PARAMS, CKA_LABEL, CKA_TOKEN, CKA_VERIFY, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA_SHA256,
+};
 use data_encoding::HEXLOWER;
 
 fn main() {
@@ -120,6 +125,13 @@ impl Worker {
             ["create", prefix] => self.create(prefix),
             // Threads that make, change, copy, destroy and use keys until they cannot: `try` before each change, `did` after it.
             ["busy", prefix, threads] => self.busy(prefix, number(threads)),
+            // As `busy` by one thread and for so many keys, `failed NAME` for each call that failed, to the end unless the daemon is gone.
+            ["turns", prefix, count] => self.turns(prefix, number(count)),
+            // Signs so often, whatever fails: how often there was a signature.
+            ["try-sign", label, count] => self.try_sign(label, number(count)),
+            // Makes an authority's key; signs so many certificates with it.
+            ["guard", label] => self.guard(label),
+            ["issue", label, count] => self.issue(label, number(count)),
             // Makes, uses and destroys so many token keys.
             ["churn", prefix, count] => self.churn(prefix, number(count)),
             // CKA_ID of every private key of the token, by label.
@@ -326,38 +338,68 @@ impl Worker {
         let first = self.key("first")?;
         let one = |thread: u64| -> Result<(), Error> {
             let session = token.pkcs11.open_rw_session(token.slot)?;
-            for turn in 0u64.. {
-                let label = |name: &str| format!("{prefix}t{thread}n{turn}{name}");
-                let named = |label: &str, id: &str| [Attribute::Label(label.into()), Attribute::Id(id.into())];
-                let (key, copy) = (label(""), label("c"));
-                say(&format!("try {key} 31"));
-                let place = module::Place { token: false, label: &key };
-                let made = module::ec(&session, module::P256, place)?.1;
-                // One call makes it last, so that there is one moment at which it begins to be there.
-                let lasting = [&named(&key, "1")[..], &[Attribute::Token(true)]].concat();
-                let made = session.copy_object(made, &lasting)?;
-                say(&format!("did {key} 31"));
-                session.sign(&Mechanism::EcdsaSha256, first, b"busy")?;
-                say("signed");
-                say(&format!("try {key} 32"));
-                session.update_attributes(made, &[Attribute::Id("2".into())])?;
-                say(&format!("did {key} 32"));
-                say(&format!("try {copy} 33"));
-                session.copy_object(made, &named(&copy, "3"))?;
-                say(&format!("did {copy} 33"));
-                if turn % 3 != 0 {
-                    say(&format!("try {key} -"));
-                    session.destroy_object(made)?;
-                    say(&format!("did {key} -"));
-                }
-            }
-            Ok(())
+            (0u64..).try_for_each(|turn| life(&session, first, &format!("{prefix}t{thread}n{turn}"), turn % 3 != 0))
         };
         std::thread::scope(|scope| {
             let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || one(thread))).collect();
             running.into_iter().try_for_each(|thread| thread.join().expect("a busy thread does not panic"))
         })?;
         Ok(String::new())
+    }
+
+    fn turns(&self, prefix: &str, count: u64) -> Result<String, Error> {
+        let (session, first) = (self.session()?, self.key("first")?);
+        for turn in 0..count {
+            if let Err(error) = life(session, first, &format!("{prefix}n{turn}"), turn % 2 == 0) {
+                let gone = is_gone(&error);
+                say(&format!("failed {}", said(error)));
+                if gone {
+                    break;
+                }
+            }
+        }
+        Ok(String::new())
+    }
+
+    fn try_sign(&self, label: &str, count: u64) -> Result<String, Error> {
+        let (session, key) = (self.session()?, self.key(label)?);
+        let mut signed = 0;
+        for _ in 0..count {
+            match session.sign(&Mechanism::EcdsaSha256, key, b"some") {
+                Ok(_) => signed += 1,
+                Err(error) if is_gone(&error) => break,
+                Err(_) => {}
+            }
+        }
+        Ok(signed.to_string())
+    }
+
+    /// A key of an authority, whose signatures the token counts.
+    fn guard(&self, label: &str) -> Result<String, Error> {
+        let rules = [
+            &bound(0, &name("Issuing CA"))[..],
+            &bound(2, &[2, 1, 90]),
+            &bound(3, &long_day("20400101")),
+            &bound(5, &[2, 1, 8]),
+        ];
+        let public: Template =
+            vec![(CKA_EC_PARAMS, module::P256.to_vec()), (CKA_TOKEN, flag(true)), (CKA_VERIFY, flag(true))];
+        let private = vec![(CKA_TOKEN, flag(true)), (CKA_LABEL, label.into()), (POLICY, policy(CERTIFICATES, &rules))];
+        let call = Call::plain(CKM_EC_KEY_PAIR_GEN);
+        let made = self.raw.generate_pair(self.session()?.handle(), &call, &public, &private);
+        Ok(made.map_or_else(|rv| format!("rv {rv:#x}"), |_| "made".to_owned()))
+    }
+
+    /// How many of so many certificates were signed, and the key's count afterwards.
+    fn issue(&self, label: &str, count: u64) -> Result<String, Error> {
+        let (session, key) = (self.session()?.handle(), self.key(label)?.handle());
+        let mut message = Certificate::device("Issuing CA");
+        message.extensions.clear();
+        let sign =
+            |_: &u64| self.raw.apply(session, Use::Sign, &Call::plain(CKM_ECDSA_SHA256), key, &message.der()).is_ok();
+        let signed = (0..count).filter(sign).count();
+        let counted = self.raw.get(session, key, COUNT).ok().and_then(|value| value.try_into().ok());
+        Ok(format!("{signed} {}", counted.map_or("-".to_owned(), |value| CK_ULONG::from_ne_bytes(value).to_string())))
     }
 
     fn churn(&self, prefix: &str, count: u64) -> Result<String, Error> {
@@ -439,6 +481,44 @@ impl Worker {
         Ok(labels.join(" "))
     }
 }
+
+/// A key is made, used, changed, copied, and destroyed unless it is to stay: `try` before each change, `did` after it.
+fn life(session: &Session, first: ObjectHandle, key: &str, ends: bool) -> Result<(), Error> {
+    let named = |label: &str, id: &str| [Attribute::Label(label.into()), Attribute::Id(id.into())];
+    let copy = format!("{key}c");
+    say(&format!("try {key} 31"));
+    let made = module::ec(session, module::P256, module::Place { token: false, label: key })?.1;
+    // One call makes it last, so that there is one moment at which it begins to be there.
+    let lasting = [&named(key, "1")[..], &[Attribute::Token(true)]].concat();
+    let made = session.copy_object(made, &lasting)?;
+    say(&format!("did {key} 31"));
+    session.sign(&Mechanism::EcdsaSha256, first, b"busy")?;
+    say("signed");
+    say(&format!("try {key} 32"));
+    session.update_attributes(made, &[Attribute::Id("2".into())])?;
+    say(&format!("did {key} 32"));
+    say(&format!("try {copy} 33"));
+    session.copy_object(made, &named(&copy, "3"))?;
+    say(&format!("did {copy} 33"));
+    if ends {
+        say(&format!("try {key} -"));
+        session.destroy_object(made)?;
+        say(&format!("did {key} -"));
+    }
+    Ok(())
+}
+
+/// Whether the daemon, or what the application had there, is gone.
+fn is_gone(error: &Error) -> bool {
+    let gone = [RvError::SessionHandleInvalid, RvError::DeviceRemoved, RvError::TokenNotPresent];
+    matches!(error, Error::Pkcs11(rv, _) if gone.contains(rv))
+}
+
+/// CKA_CRATON_ISSUANCE_POLICY and CKA_CRATON_SIGNATURE_COUNT (docs/guard.md).
+const POLICY: CK_ATTRIBUTE_TYPE = 0xC352_0001;
+const COUNT: CK_ATTRIBUTE_TYPE = 0xC352_0002;
+/// Of a policy: certificates of end entities.
+const CERTIFICATES: u8 = 1;
 
 /// The return value's name, or that the key is not found.
 fn said(error: Error) -> String {

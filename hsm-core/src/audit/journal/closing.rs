@@ -9,7 +9,7 @@ use crate::audit::file::closed_path;
 use crate::audit::outside::News;
 use crate::audit::record::{Category, Client, Entry, Fact};
 use crate::audit::signer::Signer;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, failpoint};
 
 impl Shared {
     /// Closes the file if it has grown large or old; says whether it tried. No fsync may be running.
@@ -34,7 +34,8 @@ impl Shared {
         (pen.written_len, pen.durable_len) = (0, 0);
         pen.settled_changes = pen.last_change;
         pen.changes.clear();
-        self.continue_file(pen)
+        pen.headless = true;
+        self.begin_file(pen)
     }
 
     /// From now on the next key signs: it is announced under the last checkpoint of the one before, and that is erased when this is durable.
@@ -45,8 +46,10 @@ impl Shared {
                 signer.announced(prepared);
             }
         }
+        failpoint!("journal.close.announced");
         self.write_checkpoint(pen)?;
         self.sync_alone(pen)?;
+        failpoint!("journal.close.synced");
         if let Some(signer) = &mut pen.signer {
             signer.retire()?;
         }
@@ -66,6 +69,17 @@ impl Shared {
         // All that is there is under the new signatures at once.
         self.write_checkpoint(&mut pen)?;
         self.sync_alone(&mut pen)
+    }
+
+    /// Writes the first record of the file that was just begun. Until it is written no other may be: the journal would not verify.
+    pub(super) fn begin_file(&self, pen: &mut Pen) -> Result<()> {
+        match self.continue_file(pen) {
+            Ok(()) => {
+                pen.headless = false;
+                Ok(())
+            }
+            Err(_) => Err(self.fail(pen, "the journal's next file cannot be begun")),
+        }
     }
 
     /// Signs for everything written so far: the tree and `pending` together are all lines.
@@ -116,6 +130,115 @@ impl Shared {
                 Ok(())
             }
             Err(error) => Err(self.fail(pen, &format!("the journal cannot be made durable: {error}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::audit::chain::Head;
+    use crate::audit::file::Medium;
+    use crate::audit::signed_tests::{SMALL, open};
+    use crate::audit::tests::{TestClock, entry, options};
+    use crate::audit::{Durability, Files, Journal, Options, visit_file};
+
+    /// A disk on which the first writes to each new file fail.
+    #[derive(Default)]
+    struct Turning {
+        files: Mutex<Vec<Vec<u8>>>,
+        refusals: AtomicUsize,
+    }
+
+    impl Medium for Arc<Turning> {
+        fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+            if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                return Err(io::Error::other("no space left on device"));
+            }
+            let mut files = self.files.lock();
+            if files.is_empty() {
+                files.push(Vec::new());
+            }
+            let file = files.last_mut().unwrap();
+            file.truncate(usize::try_from(position).unwrap());
+            file.extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn truncate(&self, length: u64) -> io::Result<()> {
+            if let Some(file) = self.files.lock().last_mut() {
+                file.truncate(usize::try_from(length).unwrap());
+            }
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remember(&self, _: &Head) {}
+
+        fn begin_another(&self, _: u64) -> io::Result<()> {
+            self.files.lock().push(Vec::new());
+            self.refusals.store(2, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    /// The file had been begun, its first record could not be written, and the next operation's record took its place: the journal
+    /// did not verify at the next start.
+    #[test]
+    fn a_file_whose_first_record_could_not_be_written_takes_no_other_before_it() {
+        let medium = Arc::new(Turning::default());
+        let files = Files { max_bytes: 2000, ..SMALL };
+        let options = Options { files, ..options(Path::new("")) };
+        let (clock, empty) = (TestClock::at(0), Pen::empty());
+        let journal = Journal::start(Box::new(Arc::clone(&medium)), clock, "00".to_owned(), options, empty);
+        let begun = Instant::now();
+        let mut refused = 0;
+        while medium.files.lock().len() < 4 && begun.elapsed() < Duration::from_secs(60) {
+            refused += usize::from(journal.append(entry(1), 1, Durability::Durable).is_err());
+        }
+        drop(journal);
+        let files = medium.files.lock();
+        assert!(files.len() >= 4 && refused > 0, "{} files, {refused} refused", files.len());
+        for file in files.iter().skip(1).filter(|file| !file.is_empty()) {
+            let first = file.split(|byte| *byte == b'\n').next().unwrap();
+            assert!(String::from_utf8_lossy(first).contains("\"op\":\"segment_open\""));
+        }
+    }
+
+    /// A run that ended there, with the old key at hand and the new one erased, wrote a journal that never verified again.
+    #[test]
+    fn a_run_that_ends_between_announcing_a_key_and_certifying_it_is_followed_by_one_that_verifies() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let journal = open(&path, SMALL);
+        journal.append(entry(1), 1, Durability::Durable).map(drop).unwrap();
+        let killed = tempfile::tempdir().unwrap();
+        {
+            let mut pen = journal.shared.lock_when_formed();
+            let prepared = pen.signer.as_ref().unwrap().prepare().unwrap().unwrap();
+            journal.shared.write_entry(&mut pen, &checkpoint::key_entry(prepared.public())).unwrap();
+            for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+                std::fs::copy(file.path(), killed.path().join(file.file_name())).unwrap();
+            }
+        }
+        let path = killed.path().join("audit.jsonl");
+        for run in 2..5 {
+            let journal = open(&path, SMALL);
+            journal.append(entry(run), run, Durability::Durable).map(drop).unwrap();
+            drop(journal);
+            let summary = visit_file(&path, |_| Ok(())).unwrap();
+            assert!(summary.signatures.uncertified_keys.is_empty());
         }
     }
 }

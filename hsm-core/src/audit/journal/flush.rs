@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 
 use super::lines::Lines;
 use super::pen::Queue;
-use super::{GROUP, Pen, RETRY, Shared, refused};
+use super::{GROUP, Pen, RETRY, Shared, refused, whole};
 use crate::Result;
 use crate::audit::chain::Head;
 use crate::audit::checkpoint::SignedCheckpoint;
@@ -15,6 +15,7 @@ use crate::audit::merkle::Tree;
 use crate::audit::outside::News;
 use crate::audit::record::{Category, Client, Entry};
 use crate::audit::signer::Signer;
+use crate::failpoint;
 use crate::observe::Wait;
 
 /// What is taken from the pen to make lines of, outside its lock.
@@ -49,6 +50,7 @@ impl Shared {
     /// Returns when record `seq` is durable. One thread runs the fsync for all that wait.
     pub(super) fn make_durable(&self, seq: u64) -> Result<()> {
         let mut pen = self.pen.lock();
+        let _whole = whole();
         while pen.durable.seq < seq {
             if let Some(why) = &pen.failed {
                 return Err(refused(why));
@@ -65,6 +67,7 @@ impl Shared {
     /// Writes what is staged, with a checkpoint if one is due, and makes everything written durable.
     fn sync_group(&self, pen: &mut MutexGuard<'_, Pen>) {
         pen.syncing = true;
+        failpoint!("journal.group.before");
         let Ok(ahead) = self.form_group(pen) else {
             pen.syncing = false;
             self.settled.notify_all();
@@ -208,6 +211,7 @@ impl Shared {
 
     pub(super) fn flush_loop(&self) {
         let mut pen = self.pen.lock();
+        let _whole = whole();
         loop {
             self.look_at_room(&mut pen);
             if pen.failed.is_some() {
@@ -280,6 +284,7 @@ impl Group {
     fn sign(&mut self, seal: Seal, journal: &Shared) -> Sealed {
         let Seal { signer, mut tree, time, generation } = seal;
         self.lines.grow(&mut tree);
+        failpoint!("journal.sign.before");
         let signed = signer.sign(&tree, generation, self.head.seq, time);
         // The record has its number, and those after it theirs: it must say something.
         let entry = match &signed {

@@ -31,6 +31,7 @@ use super::signer::{Announced, Signer, SigningKeys};
 use crate::act;
 use crate::config::LogLevel as Level;
 use crate::observe::Observer;
+use crate::sys::Indivisible;
 use crate::{Clock, Error, Kind, Result};
 
 pub(super) use self::pen::Pen;
@@ -193,6 +194,7 @@ impl Journal {
     /// [`Kind::Device`] when a key or its record cannot be written.
     pub(crate) fn sign_with(&self, keys: SigningKeys) -> Result<()> {
         let mut pen = self.shared.lock_when_formed();
+        let _whole = whole();
         let (signer, announced) = Signer::attach(keys, pen.key.as_ref())?;
         if announced == Announced::Broken {
             tracing::warn!("the journal's signing key is gone; a new one begins that the old one did not sign for");
@@ -289,6 +291,7 @@ impl Journal {
     /// The newest record.
     pub fn head(&self) -> Head {
         let mut pen = self.shared.lock_when_formed();
+        let _whole = whole();
         // What cannot be written is no line yet.
         self.shared.form(&mut pen).unwrap_or_default();
         pen.head
@@ -359,6 +362,12 @@ impl Drop for Journal {
 fn is_good_backup(entry: &Entry) -> bool {
     let begun = || entry.detail.iter().any(|(name, _)| *name == "phase");
     entry.op == act::BACKUP.name && entry.rv == ck::rv::CKR_OK && !begun()
+}
+
+/// Lines, tree and numbers change together, others wait for what one thread writes: a panic in the middle would leave a journal that
+/// does not verify, or nobody who ever answers. To be made after the lock is taken, so that it ends before the lock is free.
+fn whole() -> Indivisible {
+    Indivisible::begin("the journal")
 }
 
 /// What an operation is told whose record cannot be kept.

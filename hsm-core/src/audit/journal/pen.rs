@@ -54,6 +54,8 @@ pub(in crate::audit) struct Pen {
     /// The first record of the file, and when the file was begun or opened.
     pub(super) file_first: u64,
     pub(super) file_begun: Instant,
+    /// The file was begun and has no record yet: the next must be its first.
+    pub(super) headless: bool,
     /// Closing the file failed; when that was.
     pub(super) close_failed: Option<Instant>,
     pub(super) written_len: u64,
@@ -111,6 +113,7 @@ impl Pen {
             news: None,
             file_first: 1,
             file_begun: Instant::now(),
+            headless: false,
             close_failed: None,
             written_len: 0,
             durable_len: 0,

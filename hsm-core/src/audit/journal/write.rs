@@ -4,17 +4,18 @@ use parking_lot::MutexGuard;
 
 use super::lines::Lines;
 use super::pen::Queued;
-use super::{Pen, Shared, refused};
+use super::{Pen, Shared, refused, whole};
 use crate::audit::chain::Head;
 use crate::audit::draft::{Change, Draft, Stamp};
 use crate::audit::record::{Category, Client, Entry, Fact};
-use crate::{Error, Result};
+use crate::{Error, Result, failpoint};
 
 impl Shared {
     /// The short lock: stamp, write, remember. Returns the sequence number.
     pub(super) fn write(&self, draft: &Draft, generation: u64, change: Change, checkpoint_wanted: bool) -> Result<u64> {
         let now = self.clock.now_unix_nanos();
         let mut pen = self.lock_when_formed();
+        let _whole = whole();
         self.recover(&mut pen)?;
         self.note_jump(&mut pen, now)?;
         self.write_line(&mut pen, draft, now, generation, change)?;
@@ -28,6 +29,7 @@ impl Shared {
     pub(super) fn write_staged(&self, draft: &Draft, generation: u64) -> Result<u64> {
         let now = self.clock.now_unix_nanos();
         let mut pen = self.pen.lock();
+        let _whole = whole();
         let jumped = pen.jump(now);
         if let Some(jumped) = jumped {
             // Seen again below: the jump is noted by a line.
@@ -39,6 +41,7 @@ impl Shared {
             && let Some(seq) = pen.stage(draft, now, generation)
         {
             pen.note(generation, false, seq);
+            failpoint!("journal.stage.after");
             self.wake(&mut pen);
             return Ok(seq);
         }
@@ -173,7 +176,7 @@ impl Shared {
             Ok(()) => {
                 pen.failed = None;
                 self.all_durable(pen);
-                Ok(())
+                if pen.headless { self.begin_file(pen) } else { Ok(()) }
             }
             Err(error) => Err(self.fail(pen, &format!("the journal cannot be made durable: {error}"))),
         }
