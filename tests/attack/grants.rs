@@ -169,6 +169,22 @@ fn a_row_narrows_a_local_user_too() {
     assert_eq!(worker.ok("calls"), "token=none");
 }
 
+#[test]
+fn whoever_may_back_up_may_seal_a_backup_s_pin_and_nothing_more() {
+    let mut world = World::unstarted_for(Carrier::Express);
+    world.configure("clients = \"clients.toml\"\nplain_secrets = false");
+    world.write_clients("");
+    world.start_daemon();
+    world.init_token();
+    world.write_clients(&format!("[[client]]\nuid = {}\nroles = [\"backup\"]\n", own_uid()));
+    world.stop_daemon();
+    world.start_daemon();
+    world.admin(["backup", "--pin", "env:SO_PIN", "--output", "by-role.enc"]).ok();
+    world.admin(["pin", "change", "--pin", "env:PIN", "--new-pin", "env:PIN"]).refused();
+    world.admin(["key", "list", "--pin", "env:PIN"]).refused();
+    world.admin(["token", "rotate-key", "--pin", "env:SO_PIN"]).refused();
+}
+
 fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
