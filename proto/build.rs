@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(grpc)
         .build_server(grpc)
-        // Messages that may carry a PIN or a key value print nothing: no Debug output may show one.
+        // Messages that may carry a PIN, a key value, a plaintext or what names an application print nothing: no Debug output may show one.
         .skip_debug([
             "craton.hsm.v1.InitTokenRequest",
             "craton.hsm.v1.InitPinRequest",
@@ -29,6 +29,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             "craton.hsm.v1.BackupShares",
             "craton.hsm.v1.Attribute",
             "craton.hsm.v1.Pbkdf2",
+            "craton.hsm.v1.BackupRecipient",
+            "craton.hsm.v1.AttachRequest",
+            "craton.hsm.v1.AttachReply",
+            "craton.hsm.v1.OutcomeRequest",
+            "craton.hsm.v1.OutcomeReply",
+            "craton.hsm.v1.OneShotRequest",
+            "craton.hsm.v1.OutputReply",
+            "craton.hsm.v1.UpdateRequest",
+            "craton.hsm.v1.MessageRequest",
+            "craton.hsm.v1.MessageReply",
+            "craton.hsm.v1.SavedStateReply",
+            "craton.hsm.v1.RestoreStateRequest",
+            "craton.hsm.v1.RandomReply",
+            "craton.hsm.v1.SeedRandomRequest",
+            "craton.hsm.v1.CbcData",
         ])
         .compile_fds(descriptors)?;
     Ok(())

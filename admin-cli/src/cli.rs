@@ -382,17 +382,23 @@ pub(crate) enum Archives {
         /// Archives that are younger than so many days are kept too.
         #[arg(long, value_name = "N", default_value_t = 0)]
         days: u64,
+        /// Of each of the last so many days (UTC) the newest is kept too.
+        #[arg(long, value_name = "DAYS", default_value_t = 0)]
+        daily: u64,
         /// Only says what would go.
         #[arg(long)]
         dry_run: bool,
     },
-    /// For monitors: exit status 0 while the newest archive is young enough, 1 up to twice that age, else 2.
+    /// For monitors: exit status 0 while the newest archive of every store is young enough, 1 up to twice that age, else 2.
     Status {
         /// The directory.
         directory: PathBuf,
         /// Age in hours.
         #[arg(long, value_name = "HOURS", default_value_t = 26)]
         max_age: u64,
+        /// Only of the store whose name begins so, as `backup list` shows it.
+        #[arg(long, value_name = "STORE")]
+        store: Option<String>,
     },
 }
 
@@ -683,7 +689,9 @@ mod tests {
             "backup inspect F",
             "backup verify F --pin -",
             "backup prune D --keep 3 --days 30 --dry-run",
+            "backup prune D --keep 48 --daily 90",
             "backup status D --max-age 2",
+            "backup status D --store 00ff",
             "restore --pin 12345678 --input F",
             "restore --pin - --input F --force",
             "restore --pin - --input F --force --accept-rollback --reason fire",

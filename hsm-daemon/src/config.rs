@@ -322,9 +322,9 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     }
     let stream = written.backup.stream.iter_mut().chain(&mut written.backup.stream_recipients);
     stream.filter(|path| !path.as_os_str().is_empty()).for_each(|path| *path = base.join(&*path));
-    let WrittenHardening { seccomp, landlock, writable } = written.hardening;
+    let WrittenHardening { seccomp, landlock, writable, require_locked_memory } = written.hardening;
     let writable = writable.iter().map(|path| base.join(path)).collect();
-    let hardening = Hardening { seccomp, landlock, writable };
+    let hardening = Hardening { seccomp, landlock, writable, require_locked_memory };
     let core = hsm_core::config::Written {
         token: written.token,
         security: written.security,

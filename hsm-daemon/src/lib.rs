@@ -19,6 +19,7 @@ mod seal;
 mod server;
 mod service;
 mod socket;
+mod supervisor;
 mod telemetry;
 mod tls;
 mod watch;

@@ -21,6 +21,7 @@ use crate::log;
 use crate::metrics::MetricsDoor;
 use crate::server::{Doors, House};
 use crate::service::SelfTest;
+use crate::supervisor::Supervisor;
 use crate::telemetry::Traces;
 use crate::tls::Tls;
 use crate::watch::Watch;
@@ -28,6 +29,10 @@ use crate::witness::Teller;
 
 /// How long operations that run may take to finish when the daemon is told to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a daemon that must lock its secrets does not start.
+const NOT_LOCKED: &str = "secrets cannot be locked in memory, and hardening.require_locked_memory is set: allow the process more of it \
+                          (LimitMEMLOCK, ulimit -l)";
 
 /// How soon after the unsealing the health service tells of it.
 const SEAL_CHECK: Duration = Duration::from_millis(200);
@@ -112,6 +117,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     tracing::info!(tests = tests.len(), "power-on self-test passed");
     match hsm_core::sys::protect_secrets() {
         hsm_core::sys::Protection::Locked => tracing::info!("secrets lie in locked memory"),
+        _ if settings.hardening.require_locked_memory => return Err(Failure::start(NOT_LOCKED)),
         how => tracing::warn!(
             ?how,
             "secrets cannot be locked in memory: allow the process more of it (LimitMEMLOCK, ulimit -l)"
@@ -160,8 +166,10 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
         }
         doors.judge_again(&clients);
     };
+    let supervisor = Supervisor::of_this_process();
     let signal = runtime.block_on(async {
         doors.report_health(!status.sealed).await;
+        supervisor.tell(&format!("READY=1\nSTATUS={}", status.health));
         tracing::info!(socket = %socket.display(), tcp = tcp.map(tracing::field::display), metrics = metrics.map(tracing::field::display), "ready");
         hsm_core::failpoint!("daemon.ready");
         let unsealed = async {
@@ -174,7 +182,9 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
         let signal = tokio::select! {
             signal = until_told_to_stop(&mut signals, &mut watch, reload) => signal,
             never = unsealed => never,
+            never = tell_that_it_lives(&supervisor, &hsm) => never,
         };
+        supervisor.tell("STOPPING=1");
         doors.report_health(false).await;
         signal
     });
@@ -193,6 +203,18 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// As often as the supervisor wants to hear it. It hears nothing of a daemon whose token does not answer any more.
+async fn tell_that_it_lives(supervisor: &Supervisor, hsm: &Arc<Hsm>) -> &'static str {
+    let Some(period) = supervisor.period() else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(period).await;
+        let token = Arc::clone(hsm);
+        if let Ok(health) = tokio::task::spawn_blocking(move || token.status().health).await {
+            supervisor.tell(&format!("WATCHDOG=1\nSTATUS={health}"));
+        }
+    }
 }
 
 /// Whoever holds the token last closes store and journal. A connection's thread may be about to end: a moment's patience lets the

@@ -542,3 +542,60 @@ async fn handshakes_beside_a_thousand_half_open_connections() {
         "TABLE handshake and first answer, p50, p99 and refused of 300: {quiet:?} alone, {beside:?} beside {silent} half-open connections ({closed} were closed and came back)"
     );
 }
+
+/// sd_notify(3): a unit of Type=notify is started when the daemon serves, and ended by its watchdog when it does not live any more.
+#[test]
+fn a_supervisor_is_told_of_the_start_of_life_and_of_the_end() {
+    let mut world = World::new("");
+    let supervisor = std::os::unix::net::UnixDatagram::bind(world.path("notify")).unwrap();
+    supervisor.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let hear = || {
+        let mut heard = [0; 256];
+        let count = supervisor.recv(&mut heard).expect("the daemon says something");
+        String::from_utf8(heard[..count].to_vec()).unwrap()
+    };
+    let log = std::fs::File::create(world.path("log")).unwrap();
+    let mut command = world.command();
+    command.env("NOTIFY_SOCKET", world.path("notify")).env("WATCHDOG_USEC", "100000").env_remove("WATCHDOG_PID");
+    world.child = Some(command.stderr(log).spawn().unwrap());
+    assert_eq!(hear(), "READY=1\nSTATUS=ok");
+    UnixStream::connect(world.path("hsm.sock")).expect("it is ready when it says so");
+    for _ in 0..3 {
+        assert_eq!(hear(), "WATCHDOG=1\nSTATUS=ok");
+    }
+    assert_eq!(world.stop().code(), Some(0), "{}", world.log());
+    let mut last = hear();
+    while last.starts_with("WATCHDOG") {
+        last = hear();
+    }
+    assert_eq!(last, "STOPPING=1");
+}
+
+/// Without the right to lock memory the log says so, and a daemon that must lock it does not start.
+#[test]
+fn a_daemon_that_must_lock_its_secrets_and_may_not_refuses_to_start() {
+    if Command::new("prlimit").arg("--version").output().is_err()
+        || Command::new("setpriv").arg("--version").output().is_err()
+    {
+        println!(
+            "SKIPPED a_daemon_that_must_lock_its_secrets_and_may_not_refuses_to_start: prlimit or setpriv not found"
+        );
+        return;
+    }
+    let world = World::new("");
+    let config = world.path("craton_hsm.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}[hardening]\nrequire_locked_memory = true\n")).unwrap();
+    // The superuser may lock what he likes, unless that is taken from him.
+    let mut command = Command::new("prlimit");
+    command.arg("--memlock=0:0");
+    if rustix::process::geteuid().is_root() {
+        command.args(["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_craton-hsm-daemon")).arg("--config").arg(&config);
+    let output = command.current_dir(world.folder.path()).env_remove("RUST_LOG").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("hardening.require_locked_memory"), "{said}");
+    assert!(!world.path("hsm.sock").exists());
+}

@@ -55,6 +55,9 @@ fn each_setting_that_is_advised_against_is_found() {
 
 #[test]
 fn what_is_wrong_with_files_and_tokens_is_found() {
+    if !acceptance::tools::available("doctor::what_is_wrong_with_files_and_tokens_is_found", "pkcs11-tool") {
+        return;
+    }
     let mut world = World::blank();
     assert!(has(&findings(&world, &[]).1, "slot-open", "warning"));
     world.init_token();
@@ -72,6 +75,18 @@ fn what_is_wrong_with_files_and_tokens_is_found() {
     assert_eq!(status, 1, "{found:?}");
     assert!(has(&found, "drill-old", "warning") && has(&found, "backup-same-disk", "note"), "{found:?}");
     assert!(has(&found, "backup-bare", "note") && !found.iter().any(|(rule, _)| rule == "config-newer"), "{found:?}");
+    assert!(has(&found, "backup-few", "note") && !found.iter().any(|(rule, _)| rule == "backup-behind"), "{found:?}");
+    // What was made since, and what opens archives.
+    world.admin(["backup", "keygen", "--output", &format!("{shelf}/opener")]).ok();
+    let socket = world.socket();
+    let mode = |mode| fs::set_permissions(&socket, Permissions::from_mode(mode)).expect("our own file");
+    mode(0o666);
+    world.pkcs11_tool_login(["--keypairgen", "--key-type", "EC:prime256v1", "--label", "since"]).ok();
+    let (_, found) = findings(&world, &["--backups", &shelf]);
+    for (rule, severity) in [("backup-behind", "note"), ("backup-opener", "warning"), ("socket-open", "warning")] {
+        assert!(has(&found, rule, severity), "{rule}: {found:?}");
+    }
+    mode(0o600);
     // A bundle has more beside it, and its manifest is no report of a drill.
     world.admin(["backup", "--pin", "env:SO_PIN", "--output", &format!("{shelf}/b.backup"), "--bundle"]).ok();
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);

@@ -8,3 +8,4 @@ mod recovery;
 mod runbook;
 mod status;
 mod traces;
+mod watch;

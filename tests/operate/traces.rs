@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use acceptance::certificates;
 use acceptance::daemon::workspace;
 use acceptance::tools::{available, python, run, skip};
 use acceptance::world::{LABEL, PIN, World};
@@ -17,10 +20,12 @@ struct Collector {
 }
 
 impl Collector {
-    fn start(python: &std::path::Path) -> Self {
+    fn start(python: &Path, port: u16, tls: &[PathBuf]) -> Self {
         let program = workspace().join("tests/testdata/collector.py");
         let mut child = Command::new(python)
             .arg(program)
+            .arg(port.to_string())
+            .args(tls)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -67,7 +72,7 @@ fn a_collector_sees_operations_and_a_dead_one_stops_nothing() {
     if !available(NAME, "pkcs11-tool") || !available(NAME, "curl") {
         return;
     }
-    let mut collector = Collector::start(&python);
+    let mut collector = Collector::start(&python, 0, &[]);
     let mut world = World::unstarted();
     let table = format!(
         "[telemetry]\nendpoint = \"http://127.0.0.1:{}\"\nsample_ratio = 1.0\ninterval_secs = 1\nresource = {{ site = \"here\" }}",
@@ -107,5 +112,75 @@ fn a_collector_sees_operations_and_a_dead_one_stops_nothing() {
 
     drop(collector);
     world.pkcs11_tool_login(sign).ok();
+    world.stop_daemon();
+}
+
+/// How many spans the collector did not take.
+fn lost(world: &World) -> u64 {
+    let page = world.admin(["metrics"]).ok().text();
+    let count = page.lines().find_map(|line| line.strip_prefix("craton_hsm_spans_total{outcome=\"lost\"} "));
+    count.unwrap_or_else(|| panic!("no count of lost spans in\n{page}")).parse().expect("a number")
+}
+
+/// Goes on working until more spans than these are lost. The work never waits for the collector.
+fn work_until_lost(world: &World, before: u64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while lost(world) <= before {
+        assert!(Instant::now() < deadline, "no span was lost");
+        world.pkcs11_tool(["-L"]).ok();
+    }
+}
+
+#[test]
+fn a_collector_beyond_this_machine_is_told_under_mutual_tls_only() {
+    const NAME: &str = "traces::a_collector_beyond_this_machine_is_told_under_mutual_tls_only";
+    let Some(python) = python("opentelemetry.proto.collector.trace.v1.trace_service_pb2") else {
+        return skip(NAME, "opentelemetry-proto not found");
+    };
+    if !available(NAME, "pkcs11-tool") || !available(NAME, "openssl") {
+        return;
+    }
+    let mut world = World::unstarted();
+    certificates::make(world.dir(), &certificates::ALL);
+    let place = world.dir().to_owned();
+    let at = |name: &str| place.join(name);
+    let copy = |from: &str, to: &str| {
+        // Under another name first: the daemon may be reading it.
+        fs::copy(at(from), at("next")).and_then(|_| fs::rename(at("next"), at(to))).expect("our own directory");
+    };
+    let show = |who: &str| ["pem", "key"].map(|kind| copy(&format!("{who}.{kind}"), &format!("shown.{kind}")));
+    let files = ["server.pem", "server.key", "ca.pem"].map(at);
+    let mut collector = Collector::start(&python, 0, &files);
+    let port = collector.port;
+    copy("ca.pem", "collector-ca.pem");
+    show("right");
+    let standard = world.standard_config();
+    world.write_config(&format!(
+        "{standard}[telemetry]\nendpoint = \"https://127.0.0.1:{port}\"\nsample_ratio = 1.0\ninterval_secs = 1\n\
+         tls_ca = \"collector-ca.pem\"\ntls_cert = \"shown.pem\"\ntls_key = \"shown.key\"\n"
+    ));
+    world.start_daemon();
+    world.init_token();
+    world.pkcs11_tool(["-L"]).ok();
+    collector.until(|span| is(span, "attach", "CKR_OK"));
+
+    // A collector that another authority vouches for is told nothing; the files are read again for each message.
+    copy("other.pem", "collector-ca.pem");
+    work_until_lost(&world, lost(&world));
+    copy("ca.pem", "collector-ca.pem");
+    world.pkcs11_tool(["-L"]).ok();
+    collector.until(|span| is(span, "attach", "CKR_OK"));
+
+    // A daemon that it does not know is not heard.
+    show("stranger");
+    work_until_lost(&world, lost(&world));
+    show("right");
+
+    // It is away, and comes back.
+    drop(collector);
+    work_until_lost(&world, lost(&world));
+    let mut collector = Collector::start(&python, port, &files);
+    world.pkcs11_tool_login(["--list-objects"]).ok();
+    collector.until(|span| is(span, "login", "CKR_OK"));
     world.stop_daemon();
 }

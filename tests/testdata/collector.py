@@ -1,7 +1,11 @@
-"""A collector of traces: takes OTLP over HTTP, decodes it with OpenTelemetry's own messages, prints each span as a line of JSON."""
+"""A collector of traces: takes OTLP over HTTP, decodes it with OpenTelemetry's own messages, prints each span as a line of JSON.
+
+usage: collector.py PORT [CERTIFICATE KEY CLIENT_CA]     PORT 0: any; with the files, under mutual TLS
+"""
 
 import http.server
 import json
+import ssl
 import sys
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -36,7 +40,16 @@ class Collector(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.HTTPServer(("127.0.0.1", 0), Collector)
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Collector)
+if len(sys.argv) > 2:
+    certificate, key, client_ca = sys.argv[2:]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(client_ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    # A handshake that fails is an error of accept, which the server passes over.
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_port, flush=True)
 server.serve_forever()
 sys.exit(0)

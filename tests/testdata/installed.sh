@@ -32,7 +32,9 @@ echo "== the first start"
 cp /usr/share/doc/craton-hsm/examples/craton_hsm.toml /etc/craton-hsm/
 sed -i 's/^# socket_group/socket_group/' $CRATON_HSM_CONFIG
 systemctl enable --now craton-hsm
-waits craton-hsm-admin status
+# It is started when it serves.
+craton-hsm-admin status >/dev/null
+[ "$(systemctl show -P StatusText craton-hsm)" = ok ]
 journalctl --sync
 journalctl --no-pager -o cat -u craton-hsm >/tmp/log
 grep -i self-test /tmp/log
@@ -97,13 +99,32 @@ waits craton-hsm-admin status
 [ "$(systemctl show -P MainPID craton-hsm)" != "$before" ]
 waits craton-pki health
 
+echo "== a hung daemon is ended by the watchdog, a wrong configuration is not tried again"
+mkdir -p /run/systemd/system/craton-hsm.service.d
+printf '[Service]\nWatchdogSec=1\n' >/run/systemd/system/craton-hsm.service.d/soon.conf
+systemctl daemon-reload
+systemctl restart craton-hsm
+before=$(systemctl show -P MainPID craton-hsm)
+kill -STOP "$before"
+waits sh -c "! kill -0 $before"
+waits craton-hsm-admin status
+rm -r /run/systemd/system/craton-hsm.service.d
+systemctl daemon-reload
+echo 'unknown_key = 1' >/tmp/wrong
+cat $CRATON_HSM_CONFIG >/tmp/right
+cat /tmp/wrong /tmp/right >$CRATON_HSM_CONFIG
+! systemctl restart craton-hsm
+[ "$(systemctl show -P ExecMainStatus craton-hsm) $(systemctl is-failed craton-hsm)" = "78 failed" ]
+cat /tmp/right >$CRATON_HSM_CONFIG
+systemctl start craton-hsm
+
 echo "== an upgrade keeps the configuration and the running daemon"
 sha256sum /etc/craton-hsm/* /etc/craton-pki/* >/tmp/configured
 install_package /given/new.deb
 sha256sum --quiet -c /tmp/configured
 craton-hsm-admin status >/dev/null
 systemctl restart craton-hsm
-waits craton-hsm-admin status
+craton-hsm-admin status >/dev/null
 token --list-objects --type privkey | grep kept
 
 echo "== a removal and a purge leave keys, backups and configuration"
@@ -115,6 +136,6 @@ sha256sum --quiet -c /tmp/configured
 [ -n "$(find /var/lib/craton-backup -name '*.backup')" ]
 install_package /given/new.deb
 systemctl start craton-hsm
-waits craton-hsm-admin status
+craton-hsm-admin status >/dev/null
 token --list-objects --type privkey | grep kept
 echo "== done"

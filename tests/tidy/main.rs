@@ -5,6 +5,7 @@ mod edges;
 mod failpoints;
 mod floor_plan;
 mod proto;
+mod secrets;
 
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hsm_core::audit::export::timestamp;
@@ -9,6 +10,7 @@ use hsm_core::backup::{BackupSecretKey, Credential, Manifest, extract, inspect, 
 use hsm_core::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
+use super::backup::FILES;
 use super::{archive_table, credential};
 use crate::cli::{Archives, Opening};
 use crate::failure::Failure;
@@ -42,8 +44,10 @@ pub(crate) fn run(asked: &Archives, output: &Output) -> Result<(), Failure> {
             shown(file, files_beside(file, &archive, Some(&credential))?, archive, output)
         }
         Archives::Extract { file, directory, opening } => extracted(file, directory, opening, output),
-        Archives::Prune { directory, keep, days, dry_run } => prune(directory, (*keep, *days), *dry_run, output),
-        Archives::Status { directory, max_age } => status(directory, *max_age, output),
+        Archives::Prune { directory, keep, days, daily, dry_run } => {
+            prune(directory, &Keep { newest: *keep, days: *days, daily: *daily }, *dry_run, output)
+        }
+        Archives::Status { directory, max_age, store } => status(directory, *max_age, store.as_deref(), output),
     }
 }
 
@@ -146,8 +150,8 @@ pub(super) fn archives_in(directory: &Path) -> Result<Vec<Found>, Failure> {
             continue;
         }
         match inspect(&file) {
-            // What belongs beside an archive is not one to restore from.
-            Ok(archive) if archive.files.is_some() => {}
+            // What belongs beside an archive is not one to restore from. The backup of a PKI's store is files, too, and stands alone.
+            Ok(archive) if archive.files.is_some() && file.as_os_str().as_bytes().ends_with(FILES.as_bytes()) => {}
             Ok(archive) => {
                 let bundle = files_beside(&file, &archive, None).unwrap_or_else(|failure| {
                     warn(failure.sentence());
@@ -195,7 +199,17 @@ struct Pruned {
     dry_run: bool,
 }
 
-fn prune(directory: &Path, keep: (u32, u64), dry_run: bool, output: &Output) -> Result<(), Failure> {
+/// What is not removed, of each store: beside these the first of the current quarter.
+struct Keep {
+    /// So many of the newest.
+    newest: u32,
+    /// All that are younger than so many days.
+    days: u64,
+    /// Of each of the last so many days the newest.
+    daily: u64,
+}
+
+fn prune(directory: &Path, keep: &Keep, dry_run: bool, output: &Output) -> Result<(), Failure> {
     let now = SystemClock.now_unix_nanos();
     let mut stores: BTreeMap<String, Vec<Found>> = BTreeMap::new();
     for found in archives_in(directory)? {
@@ -230,13 +244,22 @@ fn prune(directory: &Path, keep: (u32, u64), dry_run: bool, output: &Output) -> 
 }
 
 /// Of one store's archives, newest first: those to keep and those to remove.
-fn divided(archives: &[Found], (keep, days): (u32, u64), now: u64) -> (Vec<PathBuf>, Vec<PathBuf>) {
+fn divided(archives: &[Found], keep: &Keep, now: u64) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    const DAY_NANOS: u64 = 24 * HOUR_NANOS;
     let quarter = quarter_of(now);
-    let oldest = now.saturating_sub(days.saturating_mul(24 * HOUR_NANOS));
     let first_of_quarter = archives.iter().rposition(|found| quarter_of(found.archive.created) == quarter);
-    let newest = usize::try_from(keep).unwrap_or(usize::MAX);
-    let is_young = |at: usize| days > 0 && archives[at].archive.created > oldest;
-    let is_kept = |at: usize| at < newest || Some(at) == first_of_quarter || is_young(at);
+    let newest = usize::try_from(keep.newest).unwrap_or(usize::MAX);
+    let day = |at: usize| archives[at].archive.created / DAY_NANOS;
+    let is_within = |at: usize, days: u64| {
+        days > 0 && archives[at].archive.created > now.saturating_sub(days.saturating_mul(DAY_NANOS))
+    };
+    let is_last_of_its_day = |at: usize| at == 0 || day(at - 1) != day(at);
+    let is_kept = |at: usize| {
+        at < newest
+            || Some(at) == first_of_quarter
+            || is_within(at, keep.days)
+            || (is_within(at, keep.daily) && is_last_of_its_day(at))
+    };
     let of = |kept: bool| {
         let chosen = archives.iter().enumerate().filter(|(at, _)| is_kept(*at) == kept);
         chosen.map(|(_, found)| found.file.clone()).collect()
@@ -251,38 +274,77 @@ fn quarter_of(nanos: u64) -> (u64, u64) {
     (number(0, 4), number(5, 7).saturating_sub(1) / 3)
 }
 
-#[derive(Serialize)]
+/// How old the newest archive of one store is.
+#[derive(Clone, Serialize)]
 struct Freshness {
+    store: String,
+    newest: PathBuf,
+    age_hours: u64,
+    state: &'static str,
+}
+
+/// All stores, and what is to be told of them: the state of the one that is worst off.
+#[derive(Serialize)]
+struct Shelf {
     newest: Option<PathBuf>,
     age_hours: Option<u64>,
     max_age_hours: u64,
     state: &'static str,
+    stores: Vec<Freshness>,
 }
 
-fn status(directory: &Path, max_age: u64, output: &Output) -> Result<(), Failure> {
-    let found = archives_in(directory)?;
-    let newest = found.first();
-    let age = newest.map(|found| SystemClock.now_unix_nanos().saturating_sub(found.archive.created) / HOUR_NANOS);
-    let state = match age {
-        Some(age) if age < max_age => "ok",
-        Some(age) if age < max_age.saturating_mul(2) => "warning",
+fn state_of(age: u64, max_age: u64) -> &'static str {
+    match age {
+        age if age < max_age => "ok",
+        age if age < max_age.saturating_mul(2) => "warning",
         _ => "critical",
+    }
+}
+
+/// The newest archive of each store, the oldest of them first. `archives` are the newest first.
+fn freshness(archives: &[Found], max_age: u64, now: u64) -> Vec<Freshness> {
+    let mut stores: Vec<Freshness> = Vec::new();
+    for Found { file, archive, .. } in archives {
+        if stores.iter().any(|known| known.store == archive.store) {
+            continue;
+        }
+        let age_hours = now.saturating_sub(archive.created) / HOUR_NANOS;
+        let state = state_of(age_hours, max_age);
+        stores.push(Freshness { store: archive.store.clone(), newest: file.clone(), age_hours, state });
+    }
+    stores.reverse();
+    stores
+}
+
+/// For monitors, which know what is critical by the exit status: so is a directory that cannot be judged.
+fn status(directory: &Path, max_age: u64, store: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let mut found = archives_in(directory).map_err(|failure| Failure::critical(failure.sentence()))?;
+    found.retain(|found| store.is_none_or(|store| found.archive.store.starts_with(store)));
+    let stores = freshness(&found, max_age, SystemClock.now_unix_nanos());
+    let worst = stores.first().cloned();
+    let shelf = Shelf {
+        newest: worst.as_ref().map(|worst| worst.newest.clone()),
+        age_hours: worst.as_ref().map(|worst| worst.age_hours),
+        max_age_hours: max_age,
+        state: worst.as_ref().map_or("critical", |worst| worst.state),
+        stores,
     };
-    let freshness =
-        Freshness { newest: newest.map(|found| found.file.clone()), age_hours: age, max_age_hours: max_age, state };
-    output.answer(&freshness, || {
+    output.answer(&shelf, || {
         let mut table = Table::default();
-        table.fact("backups", state);
-        if let (Some(file), Some(age)) = (&freshness.newest, age) {
-            table.fact("newest", format!("{}, {age} hours old", file.display()));
+        table.fact("backups", shelf.state);
+        for Freshness { store, newest, age_hours, state } in &shelf.stores {
+            table.fact("newest", format!("{}, {age_hours} hours old, of store {store}: {state}", newest.display()));
         }
         table
     })?;
-    let told = match age {
-        Some(age) => format!("the newest backup in {} is {age} hours old, over {max_age}", directory.display()),
+    let told = match &worst {
+        Some(Freshness { store, age_hours, .. }) => {
+            let place = directory.display();
+            format!("the newest backup of store {store} in {place} is {age_hours} hours old, over {max_age}")
+        }
         None => format!("there is no backup in {}", directory.display()),
     };
-    match state {
+    match shelf.state {
         "ok" => Ok(()),
         "warning" => Err(Failure::new(told)),
         _ => Err(Failure::critical(told)),
@@ -332,10 +394,45 @@ mod tests {
             (&[0, 1, 2, 3], (1, 0), &["0", "3"]),
             (&[0, 1, 2, 30, 40, 51], (1, 31), &["0", "1", "2", "30", "51"]),
         ];
-        for (ages, keep, expected) in rows {
-            let (kept, removed) = divided(&archives(ages), keep, NOW);
+        for (ages, (newest, days), expected) in rows {
+            let (kept, removed) = divided(&archives(ages), &Keep { newest, days, daily: 0 }, NOW);
             assert_eq!(kept, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{ages:?}");
             assert_eq!(kept.len() + removed.len(), ages.len());
+        }
+    }
+
+    /// Archives of these hours before now.
+    fn hourly(hours: impl Iterator<Item = u64>) -> Vec<Found> {
+        let ages = hours.map(|hour| {
+            let mut found = archives(&[0]).remove(0);
+            found.file = PathBuf::from(format!("{hour}"));
+            found.archive.created = NOW - hour * HOUR_NANOS;
+            found
+        });
+        ages.collect()
+    }
+
+    #[test]
+    fn of_each_day_the_newest_is_kept_for_as_many_days_as_asked() {
+        // Every hour for four days.
+        let archives = hourly(0..96);
+        let (kept, _) = divided(&archives, &Keep { newest: 2, days: 0, daily: 3 }, NOW);
+        // It is midnight: an hour ago it was yesterday. The oldest here is the first of the quarter.
+        assert_eq!(kept, ["0", "1", "25", "49", "95"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_fresh_store_does_not_hide_another_whose_backups_have_stopped() {
+        let mut archives = hourly([0, 1, 30, 31].into_iter());
+        for (at, found) in archives.iter_mut().enumerate() {
+            found.archive.store = ["a", "a", "b", "b"][at].to_owned();
+        }
+        let rows = [(31, "ok"), (26, "warning"), (15, "critical")];
+        for (max_age, expected) in rows {
+            let stores = freshness(&archives, max_age, NOW);
+            let worst = &stores[0];
+            assert_eq!((worst.store.as_str(), worst.age_hours, worst.state), ("b", 30, expected));
+            assert_eq!((stores.len(), stores[1].state), (2, "ok"));
         }
     }
 }

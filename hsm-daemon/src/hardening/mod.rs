@@ -27,6 +27,8 @@ pub(crate) struct Hardening {
     pub(crate) landlock: Landlock,
     /// What the daemon may write beside its own folders.
     pub(crate) writable: Vec<PathBuf>,
+    /// Whether it starts only where its secrets lie in locked memory.
+    pub(crate) require_locked_memory: bool,
 }
 
 /// What becomes of a system call that is not on the list.
@@ -60,6 +62,7 @@ pub(crate) struct WrittenHardening {
     pub(crate) seccomp: Seccomp,
     pub(crate) landlock: Landlock,
     pub(crate) writable: Vec<PathBuf>,
+    pub(crate) require_locked_memory: bool,
 }
 
 /// A daemon of the superuser could undo most of what follows.

@@ -13,7 +13,7 @@ use hsm_proto::v1::{ListTokensRequest, StatusReply, StatusRequest, TokenSummary}
 use x509_cert::Certificate;
 
 use crate::cli::Doctor;
-use crate::command::archives::archives_in;
+use crate::command::archives::{Found, archives_in};
 use crate::command::backup::MANIFEST;
 use crate::config::{DaemonTable, Settings, ShimTable};
 use crate::connect::talk;
@@ -67,6 +67,12 @@ pub(super) struct Backups {
     pub(super) failed_drill: Option<PathBuf>,
     /// An archive that others than its owner may read.
     pub(super) exposed: Option<PathBuf>,
+    /// How many archives there are.
+    pub(super) count: usize,
+    /// Tokens whose objects are other in number than the newest archive says: slot, here, there.
+    pub(super) unsaved: Vec<(u64, u64, u64)>,
+    /// A share or secret key that opens archives and lies among them.
+    pub(super) opener: Option<PathBuf>,
 }
 
 /// All of it.
@@ -123,7 +129,7 @@ impl Facts {
             journal: core.audit.log_path.parent().and_then(Place::look),
             tls_key: beside(&settings.daemon.tls_key).as_deref().and_then(Place::look),
             certificate_days: beside(&settings.daemon.tls_cert).as_deref().and_then(days_left),
-            backups: directory.as_deref().map(look_at_backups),
+            backups: directory.as_deref().map(|directory| look_at_backups(directory, &tokens)),
             has_swap: std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1),
             daemon: settings.daemon.clone(),
             shim: settings.shim.clone(),
@@ -134,8 +140,19 @@ impl Facts {
     }
 }
 
-fn look_at_backups(directory: &Path) -> Backups {
-    let found = archives_in(directory).unwrap_or_default();
+fn look_at_backups(directory: &Path, tokens: &[TokenSummary]) -> Backups {
+    let mut found = archives_in(directory).unwrap_or_default();
+    let line_of = |found: &Found, token: &TokenSummary| {
+        let mut lines = found.archive.tokens.iter();
+        lines.find(|line| line.serial == token.serial).map(|line| line.objects)
+    };
+    // Those of the tokens here; where nobody says which these are, of all tokens.
+    let is_here = |found: &Found| tokens.is_empty() || tokens.iter().any(|token| line_of(found, token).is_some());
+    found.retain(|found| found.archive.files.is_none() && is_here(found));
+    let other = |token: &TokenSummary| {
+        let saved = line_of(found.first()?, token)?;
+        (saved != token.objects).then_some((token.slot, token.objects, saved))
+    };
     let now = SystemClock.now_unix_nanos() / 1_000_000_000;
     let age = |created: u64| now.saturating_sub(created / 1_000_000_000) / HOUR;
     let drill = newest_drill(directory);
@@ -148,7 +165,22 @@ fn look_at_backups(directory: &Path) -> Backups {
         drill_age: drill.as_ref().map(|(age, _)| age.as_secs() / HOUR / 24),
         failed_drill: drill.map(|(_, report)| report).filter(|report| has_failed(report)),
         exposed: exposed.map(|found| found.file.clone()),
+        count: found.len(),
+        unsaved: tokens.iter().filter_map(other).collect(),
+        opener: opener_in(directory),
     }
+}
+
+/// What begins as a share or a secret key for backups does.
+fn opener_in(directory: &Path) -> Option<PathBuf> {
+    const WORDS: [&[u8]; 2] = [b"craton-share-1 ", b"craton-backup-secret-key-1 "];
+    let opens = |path: &PathBuf| {
+        let mut first = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(32).read_to_end(&mut first));
+        read.is_ok() && WORDS.iter().any(|word| first.starts_with(word))
+    };
+    let mut files = directory.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    files.find(|path| path.is_file() && opens(path))
 }
 
 /// When a file was last written, in seconds since 1970.

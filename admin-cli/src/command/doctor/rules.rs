@@ -70,11 +70,15 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "tls-expiry", find: tls_expiry, remedy: "renew daemon.tls_cert; the daemon reads it again by itself" },
     Rule { name: "tls-no-crl", find: tls_no_crl, remedy: "set daemon.tls_client_crl, so that a lost client can be locked out" },
     Rule { name: "network-zone", find: network_zone, remedy: "let the firewall admit the applications' hosts only; leave daemon.bind out where all are local" },
+    Rule { name: "socket-open", find: socket_open, remedy: "restart the daemon, which gives its socket the right mode, and find out who changed it" },
     Rule { name: "socket-group", find: socket_group, remedy: "keep the group's membership to what must use keys" },
     Rule { name: "pin-cache", find: pin_cache, remedy: "shim.pin_cache = false where an application can log in again by itself" },
     Rule { name: "no-monitor", find: no_monitor, remedy: "set metrics.bind, and load packaging/prometheus/craton-hsm.rules.yml" },
     Rule { name: "backup-none", find: backup_none, remedy: "enable craton-backup.timer, or name the directory: doctor --backups DIR" },
     Rule { name: "backup-old", find: backup_old, remedy: "craton-hsm-admin backup; then find out why the timer did not" },
+    Rule { name: "backup-few", find: backup_few, remedy: "keep the two newest at least, and one of the quarter: backup prune" },
+    Rule { name: "backup-behind", find: backup_behind, remedy: "after keys were made or imported in number: craton-hsm-admin backup --bundle" },
+    Rule { name: "backup-opener", find: backup_opener, remedy: "bring it to its keeper, and remove it here: with the archive it is the token" },
     Rule { name: "backup-bare", find: backup_bare, remedy: "take backups with --bundle: a new host needs the configuration, too" },
     Rule { name: "config-newer", find: config_newer, remedy: "craton-hsm-admin backup --bundle, now and before the next change" },
     Rule { name: "backup-same-disk", find: backup_same_disk, remedy: "copy the archives to another machine: a fire takes both" },
@@ -275,6 +279,14 @@ fn network_zone(facts: &Facts) -> Sentences {
     when(is_beyond, Note, format!("the daemon listens on {bind}, beyond this machine"))
 }
 
+fn socket_open(facts: &Facts) -> Sentences {
+    let open = facts.socket.as_ref().filter(|socket| socket.mode & 0o007 != 0);
+    let sentence = |socket: &Place| {
+        format!("the socket {} has mode {:04o}: everybody here may use it", socket.path.display(), socket.mode)
+    };
+    open.map(|socket| (Warning, sentence(socket))).into_iter().collect()
+}
+
 fn socket_group(facts: &Facts) -> Sentences {
     let Some(group) = &facts.daemon.socket_group else { return Vec::new() };
     vec![(Note, format!("members of the group {group:?} may use the token, and try PINs"))]
@@ -299,6 +311,27 @@ fn backup_old(facts: &Facts) -> Sentences {
     let Some(age) = facts.backups.as_ref().and_then(|backups| backups.newest_age) else { return Vec::new() };
     let severity = if age >= 2 * BACKUP_HOURS { Critical } else { Warning };
     when(age >= BACKUP_HOURS, severity, format!("the newest backup is {age} hours old"))
+}
+
+fn backup_few(facts: &Facts) -> Sentences {
+    let is_alone = facts.backups.as_ref().is_some_and(|backups| backups.count == 1);
+    when(is_alone, Note, "there is one backup only: if it is damaged there is none")
+}
+
+fn backup_behind(facts: &Facts) -> Sentences {
+    let unsaved = facts.backups.iter().flat_map(|backups| &backups.unsaved);
+    let sentence = |(slot, here, saved): &(u64, u64, u64)| {
+        (Note, format!("slot {slot} holds {here} objects, the newest backup {saved}"))
+    };
+    unsaved.map(sentence).collect()
+}
+
+fn backup_opener(facts: &Facts) -> Sentences {
+    let opener = facts.backups.as_ref().and_then(|backups| backups.opener.as_ref());
+    opener
+        .map(|file| (Warning, format!("{} opens archives and lies beside them", file.display())))
+        .into_iter()
+        .collect()
 }
 
 fn backup_bare(facts: &Facts) -> Sentences {
