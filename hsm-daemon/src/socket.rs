@@ -191,4 +191,22 @@ mod tests {
             assert_eq!(listen_locally(&folder.path().join("hsm.sock"), None).is_ok(), fits, "{mode:o}");
         }
     }
+
+    /// Only the superuser can give a file to somebody else, so only his tests see this.
+    #[test]
+    fn what_another_user_made_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = folder();
+        let path = folder.path().join("hsm.sock");
+        drop(UnixListener::bind(&path).expect("bound"));
+        chown(&path, Some(54_321), None).expect("given");
+        let refused = listen_locally(&path, None).err().expect("refused").to_string();
+        assert!(refused.contains("belongs to user 54321") && path.symlink_metadata().is_ok(), "{refused}");
+        fs::remove_file(&path).expect("removed");
+        chown(folder.path(), Some(54_321), None).expect("given");
+        let refused = listen_locally(&path, None).err().expect("refused").to_string();
+        assert!(refused.contains("the folder") && refused.contains("belongs to user 54321"), "{refused}");
+    }
 }

@@ -59,12 +59,16 @@ mod tests {
         ("DeriveKeyReply", &["client_iv", "server_iv"]),
         ("BackupChunk", &["data"]),
         ("ModuleKey", &["iv", "ciphertext"]),
+        ("SealKeyReply", &["public_key"]),
+        ("Sealed", &["enc", "ciphertext"]),
+        ("SealedExchange", &["reply_key"]),
         ("HeldReply", &["root", "key", "ml_dsa_44_key"]),
         ("ShowRequest", &["before", "announcement", "after", "ml_dsa_44_key"]),
     ];
 
-    const FILES: [&str; 9] = [
+    const FILES: [&str; 10] = [
         include_str!("../craton/hsm/v1/common.proto"),
+        include_str!("../craton/hsm/v1/seal.proto"),
         include_str!("../craton/hsm/v1/slot.proto"),
         include_str!("../craton/hsm/v1/session.proto"),
         include_str!("../craton/hsm/v1/object.proto"),
@@ -116,8 +120,14 @@ mod tests {
     fn what_a_message_prints_does_not_depend_on_its_secret() {
         let pin = b"hunter2-hunter2".to_vec();
         let told = [
-            format!("{:?}", v1::RotateKeyRequest { so_pin: pin.clone(), user_pin: pin.clone(), token: None }),
-            format!("{:?}", v1::UnsealRequest { brought: Some(v1::unseal_request::Brought::Passphrase(pin.clone())) }),
+            format!("{:?}", v1::RotateKeyRequest { so_pin: pin.clone(), user_pin: pin.clone(), ..Default::default() }),
+            format!(
+                "{:?}",
+                v1::UnsealRequest {
+                    brought: Some(v1::unseal_request::Brought::Passphrase(pin.clone())),
+                    ..Default::default()
+                }
+            ),
             format!("{:?}", v1::BackupShares { key: pin.clone(), ..Default::default() }),
             format!("{:?}", v1::OneShotRequest { data: pin.clone(), ..Default::default() }),
             format!("{:?}", v1::OutputReply { output: pin.clone() }),

@@ -1,0 +1,304 @@
+//! Clients on the network: who reaches which rpc, with which certificate, and what guessing PINs over many connections gets.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod world;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use hsm_proto::v1;
+use hsm_proto::v1::admin_client::AdminClient;
+use hsm_proto::v1::token_client::TokenClient;
+use prost::bytes::Buf;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
+use world::{World, attach_request, local_channel};
+
+/// Every kind of certificate that is none for this daemon, and two that are.
+const CERTIFICATES: &str = r#"
+    set -e
+    umask 077
+    ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
+           -keyout "$1.key" -out "$1.pem"; }
+    csr() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
+            printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=%s\n' "$2" > "$1.ext"; }
+    leaf() { csr "$1" "$3"
+             openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile "$1.ext" \
+                     -out "$1.pem"; }
+    ca ca; ca other
+    leaf server ca serverAuth 2; leaf stranger other clientAuth 2; leaf expired ca clientAuth -1; leaf purpose ca serverAuth 2
+    for name in revoked right witness unnamed guest1 guest2 guest3 guest4 guest5; do leaf $name ca clientAuth 2; done
+    mkdir db; : > db/index.txt; echo 01 > db/crlnumber; echo 7001 > db/serial
+    printf '[ca]\ndefault_ca=x\n[x]\ndatabase=db/index.txt\ncrlnumber=db/crlnumber\ndefault_md=sha256\ndefault_crl_days=2\n' > ca.cnf
+    printf 'serial=db/serial\nnew_certs_dir=db\npolicy=p\n[p]\ncommonName=supplied\n' >> ca.cnf
+    openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke revoked.pem
+    openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem
+    csr early clientAuth
+    openssl ca -batch -notext -config ca.cnf -cert ca.pem -keyfile ca.key -extfile early.ext -startdate 20990101000000Z \
+               -enddate 21000101000000Z -in early.csr -out early.pem
+"#;
+
+/// Roles, by the names in the certificates. `unnamed` has no row.
+const CLIENTS: &str = r#"
+[[client]]
+subject = "CN=witness"
+roles = ["witness"]
+[[client]]
+subject = "CN=right"
+roles = ["use", "manage", "so", "backup", "audit-read", "admin"]
+tokens = ["*"]
+[[client]]
+subject = "CN=guest1"
+roles = ["use"]
+tokens = ["*"]
+[[client]]
+subject = "CN=guest2"
+roles = ["use"]
+tokens = ["*"]
+[[client]]
+subject = "CN=guest3"
+roles = ["use"]
+tokens = ["*"]
+[[client]]
+subject = "CN=guest4"
+roles = ["use"]
+tokens = ["*"]
+[[client]]
+subject = "CN=guest5"
+roles = ["use"]
+tokens = ["*"]
+"#;
+
+/// A running daemon on TCP with these certificates and clients; `None`, and a line that says so, without openssl.
+fn on_the_network(test: &str) -> Option<(World, u16)> {
+    if Command::new("openssl").arg("version").output().is_err() {
+        println!("SKIPPED {test}: openssl not found");
+        return None;
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut world = World::new(&format!(
+        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
+         tls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\"\nclients = \"clients.toml\""
+    ));
+    let made = Command::new("bash").args(["-c", CERTIFICATES]).current_dir(world.folder.path()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    world.write_clients(CLIENTS);
+    world.start();
+    Some((world, port))
+}
+
+/// A connection with this certificate, or with none.
+async fn channel(folder: &Path, port: u16, client: Option<&str>) -> Result<Channel, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let chain = vec![CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let connect = move |_: Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+            connector.connect(name, stream).await.map(hyper_util::rt::TokioIo::new)
+        }
+    };
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(tower::service_fn(connect)).await;
+    channel.map_err(|e| e.to_string())
+}
+
+/// Sends the empty message, and takes any.
+#[derive(Clone, Copy)]
+struct Empty;
+
+impl Codec for Empty {
+    type Encode = ();
+    type Decode = ();
+    type Encoder = Empty;
+    type Decoder = Empty;
+
+    fn encoder(&mut self) -> Empty {
+        Empty
+    }
+
+    fn decoder(&mut self) -> Empty {
+        Empty
+    }
+}
+
+impl Encoder for Empty {
+    type Item = ();
+    type Error = Status;
+
+    fn encode(&mut self, (): (), _: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+impl Decoder for Empty {
+    type Item = ();
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
+        bytes.advance(bytes.remaining());
+        Ok(Some(()))
+    }
+}
+
+/// Calls any rpc with the empty message.
+async fn call(channel: &Channel, path: &str) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path: PathAndQuery = path.parse().unwrap();
+    let mut answers = client.server_streaming(tonic::Request::new(()), path, Empty).await?.into_inner();
+    answers.message().await.map(drop)
+}
+
+/// The paths of a service's rpcs.
+fn rpcs(source: &str, service: &str) -> Vec<String> {
+    let (_, rest) = source.split_once(&format!("service {service} {{")).expect("the service");
+    let names = rest.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
+    names.map(|name| format!("/craton.hsm.v1.{service}/{}", name.trim())).collect()
+}
+
+fn token_rpcs() -> Vec<String> {
+    rpcs(include_str!("../../proto/craton/hsm/v1/token.proto"), "Token")
+}
+
+fn admin_rpcs() -> Vec<String> {
+    rpcs(include_str!("../../proto/craton/hsm/v1/admin.proto"), "Admin")
+}
+
+fn witness_rpcs() -> Vec<String> {
+    rpcs(include_str!("../../proto/craton/hsm/v1/witness.proto"), "Witness")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rpc_answers_a_client_without_the_right_certificate() {
+    let Some((world, port)) = on_the_network("no_rpc_answers_a_client_without_the_right_certificate") else { return };
+    let folder = world.folder.path();
+    let paths = [token_rpcs(), admin_rpcs(), witness_rpcs(), vec!["/grpc.health.v1.Health/Check".to_owned()]].concat();
+    assert!(paths.len() > 50, "{}: {paths:?}", paths.len());
+    let nobody =
+        [None, Some("stranger"), Some("expired"), Some("early"), Some("purpose"), Some("revoked"), Some("unnamed")];
+    for client in nobody {
+        // The client's side of a handshake may end before the daemon has looked at its certificate.
+        let Ok(channel) = channel(folder, port, client).await else { continue };
+        for path in &paths {
+            let answer = call(&channel, path).await.expect_err(path);
+            let is_of_the_line =
+                matches!(answer.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
+            assert!(is_of_the_line && answer.details().is_empty(), "{client:?} {path}: {answer:?}");
+        }
+    }
+    assert!(!world.log().contains("a defect"), "{}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administration_is_not_on_the_network_and_a_witness_only_witnesses() {
+    let name = "administration_is_not_on_the_network_and_a_witness_only_witnesses";
+    let Some((world, port)) = on_the_network(name) else { return };
+    let folder = world.folder.path();
+    let right = channel(folder, port, Some("right")).await.unwrap();
+    let witness = channel(folder, port, Some("witness")).await.unwrap();
+    for path in admin_rpcs() {
+        for client in [&right, &witness] {
+            // Whatever roles its row has.
+            assert_eq!(call(client, &path).await.expect_err(&path).code(), Code::Unimplemented, "{path}");
+        }
+    }
+    for path in witness_rpcs() {
+        let lacks_the_role = |answer: Result<(), Status>| {
+            answer.is_err_and(|status| {
+                status.code() == Code::PermissionDenied && status.message().contains("the role \"witness\"")
+            })
+        };
+        assert!(lacks_the_role(call(&right, &path).await), "{path}");
+        // It gets further: to a journal that this daemon does not keep.
+        assert!(!lacks_the_role(call(&witness, &path).await), "{path}");
+    }
+    // The token's rpcs are reached, and ask for an application first.
+    let mut asked = 0;
+    for path in token_rpcs() {
+        let Err(status) = call(&right, &path).await else { continue };
+        asked +=
+            usize::from(v1::Fault::from_status(&status, ck::rv::CKR_OK).rv == ck::rv::CKR_CRYPTOKI_NOT_INITIALIZED.0);
+    }
+    assert!(asked > 30, "{asked} rpcs");
+}
+
+/// One client's session with a token, and its attempts at the PIN.
+async fn guess(channel: Channel, slot: u64, pin: &str, times: usize) -> Vec<u64> {
+    let mut token = TokenClient::new(channel);
+    let name = token.attach(attach_request()).await.unwrap().into_inner().application;
+    let name = MetadataValue::from_bytes(&name);
+    let mut request = tonic::Request::new(v1::OpenSessionRequest { slot, flags: 6 });
+    request.metadata_mut().insert_bin("craton-application-bin", name.clone());
+    let session = token.open_session(request).await.unwrap().into_inner().session;
+    let mut answers = Vec::new();
+    for _ in 0..times {
+        let login = v1::LoginRequest { session, user: 1, pin: pin.as_bytes().to_vec() };
+        let mut request = tonic::Request::new(login);
+        request.metadata_mut().insert_bin("craton-application-bin", name.clone());
+        answers.push(match token.login(request).await {
+            Ok(_) => 0,
+            Err(status) => v1::Fault::from_status(&status, ck::rv::CKR_OK).rv,
+        });
+    }
+    answers
+}
+
+/// Fifty connections of five clients, each of which may be wrong five times before it must wait: the PIN is locked after ten wrong ones
+/// for all, and not one more is compared, not even the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_connections_of_five_clients_guess_no_more_than_the_limit() {
+    let name = "fifty_connections_of_five_clients_guess_no_more_than_the_limit";
+    let Some((world, port)) = on_the_network(name) else { return };
+    let folder = world.folder.path().to_owned();
+    let mut admin = AdminClient::new(local_channel(world.path("hsm.sock")).await);
+    let init = v1::AdminInitTokenRequest {
+        label: "guessed".to_owned(),
+        so_pin: b"the-so-pin".to_vec(),
+        user_pin: b"the-user-pin".to_vec(),
+        ..Default::default()
+    };
+    let slot = admin.init_token(init).await.unwrap().into_inner().slot;
+    let mut guesses = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let client = format!("guest{}", number % 5 + 1);
+        let channel = channel(&folder, port, Some(&client)).await.unwrap();
+        guesses.spawn(guess(channel, slot, "a-wrong-pin", 3));
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = guesses.join_next().await {
+        answers.extend(answer.unwrap());
+    }
+    // Some were told to come again: what could not be tried is not counted. Each client tries on until it must wait.
+    for client in ["guest1", "guest2", "guest3", "guest4", "guest5"] {
+        answers.extend(guess(channel(&folder, port, Some(client)).await.unwrap(), slot, "a-wrong-pin", 6).await);
+    }
+    let compared = answers.iter().filter(|rv| **rv == ck::rv::CKR_PIN_INCORRECT.0).count();
+    assert!(answers.iter().all(|rv| *rv != 0) && (9..=10).contains(&compared), "{compared} of {}", answers.len());
+    let tokens = admin.list_tokens(v1::ListTokensRequest {}).await.unwrap().into_inner().tokens;
+    let token = tokens.iter().find(|token| token.slot == slot).unwrap();
+    assert!(token.user_pin_locked && token.user_pin_failures == 10, "{token:?}");
+    let right = channel(&folder, port, Some("right")).await.unwrap();
+    assert_eq!(guess(right, slot, "the-user-pin", 1).await, [ck::rv::CKR_PIN_LOCKED.0]);
+}
