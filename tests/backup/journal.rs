@@ -123,8 +123,9 @@ fn ml_dsa_44_begins_and_ends_with_the_configuration_and_stands_on_a_key_that_was
     let key = |world: &World, name: &str| world.admin_json(["audit", "key"])[name].as_str().expect("a text").to_owned();
     world.write_config(&plain);
     world.start_daemon();
-    world.init_token();
+    let made = world.admin_json(["token", "init", "--label", "x", "--so-pin", "env:SO_PIN", "--user-pin", "env:PIN"]);
     let first = key(&world, "first");
+    assert_eq!(made["journal_key"], first);
     assert_eq!((first.len(), key(&world, "current").len()), (64, 64));
     world.admin(["audit", "verify", "--key", &first]).ok().says("the Ed25519 signature alone");
     world.stop_daemon();

@@ -1,5 +1,6 @@
 //! `token init`, `token info` and `token rotate-key`.
 
+use hsm_core::audit::first_key;
 use hsm_proto::v1::{AdminInitTokenRequest, ListTokensRequest, RotateKeyRequest, TokenSummary};
 use serde::Serialize;
 
@@ -25,6 +26,16 @@ struct Token {
     objects: u64,
     sessions: u64,
     token_id: String,
+}
+
+/// A token that was just made, and what to keep where nobody who has this host can write.
+#[derive(Serialize)]
+struct Made {
+    #[serde(flatten)]
+    token: Token,
+    /// The journal's first key, as `audit verify --key` takes it; none where the tool may not read the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal_key: Option<String>,
 }
 
 impl From<TokenSummary> for Token {
@@ -60,8 +71,15 @@ pub(crate) fn init(settings: &Settings, given: &TokenInit, output: &Output) -> R
     let token = talk_sealed(settings, request, |mut daemon, sealed| async move {
         Ok(daemon.init_token(sealed).await?.into_inner())
     })?;
-    let token = Token::from(token);
-    output.answer(&token, || facts(&token))
+    let journal_key = first_key(&settings.core.audit.log_path).map(|key| key.to_string());
+    let made = Made { token: token.into(), journal_key };
+    output.answer(&made, || {
+        let mut table = facts(&made.token);
+        if let Some(key) = &made.journal_key {
+            table.fact("journal's key", format!("{key} (keep it elsewhere: audit verify --key)"));
+        }
+        table
+    })
 }
 
 /// Shows all tokens, or the one that was named.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ck::attribute::*;
 use ck::flags::{session as sf, user};
-use hsm_core::audit::{self, Head};
+use hsm_core::audit::{self, Head, Note, PublicKey, Trust};
 use hsm_core::backup::Credential;
 use hsm_core::config::{Config, Profile};
 use hsm_core::{Attr, Hsm, SecretBytes, TokenName, backup};
@@ -22,6 +22,9 @@ use crate::stage::{self, SO_PIN, USER_PIN};
 struct Originals {
     journal: Vec<u8>,
     head: Head,
+    /// Its newest checkpoint as a note, and the key that made the two signatures of that.
+    note: String,
+    key: PublicKey,
     backup: Vec<u8>,
     /// The files of a store: names below its folder, and bytes.
     store: Vec<(PathBuf, Vec<u8>)>,
@@ -63,8 +66,10 @@ fn originals() -> Originals {
     drop(hsm);
     let journal = std::fs::read(&config.audit.log_path).expect("the journal");
     let head = audit::verify(Cursor::new(&journal), &[]).expect("the journal is good").head;
+    let (signed, key) =
+        audit::newest_checkpoint(&config.audit.log_path, Trust::default()).expect("the journal has a checkpoint");
     let store = files(&config.store.path);
-    Originals { journal, head, backup, store, config, folder }
+    Originals { journal, head, note: signed.note(&key), key, backup, store, config, folder }
 }
 
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -122,6 +127,9 @@ fn shuffle(input: &mut Input<'_>, journal: &[u8]) -> Vec<u8> {
 pub(crate) fn journal(bytes: &[u8]) {
     with(|originals| {
         let mut input = Input::new(bytes);
+        if input.one_in(4) {
+            return note(&mut input, originals);
+        }
         let mut changed = originals.journal.clone();
         if input.one_in(2) {
             changed = shuffle(&mut input, &changed);
@@ -136,6 +144,19 @@ pub(crate) fn journal(bytes: &[u8]) {
             assert!(originals.journal.starts_with(&changed), "a forged journal of {} records", summary.records);
         }
     });
+}
+
+/// A note that says anything else has not both signatures of the key.
+fn note(input: &mut Input<'_>, originals: &Originals) {
+    let mut changed = originals.note.clone().into_bytes();
+    change(input, &mut changed);
+    let text = String::from_utf8_lossy(&changed);
+    let known = audit::witnessed(&text).len();
+    let read = Note::parse(&text);
+    let by = read.as_ref().is_some_and(|note| note.is_by(&originals.key));
+    feedback::note(("note", known, read.is_some(), by));
+    let original = Note::parse(&originals.note).map(|note| note.checkpoint);
+    assert!(!by || read.map(|note| note.checkpoint) == original, "a forged checkpoint");
 }
 
 /// An archive with anything changed does not open, also when its check sum was made again.

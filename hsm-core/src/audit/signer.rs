@@ -236,7 +236,7 @@ impl Signer {
     /// both signatures of the key before.
     ///
     /// # Errors
-    /// [`Kind::Device`] when a key cannot be saved.
+    /// [`Kind::Device`] when a key cannot be saved; [`Kind::DataInvalid`] when the journal names half of the key that is saved.
     pub(super) fn attach(keys: SigningKeys, named: Option<&PublicKey>) -> Result<(Self, Announced)> {
         if let Some(key) = keys.load(&keys.next_file()).filter(|key| Some(&key.public) == named) {
             // The announcement was certified and the run ended before the old seed was erased.
@@ -246,6 +246,14 @@ impl Signer {
         }
         let (key, announced) = match (keys.load(&keys.file), named) {
             (Some(key), Some(named)) if key.public == *named => (key, Announced::Yes),
+            // A key is named with both halves at once: who rewrote the journal took one away, or put another in its place.
+            (Some(key), Some(named)) if key.public.ed25519() == named.ed25519() => {
+                let (ours, theirs) = (key.public.pin(), named.pin());
+                let what = format!(
+                    "the journal names the key {theirs}, and this program signed it with {ours}: it was rewritten"
+                );
+                return Err(Error::new(Kind::DataInvalid, what));
+            }
             (Some(key), None) if key.suite() == keys.suite => (key, Announced::First),
             (_, named) => {
                 keys.set_aside()?;

@@ -14,6 +14,7 @@ use super::signed_tests::{
 use super::tests::entry;
 use super::witness_tests::follow;
 use super::*;
+use crate::Kind;
 use crate::crypto::ml_dsa::{self, Hedge, ParameterSet};
 use crate::crypto::{eddsa, rng};
 
@@ -311,6 +312,10 @@ fn who_has_the_ed25519_key_alone_rewrites_nothing_that_ml_dsa_44_is_under() {
         let finding = judged(&path, &[first]).unwrap_err();
         assert!(finding.what.contains(says), "{forgery:?}: {finding}");
         judged(&path, &[half(first), first]).unwrap_err();
+        // The daemon itself knows better than to go on.
+        let opened = Journal::open(super::tests::options(&path), super::tests::TestClock::at(5));
+        let attached = opened.and_then(|journal| journal.sign_with(keys(&path).of(B)));
+        assert_eq!(attached.map_err(|error| error.kind()), Err(Kind::DataInvalid), "{forgery:?}");
         if let Some((status, said)) = independent(&path, Site::Packages, &[first]) {
             assert!(matches!(status, Some(1 | 3)), "{forgery:?}: {said:.300}");
         }
