@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo demo-pq drill deb test chaos bench bench-pki fuzz fuzz-replay fmt lint clean scale scale-pki
+.PHONY: help demo demo-pq drill deb timing test chaos bench bench-pki fuzz fuzz-replay fmt lint clean scale scale-pki
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -15,6 +15,9 @@ demo-pq: ## an ML-DSA PKI in our token: a device enrols and renews over EST, Pyt
 
 drill: ## rehearse a restore on a fresh token: backup, scratch copy, signatures, report
 	@scripts/drill
+
+timing: ## whether times tell secrets: Welch's t of tags, paddings, commitments, PINs, handles (some minutes; nothing else running)
+	@$(CARGO) test --release --package hsm-core --lib timing -- --ignored --nocapture --test-threads=1 2>&1 | sed -n 's/.*TABLE //p'
 
 deb: ## build the Debian package into target/deb (packaging/README.md)
 	@scripts/deb

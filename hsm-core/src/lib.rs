@@ -25,6 +25,8 @@ mod session;
 mod share;
 mod store;
 pub mod sys;
+#[cfg(test)]
+mod timing;
 mod token;
 
 pub use caller::{Caller, Identity, Peer};

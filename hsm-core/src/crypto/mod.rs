@@ -31,6 +31,8 @@ pub(crate) mod rsa;
 pub(crate) mod selftest;
 pub(crate) mod shamir;
 pub(crate) mod slh_dsa;
+#[cfg(test)]
+mod timing_tests;
 pub(crate) mod tls_prf;
 #[cfg(test)]
 mod vectors;

@@ -17,6 +17,8 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timing_tests;
 mod witness;
 mod wrap;
 mod wrap_authenticated;

@@ -18,8 +18,8 @@ use crate::{
 const SO_PIN: &[u8] = b"so-pin-12345";
 const PIN: &[u8] = b"user-pin-123";
 
-struct World {
-    hsm: Arc<Hsm>,
+pub(super) struct World {
+    pub(super) hsm: Arc<Hsm>,
     dir: tempfile::TempDir,
 }
 
@@ -31,7 +31,7 @@ fn peer(pid: u32) -> Peer {
     Peer::unrestricted(Identity::Local { uid: 1000, gid: 1000 }, Some(pid))
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     world_with(PolicyTable::default())
 }
 
@@ -70,15 +70,15 @@ fn world_of(policy: PolicyTable, algorithms: AlgorithmsTable) -> World {
 }
 
 impl World {
-    fn caller(&self, pid: u32) -> Caller {
+    pub(super) fn caller(&self, pid: u32) -> Caller {
         self.hsm.attach(peer(pid), "test").expect("attaches")
     }
 
-    fn session(&self, caller: &Caller) -> u64 {
+    pub(super) fn session(&self, caller: &Caller) -> u64 {
         self.hsm.open_session(caller, 0, cf::CKF_SERIAL_SESSION | cf::CKF_RW_SESSION).expect("opens")
     }
 
-    fn user(&self, caller: &Caller) -> u64 {
+    pub(super) fn user(&self, caller: &Caller) -> u64 {
         let session = self.session(caller);
         self.hsm.login(caller, session, user::CKU_USER, pin(PIN)).expect("logs in");
         session
@@ -94,7 +94,7 @@ fn call(kind: Mechanism, parameter: Parameter) -> MechanismCall {
     MechanismCall { kind, parameter }
 }
 
-fn plain(kind: Mechanism) -> MechanismCall {
+pub(super) fn plain(kind: Mechanism) -> MechanismCall {
     call(kind, Parameter::None)
 }
 

@@ -34,6 +34,8 @@ mod store_key;
 mod tamper_tests;
 #[cfg(test)]
 mod theft_tests;
+#[cfg(test)]
+mod timing_tests;
 mod tokens;
 mod vault;
 #[cfg(test)]
