@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use acceptance::worker::Worker;
 use acceptance::world::World;
 
-use crate::journal::records;
+use crate::journal::{generations, records};
 use crate::oracle::{Oracle, ids};
 use crate::{is_long, table};
 
@@ -93,6 +93,14 @@ fn killed_again_and_again(lane: usize, rounds: usize) -> Told {
     world.admin(["audit", "verify"]).ok();
     let recorded = records(&world.journal(), "\"op\":\"sign\"", "\"rv\":\"CKR_OK\"");
     assert!(recorded >= oracle.signatures, "{recorded} records of {} signatures", oracle.signatures);
+    // Every change has one record: those that were answered, and those whose answer the kill took.
+    let generations = generations(&world.journal());
+    let twice = generations.windows(2).find(|pair| pair[0] == pair[1]);
+    assert!(twice.is_none(), "two records of the change {twice:?}");
+    assert!(generations.len() as u64 >= oracle.changes, "{} records of {} changes", generations.len(), oracle.changes);
+    let made = records(&world.journal(), "\"op\":\"copy_object\"", "\"change\":true");
+    let there = oracle.there();
+    assert!(made >= there, "{made} records of {there} keys that are there");
     Told { changes: oracle.changes, signatures: oracle.signatures, slowest }
 }
 

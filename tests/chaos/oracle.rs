@@ -33,6 +33,11 @@ impl Oracle {
         }
     }
 
+    /// How many keys are there, as far as it knows.
+    pub(crate) fn there(&self) -> u64 {
+        self.acknowledged.values().flatten().count() as u64
+    }
+
     /// Compares with what the store holds, which from now on is what is known.
     pub(crate) fn check(&mut self, when: &str, stored: &BTreeMap<String, String>) {
         for (label, state) in &self.acknowledged {
