@@ -46,7 +46,8 @@ pub use object::{Attr, Snapshot, Value};
 pub use observe::{Observer, Wait};
 pub use secret::SecretBytes;
 pub use session::SessionView;
-pub use session::operation::{Begin, OperationKind};
+pub use session::kind::OperationKind;
+pub use session::operation::Begin;
 pub use store::OpenError;
 
 /// How the store's key is kept: offline, on its file.

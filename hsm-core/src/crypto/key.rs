@@ -13,7 +13,7 @@ use pkcs8::PrivateKeyInfoRef;
 use sec1::EcPrivateKey;
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
+use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, pkcs8_form, rsa, slh_dsa, x25519};
 use crate::SecretBytes;
 
 /// rsaEncryption (RFC 8017, appendix C).
@@ -138,19 +138,19 @@ impl PrivateKey {
     /// The PKCS#8 key: the canonical stored form.
     pub(crate) fn to_pkcs8(&self) -> Result<SecretBytes> {
         match self {
-            PrivateKey::Rsa(key) => write_pkcs8(RSA_OID, Some(AnyRef::NULL), key.to_pkcs1_der()?.expose()),
+            PrivateKey::Rsa(key) => pkcs8_form::write(RSA_OID, Some(AnyRef::NULL), key.to_pkcs1_der()?.expose()),
             PrivateKey::Ec(key) => {
                 let (scalar, point) = (key.scalar()?, key.point()?);
                 let inner = EcPrivateKey { private_key: scalar.expose(), parameters: None, public_key: Some(&point) };
                 let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
                 let oid = key.curve().oid();
-                write_pkcs8(EC_OID, Some(AnyRef::from(&oid)), inner.expose())
+                pkcs8_form::write(EC_OID, Some(AnyRef::from(&oid)), inner.expose())
             }
-            PrivateKey::Edwards(key) => write_octets(eddsa::OID, key.seed().expose()),
-            PrivateKey::Montgomery(key) => write_octets(x25519::OID, key.scalar().expose()),
-            PrivateKey::MlDsa(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
-            PrivateKey::SlhDsa(key) => write_pkcs8(key.set().oid(), None, key.bytes().expose()),
-            PrivateKey::MlKem(key) => write_seeded(key.set().oid(), key.seed(), || key.expanded()),
+            PrivateKey::Edwards(key) => pkcs8_form::octets(eddsa::OID, key.seed().expose()),
+            PrivateKey::Montgomery(key) => pkcs8_form::octets(x25519::OID, key.scalar().expose()),
+            PrivateKey::MlDsa(key) => pkcs8_form::seeded(key.set().oid(), key.seed(), || key.expanded()),
+            PrivateKey::SlhDsa(key) => pkcs8_form::write(key.set().oid(), None, key.bytes().expose()),
+            PrivateKey::MlKem(key) => pkcs8_form::seeded(key.set().oid(), key.seed(), || key.expanded()),
         }
     }
 
@@ -168,12 +168,6 @@ impl PrivateKey {
     }
 }
 
-fn write_pkcs8(oid: ObjectIdentifier, parameters: Option<AnyRef<'_>>, inner: &[u8]) -> Result<SecretBytes> {
-    let inner = OctetStringRef::new(inner).map_err(|_| Error::Internal)?;
-    let info = PrivateKeyInfoRef::new(AlgorithmIdentifierRef { oid, parameters }, inner);
-    Ok(SecretBytes::new(info.to_der().map_err(|_| Error::Internal)?))
-}
-
 fn read_ec(curve: ecdsa::Curve, inner: &[u8]) -> Result<ecdsa::PrivateKey> {
     let inner = EcPrivateKey::from_der(inner).map_err(|_| Error::InvalidKey)?;
     if inner.parameters.is_some_and(|parameters| parameters.named_curve() != Some(curve.oid())) {
@@ -184,35 +178,6 @@ fn read_ec(curve: ecdsa::Curve, inner: &[u8]) -> Result<ecdsa::PrivateKey> {
         return Err(Error::InvalidKey);
     }
     ecdsa::PrivateKey::from_scalar(curve, inner.private_key, inner.public_key)
-}
-
-/// The form that RFC 9881, section 6, and RFC 9935, section 6, give a private key: the seed as [0] IMPLICIT OCTET STRING, or the
-/// expanded key as an OCTET STRING where there is no seed.
-fn write_seeded(
-    oid: ObjectIdentifier,
-    seed: Option<SecretBytes>,
-    expanded: impl FnOnce() -> Result<SecretBytes>,
-) -> Result<SecretBytes> {
-    match seed {
-        Some(seed) => seed_pkcs8(oid, seed.expose()),
-        None => write_octets(oid, expanded()?.expose()),
-    }
-}
-
-/// A PKCS#8 key that is an OCTET STRING within the OCTET STRING.
-fn write_octets(oid: ObjectIdentifier, bytes: &[u8]) -> Result<SecretBytes> {
-    let inner = OctetStringRef::new(bytes).map_err(|_| Error::Internal)?;
-    let inner = SecretBytes::new(inner.to_der().map_err(|_| Error::Internal)?);
-    write_pkcs8(oid, None, inner.expose())
-}
-
-/// The PKCS#8 key that consists of a seed.
-pub(super) fn seed_pkcs8(oid: ObjectIdentifier, seed: &[u8]) -> Result<SecretBytes> {
-    let len = u8::try_from(seed.len()).ok().filter(|&len| len < 0x80).ok_or(Error::Internal)?;
-    let mut inner = SecretBytes::zeroed(2 + seed.len());
-    inner.expose_mut()[..2].copy_from_slice(&[0x80, len]);
-    inner.expose_mut()[2..].copy_from_slice(seed);
-    write_pkcs8(oid, None, inner.expose())
 }
 
 /// What a seeded key may consist of.
@@ -428,7 +393,7 @@ mod tests {
     fn other_parameter_sets_are_named_as_such() {
         // HashML-DSA-44 with SHA-512: a key for the pre-hash form only.
         let oid = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.32");
-        let private = write_pkcs8(oid, None, &[4, 1, 0]).expect("der");
+        let private = pkcs8_form::write(oid, None, &[4, 1, 0]).expect("der");
         assert_eq!(PrivateKey::from_pkcs8(private.expose()).err(), Some(Error::UnsupportedParameterSet));
         let public = write_spki(oid, None, &[0; 32]).expect("der");
         assert_eq!(PublicKey::from_spki(&public).err(), Some(Error::UnsupportedParameterSet));
@@ -482,7 +447,7 @@ mod tests {
             let stored = PrivateKey::MlDsa(key).to_pkcs8().expect("der");
             assert_eq!(stored.len(), 54);
             let octets = |bytes: &[u8]| OctetStringRef::new(bytes).expect("short").to_der().expect("der");
-            let wrap = |inner: &[u8]| write_pkcs8(set.oid(), None, inner).expect("der");
+            let wrap = |inner: &[u8]| pkcs8_form::write(set.oid(), None, inner).expect("der");
             let only_expanded = wrap(&octets(expanded.expose()));
             let seedless = PrivateKey::from_pkcs8(only_expanded.expose()).expect("reads");
             assert!(seedless.to_pkcs8().expect("der") == only_expanded);
@@ -513,7 +478,7 @@ mod tests {
         let inner = key.to_pkcs1_der().expect("der");
         let pss = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
         for (oid, parameters) in [(pss, None), (RSA_OID, None)] {
-            let der = write_pkcs8(oid, parameters, inner.expose()).expect("der");
+            let der = pkcs8_form::write(oid, parameters, inner.expose()).expect("der");
             assert_eq!(PrivateKey::from_pkcs8(der.expose()).err(), Some(Error::InvalidKey));
         }
     }

@@ -102,7 +102,7 @@ impl PrivateKey {
         }
         // Not an array, which leaves a copy wherever it is moved from.
         let seed = SecretBytes::copy_from(seed);
-        let der = super::key::seed_pkcs8(set.oid(), seed.expose())?;
+        let der = super::pkcs8_form::seed(set.oid(), seed.expose())?;
         Ok(PrivateKey { key: MlKemKey::from_pkcs8(der.expose())?, set, seed: Some(seed) })
     }
 

@@ -25,6 +25,7 @@ pub(crate) mod ml_dsa;
 pub(crate) mod ml_kem;
 pub(crate) mod password;
 pub(crate) mod pbkdf2;
+mod pkcs8_form;
 pub(crate) mod prehash;
 pub(crate) mod rng;
 pub(crate) mod rsa;

@@ -14,7 +14,8 @@ use crate::mechanism::admit;
 use crate::mechanism::params::Parameter;
 use crate::mechanism::purpose::Use;
 use crate::perform::Work;
-use crate::session::operation::{Begin, Capacity, Context, Operation, OperationKind, check_capacity};
+use crate::session::kind::OperationKind;
+use crate::session::operation::{Begin, Capacity, Context, Operation, check_capacity};
 
 /// The row of a kind of operation in the act table.
 pub(super) fn act_of(kind: OperationKind) -> &'static Act {

@@ -13,7 +13,8 @@ use crate::mechanism::params::Parameter;
 use crate::mechanism::table::{Row, Scheme};
 use crate::object::Object;
 use crate::perform::Work;
-use crate::session::operation::{Begin, Operation, OperationKind, check_capacity};
+use crate::session::kind::OperationKind;
+use crate::session::operation::{Begin, Operation, check_capacity};
 
 /// Which part of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

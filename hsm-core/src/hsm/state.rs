@@ -10,7 +10,8 @@ use crate::act;
 use crate::caller::{Caller, SavedState};
 use crate::crypto::rng;
 use crate::error::{Error, Kind, Result};
-use crate::session::operation::{Begin, Operation, OperationKind};
+use crate::session::kind::OperationKind;
+use crate::session::operation::{Begin, Operation};
 
 /// The first byte of a state: the version of its form.
 const VERSION: u8 = 1;

@@ -28,7 +28,7 @@ use crate::object::{Attr, Attributes, Material, Object, Snapshot, Value, aead_wr
 use crate::perform::Work;
 use crate::secret::SecretBytes;
 use crate::session::operation::check_capacity;
-use crate::session::scheme::{gcm, oaep, wrap_form};
+use crate::session::scheme::{gcm, wrap_form};
 
 impl Hsm {
     /// C_WrapKey: the wrapped bytes. A sensitive key leaves only under the secret-target rule.
@@ -222,7 +222,8 @@ fn wrap(row: &Row, parameter: &Parameter, wrapping: &Object, target: &Object) ->
         (Scheme::AesGcm, _) => Ok(aes_gcm::Key::new(wrapping.secret()?)?.encrypt(&gcm(parameter)?, secret)?),
         (Scheme::RsaAesWrap, Parameter::RsaAesWrap { aes_bits, .. }) => {
             let one_time = rng::secret(aes_key_len(*aes_bits)?)?;
-            let mut out = rsa_public(wrapping)?.encrypt_oaep(&oaep(parameter)?, one_time.expose()).map_err(too_long)?;
+            let mut out =
+                rsa_public(wrapping)?.encrypt_oaep(&params::oaep(parameter)?, one_time.expose()).map_err(too_long)?;
             out.extend(aes_wrap::wrap(aes_wrap::Form::Kwp, one_time.expose(), secret).map_err(too_long)?);
             Ok(out)
         }
@@ -236,7 +237,7 @@ fn wrap(row: &Row, parameter: &Parameter, wrapping: &Object, target: &Object) ->
             Ok(out)
         }
         (Scheme::RsaOaep, _) if is_secret_key => {
-            rsa_public(wrapping)?.encrypt_oaep(&oaep(parameter)?, secret).map_err(too_long)
+            rsa_public(wrapping)?.encrypt_oaep(&params::oaep(parameter)?, secret).map_err(too_long)
         }
         (Scheme::RsaPkcs1(None), _) if is_secret_key => rsa_public(wrapping)?.encrypt_pkcs1(secret).map_err(too_long),
         (Scheme::AesCbc { pad }, Parameter::Bytes(iv)) if pad || is_secret_key => {
@@ -300,7 +301,7 @@ fn unwrap(
         (Scheme::RsaAesWrap, Parameter::RsaAesWrap { aes_bits, .. }) => {
             let key = rsa_private(unwrapping)?;
             let (first, rest) = wrapped.split_at_checked(key.modulus_len()).ok_or_else(too_short)?;
-            let one_time = key.decrypt_oaep(&oaep(parameter)?, first).map_err(invalid)?;
+            let one_time = key.decrypt_oaep(&params::oaep(parameter)?, first).map_err(invalid)?;
             if one_time.len() != aes_key_len(*aes_bits)? {
                 return Err(Error::new(Kind::WrappedKeyInvalid, "the AES key inside has another length"));
             }
@@ -313,7 +314,9 @@ fn unwrap(
             let aes = agreed_key(&shared, *kdf, shared_data, *aes_bits)?;
             aes_wrap::unwrap(aes_wrap::Form::Kwp, aes.expose(), rest).map_err(invalid)
         }
-        (Scheme::RsaOaep, _) => rsa_private(unwrapping)?.decrypt_oaep(&oaep(parameter)?, wrapped).map_err(invalid),
+        (Scheme::RsaOaep, _) => {
+            rsa_private(unwrapping)?.decrypt_oaep(&params::oaep(parameter)?, wrapped).map_err(invalid)
+        }
         (Scheme::RsaPkcs1(None), _) if expected.class == CKO_SECRET_KEY => {
             let lens = match (expected.len, expected.key_type) {
                 (Some(len), _) => vec![len],

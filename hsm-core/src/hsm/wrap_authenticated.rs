@@ -15,7 +15,8 @@ use crate::mechanism::params::MechanismCall;
 use crate::mechanism::purpose::Use;
 use crate::object::{Attr, Snapshot};
 use crate::secret::SecretBytes;
-use crate::session::operation::{Operation, OperationKind};
+use crate::session::kind::OperationKind;
+use crate::session::operation::Operation;
 
 impl Hsm {
     /// C_WrapKeyAuthenticated: the wrapped key, the IV and the tag. The secret-target rule is that of C_WrapKey.

@@ -9,7 +9,6 @@ use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::{self, Parameter};
 use crate::mechanism::table::Scheme;
 use crate::object::Object;
-use crate::session::scheme::pss;
 
 /// sha256WithRSAEncryption, sha384WithRSAEncryption, sha512WithRSAEncryption; each is followed by NULL.
 const RSA_PKCS1: [(Hash, ObjectIdentifier); 3] = [
@@ -49,7 +48,7 @@ pub(crate) fn identifiers(scheme: Scheme, parameter: &Parameter, key: &Object) -
             Ok(vec![identifier(key.set().oid(), &[])?])
         }
         (Scheme::RsaPss(Some(hash)), PrivateKey::Rsa(_)) => {
-            let params = pss(Some(hash), parameter)?;
+            let params = params::pss(Some(hash), parameter)?;
             [NULL, &[]].into_iter().map(|null| identifier(RSA_PSS, &pss_params(&params, null)?)).collect()
         }
         (Scheme::EdDsa | Scheme::MlDsa, _) => Err(Error::new(

@@ -7,7 +7,7 @@ use ck::parameter::*;
 use super::kdf_params::{
     HkdfParams, KbkdfParams, Pbkdf2Params, TlsKdfParams, TlsKeysParams, TlsMacParams, TlsMasterParams,
 };
-use crate::crypto::{Hash, Hedge, PreHash, Shake, prehash};
+use crate::crypto::{Hash, Hedge, PreHash, Shake, prehash, rsa};
 use crate::error::{Error, Kind, Result};
 
 /// A mechanism and its parameter, as a caller names them.
@@ -422,4 +422,31 @@ pub(crate) fn pbkdf2_prf(number: u64) -> Result<Hash> {
         CKP_PKCS5_PBKD2_HMAC_SHA512_256 => Hash::Sha512_256,
         other => return Err(Error::new(Kind::MechanismParam, format!("{other} is not offered"))),
     })
+}
+
+/// The PSS parameters of a mechanism parameter.
+pub(crate) fn pss(fixed: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
+    let Parameter::RsaPss { hash: number, mgf, salt_len } = parameter else { return Err(Kind::MechanismParam.into()) };
+    let named = self::hash(*number)?;
+    if fixed.is_some_and(|fixed| fixed != named) {
+        return Err(Error::new(Kind::MechanismParam, "the parameter names another hash than the mechanism"));
+    }
+    let salt_len = usize::try_from(*salt_len).map_err(|_| Kind::MechanismParam)?;
+    Ok(rsa::Pss { hash: named, mgf: mgf1(*mgf)?, salt_len })
+}
+
+/// The OAEP parameters of a mechanism parameter.
+pub(crate) fn oaep(parameter: &Parameter) -> Result<rsa::Oaep<'_>> {
+    let (Parameter::RsaOaep { hash: number, mgf, source, label }
+    | Parameter::RsaAesWrap { hash: number, mgf, source, label, .. }) = parameter
+    else {
+        return Err(Kind::MechanismParam.into());
+    };
+    // Source 0 with no data is what some clients send for "no label"; it means the same.
+    let specified = OaepSource(*source) == CKZ_DATA_SPECIFIED;
+    let unlabelled = *source == 0 && label.is_empty();
+    if !specified && !unlabelled {
+        return Err(Error::new(Kind::MechanismParam, "the label's source is not CKZ_DATA_SPECIFIED"));
+    }
+    Ok(rsa::Oaep { hash: hash(*number)?, mgf: mgf1(*mgf)?, label })
 }

@@ -1,5 +1,6 @@
 //! Sessions: handles that belong to one application, read-only and read/write rules, and the active operations inside.
 
+pub(crate) mod kind;
 pub(crate) mod objects;
 pub(crate) mod operation;
 pub(crate) mod scheme;

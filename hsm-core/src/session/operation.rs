@@ -10,83 +10,17 @@ use ck::attribute::CKA_ALWAYS_AUTHENTICATE;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::kind::{KINDS, OperationKind};
 use super::scheme::{
-    ccm, check_context, cipher, decrypt, eddsa_variant, encrypt, gcm, gmac, mac_len, oaep, pss, recover, sealer, sign,
+    ccm, check_context, cipher, decrypt, eddsa_variant, encrypt, gcm, gmac, mac_len, recover, sealer, sign,
     sign_guarded, signature_len, tls_mac, verify, verify_data, wrap_form,
 };
 use crate::crypto::{CipherStream, MacStream, PublicKey, SealStream, aes_gcm, aes_xts, cmac, digest, hmac, prehash};
 use crate::error::{Error, Kind, Result};
 use crate::issuance::algorithm;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
-use crate::mechanism::purpose::Use;
 use crate::mechanism::table::{Row, Scheme};
 use crate::object::Object;
-
-/// The kinds of operation that a session can have active, one of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OperationKind {
-    /// C_Encrypt*.
-    Encrypt,
-    /// C_Decrypt*.
-    Decrypt,
-    /// C_Digest*.
-    Digest,
-    /// C_Sign*.
-    Sign,
-    /// C_Verify*.
-    Verify,
-    /// C_SignRecover*.
-    SignRecover,
-    /// C_VerifyRecover*.
-    VerifyRecover,
-    /// C_VerifySignature*.
-    VerifySignature,
-    /// One message of C_MessageEncrypt*.
-    MessageEncrypt,
-    /// One message of C_MessageDecrypt*.
-    MessageDecrypt,
-    /// One message of C_MessageSign*.
-    MessageSign,
-    /// One message of C_MessageVerify*.
-    MessageVerify,
-}
-
-/// How many kinds there are.
-const KINDS: usize = OperationKind::MessageVerify.index() + 1;
-
-impl OperationKind {
-    /// What the kind asks of mechanism and key, and what it does with the data: two columns of one table.
-    const fn row(self) -> (Use, OperationKind) {
-        match self {
-            OperationKind::Encrypt => (Use::Encrypt, OperationKind::Encrypt),
-            OperationKind::Decrypt => (Use::Decrypt, OperationKind::Decrypt),
-            OperationKind::Digest => (Use::Digest, OperationKind::Digest),
-            OperationKind::Sign => (Use::Sign, OperationKind::Sign),
-            OperationKind::Verify => (Use::Verify, OperationKind::Verify),
-            OperationKind::SignRecover => (Use::SignRecover, OperationKind::SignRecover),
-            OperationKind::VerifyRecover => (Use::VerifyRecover, OperationKind::VerifyRecover),
-            OperationKind::VerifySignature => (Use::Verify, OperationKind::Verify),
-            OperationKind::MessageEncrypt => (Use::MessageEncrypt, OperationKind::Encrypt),
-            OperationKind::MessageDecrypt => (Use::MessageDecrypt, OperationKind::Decrypt),
-            OperationKind::MessageSign => (Use::MessageSign, OperationKind::Sign),
-            OperationKind::MessageVerify => (Use::MessageVerify, OperationKind::Verify),
-        }
-    }
-
-    /// What the kind asks of mechanism and key.
-    pub(crate) fn purpose(self) -> Use {
-        self.row().0
-    }
-
-    /// What is done with the data: the kind of a single operation.
-    pub(crate) fn form(self) -> OperationKind {
-        self.row().1
-    }
-
-    const fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// What an Init call names.
 #[derive(Debug)]
@@ -302,8 +236,8 @@ impl Operation {
     /// Checks those parameters whose fault should show at Init and not at Final.
     fn check_parameter(&self, kind: OperationKind) -> Result<()> {
         match self.row.scheme {
-            Scheme::RsaPss(hash) => pss(hash, &self.parameter).map(drop),
-            Scheme::RsaOaep => oaep(&self.parameter).map(drop),
+            Scheme::RsaPss(hash) => params::pss(hash, &self.parameter).map(drop),
+            Scheme::RsaOaep => params::oaep(&self.parameter).map(drop),
             Scheme::AesGcm => gcm(&self.parameter).map(drop),
             Scheme::EdDsa => eddsa_variant(&self.parameter).map(drop),
             Scheme::AesCcm => ccm(&self.parameter, None).map(drop),

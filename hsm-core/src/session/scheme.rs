@@ -3,10 +3,10 @@
 
 use ck::attribute::CKA_PUBLIC_KEY_INFO;
 
-use super::operation::OperationKind;
+use super::kind::OperationKind;
 use crate::crypto::{
     CipherStream, Direction, Hash, PrivateKey, PublicKey, SealStream, aes_cbc, aes_ccm, aes_gcm, aes_wrap, aes_xts,
-    des3, eddsa, rsa, tls_prf,
+    des3, eddsa, tls_prf,
 };
 use crate::error::{Error, Kind, Result};
 use crate::issuance::{self, Breach, Policy, Signer, algorithm};
@@ -52,33 +52,6 @@ pub(super) fn cipher(
         _ => return Err(Kind::MechanismParam.into()),
     };
     Ok(stream)
-}
-
-/// The PSS parameters of a mechanism parameter.
-pub(crate) fn pss(hash: Option<Hash>, parameter: &Parameter) -> Result<rsa::Pss> {
-    let Parameter::RsaPss { hash: number, mgf, salt_len } = parameter else { return Err(Kind::MechanismParam.into()) };
-    let named = params::hash(*number)?;
-    if hash.is_some_and(|hash| hash != named) {
-        return Err(Error::new(Kind::MechanismParam, "the parameter names another hash than the mechanism"));
-    }
-    let salt_len = usize::try_from(*salt_len).map_err(|_| Kind::MechanismParam)?;
-    Ok(rsa::Pss { hash: named, mgf: params::mgf1(*mgf)?, salt_len })
-}
-
-/// The OAEP parameters of a mechanism parameter.
-pub(crate) fn oaep(parameter: &Parameter) -> Result<rsa::Oaep<'_>> {
-    let (Parameter::RsaOaep { hash, mgf, source, label } | Parameter::RsaAesWrap { hash, mgf, source, label, .. }) =
-        parameter
-    else {
-        return Err(Kind::MechanismParam.into());
-    };
-    // Source 0 with no data is what some clients send for "no label"; it means the same.
-    let specified = ck::parameter::OaepSource(*source) == ck::parameter::CKZ_DATA_SPECIFIED;
-    let unlabelled = *source == 0 && label.is_empty();
-    if !specified && !unlabelled {
-        return Err(Error::new(Kind::MechanismParam, "the label's source is not CKZ_DATA_SPECIFIED"));
-    }
-    Ok(rsa::Oaep { hash: params::hash(*hash)?, mgf: params::mgf1(*mgf)?, label })
 }
 
 /// The form of an AES key wrap, and that its initial value, if one is given, is the one of the form.
@@ -206,7 +179,7 @@ pub(super) fn sign(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]) 
         (Scheme::RsaRaw, PrivateKey::Rsa(key)) => key.sign_raw(data)?,
         (Scheme::RsaPkcs1(None), PrivateKey::Rsa(key)) => key.sign_pkcs1_raw(data)?,
         (Scheme::RsaPkcs1(Some(hash)), PrivateKey::Rsa(key)) => key.sign_pkcs1(hash, data)?,
-        (Scheme::RsaPss(hash), PrivateKey::Rsa(key)) => key.sign_pss(&pss(hash, parameter)?, data)?,
+        (Scheme::RsaPss(hash), PrivateKey::Rsa(key)) => key.sign_pss(&params::pss(hash, parameter)?, data)?,
         (Scheme::Ecdsa(_), PrivateKey::Ec(key)) => key.sign(data)?,
         (Scheme::EdDsa, PrivateKey::Edwards(key)) => match eddsa_variant(parameter)? {
             None => key.sign(data)?,
@@ -236,7 +209,9 @@ pub(super) fn verify(row: &Row, parameter: &Parameter, key: &Object, data: &[u8]
         (Scheme::RsaRaw, PublicKey::Rsa(key)) => key.verify_raw(data, signature)?,
         (Scheme::RsaPkcs1(None), PublicKey::Rsa(key)) => key.verify_pkcs1_raw(data, signature)?,
         (Scheme::RsaPkcs1(Some(hash)), PublicKey::Rsa(key)) => key.verify_pkcs1(hash, data, signature)?,
-        (Scheme::RsaPss(hash), PublicKey::Rsa(key)) => key.verify_pss(&pss(hash, parameter)?, data, signature)?,
+        (Scheme::RsaPss(hash), PublicKey::Rsa(key)) => {
+            key.verify_pss(&params::pss(hash, parameter)?, data, signature)?
+        }
         (Scheme::Ecdsa(_), PublicKey::Ec(key)) => key.verify(data, signature)?,
         (Scheme::EdDsa, PublicKey::Edwards(key)) => match eddsa_variant(parameter)? {
             None => key.verify(data, signature)?,
@@ -271,7 +246,9 @@ pub(super) fn encrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8
         Scheme::AesXts => Ok(xts(Direction::Encrypt, parameter, key, data)?.expose().to_vec()),
         Scheme::AesWrap { pad } => Ok(aes_wrap::wrap(wrap_form(pad, parameter)?, key.secret()?, data)?),
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.public_key()? {
-            PublicKey::Rsa(key) if row.scheme == Scheme::RsaOaep => Ok(key.encrypt_oaep(&oaep(parameter)?, data)?),
+            PublicKey::Rsa(key) if row.scheme == Scheme::RsaOaep => {
+                Ok(key.encrypt_oaep(&params::oaep(parameter)?, data)?)
+            }
             PublicKey::Rsa(key) if row.scheme == Scheme::RsaRaw => Ok(key.encrypt_raw(data)?),
             PublicKey::Rsa(key) => Ok(key.encrypt_pkcs1(data)?),
             _ => Err(Kind::KeyType.into()),
@@ -307,7 +284,9 @@ pub(super) fn decrypt(row: &Row, parameter: &Parameter, key: &Object, data: &[u8
             aes_wrap::unwrap(wrap_form(pad, parameter)?, key.secret()?, data).map_err(invalid)?
         }
         Scheme::RsaRaw | Scheme::RsaPkcs1(None) | Scheme::RsaOaep => match key.private_key()? {
-            PrivateKey::Rsa(key) if row.scheme == Scheme::RsaOaep => key.decrypt_oaep(&oaep(parameter)?, data)?,
+            PrivateKey::Rsa(key) if row.scheme == Scheme::RsaOaep => {
+                key.decrypt_oaep(&params::oaep(parameter)?, data)?
+            }
             PrivateKey::Rsa(key) if row.scheme == Scheme::RsaRaw => key.decrypt_raw(data)?,
             PrivateKey::Rsa(key) => key.decrypt_pkcs1(data)?,
             _ => return Err(Kind::KeyType.into()),
