@@ -45,6 +45,24 @@ pub(super) struct Draft {
 }
 
 struct Shared {
+    place: Mutex<Option<Place>>,
+    written: Written,
+}
+
+/// Where a draft is while its records wait for their lines: in one turn of the queue.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Which turn; no two queues have the same.
+    pub(super) turn: u64,
+    /// Among the queue's drafts.
+    pub(super) index: u32,
+    /// Of the first of its records in the staging file.
+    pub(super) staged_at: u32,
+}
+
+/// What the thread that writes lines looks at, on cache lines of its own: others stage records of this draft at the same time.
+#[repr(align(128))]
+struct Written {
     body: Vec<u8>,
     /// What its line began with when it was written last: the next one will begin so too.
     begun: Mutex<Option<Begun>>,
@@ -110,7 +128,9 @@ impl Draft {
     }
 
     fn of(body: Vec<u8>) -> Self {
-        Draft { shared: Arc::new(Shared { body, begun: Mutex::new(None) }) }
+        Draft {
+            shared: Arc::new(Shared { place: Mutex::new(None), written: Written { body, begun: Mutex::new(None) } }),
+        }
     }
 
     /// The text of the entry, which may be like one before.
@@ -128,7 +148,7 @@ impl Draft {
 
     /// Appends the finished line, without its line feed, to `out`, and gives its leaf's hash.
     pub(super) fn stamp(&self, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Hash {
-        let Shared { body, begun } = &*self.shared;
+        let Written { body, begun } = &self.shared.written;
         let mut begun = begun.lock();
         let begun = match &mut *begun {
             Some(begun) if begun.is_with(stamp) => begun,
@@ -158,7 +178,17 @@ impl Draft {
 
     /// What [`Draft::from_bytes`] reads.
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.shared.body
+        &self.shared.written.body
+    }
+
+    /// Where it is in this turn, if it has come already.
+    pub(super) fn place(&self, turn: u64) -> Option<Place> {
+        self.shared.place.lock().filter(|place| place.turn == turn)
+    }
+
+    /// It has come to this place.
+    pub(super) fn placed(&self, place: Place) {
+        *self.shared.place.lock() = Some(place);
     }
 
     /// Reads what [`Entry::encode`] wrote, perhaps by an earlier run of the program, perhaps by a version before this one.

@@ -2,6 +2,8 @@
 //! costs no system call; the flusher writes them to the journal some milliseconds later, many at once. When the process is killed
 //! between, the next start finds them here.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
@@ -9,10 +11,12 @@ use super::signer::beside;
 use crate::Result;
 use crate::sys::SharedFile;
 
-/// One half takes records while those of the other are being written: ten thousand, for a disk that keeps an fsync waiting for a tenth of
-/// a second.
+/// One half takes records while those of the other are being written: ten thousand that differ, or seventy thousand that do not, for a disk
+/// that keeps an fsync waiting for a tenth of a second.
 const HALF: usize = 4 << 20;
-const MAGIC: u32 = 0x3147_5453; // "STG1"
+/// Before a record; before one with the same body as an earlier record of the half, whose place stands for the body.
+const MAGIC: [u8; 4] = *b"STG1";
+const MAGIC_AGAIN: [u8; 4] = *b"STG2";
 /// Magic, length of the body, sum, boot, sequence, time, generation.
 const HEADER: usize = 4 + 4 + 8 + 8 + 8 + 8 + 8;
 /// What is no magic, and ends a half.
@@ -47,16 +51,25 @@ impl Stage {
         Ok(Stage { file, boot, half: 0, at: 0 })
     }
 
-    /// Puts a record; `false` when the half is full.
-    pub(super) fn put(&mut self, staged: Staged, draft: &Draft) -> bool {
-        let body = draft.as_bytes();
-        let end = self.at + HEADER + body.len();
+    /// Puts a record, and says where in the half it is; none when the half is full.
+    pub(super) fn put(&mut self, staged: Staged, draft: &Draft) -> Option<u32> {
+        self.put_body(MAGIC, staged, draft.as_bytes())
+    }
+
+    /// Puts a record with the draft of the one that is there in the half; `false` when the half is full. Most records are of this kind: their
+    /// operations wait for a few bytes instead of a whole body and its sum.
+    pub(super) fn put_again(&mut self, staged: Staged, there: u32) -> bool {
+        self.put_body(MAGIC_AGAIN, staged, &there.to_le_bytes()).is_some()
+    }
+
+    fn put_body(&mut self, magic: [u8; 4], staged: Staged, body: &[u8]) -> Option<u32> {
+        let (at, end) = (self.at, self.at + HEADER + body.len());
         if end + END.len() > HALF {
-            return false;
+            return None;
         }
         let mut header = [0; HEADER];
-        header[..4].copy_from_slice(&MAGIC.to_le_bytes());
-        header[4..8].copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+        header[..4].copy_from_slice(&magic);
+        header[4..8].copy_from_slice(&u32::try_from(body.len()).ok()?.to_le_bytes());
         header[16..24].copy_from_slice(&self.boot);
         header[24..32].copy_from_slice(&staged.seq.to_le_bytes());
         header[32..40].copy_from_slice(&staged.time.to_le_bytes());
@@ -66,13 +79,11 @@ impl Stage {
         let base = self.half * HALF;
         // The magic comes last, so that a record that is not whole is none.
         let put = self.file.put(base + end, &END)
-            && self.file.put(base + self.at + HEADER, body)
-            && self.file.put(base + self.at + 4, &header[4..])
-            && self.file.put(base + self.at, &header[..4]);
-        if put {
-            self.at = end;
-        }
-        put
+            && self.file.put(base + at + HEADER, body)
+            && self.file.put(base + at + 4, &header[4..])
+            && self.file.put(base + at, &header[..4]);
+        self.at = if put { end } else { at };
+        u32::try_from(at).ok().filter(|_| put)
     }
 
     /// The records of the half so far are about to be written, and those of the other have been.
@@ -95,32 +106,53 @@ pub(super) fn leftover(journal: &Path, last_boot: &str, last: u64) -> Result<Vec
     let mut found = Vec::new();
     // Halves were smaller once.
     for half in content.chunks_exact((content.len() / 2).max(1)) {
-        let mut rest = half;
-        while let Some((entry, later)) = split(rest) {
-            rest = later;
+        let mut bodies = HashMap::new();
+        let mut at = 0;
+        while let Some(entry) = entry_at(half, at) {
+            let own = &entry[HEADER..];
+            let body = match entry.first_chunk() {
+                Some(&MAGIC) => *bodies.entry(at).or_insert(own),
+                _ => match bodies.get(&word(own, 0)) {
+                    Some(body) => *body,
+                    None => break,
+                },
+            };
+            at += entry.len();
             let staged = Staged { seq: number(entry, 24), time: number(entry, 32), generation: number(entry, 40) };
             if data_encoding::HEXLOWER.encode(&entry[16..24]) == last_boot && staged.seq > last {
-                found.push((staged, Draft::from_bytes(&entry[HEADER..])?));
+                found.push((staged, body));
             }
         }
     }
     found.sort_by_key(|(staged, _)| staged.seq);
-    let numbers = last + 1..;
-    Ok(found
-        .into_iter()
-        .zip(numbers)
-        .take_while(|((staged, _), seq)| staged.seq == *seq)
-        .map(|(found, _)| found)
-        .collect())
+    let mut drafts = HashMap::new();
+    let mut leftover = Vec::new();
+    for ((staged, body), seq) in found.into_iter().zip(last + 1..) {
+        if staged.seq != seq {
+            break;
+        }
+        let draft = match drafts.entry(body) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(first) => first.insert(Draft::from_bytes(body)?),
+        };
+        leftover.push((staged, draft.clone()));
+    }
+    Ok(leftover)
 }
 
-/// The whole record at the beginning, and what follows it.
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let head = bytes.get(..HEADER)?;
-    let word = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
-    let len = HEADER.checked_add(usize::try_from(word(4)?).ok()?)?;
-    let entry = bytes.get(..len).filter(|_| word(0) == Some(MAGIC))?;
-    (sum(&entry[16..HEADER], &entry[HEADER..]) == number(entry, 8)).then(|| bytes.split_at(len))
+/// The whole record that begins there.
+fn entry_at(half: &[u8], at: usize) -> Option<&[u8]> {
+    let rest = half.get(at..)?;
+    let magic = rest.first_chunk()?;
+    let len = HEADER.checked_add(word(rest.get(..HEADER)?, 4))?;
+    let entry = rest.get(..len).filter(|_| matches!(magic, &MAGIC | &MAGIC_AGAIN))?;
+    (sum(&entry[16..HEADER], &entry[HEADER..]) == number(entry, 8)).then_some(entry)
+}
+
+/// Four bytes of an entry as a length or a place; none such where they are missing.
+fn word(bytes: &[u8], at: usize) -> usize {
+    let word = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    word.and_then(|word| usize::try_from(word).ok()).unwrap_or(usize::MAX)
 }
 
 /// Eight bytes of an entry that is long enough.
@@ -154,7 +186,11 @@ mod tests {
     const BOOT_TEXT: &str = "0707070707070707";
 
     fn put(stage: &mut Stage, seq: u64) -> bool {
-        stage.put(Staged { seq, time: seq * 10, generation: 3 }, &Draft::new(&entry(seq)))
+        stage.put(staged(seq), &Draft::new(&entry(seq))).is_some()
+    }
+
+    fn staged(seq: u64) -> Staged {
+        Staged { seq, time: seq * 10, generation: 3 }
     }
 
     fn numbers(journal: &Path, last: u64) -> Vec<u64> {
@@ -179,7 +215,38 @@ mod tests {
         stage.turn();
         assert!(put(&mut stage, 11));
         assert_eq!(numbers(&journal, 7), [8, 9, 10, 11]);
-        assert_eq!(leftover(&journal, BOOT_TEXT, 10).unwrap()[0].0, Staged { seq: 11, time: 110, generation: 3 });
+        assert_eq!(leftover(&journal, BOOT_TEXT, 10).unwrap()[0].0, staged(11));
+    }
+
+    #[test]
+    fn a_record_staged_again_has_the_body_that_stands_in_its_half() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("audit.jsonl");
+        let mut stage = Stage::open(&journal, BOOT).unwrap();
+        let draft = |number| Draft::new(&entry(number));
+        for half in 0..2 {
+            let first = 6 * half;
+            let one = stage.put(staged(first + 1), &draft(half + 1)).unwrap();
+            assert!(stage.put_again(staged(first + 2), one));
+            let other = stage.put(staged(first + 3), &draft(half + 10)).unwrap();
+            assert!(stage.put_again(staged(first + 4), one) && stage.put_again(staged(first + 5), other));
+            assert!(stage.put_again(staged(first + 6), other));
+            if half == 0 {
+                stage.turn();
+            }
+        }
+        let found = leftover(&journal, BOOT_TEXT, 0).unwrap();
+        let bodies: Vec<u64> = [1, 1, 10, 1, 10, 10].into_iter().flat_map(|number| [number, number + 1]).collect();
+        assert_eq!(found.len(), bodies.len());
+        for (index, (record, read)) in found.iter().enumerate() {
+            let (half, row) = (index / 6, index % 6);
+            let expected = draft(bodies[2 * row + half]);
+            assert_eq!((*record, read.as_bytes()), (staged(index as u64 + 1), expected.as_bytes()), "{index}");
+        }
+        // The first record of a half is gone, and with it those that would have its body.
+        stage.begin();
+        assert!(stage.put_again(staged(7), 0) && put(&mut stage, 8));
+        assert_eq!(numbers(&journal, 6), [0; 0]);
     }
 
     #[test]
@@ -202,7 +269,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join("audit.jsonl");
         let mut stage = Stage::open(&journal, BOOT).unwrap();
-        assert!((1..4).all(|seq| put(&mut stage, seq)));
+        let body = stage.put(staged(1), &Draft::new(&entry(1))).unwrap();
+        assert!(stage.put_again(staged(2), body) && put(&mut stage, 3));
         let path = stage_path(&journal);
         let whole = std::fs::read(&path).unwrap();
         let file = std::fs::File::options().write(true).open(&path).unwrap();
@@ -220,6 +288,10 @@ mod tests {
         let mut stage = Stage::open(&folder.path().join("audit.jsonl"), BOOT).unwrap();
         let fitting = (1..).take_while(|seq| put(&mut stage, *seq)).count();
         assert!(fitting > 5000, "{fitting}");
+        stage.begin();
+        let body = stage.put(staged(1), &Draft::new(&entry(1))).unwrap();
+        let fitting = (2..).take_while(|seq| stage.put_again(staged(*seq), body)).count();
+        assert!(fitting > 50_000, "{fitting}");
         stage.begin();
         assert!(put(&mut stage, 1));
     }

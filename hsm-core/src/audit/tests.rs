@@ -442,7 +442,7 @@ fn records_that_a_killed_run_had_staged_are_written_by_the_next() {
     let boot = data_encoding::HEXLOWER.decode(boot.as_bytes()).unwrap().try_into().unwrap();
     let mut stage = Stage::open(&path, boot).unwrap();
     for seq in last + 1..last + 4 {
-        assert!(stage.put(Staged { seq, time: START, generation: 5 }, &Draft::new(&entry(seq))));
+        assert!(stage.put(Staged { seq, time: START, generation: 5 }, &Draft::new(&entry(seq))).is_some());
     }
     drop(stage);
     // The kill also tore the line that was being written.

@@ -6,6 +6,8 @@ use crate::audit::merkle::{Hash, Tree};
 
 /// How much room a line of usual facts needs.
 const USUAL: usize = 640;
+/// What is kept of the room of a group: that of some thousand lines. A disk that keeps an fsync waiting makes a group that is much larger, once.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// Lines, one after another, as they are in the file.
 #[derive(Default)]
@@ -55,6 +57,8 @@ impl Lines {
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.leaves.clear();
+        self.text.shrink_to(KEPT_BYTES);
+        self.leaves.shrink_to(KEPT_BYTES / USUAL);
     }
 
     /// Adds the lines to the tree.

@@ -1,10 +1,11 @@
 //! The pen: what is written and staged so far, under the journal's lock.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::audit::chain::Head;
-use crate::audit::draft::Draft;
+use crate::audit::draft::{Draft, Place};
 use crate::audit::keys::PublicKey;
 use crate::audit::merkle::Tree;
 use crate::audit::outside::News;
@@ -77,21 +78,74 @@ pub(in crate::audit) struct Pen {
     pub(super) origin: Instant,
 }
 
-/// Records that have their numbers and their times.
-pub(super) type Queue = Vec<Queued>;
+/// Records that have their numbers and their times, from the first that came after the queue was emptied.
+pub(super) struct Queue {
+    /// No two queues have the same, and none has it again: an emptied queue takes its next turn.
+    turn: u64,
+    /// Each once, as many records as it may have: whoever uses one key again and again leaves the same draft.
+    drafts: Vec<Draft>,
+    records: Vec<Queued>,
+}
 
-pub(super) struct Queued {
-    pub(super) draft: Draft,
-    pub(super) time: u64,
-    pub(super) generation: u64,
+struct Queued {
+    draft: u32,
+    time: u64,
+    generation: u64,
+}
+
+static TURNS: AtomicU64 = AtomicU64::new(0);
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue { turn: TURNS.fetch_add(1, Ordering::Relaxed), drafts: Vec::new(), records: Vec::new() }
+    }
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Forgets the records and keeps their room.
+    pub(super) fn clear(&mut self) {
+        self.turn = TURNS.fetch_add(1, Ordering::Relaxed);
+        self.drafts.clear();
+        self.records.clear();
+    }
+
+    /// Draft, time and generation of each record.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Draft, u64, u64)> {
+        self.records.iter().map(|queued| (&self.drafts[queued.draft as usize], queued.time, queued.generation))
+    }
+
+    /// Stages a record and adds it; false when there is no room.
+    fn push(&mut self, draft: &Draft, staged: Staged, stage: &mut Stage) -> bool {
+        let index = match draft.place(self.turn) {
+            Some(place) if stage.put_again(staged, place.staged_at) => place.index,
+            Some(_) => return false,
+            None => {
+                let Some(staged_at) = stage.put(staged, draft) else { return false };
+                let Ok(index) = u32::try_from(self.drafts.len()) else { return false };
+                self.drafts.push(draft.clone());
+                draft.placed(Place { turn: self.turn, index, staged_at });
+                index
+            }
+        };
+        self.records.push(Queued { draft: index, time: staged.time, generation: staged.generation });
+        true
+    }
 }
 
 impl Pen {
     pub(in crate::audit) fn empty() -> Self {
         Pen {
             head: Head::EMPTY,
-            queue: Queue::new(),
-            spare: Queue::new(),
+            queue: Queue::default(),
+            spare: Queue::default(),
             assigned: 0,
             stage: None,
             forming: false,
@@ -146,10 +200,9 @@ impl Pen {
     pub(super) fn stage(&mut self, draft: &Draft, now: u64, generation: u64) -> Option<u64> {
         let (seq, time) = (self.assigned + 1, now.max(self.last_time));
         let staged = Staged { seq, time, generation };
-        if !self.stage.as_mut()?.put(staged, draft) {
+        if !self.queue.push(draft, staged, self.stage.as_mut()?) {
             return None;
         }
-        self.queue.push(Queued { draft: draft.clone(), time, generation });
         (self.assigned, self.last_time) = (seq, time);
         self.behind_since.get_or_insert_with(Instant::now);
         Some(seq)
@@ -159,7 +212,7 @@ impl Pen {
     /// is no room; without a stage nothing is answered before its line is written.
     pub(super) fn stage_aside(&mut self, draft: &Draft) -> bool {
         let staged = Staged { seq: self.assigned + 1, time: self.last_time, generation: self.last_generation };
-        self.stage.as_mut().is_none_or(|stage| stage.put(staged, draft))
+        self.stage.as_mut().is_none_or(|stage| stage.put(staged, draft).is_some())
     }
 
     /// Records that no checkpoint covers, the newest checkpoint's own apart.

@@ -3,7 +3,7 @@
 use parking_lot::MutexGuard;
 
 use super::lines::Lines;
-use super::pen::Queued;
+use super::pen::Queue;
 use super::{Pen, Shared, refused, whole};
 use crate::audit::chain::Head;
 use crate::audit::draft::{Change, Draft, Stamp};
@@ -99,17 +99,17 @@ impl Shared {
     }
 
     /// Appends the lines of records to `lines`; gives the newest.
-    pub(super) fn chain(&self, queue: &[Queued], mut head: Head, lines: &mut Lines) -> Head {
-        for record in queue {
+    pub(super) fn chain(&self, queue: &Queue, mut head: Head, lines: &mut Lines) -> Head {
+        for (draft, time, generation) in queue.records() {
             let stamp = Stamp {
                 seq: head.seq + 1,
-                time: record.time,
+                time,
                 boot: &self.boot,
-                generation: record.generation,
+                generation,
                 change: Change::Nothing,
                 prev: &head.hash,
             };
-            head = lines.push(&record.draft, &stamp);
+            head = lines.push(draft, &stamp);
         }
         head
     }
