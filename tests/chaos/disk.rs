@@ -93,6 +93,31 @@ fn a_full_or_broken_disk_costs_nothing_that_was_answered() {
     told.check(&mut worker, &world);
 }
 
+/// It was done, its record could not be made durable, and the caller was told of a failure: the application was logged in all the same.
+#[test]
+fn a_login_that_could_not_be_recorded_is_none() {
+    let mut world = World::unstarted_for(Carrier::Express);
+    let name = "disk::a_login_that_could_not_be_recorded_is_none";
+    let Some(faults) = Faults::prepare(name, world.dir()) else { return };
+    world.daemon_environment(faults.environment());
+    world.start_daemon();
+    world.init_token();
+    let mut worker = Worker::start(&world);
+    worker.ok("open");
+    let before = worker.ok("state");
+    faults.fail(Calls::Sync, Errno::BrokenDisk, "audit.jsonl", 0);
+    let answer = worker.ask("login");
+    assert!(answer.starts_with("error"), "{answer}");
+    assert_eq!(worker.ok("state"), before);
+    faults.heal();
+    let begun = Instant::now();
+    while worker.ask("login") != "ok" {
+        assert!(begun.elapsed() < PATIENCE, "no login\n{}", world.daemon().log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_ne!(worker.ok("state"), before);
+}
+
 impl Told {
     /// Every key that was acknowledged is there and every signature has its record.
     fn check(&self, worker: &mut Worker, world: &World) {
