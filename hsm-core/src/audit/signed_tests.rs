@@ -382,7 +382,7 @@ impl Faulty {
 
 /// The exit status and words of the independent verifier; `None` where there is no Python. `site` says whether it finds packages.
 pub(super) fn independent(journal: &Path, site: Site, pins: &[Pin]) -> Option<(Option<i32>, String)> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/audit/verify_journal.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/verify_journal.py");
     let of_tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
     let python = if of_tests.exists() { of_tests } else { "python3".into() };
     let mut command = std::process::Command::new(python);

@@ -294,10 +294,18 @@ impl Signer {
         Ok(SignedCheckpoint { checkpoint, signature, ml_dsa_44 })
     }
 
-    /// Makes and saves the key of the next file; nothing when one is announced already.
+    /// Whether the key file still holds the key before, and the key in use lies in the file of the next one.
+    pub(super) fn holds_key_before(&self) -> bool {
+        self.stale
+    }
+
+    /// Makes and saves the key of the next file; nothing when one is announced already. The key before must be erased.
     pub(super) fn prepare(&self) -> Result<Option<Prepared>> {
         if self.next.is_some() {
             return Ok(None);
+        }
+        if self.stale {
+            return Err(Error::new(Kind::Device, "the journal's signing key before this one is not erased yet"));
         }
         let key = PrivateKey::generate(self.keys.suite)?;
         self.keys.save(&self.keys.next_file(), &key)?;
@@ -421,6 +429,29 @@ mod tests {
             assert_ne!(std::fs::read_to_string(&path).unwrap(), old_text);
             assert!(!folder.path().join("audit.jsonl.key.next").exists());
         }
+    }
+
+    #[test]
+    fn a_key_before_that_could_not_be_erased_costs_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, aside) = (folder.path().join("audit.jsonl.key"), folder.path().join("aside"));
+        let (mut signer, _) = Signer::attach(keys(folder.path(), 1, SUITES[0]), None).unwrap();
+        let prepared = signer.prepare().unwrap().unwrap();
+        let after = prepared.public().clone();
+        signer.announced(prepared);
+        signer.signed();
+        // What cannot be opened for writing cannot be erased.
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        signer.retire().unwrap_err();
+        assert!(signer.prepare().is_err() && signer.holds_key_before());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        signer.retire().unwrap();
+        assert!(!signer.holds_key_before() && signer.prepare().unwrap().is_some());
+        drop(signer);
+        let (signer, announced) = Signer::attach(keys(folder.path(), 1, SUITES[0]), Some(&after)).unwrap();
+        assert_eq!((signer.public(), announced), (&after, Announced::Yes));
     }
 
     #[test]

@@ -694,7 +694,7 @@ fn exports_are_what_they_say() {
 
 #[test]
 fn independent_verifier_agrees() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/audit/verify_journal.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/verify_journal.py");
     let python = |journal: &Path| std::process::Command::new("python3").arg(&script).arg(journal).output();
     let folder = tempfile::tempdir().unwrap();
     let path = journal_file(folder.path(), 40);

@@ -40,6 +40,11 @@ impl Shared {
 
     /// From now on the next key signs: it is announced under the last checkpoint of the one before, and that is erased when this is durable.
     fn change_key(&self, pen: &mut Pen) -> Result<()> {
+        if pen.signer.as_ref().is_some_and(Signer::holds_key_before) {
+            // Erasing it failed. A further key would take the place of the only copy of the one in use.
+            self.sync_alone(pen)?;
+            pen.signer.as_mut().map(Signer::retire).transpose()?;
+        }
         if let Some(prepared) = pen.signer.as_ref().map(Signer::prepare).transpose()?.flatten() {
             self.write_entry(pen, &checkpoint::key_entry(prepared.public()))?;
             if let Some(signer) = &mut pen.signer {
