@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO
 
-.PHONY: help demo demo-pq drill deb timing test chaos bench bench-pki fuzz fuzz-replay fmt lint clean scale scale-pki
+.PHONY: help demo demo-pq drill timing deb test bench bench-pki fuzz fuzz-replay chaos scale scale-pki conformance docs fmt lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18

@@ -24,6 +24,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Copies store and journal of a stopped daemon, for [`reset`].
+fn keep(world: &World, pristine: &Path) {
+    copy(&world.store(), &pristine.join("store"));
+    fs::create_dir(pristine.join("journal")).expect("our own directory");
+    for entry in fs::read_dir(world.dir()).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if name.starts_with("audit") {
+            fs::copy(&path, pristine.join("journal").join(name)).expect("copied");
+        }
+    }
+}
+
 /// The world as it was: the old store and its journal.
 fn reset(world: &World, pristine: &Path) {
     for entry in fs::read_dir(world.dir()).expect("a directory") {
@@ -63,15 +76,7 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
     key(&world, "in-the-old-one");
     world.stop_daemon();
     let pristine = world.dir().join("pristine");
-    copy(&world.store(), &pristine.join("store"));
-    fs::create_dir(pristine.join("journal")).expect("our own directory");
-    for entry in fs::read_dir(world.dir()).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        if name.starts_with("audit") {
-            fs::copy(&path, pristine.join("journal").join(name)).expect("copied");
-        }
-    }
+    keep(&world, &pristine);
     let old = fs::read(pristine.join("store/vault.redb")).expect("the old store");
     let line =
         ["restore", "--pin", "env:SO_PIN", "--input", "token.backup", "--force", "--accept-rollback", "--reason", "x"];
@@ -132,15 +137,7 @@ fn a_killed_start_that_begins_or_ends_the_second_signature_leaves_a_journal_that
         world.write_config(before);
         world.start_daemon();
         world.stop_daemon();
-        copy(&world.store(), &pristine.join("store"));
-        fs::create_dir(pristine.join("journal")).expect("our own directory");
-        for entry in fs::read_dir(world.dir()).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            if name.starts_with("audit") {
-                fs::copy(&path, pristine.join("journal").join(name)).expect("copied");
-            }
-        }
+        keep(&world, &pristine);
         world.write_config(after);
         // A whole one, which says how many calls there are until it is ready.
         faults.kill(part, i32::MAX);
