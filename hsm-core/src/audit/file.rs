@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -31,7 +31,8 @@ pub(super) trait Medium: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Keeps the durable head beside the journal; a hint for verifiers, so a failure costs nothing.
     fn remember(&self, head: &Head);
-    /// Closes the file, which begins with record `first`, and goes on with an empty one. A failure leaves it as it was.
+    /// Closes the file, which begins with record `first`, and goes on with an empty one. A failure leaves it as it was. The new names are
+    /// durable with the next sync.
     fn begin_another(&self, first: u64) -> io::Result<()>;
     /// How many bytes are free where the file is; nothing if that cannot be told.
     fn free(&self) -> Option<u64> {
@@ -50,6 +51,8 @@ pub(super) struct JournalFile {
     head: Option<File>,
     /// How long the head's line was.
     head_len: AtomicUsize,
+    /// Names in the folder changed and are not known to be durable.
+    renamed: AtomicBool,
 }
 
 struct Live {
@@ -85,7 +88,13 @@ impl JournalFile {
         undo_half_closed(path, &metadata).map_err(|error| failed("cannot be examined", error))?;
         let head = open_private(&head_path(path)).ok();
         let live = RwLock::new(Live { file, identity: (metadata.dev(), metadata.ino()) });
-        Ok(JournalFile { live, path: path.to_owned(), head, head_len: AtomicUsize::new(0) })
+        Ok(JournalFile {
+            live,
+            path: path.to_owned(),
+            head,
+            head_len: AtomicUsize::new(0),
+            renamed: AtomicBool::new(false),
+        })
     }
 
     /// Verifies the file that is being written, from where it begins; when it is empty, the closed one before it. The closed
@@ -297,6 +306,10 @@ impl Medium for JournalFile {
         let live = self.live.read();
         failpoint!("journal.sync.before", io::Error::other("a failpoint"));
         live.file.sync_data()?;
+        if self.renamed.load(Ordering::Acquire) {
+            sync_folder_of(&self.path)?;
+            self.renamed.store(false, Ordering::Release);
+        }
         failpoint!("journal.sync.after");
         // A file that was renamed or deleted still takes writes, and nobody would ever read them.
         match std::fs::metadata(&self.path) {
@@ -337,7 +350,8 @@ impl Medium for JournalFile {
         std::fs::rename(&fresh, &self.path)?;
         failpoint!("journal.close.renamed");
         *live = Live { file, identity: (metadata.dev(), metadata.ino()) };
-        sync_folder_of(&self.path)
+        self.renamed.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn free(&self) -> Option<u64> {

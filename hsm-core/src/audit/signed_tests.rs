@@ -296,6 +296,42 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
     assert!(summary.signatures.checkpoints as usize == keys_seen.len());
 }
 
+/// The next key took over and its file lies beside the old one's: another key would be written over it.
+#[test]
+fn no_file_is_closed_before_the_key_of_the_last_one_is_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let journal = open(&path, SMALL);
+    let key_file = folder.path().join("audit.jsonl.key");
+    std::fs::remove_file(&key_file).unwrap();
+    std::fs::create_dir(&key_file).unwrap();
+    let write = || {
+        for number in 0..60 {
+            journal.append(entry(number), 0, Durability::Written).map(drop).unwrap();
+        }
+        journal.sync().unwrap();
+    };
+    let until = |what: &str, reached: &dyn Fn() -> bool| {
+        let begun = std::time::Instant::now();
+        while !reached() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let closed = || closed_files(&path).len();
+    write();
+    until("the first file is closed", &|| closed() == 1);
+    write();
+    std::thread::sleep(Duration::from_millis(1100)); // closing is tried again after a second
+    assert_eq!(closed(), 1);
+    std::fs::remove_dir(&key_file).unwrap();
+    until("the next key has its place", &|| key_file.is_file());
+    until("the second file is closed", &|| closed() > 1);
+    drop(journal);
+    drop(open(&path, SMALL));
+    assert!(visit_file(&path, |_| Ok(())).unwrap().signatures.uncertified_keys.is_empty());
+}
+
 #[test]
 fn failed_fsyncs_leave_tree_and_records_in_step() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
@@ -200,14 +201,29 @@ impl SigningKeys {
     }
 }
 
+impl SigningKeys {
+    /// Makes and saves the key of the next file.
+    pub(super) fn prepare(&self) -> Result<Prepared> {
+        let key = PrivateKey::generate(self.suite)?;
+        self.save(&self.next_file(), &key)?;
+        Ok(Prepared(key))
+    }
+
+    /// Erases the key before and puts the next one's file in its place. What certified the next one must be durable.
+    pub(super) fn retire(&self) -> Result<()> {
+        let (old, next) = (&self.file, self.next_file());
+        erase(old).map_err(|error| unusable(old, &error))?;
+        failpoint!("journal.key.erased");
+        sys::replace_durably(&next, old).map_err(|error| unusable(old, &error))
+    }
+}
+
 /// The signer of the file that is being written.
 pub(super) struct Signer {
-    keys: SigningKeys,
+    keys: Arc<SigningKeys>,
     key: PrivateKey,
     /// Announced: the next checkpoint certifies it, and it takes over.
     next: Option<Prepared>,
-    /// The key file still holds the key before.
-    stale: bool,
 }
 
 /// A key that is saved and not yet announced.
@@ -240,9 +256,8 @@ impl Signer {
     pub(super) fn attach(keys: SigningKeys, named: Option<&PublicKey>) -> Result<(Self, Announced)> {
         if let Some(key) = keys.load(&keys.next_file()).filter(|key| Some(&key.public) == named) {
             // The announcement was certified and the run ended before the old seed was erased.
-            let mut signer = Signer { keys, key, next: None, stale: true };
-            signer.retire()?;
-            return Ok((signer, Announced::Yes));
+            keys.retire()?;
+            return Ok((Signer { keys: Arc::new(keys), key, next: None }, Announced::Yes));
         }
         let (key, announced) = match (keys.load(&keys.file), named) {
             (Some(key), Some(named)) if key.public == *named => (key, Announced::Yes),
@@ -265,7 +280,7 @@ impl Signer {
             }
         };
         std::fs::remove_file(keys.next_file()).ok();
-        Ok((Signer { keys, key, next: None, stale: false }, announced))
+        Ok((Signer { keys: Arc::new(keys), key, next: None }, announced))
     }
 
     /// Whether keys of other kinds are wanted than the journal is signed with.
@@ -294,22 +309,9 @@ impl Signer {
         Ok(SignedCheckpoint { checkpoint, signature, ml_dsa_44 })
     }
 
-    /// Whether the key file still holds the key before, and the key in use lies in the file of the next one.
-    pub(super) fn holds_key_before(&self) -> bool {
-        self.stale
-    }
-
-    /// Makes and saves the key of the next file; nothing when one is announced already. The key before must be erased.
-    pub(super) fn prepare(&self) -> Result<Option<Prepared>> {
-        if self.next.is_some() {
-            return Ok(None);
-        }
-        if self.stale {
-            return Err(Error::new(Kind::Device, "the journal's signing key before this one is not erased yet"));
-        }
-        let key = PrivateKey::generate(self.keys.suite)?;
-        self.keys.save(&self.keys.next_file(), &key)?;
-        Ok(Some(Prepared(key)))
+    /// What makes the next key, for whoever does that beside the signing; none when one is announced already.
+    pub(super) fn keys_to_prepare(&self) -> Option<Arc<SigningKeys>> {
+        self.next.is_none().then(|| Arc::clone(&self.keys))
     }
 
     /// The record that names the key is written.
@@ -317,23 +319,12 @@ impl Signer {
         self.next = Some(prepared);
     }
 
-    /// A checkpoint is written: it certified the announced key, with which all later ones are signed.
-    pub(super) fn signed(&mut self) {
-        if let Some(Prepared(key)) = self.next.take() {
-            (self.key, self.stale) = (key, true);
-        }
-    }
-
-    /// Erases the key before and puts this one's file in its place. What certified this one must be durable.
-    pub(super) fn retire(&mut self) -> Result<()> {
-        if self.stale {
-            let (old, next) = (&self.keys.file, self.keys.next_file());
-            erase(old).map_err(|error| unusable(old, &error))?;
-            failpoint!("journal.key.erased");
-            sys::replace_durably(&next, old).map_err(|error| unusable(old, &error))?;
-            self.stale = false;
-        }
-        Ok(())
+    /// A checkpoint is written. If it certified an announced key, that signs all later ones, and the key before is to be erased: gives what
+    /// does that.
+    pub(super) fn signed(&mut self) -> Option<Arc<SigningKeys>> {
+        let Prepared(key) = self.next.take()?;
+        self.key = key;
+        Some(Arc::clone(&self.keys))
     }
 }
 
@@ -412,16 +403,16 @@ mod tests {
             let path = folder.path().join("audit.jsonl.key");
             let (signer, _) = Signer::attach(keys(folder.path(), 1, before), None).unwrap();
             let (old, old_text) = (signer.public().clone(), std::fs::read_to_string(&path).unwrap());
-            let next = signer.prepare().unwrap().unwrap().public().clone();
+            let next = signer.keys_to_prepare().unwrap().prepare().unwrap().public().clone();
             drop(signer); // before the announcement: the old key goes on
             let (mut signer, announced) = Signer::attach(keys(folder.path(), 1, wanted), Some(&old)).unwrap();
             assert_eq!((signer.public(), announced), (&old, Announced::Yes));
             assert_eq!(signer.is_to_change(), before != wanted);
-            let prepared = signer.prepare().unwrap().unwrap();
+            let prepared = signer.keys_to_prepare().unwrap().prepare().unwrap();
             let after = prepared.public().clone();
             assert_ne!(next, after);
             signer.announced(prepared);
-            signer.signed();
+            assert!(signer.signed().is_some() && signer.signed().is_none());
             assert_eq!((signer.public(), signer.is_to_change()), (&after, false));
             drop(signer); // after it: the new one does
             let (signer, announced) = Signer::attach(keys(folder.path(), 1, wanted), Some(&after)).unwrap();
@@ -436,19 +427,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, aside) = (folder.path().join("audit.jsonl.key"), folder.path().join("aside"));
         let (mut signer, _) = Signer::attach(keys(folder.path(), 1, SUITES[0]), None).unwrap();
-        let prepared = signer.prepare().unwrap().unwrap();
+        let prepared = signer.keys_to_prepare().unwrap().prepare().unwrap();
         let after = prepared.public().clone();
         signer.announced(prepared);
-        signer.signed();
+        let before = signer.signed().unwrap();
         // What cannot be opened for writing cannot be erased.
         std::fs::rename(&path, &aside).unwrap();
         std::fs::create_dir(&path).unwrap();
-        signer.retire().unwrap_err();
-        assert!(signer.prepare().is_err() && signer.holds_key_before());
+        before.retire().unwrap_err();
         std::fs::remove_dir(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();
-        signer.retire().unwrap();
-        assert!(!signer.holds_key_before() && signer.prepare().unwrap().is_some());
+        before.retire().unwrap();
         drop(signer);
         let (signer, announced) = Signer::attach(keys(folder.path(), 1, SUITES[0]), Some(&after)).unwrap();
         assert_eq!((signer.public(), announced), (&after, Announced::Yes));

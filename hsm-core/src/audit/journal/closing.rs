@@ -1,6 +1,10 @@
-//! The end of a file and the beginning of the next. All of it happens under the pen's lock: nobody may write in between.
+//! The end of a file and the beginning of the next. What must not be interrupted happens under the pen's lock, with one fsync: the next key is
+//! made before, the one before it erased after, while others write.
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::MutexGuard;
 
 use super::open::LAST_BACKUP;
 use super::{Pen, Shared};
@@ -8,27 +12,35 @@ use crate::audit::checkpoint::{self, SEGMENT_OPEN};
 use crate::audit::file::closed_path;
 use crate::audit::outside::News;
 use crate::audit::record::{Category, Client, Entry, Fact};
-use crate::audit::signer::Signer;
+use crate::audit::signer::{Prepared, Signer, SigningKeys};
 use crate::{Error, Kind, Result, failpoint};
 
 impl Shared {
     /// Closes the file if it has grown large or old; says whether it tried. No fsync may be running.
-    pub(super) fn close_full_file(&self, pen: &mut Pen) -> bool {
+    pub(super) fn close_full_file(&self, pen: &mut MutexGuard<'_, Pen>) -> bool {
         if !pen.file_is_full(&self.files) {
             return false;
         }
+        let _alone = MutexGuard::unlocked(pen, || self.key_files.lock());
         let outcome = self.close_file(pen);
         pen.close_failed = outcome.as_ref().is_err().then(Instant::now);
         if let Err(error) = outcome {
             tracing::error!(error = error.detail(), "the journal goes on in its present file");
         }
+        self.erase(pen);
         true
     }
 
     /// Closes the file and begins another: the next key is announced under the old one's last checkpoint, everything is made
-    /// durable, the file gets its closed name, and the old key is erased.
-    fn close_file(&self, pen: &mut Pen) -> Result<()> {
-        self.change_key(pen)?;
+    /// durable, and the file gets its closed name.
+    fn close_file(&self, pen: &mut MutexGuard<'_, Pen>) -> Result<()> {
+        let keys = maker_of_next_key(pen)?;
+        let prepared = MutexGuard::unlocked(pen, || keys.map(|keys| keys.prepare()).transpose())?;
+        while pen.syncing {
+            self.settled.wait(pen);
+        }
+        self.recover(pen)?;
+        self.change_key(pen, prepared)?;
         let cannot = |error| Error::new(Kind::Device, format!("the journal's file cannot be closed: {error}"));
         self.medium.begin_another(pen.file_first).map_err(cannot)?;
         (pen.written_len, pen.durable_len) = (0, 0);
@@ -38,14 +50,9 @@ impl Shared {
         self.begin_file(pen)
     }
 
-    /// From now on the next key signs: it is announced under the last checkpoint of the one before, and that is erased when this is durable.
-    fn change_key(&self, pen: &mut Pen) -> Result<()> {
-        if pen.signer.as_ref().is_some_and(Signer::holds_key_before) {
-            // Erasing it failed. A further key would take the place of the only copy of the one in use.
-            self.sync_alone(pen)?;
-            pen.signer.as_mut().map(Signer::retire).transpose()?;
-        }
-        if let Some(prepared) = pen.signer.as_ref().map(Signer::prepare).transpose()?.flatten() {
+    /// From now on the next key signs: it is announced under the last checkpoint of the one before.
+    fn change_key(&self, pen: &mut Pen, prepared: Option<Prepared>) -> Result<()> {
+        if let Some(prepared) = prepared {
             self.write_entry(pen, &checkpoint::key_entry(prepared.public()))?;
             if let Some(signer) = &mut pen.signer {
                 signer.announced(prepared);
@@ -55,14 +62,34 @@ impl Shared {
         self.write_checkpoint(pen)?;
         self.sync_alone(pen)?;
         failpoint!("journal.close.synced");
-        if let Some(signer) = &mut pen.signer {
-            signer.retire()?;
-        }
         Ok(())
+    }
+
+    /// Erases the key before the one that signs, if that has not been done when it was replaced; says whether it tried.
+    pub(super) fn erase_key_before(&self, pen: &mut MutexGuard<'_, Pen>) -> bool {
+        let tried = pen.key_to_erase.is_some() && pen.may_close();
+        if tried {
+            let _alone = MutexGuard::unlocked(pen, || self.key_files.lock());
+            self.erase(pen);
+        }
+        tried
+    }
+
+    /// Nobody else may be at the key files. The checkpoint that certified the next key may be a line that no fsync has reached: then it is
+    /// too early.
+    fn erase(&self, pen: &mut MutexGuard<'_, Pen>) {
+        let certified = pen.last_checkpoint <= pen.durable.seq;
+        let Some(keys) = pen.key_to_erase.take_if(|_| certified) else { return };
+        if let Err(error) = MutexGuard::unlocked(pen, || keys.retire()) {
+            tracing::error!(error = error.detail(), "a signing key of before is not erased yet");
+            pen.key_to_erase = Some(keys);
+            pen.close_failed = Some(Instant::now());
+        }
     }
 
     /// Goes over to keys of the kinds that are wanted, in the middle of a file.
     pub(super) fn change_suite(&self) -> Result<()> {
+        let _alone = self.key_files.lock();
         let mut pen = self.lock_when_formed();
         while pen.syncing {
             self.settled.wait(&mut pen);
@@ -70,10 +97,13 @@ impl Shared {
         self.recover(&mut pen)?;
         // What this start announced has a checkpoint of its own before another key is announced.
         self.write_checkpoint(&mut pen)?;
-        self.change_key(&mut pen)?;
+        let prepared = maker_of_next_key(&pen)?.map(|keys| keys.prepare()).transpose()?;
+        self.change_key(&mut pen, prepared)?;
         // All that is there is under the new signatures at once.
         self.write_checkpoint(&mut pen)?;
-        self.sync_alone(&mut pen)
+        self.sync_alone(&mut pen)?;
+        self.erase(&mut pen);
+        Ok(())
     }
 
     /// Writes the first record of the file that was just begun. Until it is written no other may be: the journal would not verify.
@@ -99,8 +129,9 @@ impl Shared {
         self.write_entry(pen, &signed.entry())?;
         pen.news = Some(News { head: pen.head, signed, key, time: pen.last_time });
         if let Some(signer) = &mut pen.signer {
-            signer.signed();
+            let to_erase = signer.signed();
             pen.key = Some(signer.public().clone());
+            pen.key_to_erase = to_erase.or(pen.key_to_erase.take());
         }
         self.checkpointed(pen);
         Ok(())
@@ -137,6 +168,15 @@ impl Shared {
             Err(error) => Err(self.fail(pen, &format!("the journal cannot be made durable: {error}"))),
         }
     }
+}
+
+/// What makes the next key, if none is announced already. Not before the last one has its place: a further key would take the place of the only
+/// copy of the one in use.
+fn maker_of_next_key(pen: &Pen) -> Result<Option<Arc<SigningKeys>>> {
+    if pen.key_to_erase.is_some() {
+        return Err(Error::new(Kind::Device, "the journal's signing key before this one is not erased yet"));
+    }
+    Ok(pen.signer.as_ref().and_then(Signer::keys_to_prepare))
 }
 
 #[cfg(test)]
@@ -231,7 +271,7 @@ mod tests {
         let killed = tempfile::tempdir().unwrap();
         {
             let mut pen = journal.shared.lock_when_formed();
-            let prepared = pen.signer.as_ref().unwrap().prepare().unwrap().unwrap();
+            let prepared = pen.signer.as_ref().unwrap().keys_to_prepare().unwrap().prepare().unwrap();
             journal.shared.write_entry(&mut pen, &checkpoint::key_entry(prepared.public())).unwrap();
             for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
                 std::fs::copy(file.path(), killed.path().join(file.file_name())).unwrap();

@@ -177,7 +177,7 @@ impl Shared {
         match signed {
             Ok(signed) => {
                 pen.news = Some(News { head: pen.head, signed, key: signer.public().clone(), time });
-                signer.signed();
+                pen.key_to_erase = signer.signed().or(pen.key_to_erase.take());
                 pen.key = Some(signer.public().clone());
             }
             Err(error) => tracing::error!(error = error.detail(), "no checkpoint could be written"),
@@ -199,7 +199,7 @@ impl Shared {
         if pen.syncing || pen.failed.is_some() || pen.tail_dirty {
             return false;
         }
-        if self.close_full_file(pen) {
+        if self.erase_key_before(pen) || self.close_full_file(pen) {
             return true;
         }
         let due = pen.checkpoint_due();
@@ -253,7 +253,8 @@ impl Shared {
     /// Until there is something to make durable or to sign.
     fn rest(&self, pen: &mut MutexGuard<'_, Pen>) {
         pen.resting = true;
-        match pen.until_checkpoint() {
+        let retry = pen.key_to_erase.as_ref().map(|_| RETRY);
+        match pen.until_checkpoint().into_iter().chain(retry).min() {
             Some(rest) => drop(self.dirty.wait_for(pen, rest.max(GROUP))),
             None => self.dirty.wait(pen),
         }

@@ -132,6 +132,8 @@ struct Shared {
     files: Files,
     path: PathBuf,
     pen: Mutex<Pen>,
+    /// Whoever makes and erases signing keys holds it, never while waiting for it with the pen locked.
+    key_files: Mutex<()>,
     /// Told when a group became durable or failed.
     settled: Condvar,
     /// Told when there is something to make durable, or the journal closes.
@@ -170,6 +172,7 @@ impl Journal {
             files: options.files,
             path: options.path.clone(),
             pen: Mutex::new(pen),
+            key_files: Mutex::new(()),
             settled: Condvar::new(),
             dirty: Condvar::new(),
             observer: OnceLock::new(),

@@ -1,6 +1,7 @@
 //! The pen: what is written and staged so far, under the journal's lock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::audit::draft::{Draft, Place};
 use crate::audit::keys::PublicKey;
 use crate::audit::merkle::Tree;
 use crate::audit::outside::News;
-use crate::audit::signer::Signer;
+use crate::audit::signer::{Signer, SigningKeys};
 use crate::audit::stage::{Stage, Staged};
 
 use super::lines::Lines;
@@ -45,6 +46,8 @@ pub(in crate::audit) struct Pen {
     pub(super) key: Option<PublicKey>,
     pub(super) between_keys: bool,
     pub(super) signer: Option<Signer>,
+    /// Another key signs now; the file still holds the one before.
+    pub(super) key_to_erase: Option<Arc<SigningKeys>>,
     /// The record that carried the newest checkpoint, and when that was.
     pub(super) last_checkpoint: u64,
     pub(super) checkpointed: Instant,
@@ -161,6 +164,7 @@ impl Pen {
             key: None,
             between_keys: false,
             signer: None,
+            key_to_erase: None,
             last_checkpoint: 0,
             checkpointed: Instant::now(),
             checkpoint_wanted: false,
@@ -242,7 +246,12 @@ impl Pen {
     pub(super) fn file_is_full(&self, files: &Files) -> bool {
         let full = self.written_len >= files.max_bytes || self.file_begun.elapsed() >= files.max_age;
         let holds_records = self.head.seq > self.file_first;
-        full && holds_records && self.close_failed.is_none_or(|when| when.elapsed() >= RETRY)
+        full && holds_records && self.may_close()
+    }
+
+    /// Whether the last attempt to close a file succeeded, or is long enough ago.
+    pub(super) fn may_close(&self) -> bool {
+        self.close_failed.is_none_or(|when| when.elapsed() >= RETRY)
     }
 
     /// How far the wall clock jumped since the last look, if it did.
