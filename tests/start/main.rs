@@ -1,5 +1,6 @@
 //! Starting the daemon: what it refuses, with which sentence, and what it repairs.
 
+mod calls;
 mod config;
 mod package;
 mod store;
