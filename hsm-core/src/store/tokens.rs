@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::id::TokenId;
 use crate::secret::SecretBytes;
+use crate::sys;
 use crate::token::pin;
 use prost::Message;
 use std::sync::Arc;
@@ -242,9 +243,19 @@ impl<L: Ledger> Vault<L> {
         if known && role == Role::User { Kind::UserPinNotInitialized.into() } else { Kind::TokenNotInitialized.into() }
     }
 
+    /// In a thread of its own that gives way to others: whoever does nothing but log in slows those that log in, and not signatures.
     fn stretch(&self, pin: &SecretBytes, salt: &[u8], function: PasswordFunction) -> Result<Key> {
         self.derivations.fetch_add(1, Ordering::Relaxed);
-        seal::stretch(pin, salt, function)
+        std::thread::scope(|scope| {
+            let derive = || {
+                sys::give_way();
+                seal::stretch(pin, salt, function)
+            };
+            match std::thread::Builder::new().name("pin".to_owned()).spawn_scoped(scope, derive) {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err(Kind::Internal.into())),
+                Err(_) => seal::stretch(pin, salt, function),
+            }
+        })
     }
 
     fn unwrap(&self, token: TokenId, role: Role, slot: &PinSlot, stretched: &Key) -> Result<(u32, Key), SealError> {

@@ -11,5 +11,6 @@ pub(crate) use arena::Slot;
 pub use arena::{Protection, protect_secrets};
 pub(crate) use file::{Lock, create_private_dir, create_private_file, owner_and_mode, replace_durably, write_durably};
 pub use indivisible::Indivisible;
+pub(crate) use process::give_way;
 pub use process::harden_process;
 pub(crate) use shared::SharedFile;

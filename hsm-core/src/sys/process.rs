@@ -1,4 +1,4 @@
-//! Hardening of the daemon's process: no core dump, no tracing by others, no gained privileges, private new files.
+//! Hardening of the daemon's process: no core dump, no tracing by others, no gained privileges, private new files. Threads that give way.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
 
@@ -14,6 +14,15 @@ pub fn harden_process() -> std::io::Result<()> {
     Ok(())
 }
 
+/// How much less of a busy processor a thread gets that gives way, as a nice value: a third of what others do (sched(7)).
+const GIVES_WAY: i32 = 5;
+
+/// From now on the calling thread leaves busy processors to others. Where the system does not allow this, nothing changes.
+pub(crate) fn give_way() {
+    // setpriority(2) of no process is the calling thread's own on Linux.
+    rustix::process::setpriority_process(None, GIVES_WAY).ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +35,18 @@ mod tests {
         let output = child.output().unwrap();
         let report = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && report.contains("1 passed"), "{report}");
+    }
+
+    #[test]
+    fn a_thread_that_gives_way_is_alone_in_that() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let before = priority();
+        let given = std::thread::spawn(move || {
+            give_way();
+            priority()
+        });
+        assert_eq!(given.join().unwrap(), before.max(GIVES_WAY));
+        assert_eq!(priority(), before);
     }
 
     #[test]

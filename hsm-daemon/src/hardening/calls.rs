@@ -94,7 +94,7 @@ pub(crate) static ALLOWED: &[(&str, i64)] = calls! {
     SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getgroups SYS_getrandom SYS_clock_gettime SYS_clock_getres
     SYS_clock_nanosleep SYS_nanosleep SYS_gettimeofday SYS_time SYS_timerfd_create SYS_timerfd_settime SYS_sched_yield
     SYS_sched_getaffinity SYS_prctl SYS_arch_prctl SYS_rseq SYS_set_tid_address SYS_prlimit64 SYS_getrlimit SYS_getrusage
-    SYS_sysinfo SYS_uname SYS_membarrier SYS_restart_syscall
+    SYS_sysinfo SYS_uname SYS_membarrier SYS_restart_syscall SYS_setpriority
 };
 
 /// As above; the older names are not known on this processor.
@@ -112,7 +112,7 @@ pub(crate) static ALLOWED: &[(&str, i64)] = calls! {
     SYS_gettid SYS_getpid SYS_getppid SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getgroups SYS_getrandom
     SYS_clock_gettime SYS_clock_getres SYS_clock_nanosleep SYS_nanosleep SYS_gettimeofday SYS_timerfd_create
     SYS_timerfd_settime SYS_sched_yield SYS_sched_getaffinity SYS_prctl SYS_rseq SYS_set_tid_address SYS_prlimit64
-    SYS_getrusage SYS_sysinfo SYS_uname SYS_membarrier SYS_restart_syscall
+    SYS_getrusage SYS_sysinfo SYS_uname SYS_membarrier SYS_restart_syscall SYS_setpriority
 };
 
 /// What no daemon of ours ever calls, and an intruder would: it ends the process.
