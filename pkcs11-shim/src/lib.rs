@@ -26,6 +26,7 @@ mod mirror;
 mod operation;
 mod params;
 mod session;
+mod step;
 
 #[cfg(test)]
 mod fake;

@@ -6,38 +6,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ck::Rv;
-use ck::rv::{
-    CKR_BUFFER_TOO_SMALL, CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DEVICE_ERROR,
-    CKR_SESSION_HANDLE_INVALID,
-};
+use ck::rv::{CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID};
 use hsm_proto::v1::{self, reply::Result as Answer, request::Op};
 
 use crate::carrier::{Carrier, Failure, Link, Resident, lock};
 use crate::config::Config;
 use crate::events::Events;
-use crate::ffi::{guard, process};
 use crate::keepsake::Keepsake;
 use crate::mirror::Mirror;
 use crate::session::Session;
 
 /// How long C_Finalize waits for the daemon's word that the sessions are closed.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What one process id has: a library that is initialised, or not.
-pub(crate) struct Process {
-    id: u32,
-    run: RwLock<Option<Arc<Run>>>,
-}
-
-impl Process {
-    pub(crate) fn new(id: u32) -> Self {
-        Process { id, run: RwLock::new(None) }
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.id
-    }
-}
 
 /// The library between C_Initialize and C_Finalize.
 pub(crate) struct Run {
@@ -84,33 +64,6 @@ macro_rules! expect_answer {
     };
 }
 pub(crate) use expect_answer;
-
-/// C_Initialize: the daemon is not needed for it and is reached when something first needs it.
-pub(crate) fn initialize() -> Result<(), Rv> {
-    guard::silence_panics();
-    let process = process::current_or_new();
-    let mut run = process.run.write().unwrap_or_else(PoisonError::into_inner);
-    if run.is_some() {
-        return Err(CKR_CRYPTOKI_ALREADY_INITIALIZED);
-    }
-    *run = Some(Arc::new(Run::new(&Config::load()?)));
-    Ok(())
-}
-
-/// C_Finalize.
-pub(crate) fn finalize() -> Result<(), Rv> {
-    let process = process::current().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?;
-    let run = process.run.write().unwrap_or_else(PoisonError::into_inner).take();
-    run.ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?.finalize();
-    Ok(())
-}
-
-/// The library of this process.
-pub(crate) fn current() -> Result<Arc<Run>, Rv> {
-    let process = process::current().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?;
-    let run = process.run.read().unwrap_or_else(PoisonError::into_inner);
-    run.clone().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)
-}
 
 impl Run {
     pub(crate) fn new(config: &Config) -> Self {

@@ -14,9 +14,10 @@ use hsm_proto::v1::{self, MessagePart, OperationKind};
 use crate::ffi::claim::{InBytes, OutBuf, Room, append, copied};
 use crate::ffi::parameter::{AeadMessage, Parameter};
 use crate::library::{Refusal, Run, expect_answer};
-use crate::operation::{self, Answered, Next, Operation, answer_length, ended_there, step, too_small};
+use crate::operation::Operation;
 use crate::params;
 use crate::session::Session;
+use crate::step::{self, Answered, Next, answer_length, ended_there, step, too_small};
 
 /// What a message is made of.
 #[derive(Clone, Copy)]
@@ -74,7 +75,7 @@ pub(crate) fn whole(
         if operation.updated {
             return Err(CKR_OPERATION_ACTIVE.into());
         }
-        operation::limited(kind, message.data)?;
+        step::limited(kind, message.data)?;
         let opened = open(operation, &message)?;
         conclude(run, session, operation, Last { part: MessagePart::MessageWhole, data: message.data, opened }, end)
     })
@@ -101,7 +102,7 @@ pub(crate) fn next(
 ) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
         in_message(operation)?;
-        let data = operation::limited(kind, data)?;
+        let data = step::limited(kind, data)?;
         let Some(out) = out else {
             feed(run, session, operation, data)?;
             return Ok(Next::Keep);
@@ -134,7 +135,7 @@ pub(crate) fn finish(
 ) -> Result<(), Rv> {
     step(run, session, kind, |operation| {
         in_message(operation)?;
-        operation::limited(kind, message.data)?;
+        step::limited(kind, message.data)?;
         let sealed = if is_sealed(kind) {
             Some(params::sealed(operation.mechanism(), message.parameter, InBytes::over(&[]))?.1)
         } else {
@@ -188,7 +189,7 @@ fn conclude(
     }
     let long = data.len() > run.link.max_data();
     if long {
-        operation::in_pieces(operation)?;
+        step::in_pieces(operation)?;
     }
     let whole = part == MessagePart::MessageWhole;
     let (mut output, mut opened, mut request) = (Vec::new(), opened, request(session, operation, part));
@@ -226,7 +227,7 @@ fn conclude(
 /// The tag or signature that the end is checked against; what is missing for the end is noticed before anything is done.
 fn checked(operation: &Operation, opened: &Opened<'_>, end: &End<'_, '_>) -> Result<Vec<u8>, Rv> {
     match (end, &opened.sealed) {
-        (End::Signature(signature), _) => operation::present(*signature, CKR_SIGNATURE_LEN_RANGE),
+        (End::Signature(signature), _) => signature.present(CKR_SIGNATURE_LEN_RANGE),
         (End::Output(_), Some(sealed)) if !encrypts(operation.kind) => params::tag(sealed),
         (End::Output(_), Some(sealed)) => {
             sealed.tag_place.wanted().map(|_| Vec::new()).map_err(|_| CKR_MECHANISM_PARAM_INVALID)

@@ -7,7 +7,8 @@ use ck::Rv;
 use ck::rv::{CKR_CRYPTOKI_NOT_INITIALIZED, CKR_GENERAL_ERROR, CKR_OK};
 use cryptoki_sys::CK_RV;
 
-use crate::library::{self, Run};
+use super::process;
+use crate::library::Run;
 
 /// A function that works whether or not the library is initialised.
 pub(crate) fn bare(body: impl FnOnce() -> Result<(), Rv>) -> CK_RV {
@@ -26,7 +27,7 @@ pub(crate) fn bare(body: impl FnOnce() -> Result<(), Rv>) -> CK_RV {
 /// sessions that are already closed, here or at the daemon.
 pub(crate) fn run(body: impl FnOnce(&Run) -> Result<(), Rv>) -> CK_RV {
     bare(|| {
-        let run = library::current()?;
+        let run = process::library()?;
         body(&run).map_err(|rv| if run.is_finalized() { CKR_CRYPTOKI_NOT_INITIALIZED } else { rv })
     })
 }

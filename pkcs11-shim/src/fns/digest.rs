@@ -5,7 +5,7 @@ use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, InMechanism, OutBuf};
 use crate::library::Run;
-use crate::operation;
+use crate::step;
 
 const KIND: OperationKind = OperationKind::OperationDigest;
 
@@ -16,20 +16,20 @@ pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>) -> Result
 
 /// C_Digest.
 pub(crate) fn digest(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::one_shot(run, &*run.session(handle)?, KIND, data, &mut out)
+    step::one_shot(run, &*run.session(handle)?, KIND, data, &mut out)
 }
 
 /// C_DigestUpdate.
 pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv> {
-    operation::absorb(run, &*run.session(handle)?, KIND, data)
+    step::absorb(run, &*run.session(handle)?, KIND, data)
 }
 
 /// C_DigestKey.
 pub(crate) fn key(run: &Run, handle: u64, key: u64) -> Result<(), Rv> {
-    operation::digest_key(run, &*run.session(handle)?, key)
+    step::digest_key(run, &*run.session(handle)?, key)
 }
 
 /// C_DigestFinal.
 pub(crate) fn finish(run: &Run, handle: u64, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::finish(run, &*run.session(handle)?, KIND, &mut out)
+    step::finish(run, &*run.session(handle)?, KIND, &mut out)
 }

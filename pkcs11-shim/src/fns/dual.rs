@@ -6,7 +6,7 @@ use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, OutBuf};
 use crate::library::Run;
-use crate::operation;
+use crate::step;
 
 /// Ciphers the data, and gives the plaintext to the other operation if there was an output to give it with. An error of either
 /// ends both: the one would lack what the other has had.
@@ -23,21 +23,21 @@ fn dual(
     }
     // The output may lie where the input does.
     let input = if cipher == OperationKind::OperationEncrypt {
-        operation::limited(cipher, data).and_then(InBytes::to_vec)
+        step::limited(cipher, data).and_then(InBytes::to_vec)
     } else {
         Ok(Vec::new())
     };
-    let outcome = input.and_then(|input| match operation::update(run, &session, cipher, data, &mut out)? {
+    let outcome = input.and_then(|input| match step::update(run, &session, cipher, data, &mut out)? {
         None => Ok(()),
         Some(output) => {
             let plaintext = if cipher == OperationKind::OperationEncrypt { &input } else { &output };
-            operation::absorb(run, &session, other, InBytes::over(plaintext))
+            step::absorb(run, &session, other, InBytes::over(plaintext))
         }
     });
     if outcome.is_err_and(|rv| rv != CKR_BUFFER_TOO_SMALL) {
         for kind in [cipher, other] {
             if let Ok(left) = session.take(kind) {
-                operation::abandon(run, &session, &left);
+                step::abandon(run, &session, &left);
             }
         }
     }

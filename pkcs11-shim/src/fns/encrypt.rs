@@ -5,7 +5,7 @@ use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, InMechanism, OutBuf};
 use crate::library::Run;
-use crate::operation;
+use crate::step;
 
 const KIND: OperationKind = OperationKind::OperationEncrypt;
 
@@ -16,15 +16,15 @@ pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64)
 
 /// C_Encrypt.
 pub(crate) fn encrypt(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::one_shot(run, &*run.session(handle)?, KIND, data, &mut out)
+    step::one_shot(run, &*run.session(handle)?, KIND, data, &mut out)
 }
 
 /// C_EncryptUpdate.
 pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::update(run, &*run.session(handle)?, KIND, data, &mut out).map(drop)
+    step::update(run, &*run.session(handle)?, KIND, data, &mut out).map(drop)
 }
 
 /// C_EncryptFinal.
 pub(crate) fn finish(run: &Run, handle: u64, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::finish(run, &*run.session(handle)?, KIND, &mut out)
+    step::finish(run, &*run.session(handle)?, KIND, &mut out)
 }

@@ -6,7 +6,8 @@ use cryptoki_sys::{CK_INFO, CK_VERSION};
 
 use crate::ffi::claim::{InitArgs, Out};
 use crate::ffi::types::padded;
-use crate::library::{self, Run};
+use crate::ffi::{guard, process};
+use crate::library::Run;
 
 /// Who made the module, in every structure that says so.
 pub(crate) const MANUFACTURER: &str = "Craton";
@@ -31,7 +32,8 @@ const fn part(index: usize) -> u8 {
 /// C_Initialize. Any flags and a full set of callbacks are accepted: the library makes no thread and has locks of its own.
 pub(crate) fn initialize(args: InitArgs<'_>) -> Result<(), Rv> {
     args.check()?;
-    library::initialize()
+    guard::silence_panics();
+    process::initialize()
 }
 
 /// C_Finalize.
@@ -39,7 +41,7 @@ pub(crate) fn finalize(reserved: InitArgs<'_>) -> Result<(), Rv> {
     if !reserved.is_null() {
         return Err(CKR_ARGUMENTS_BAD);
     }
-    library::finalize()
+    process::finalize()
 }
 
 /// C_GetInfo.

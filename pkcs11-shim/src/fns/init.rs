@@ -24,9 +24,10 @@ use super::slot;
 use crate::ffi::claim::InMechanism;
 use crate::library::{Run, expect_answer};
 use crate::mirror::Snapshot;
-use crate::operation::{self, Operation};
+use crate::operation::Operation;
 use crate::params;
 use crate::session::Session;
+use crate::step;
 
 /// A kind of operation: the mechanism flag, the key attribute that allows it, and the half of a key pair that it takes.
 const KINDS: [(OperationKind, u64, Option<Usage>); 12] = [
@@ -71,7 +72,7 @@ pub(crate) fn init_with(
     let session = run.session(handle)?;
     let Some((number, parameter)) = mechanism.get() else {
         let active = session.take(kind).map_err(|_| CKR_ARGUMENTS_BAD)?;
-        operation::abandon(run, &session, &active);
+        step::abandon(run, &session, &active);
         return Ok(());
     };
     if session.has(kind) {

@@ -7,8 +7,8 @@ use hsm_proto::v1::request::Op;
 
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
 use crate::library::{Run, expect_answer};
-use crate::operation;
 use crate::params;
+use crate::step;
 
 /// C_EncapsulateKey. The daemon makes no key when the ciphertext does not fit, and a capacity of nothing makes it say the length:
 /// so a length query checks everything that the call itself would, and needs no place for the handle.
@@ -29,7 +29,7 @@ pub(crate) fn encapsulate(
         mechanism: Some(params::required(&mechanism)?),
         public_key,
         template: Some(template.read()?),
-        capacity: operation::capacity(room),
+        capacity: step::capacity(room),
     };
     match run.ask(&session, Op::EncapsulateKey(request)) {
         Ok(answer) => {
@@ -39,7 +39,7 @@ pub(crate) fn encapsulate(
             place.put(made.object);
             Ok(())
         }
-        Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
+        Err(refusal) => step::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn decapsulate(
         mechanism: Some(params::required(&mechanism)?),
         private_key,
         template: Some(template.read()?),
-        ciphertext: operation::present(ciphertext, CKR_WRAPPED_KEY_LEN_RANGE)?,
+        ciphertext: ciphertext.present(CKR_WRAPPED_KEY_LEN_RANGE)?,
     };
     let reply = expect_answer!(run.ask(&session, Op::DecapsulateKey(request))?, Object)?;
     place.put(reply.object);

@@ -8,8 +8,8 @@ use hsm_proto::v1::request::Op;
 
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Template};
 use crate::library::{Run, expect_answer};
-use crate::operation;
 use crate::params::{self, Returns};
+use crate::step;
 
 /// C_GenerateKey.
 pub(crate) fn generate(
@@ -69,11 +69,11 @@ pub(crate) fn wrap(
         mechanism: Some(params::required(&mechanism)?),
         wrapping_key,
         key,
-        capacity: operation::capacity(room),
+        capacity: step::capacity(room),
     };
     match run.ask(&session, Op::WrapKey(request)) {
         Ok(answer) => out.put(&expect_answer!(answer, Output)?.output),
-        Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
+        Err(refusal) => step::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn unwrap(
         session: session.daemon_handle,
         mechanism: Some(params::required(&mechanism)?),
         unwrapping_key,
-        wrapped: operation::present(wrapped, CKR_WRAPPED_KEY_LEN_RANGE)?,
+        wrapped: wrapped.present(CKR_WRAPPED_KEY_LEN_RANGE)?,
         template: Some(template.read()?),
     };
     let reply = expect_answer!(run.ask(&session, Op::UnwrapKey(request))?, Object)?;
@@ -162,7 +162,7 @@ pub(crate) fn wrap_authenticated(
         mechanism: Some(mechanism),
         wrapping_key,
         key,
-        capacity: operation::capacity(room),
+        capacity: step::capacity(room),
     };
     match run.ask(&session, Op::WrapAuthenticated(request)) {
         Ok(answer) => {
@@ -171,7 +171,7 @@ pub(crate) fn wrap_authenticated(
             sealed.iv_place.fill(&wrapped.iv).map_err(|_| CKR_MECHANISM_PARAM_INVALID)?;
             out.put(&wrapped.output)
         }
-        Err(refusal) => operation::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
+        Err(refusal) => step::too_small(refusal, room, &mut out).map(drop).map_err(Rv::from),
     }
 }
 
@@ -195,7 +195,7 @@ pub(crate) fn unwrap_authenticated(
         session: session.daemon_handle,
         mechanism: Some(mechanism),
         unwrapping_key,
-        wrapped: operation::present(wrapped, CKR_WRAPPED_KEY_LEN_RANGE)?,
+        wrapped: wrapped.present(CKR_WRAPPED_KEY_LEN_RANGE)?,
         tag: params::tag(&sealed)?,
         template: Some(template.read()?),
     };

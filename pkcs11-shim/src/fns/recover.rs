@@ -5,7 +5,7 @@ use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, InMechanism, OutBuf};
 use crate::library::Run;
-use crate::operation;
+use crate::step;
 
 const SIGN: OperationKind = OperationKind::OperationSignRecover;
 const VERIFY: OperationKind = OperationKind::OperationVerifyRecover;
@@ -17,7 +17,7 @@ pub(crate) fn sign_init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key:
 
 /// C_SignRecover.
 pub(crate) fn sign(run: &Run, handle: u64, data: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::one_shot(run, &*run.session(handle)?, SIGN, data, &mut out)
+    step::one_shot(run, &*run.session(handle)?, SIGN, data, &mut out)
 }
 
 /// C_VerifyRecoverInit.
@@ -27,5 +27,5 @@ pub(crate) fn verify_init(run: &Run, handle: u64, mechanism: InMechanism<'_>, ke
 
 /// C_VerifyRecover.
 pub(crate) fn verify(run: &Run, handle: u64, signature: InBytes<'_>, mut out: OutBuf<'_>) -> Result<(), Rv> {
-    operation::one_shot(run, &*run.session(handle)?, VERIFY, signature, &mut out)
+    step::one_shot(run, &*run.session(handle)?, VERIFY, signature, &mut out)
 }

@@ -19,7 +19,7 @@ use super::slot::pin;
 use crate::carrier::Failure;
 use crate::ffi::claim::{InBytes, Out};
 use crate::library::{Run, expect_answer};
-use crate::operation;
+use crate::step;
 
 /// C_OpenSession. The notification callback is never called: there is nothing to notify of.
 pub(crate) fn open(run: &Run, slot: u64, flags: u64, place: Out<'_, u64>) -> Result<(), Rv> {
@@ -132,7 +132,7 @@ pub(crate) fn cancel(run: &Run, handle: u64, flags: u64) -> Result<(), Rv> {
         if flags & flag != 0
             && let Ok(active) = session.take(kind)
         {
-            operation::abandon(run, &session, &active);
+            step::abandon(run, &session, &active);
         }
     }
     if flags & CKF_FIND_OBJECTS != 0 && session.is_searching() {

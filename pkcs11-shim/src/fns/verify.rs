@@ -5,7 +5,7 @@ use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, InMechanism};
 use crate::library::Run;
-use crate::operation;
+use crate::step;
 
 const KIND: OperationKind = OperationKind::OperationVerify;
 
@@ -16,15 +16,15 @@ pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64)
 
 /// C_Verify.
 pub(crate) fn verify(run: &Run, handle: u64, data: InBytes<'_>, signature: InBytes<'_>) -> Result<(), Rv> {
-    operation::verify(run, &*run.session(handle)?, KIND, data, Some(signature))
+    step::verify(run, &*run.session(handle)?, KIND, data, Some(signature))
 }
 
 /// C_VerifyUpdate.
 pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv> {
-    operation::absorb(run, &*run.session(handle)?, KIND, data)
+    step::absorb(run, &*run.session(handle)?, KIND, data)
 }
 
 /// C_VerifyFinal.
 pub(crate) fn finish(run: &Run, handle: u64, signature: InBytes<'_>) -> Result<(), Rv> {
-    operation::verify_final(run, &*run.session(handle)?, KIND, Some(signature))
+    step::verify_final(run, &*run.session(handle)?, KIND, Some(signature))
 }

@@ -6,7 +6,7 @@ use hsm_proto::v1::OperationKind;
 
 use crate::ffi::claim::{InBytes, InMechanism};
 use crate::library::Run;
-use crate::operation;
+use crate::step;
 
 const KIND: OperationKind = OperationKind::OperationVerifySignature;
 
@@ -22,21 +22,21 @@ pub(crate) fn init(
         return super::init::init(run, handle, KIND, &mechanism, key);
     }
     run.session(handle)?;
-    let signature = operation::present(signature, CKR_SIGNATURE_LEN_RANGE)?;
+    let signature = signature.present(CKR_SIGNATURE_LEN_RANGE)?;
     super::init::init_with(run, handle, KIND, &mechanism, key, |operation| operation.with_signature(signature))
 }
 
 /// C_VerifySignature.
 pub(crate) fn verify(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv> {
-    operation::verify(run, &*run.session(handle)?, KIND, data, None)
+    step::verify(run, &*run.session(handle)?, KIND, data, None)
 }
 
 /// C_VerifySignatureUpdate.
 pub(crate) fn update(run: &Run, handle: u64, data: InBytes<'_>) -> Result<(), Rv> {
-    operation::absorb(run, &*run.session(handle)?, KIND, data)
+    step::absorb(run, &*run.session(handle)?, KIND, data)
 }
 
 /// C_VerifySignatureFinal.
 pub(crate) fn finish(run: &Run, handle: u64) -> Result<(), Rv> {
-    operation::verify_final(run, &*run.session(handle)?, KIND, None)
+    step::verify_final(run, &*run.session(handle)?, KIND, None)
 }

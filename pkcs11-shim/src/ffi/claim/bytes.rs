@@ -98,6 +98,14 @@ impl<'c> InBytes<'c> {
         self.at_most(LONG, too_long)?.to_vec()
     }
 
+    /// As [`InBytes::short`] for bytes that cannot be missing: a signature to verify, a wrapped key, a ciphertext.
+    ///
+    /// # Errors
+    /// As [`InBytes::short`], and `CKR_ARGUMENTS_BAD` for NULL.
+    pub(crate) fn present(self, too_long: Rv) -> Result<Vec<u8>, Rv> {
+        if self.is_null() { Err(CKR_ARGUMENTS_BAD) } else { self.short(too_long) }
+    }
+
     /// A copy of the bytes.
     ///
     /// # Errors
