@@ -9,7 +9,7 @@ mod policy;
 pub use crate::crypto::password::PasswordFunction;
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
-use crate::audit::{Files, Pin, Suite, Witness};
+use crate::audit::{self, Files, Pin, Suite, Witness};
 
 use serde::Deserialize;
 use std::os::unix::fs::MetadataExt;
@@ -438,6 +438,20 @@ pub struct AuditConfig {
     pub witnesses: Vec<Witness>,
     /// With what checkpoints are signed.
     pub suite: Suite,
+}
+
+impl AuditConfig {
+    /// How the journal is opened by who knows no more of it than this.
+    pub(crate) fn options(&self) -> audit::Options {
+        audit::Options {
+            path: self.log_path.clone(),
+            level: self.log_level,
+            known: None,
+            anchor: self.anchor.clone(),
+            witnesses: self.witnesses.clone(),
+            files: self.files,
+        }
+    }
 }
 
 /// Which algorithms are offered.

@@ -27,6 +27,18 @@ pub(super) enum Item {
     End { records: u64 },
 }
 
+/// Longest name of a file.
+const MAX_NAME: usize = 1024;
+
+/// A file's name leads to a place below the directory that it is extracted to.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let parts = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    match parts && name.len() <= MAX_NAME && !name.contains(['\0', '\n']) {
+        true => Ok(()),
+        false => Err(Error::new(Kind::ArgumentsBad, format!("{name:?} is no name for a file in a backup"))),
+    }
+}
+
 const MANIFEST: u8 = 1;
 const STORE_KEY: u8 = 2;
 const RECORD: u8 = 3;
@@ -216,4 +228,17 @@ fn parse_file(content: &[u8]) -> Option<Item> {
 
 fn too_long() -> Error {
     damaged("an item is too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in ["", "/etc/passwd", "../x", "a/../../b", "a//b", ".", "a\0b"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        check_name("a/b.c").unwrap();
+    }
 }

@@ -9,6 +9,7 @@ mod body;
 mod exhaustive_tests;
 mod files;
 mod header;
+mod journal;
 mod keys;
 mod read;
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Restoring an archive into an empty place, with the journal told before and after.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::journal::{self, RESTORE};
 use super::read::{Archive, Manifest};
-use crate::audit::{Category, Client, Durability, Entry, Fact, Journal, Options, closed_files};
+use crate::audit::{Category, Client, Durability, Entry, Fact};
 use crate::config::Config;
 use crate::envelope::Credential;
 use crate::store::{OpenError, Previous, RestoreFloor, previous, replace_with, restore_into};
@@ -74,7 +73,7 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
         return Err(Error::new(Kind::DataInvalid, sentence));
     }
     let replaced = to_replace(request, &manifest)?;
-    let journal = open_journal(request.config, Arc::clone(&request.clock))?;
+    let journal = journal::open(request.config, Arc::clone(&request.clock))?;
     let tell = |op: &'static str, outcome: Option<u64>| {
         let mut entry = entry(op, request, &manifest);
         match outcome {
@@ -114,7 +113,6 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
 }
 
 const BEGIN: &str = "restore_begin";
-const RESTORE: &str = "restore";
 
 /// The store that is there, if it may be replaced.
 fn to_replace(request: &Restore<'_>, archive: &Manifest) -> Result<Option<Previous>> {
@@ -138,54 +136,27 @@ fn to_replace(request: &Restore<'_>, archive: &Manifest) -> Result<Option<Previo
 fn build(
     archive: &mut Archive,
     config: &Config,
-    journal: u64,
+    generation: u64,
     replaced: Option<&Previous>,
 ) -> Result<(crate::store::Restored, Option<PathBuf>), OpenError> {
     let store_id = archive.store_id()?;
     let contents = archive.contents()?;
     let (manifest, key) = (&contents.manifest, &contents.store_key);
-    let told = restores_told(&config.audit.log_path);
+    let told = journal::restores_told(&config.audit.log_path);
     match replaced {
         None => {
-            let floor = RestoreFloor { generation: journal, attempts: Vec::new(), restores: told };
+            let floor = RestoreFloor { generation, attempts: Vec::new(), restores: told };
             restore_into(&config.store, contents.records, manifest, store_id, key, &floor)
                 .map(|restored| (restored, None))
         }
         Some(previous) => {
-            let generation = journal.max(previous.generation.unwrap_or_default());
+            let generation = generation.max(previous.generation.unwrap_or_default());
             let restores = told.max(previous.restores);
             let floor = RestoreFloor { generation, attempts: previous.attempts.clone(), restores };
             replace_with(&config.store, contents.records, manifest, store_id, key, &floor)
                 .map(|(restored, kept)| (restored, Some(kept)))
         }
     }
-}
-
-/// How many restores, and accepted rollbacks, the journal's files tell of. A file that cannot be read tells of none: the replaced store
-/// knows as well.
-pub(super) fn restores_told(journal: &Path) -> u32 {
-    let files = closed_files(journal).into_iter().map(|(_, path)| path).chain([journal.to_owned()]);
-    let holds = |line: &[u8], text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
-    let ops = [RESTORE, super::rollback::ACCEPTED].map(|op| format!("\"op\":\"{op}\","));
-    let count = |path: PathBuf| {
-        let lines =
-            File::open(path).map(BufReader::new).into_iter().flat_map(|file| file.split(b'\n').map_while(Result::ok));
-        lines.filter(|line| ops.iter().any(|op| holds(line, op)) && holds(line, "\"rv\":\"CKR_OK\"")).count()
-    };
-    u32::try_from(files.map(count).sum::<usize>()).unwrap_or(u32::MAX)
-}
-
-pub(super) fn open_journal(config: &Config, clock: Arc<dyn Clock>) -> Result<Journal> {
-    let audit = &config.audit;
-    let options = Options {
-        path: audit.log_path.clone(),
-        level: audit.log_level,
-        known: None,
-        anchor: audit.anchor.clone(),
-        witnesses: audit.witnesses.clone(),
-        files: audit.files,
-    };
-    Journal::open(options, clock)
 }
 
 /// Kept at every level of the journal: a journal that goes on with another state must say so.

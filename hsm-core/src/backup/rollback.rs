@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::restore::{open_journal, restores_told};
+use super::journal::{self, ACCEPTED, restores_told};
 use crate::audit::{Category, Client, Durability, Entry, Fact};
 use crate::config::Config;
 use crate::store::{Acceptance, OpenError, RestoreFloor};
@@ -43,7 +43,6 @@ pub struct AcceptedRollback {
 }
 
 const BEGIN: &str = "rollback_begin";
-pub(super) const ACCEPTED: &str = "rollback_accepted";
 
 /// Takes a store that is older than its journal for the store from now on. The daemon must not run. The journal itself must be whole: one
 /// that lacks what its anchor names is refused as ever.
@@ -53,7 +52,7 @@ pub(super) const ACCEPTED: &str = "rollback_accepted";
 /// [`Kind::ArgumentsBad`] if the store is not older than its journal, or the slot must be named; as C_Login for a wrong SO PIN;
 /// [`Kind::Device`] if store or journal cannot be used.
 pub fn accept_rollback(request: &AcceptRollback<'_>) -> Result<AcceptedRollback> {
-    let journal = open_journal(request.config, Arc::clone(&request.clock))?;
+    let journal = journal::open(request.config, Arc::clone(&request.clock))?;
     let remembered = journal.last_generation();
     let entry = |op: &'static str| {
         Entry::new(Category::Journal, op, Client::Operator { uid: request.uid })

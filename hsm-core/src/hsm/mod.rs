@@ -135,16 +135,8 @@ impl Hsm {
     /// # Errors
     /// [`StartError`] with a sentence for the operator.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Hsm>, StartError> {
-        let audit = &config.audit;
-        let options = audit::Options {
-            path: audit.log_path.clone(),
-            level: audit.log_level,
-            known: None,
-            anchor: audit.anchor.clone(),
-            witnesses: audit.witnesses.clone(),
-            files: audit.files,
-        };
-        let journal = Arc::new(Journal::open(options, Arc::clone(&clock)).map_err(StartError::Journal)?);
+        let journal = Journal::open(config.audit.options(), Arc::clone(&clock)).map_err(StartError::Journal)?;
+        let journal = Arc::new(journal);
         let opened = if config.token.persist_objects {
             Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock))
         } else {
