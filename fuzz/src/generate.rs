@@ -11,19 +11,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use crate::input::Input;
 use crate::messages::{Field, Kind, Messages};
 use crate::presets::{CURVES, ED25519_PUBLIC, IMPORTS, INNER_MECHANISMS, NUMBERS, P256_POINT};
-
-/// What a request can refer to just now.
-#[derive(Default)]
-pub(crate) struct Known {
-    /// Session handles, ours and dead ones.
-    pub(crate) sessions: Vec<u64>,
-    /// Object handles, living and dead.
-    pub(crate) objects: Vec<u64>,
-    /// Mechanisms that the token lists.
-    pub(crate) mechanisms: Vec<u64>,
-    /// What earlier requests gave out.
-    pub(crate) outputs: Vec<Vec<u8>>,
-}
+use crate::stage::{Known, SO_PIN, USER_PIN};
 
 /// How deep templates nest in what is made here; the wire's own limit is tried by raw bytes.
 const DEEPEST: usize = 4;
@@ -119,8 +107,8 @@ impl Generator<'_> {
     fn bytes(&self, input: &mut Input<'_>, field: &str) -> Vec<u8> {
         if field.ends_with("pin") {
             return match input.byte() {
-                0..=127 => crate::stage::USER_PIN.to_vec(),
-                128..=200 => crate::stage::SO_PIN.to_vec(),
+                0..=127 => USER_PIN.to_vec(),
+                128..=200 => SO_PIN.to_vec(),
                 _ => input.bytes(80).to_vec(),
             };
         }

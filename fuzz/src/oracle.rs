@@ -9,7 +9,7 @@ use ck::attribute::*;
 use ck::object::*;
 use ck::rv::*;
 use ck::{Attribute, ObjectClass};
-use hsm_core::{Attr, Value};
+use hsm_core::{Attr, Caller, Hsm, Snapshot, Value};
 use hsm_proto::v1;
 use hsm_proto::v1::attribute::Value as Wire;
 use hsm_proto::v1::reply::Result as Outcome;
@@ -17,7 +17,6 @@ use hsm_proto::v1::request::Op;
 use prost::Message;
 
 use crate::feedback;
-use crate::stage::{Actor, Stage};
 
 /// The value of a sensitive key that no template here names: it must not come out by any way.
 pub(crate) const CANARY: [u8; 32] = *b"\x91\xf3canary:never-to-be-seen-out\x07\xc8\xe5";
@@ -62,6 +61,20 @@ fn flags_of(attributes: &[Attr]) -> Flags {
     attributes.iter().filter_map(flag).collect()
 }
 
+/// An application's session, through which is looked at what it sees.
+pub(crate) struct Eyes<'a> {
+    pub(crate) hsm: &'a Hsm,
+    pub(crate) caller: &'a Caller,
+    pub(crate) session: u64,
+}
+
+impl Eyes<'_> {
+    /// What an object shows of itself, if the application sees it.
+    pub(crate) fn snapshot(&self, object: u64) -> Option<Snapshot> {
+        self.hsm.snapshot(self.caller, self.session, object).ok()
+    }
+}
+
 /// How an object came to be.
 #[derive(Clone, Debug)]
 enum Origin {
@@ -83,8 +96,11 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    pub(crate) fn of(stage: &Stage, actor: &Actor, op: &Op) -> Self {
-        let flags = |object| actor.snapshot(stage, object).map(|found| flags_of(&found.attributes)).unwrap_or_default();
+    pub(crate) fn of(eyes: Option<Eyes<'_>>, op: &Op) -> Self {
+        let flags = |object| {
+            let found = eyes.as_ref().and_then(|eyes| eyes.snapshot(object));
+            found.map(|found| flags_of(&found.attributes)).unwrap_or_default()
+        };
         let (parent, target) = match op {
             Op::WrapKey(request) => (flags(request.wrapping_key), flags(request.key)),
             Op::UnwrapKey(request) => (flags(request.unwrapping_key), Flags::new()),
@@ -162,12 +178,11 @@ impl Watch {
     }
 
     /// Looks at every object that the input made, when all is done.
-    pub(crate) fn inspect(&self, stage: &Stage, actor: &Actor) {
-        let Some(caller) = actor.client.caller() else { return };
+    pub(crate) fn inspect(&self, eyes: &Eyes<'_>) {
         let kinds: Vec<u64> = Attribute::ALL.iter().map(|kind| kind.0).collect();
         let mut names = HashSet::new();
         for (&object, (origin, at_birth)) in &self.made {
-            let Ok(read) = stage.door.hsm().get_attributes(caller, actor.session, object, &kinds) else { continue };
+            let Ok(read) = eyes.hsm.get_attributes(eyes.caller, eyes.session, object, &kinds) else { continue };
             let (mut shown, mut hidden) = (BTreeMap::new(), HashSet::new());
             for read in read {
                 match read.rv {
@@ -184,7 +199,7 @@ impl Watch {
                 Some(Value::Ulong(class)) => ObjectClass(*class),
                 other => panic!("object {object} has the class {other:?}"),
             };
-            check_secrets(stage, actor, object, class, &shown, &hidden, &flags);
+            check_secrets(eyes, object, class, &shown, &hidden, &flags);
             check_history(class, origin, &flags);
             self.check_changes(at_birth, &flags, "since it was made");
             if let Origin::Copied(original) = origin {
@@ -246,8 +261,7 @@ fn check_wrap(note: &Note) {
 }
 
 fn check_secrets(
-    stage: &Stage,
-    actor: &Actor,
+    eyes: &Eyes<'_>,
     object: u64,
     class: ObjectClass,
     shown: &BTreeMap<Attribute, Value>,
@@ -262,7 +276,7 @@ fn check_secrets(
         assert!(!guarded || !shown.contains_key(&kind), "{kind} of a sensitive key can be read");
         assert!(guarded || !hidden.contains(&kind), "{kind} of a readable key is hidden");
     }
-    if let Some(snapshot) = actor.snapshot(stage, object) {
+    if let Some(snapshot) = eyes.snapshot(object) {
         let told = snapshot.attributes.iter().find(|attr| SECRETS.contains(&attr.kind));
         assert!(told.is_none(), "{:?} is in the snapshot of a key", told.map(|attr| attr.kind));
     }

@@ -28,13 +28,25 @@ use hsm_proto::v1::reply::Result as Outcome;
 use hsm_proto::v1::request::Op;
 use tempfile::TempDir;
 
-use crate::generate::Known;
 use crate::messages::Messages;
-use crate::oracle::{CANARY, Note, Watch};
+use crate::oracle::{CANARY, Eyes, Note, Watch};
 use crate::presets::{CURVES, IMPORTS};
 
 pub(crate) const SO_PIN: &[u8] = b"so-pin-12345";
 pub(crate) const USER_PIN: &[u8] = b"user-pin-123";
+
+/// What a request can refer to just now.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Session handles, ours and dead ones.
+    pub(crate) sessions: Vec<u64>,
+    /// Object handles, living and dead.
+    pub(crate) objects: Vec<u64>,
+    /// Mechanisms that the token lists.
+    pub(crate) mechanisms: Vec<u64>,
+    /// What earlier requests gave out.
+    pub(crate) outputs: Vec<Vec<u8>>,
+}
 
 /// A clock that moves by a millisecond per question: what happens does not depend on when.
 struct Steps(AtomicU64);
@@ -168,7 +180,9 @@ pub(crate) fn play(compat: bool, act: impl FnOnce(&Stage, &mut Actor)) {
             }
         };
         act(&stage, &mut actor);
-        actor.watch.inspect(&stage, &actor);
+        if let Some(eyes) = actor.eyes(&stage) {
+            actor.watch.inspect(&eyes);
+        }
         stage.look_from_outside();
         drop(actor);
         if stage.sweep() {
@@ -337,7 +351,7 @@ pub(crate) struct Actor {
 impl Actor {
     /// Asks the daemon's dispatcher, and lets the watch judge the reply.
     pub(crate) fn ask(&mut self, stage: &Stage, op: Op) -> Outcome {
-        let note = Note::of(stage, self, &op);
+        let note = Note::of(self.eyes(stage), &op);
         let request = v1::Request { op: Some(op), number: self.number };
         let reply = if self.sealed { self.sealed(stage, &request) } else { self.client.ask(&stage.door, request) };
         self.watch.judge(&note, &reply);
@@ -368,8 +382,8 @@ impl Actor {
         }
     }
 
-    /// What an object shows of itself, if the application sees it.
-    pub(crate) fn snapshot(&self, stage: &Stage, object: u64) -> Option<Snapshot> {
-        stage.door.hsm().snapshot(self.client.caller()?, self.session, object).ok()
+    /// What the application sees; nothing before it has attached.
+    fn eyes<'a>(&'a self, stage: &'a Stage) -> Option<Eyes<'a>> {
+        Some(Eyes { hsm: stage.door.hsm(), caller: self.client.caller()?, session: self.session })
     }
 }

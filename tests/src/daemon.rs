@@ -41,6 +41,11 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// The module's file.
+pub fn module() -> PathBuf {
+    binary("libcraton_pkcs11.so")
+}
+
 /// A daemon that was started by a test. Dropping it kills it.
 pub struct Daemon {
     child: Child,

@@ -1,7 +1,5 @@
 //! The module under test, loaded as any application loads it; and the keys that the stories use.
 
-use std::path::PathBuf;
-
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -12,7 +10,7 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
-use crate::daemon::binary;
+pub use crate::daemon::module as path;
 use crate::world::{LABEL, PIN, SO_PIN};
 
 /// CKA_EC_PARAMS of P-256: the object identifier 1.2.840.10045.3.1.7.
@@ -33,11 +31,6 @@ pub const BRAINPOOL_P512: &[u8] = &[0x06, 0x09, 0x2b, 0x24, 0x03, 0x03, 0x02, 0x
 pub const X25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6e];
 /// CKA_EC_PARAMS of Ed25519: 1.3.101.112.
 pub const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
-
-/// The module's file.
-pub fn path() -> PathBuf {
-    binary("libcraton_pkcs11.so")
-}
 
 /// A PIN as the crate wants it.
 pub fn pin(text: &str) -> AuthPin {

@@ -15,8 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::certificates;
-use crate::daemon::{Daemon, binary, end_left_over};
-use crate::module;
+use crate::daemon::{self, Daemon, binary, end_left_over};
 use crate::tools::{self, Finished};
 
 /// The label of the token that a world initialises.
@@ -259,7 +258,7 @@ impl World {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
-            .env("PKCS11_MODULE", module::path())
+            .env("PKCS11_MODULE", daemon::module())
             .env("TOKEN_LABEL", LABEL)
             .env("PIN", PIN)
             .env("SO_PIN", SO_PIN)
@@ -289,13 +288,17 @@ impl World {
 
     /// Runs pkcs11-tool on our module.
     pub fn pkcs11_tool<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Finished {
-        tools::run(self.command("pkcs11-tool").arg("--module").arg(module::path()).args(args))
+        tools::run(self.command("pkcs11-tool").arg("--module").arg(daemon::module()).args(args))
     }
 
     /// Runs pkcs11-tool on our module, logged in as the user of the world's token.
     pub fn pkcs11_tool_login<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Finished {
         let mut command = self.command("pkcs11-tool");
-        command.arg("--module").arg(module::path()).args(["--token-label", LABEL, "--login", "--pin", PIN]).args(args);
+        command
+            .arg("--module")
+            .arg(daemon::module())
+            .args(["--token-label", LABEL, "--login", "--pin", PIN])
+            .args(args);
         tools::run(&mut command)
     }
 }

@@ -10,13 +10,21 @@ use hsm_core::backup::{BackupSecretKey, Credential, Manifest, extract, inspect, 
 use hsm_core::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
-use super::backup::FILES;
 use super::{archive_table, credential};
 use crate::cli::{Archives, Opening};
 use crate::failure::Failure;
 use crate::output::{Output, Table, warn, write_new};
 
 const HOUR_NANOS: u64 = 3_600_000_000_000;
+
+/// What stands beside an archive: its files, and the manifest of both.
+pub(super) const FILES: &str = ".files";
+pub(crate) const MANIFEST: &str = ".manifest.json";
+
+/// An archive's name with something after it.
+pub(super) fn beside(archive: &Path, suffix: &str) -> PathBuf {
+    [archive.as_os_str(), suffix.as_ref()].into_iter().collect::<OsString>().into()
+}
 
 /// An archive and where it lies.
 #[derive(Clone, Serialize)]
@@ -116,7 +124,6 @@ pub(super) fn files_beside(
     archive: &Manifest,
     credential: Option<&Credential>,
 ) -> Result<Option<u64>, Failure> {
-    use super::backup::{FILES, MANIFEST, beside};
     let (files, manifest) = (beside(file, FILES), beside(file, MANIFEST));
     if archive.files.is_some() || !files.exists() {
         return Ok(None);
@@ -225,9 +232,9 @@ fn prune(directory: &Path, keep: &Keep, dry_run: bool, output: &Output) -> Resul
         for file in &pruned.removed {
             std::fs::remove_file(file)
                 .map_err(|error| Failure::new(format!("{} cannot be removed: {error}", file.display())))?;
-            for beside in [super::backup::FILES, super::backup::MANIFEST] {
+            for suffix in [FILES, MANIFEST] {
                 // Not every archive is a bundle.
-                std::fs::remove_file(super::backup::beside(file, beside)).unwrap_or_default();
+                std::fs::remove_file(beside(file, suffix)).unwrap_or_default();
             }
         }
     }

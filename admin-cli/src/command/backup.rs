@@ -13,6 +13,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::archive_table;
+use super::archives::{self, FILES, MANIFEST, beside};
 use crate::cli::Backup;
 use crate::config::Settings;
 use crate::connect::{Client, talk_sealed};
@@ -34,7 +35,7 @@ struct Answer {
 /// Takes the backup.
 pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Result<(), Failure> {
     if let Some(archives) = &given.archives {
-        return super::archives::run(archives, output);
+        return archives::run(archives, output);
     }
     let file = given.output.as_deref().ok_or_else(|| Failure::new("--output is missing"))?;
     refuse_existing(file)?;
@@ -66,15 +67,6 @@ pub(crate) fn run(settings: &Settings, given: &Backup, output: &Output) -> Resul
         table.append(archive_table(&answer.archive));
         table
     })
-}
-
-/// What stands beside an archive: its files, and the manifest of both.
-pub(super) const FILES: &str = ".files";
-pub(crate) const MANIFEST: &str = ".manifest.json";
-
-/// An archive's name with something after it.
-pub(super) fn beside(archive: &Path, suffix: &str) -> PathBuf {
-    [archive.as_os_str(), suffix.as_ref()].into_iter().collect::<std::ffi::OsString>().into()
 }
 
 /// The files beside the archive, made and verified, without their name yet.

@@ -48,7 +48,7 @@ pub(crate) fn run(settings: &Settings, given: &Restore, output: &Output) -> Resu
         if let Some(kept) = &restored.kept {
             table.fact("old store", format!("{}: keep it until the restored one has proved itself", kept.display()));
         }
-        let files = super::backup::beside(&given.input, super::backup::FILES);
+        let files = super::archives::beside(&given.input, super::archives::FILES);
         if files.exists() {
             table.fact("beside it", format!("{}: backup extract gives its files", files.display()));
         }

@@ -13,8 +13,8 @@ use hsm_proto::v1::{ListTokensRequest, StatusReply, StatusRequest, TokenSummary}
 use x509_cert::Certificate;
 
 use crate::cli::Doctor;
+use crate::command::archives::MANIFEST;
 use crate::command::archives::{Found, archives_in};
-use crate::command::backup::MANIFEST;
 use crate::config::{DaemonTable, Settings, ShimTable};
 use crate::connect::talk;
 

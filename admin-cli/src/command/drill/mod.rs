@@ -15,8 +15,7 @@ use hsm_core::backup::{Credential, Manifest, Replace, Restore as Request, TokenL
 use hsm_core::{Clock, SecretBytes, SystemClock};
 use hsm_proto::v1::{AdminResetPinRequest, StatusRequest, TokenName};
 
-use super::archives::files_beside;
-use super::backup::{FILES, beside};
+use super::archives::{FILES, beside, files_beside};
 use crate::cli::{Drill, Which};
 use crate::config::Settings;
 use crate::connect::{converse, talk, talk_sealed};
