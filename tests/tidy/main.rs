@@ -4,6 +4,7 @@ mod documents;
 mod edges;
 mod failpoints;
 mod floor_plan;
+mod loops;
 mod proto;
 mod secrets;
 
