@@ -28,4 +28,5 @@ mod reenrol;
 mod refused;
 mod related;
 mod revoke;
+mod smuggling;
 mod world;

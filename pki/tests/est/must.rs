@@ -44,7 +44,7 @@ fn base64_of(answer: &Answer) -> Vec<u8> {
 }
 
 /// A client's TLS connection, of one version, with its tls-exporter value.
-fn connect(world: &World, version: &'static rustls::SupportedProtocolVersion) -> (Stream, [u8; 32]) {
+pub(crate) fn connect(world: &World, version: &'static rustls::SupportedProtocolVersion) -> (Stream, [u8; 32]) {
     connect_to(world, world.est_port, version)
 }
 
@@ -70,7 +70,7 @@ fn connect_to(world: &World, port: u16, version: &'static rustls::SupportedProto
     (stream, exporter)
 }
 
-type Stream = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
+pub(crate) type Stream = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
 
 /// Enrols over a connection with a request that carries this challengePassword; gives the whole answer.
 fn enrol_over(

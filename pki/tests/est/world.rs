@@ -91,7 +91,7 @@ pub(crate) fn python(test: &str, module: &str) -> Option<String> {
 
 /// A port that nobody listens on, below the range from which the system gives ports to outgoing connections: one of those
 /// could be taken by a client before the server binds it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::SeqCst);
