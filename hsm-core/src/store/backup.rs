@@ -1,14 +1,15 @@
 //! The store's side of backup and restore: one consistent snapshot out, one verified new store in. How an archive looks
 //! and who may open it is the business of the room `backup`.
 
-use super::commit::Ledger;
 use super::create;
+use super::device;
 use super::layout::{self, Attempts, FORMAT, Reserved, Role, Table, TokenRecord};
+use super::ledger::Ledger;
 use super::manifest::Manifest;
 use super::redb::RedbStore;
 use super::seal::{self, Key, Place, StoreKeys};
 use super::store_key::{Found, KeySource};
-use super::vault::{Vault, device};
+use super::vault::Vault;
 use super::verify::{self, NO_OBJECT, NO_TOKEN};
 use super::{Batch, OpenError, Snapshot, Store, StoreError};
 use crate::config::StoreConfig;

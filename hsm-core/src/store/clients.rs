@@ -2,9 +2,11 @@
 
 use prost::Message;
 
-use super::commit::{Ledger, Work};
+use super::commit::Work;
+use super::device;
 use super::layout::{self, CLIENT_PREFIX, ClientRow, Table};
-use super::vault::{Vault, broken_row, device};
+use super::ledger::Ledger;
+use super::vault::{Vault, broken_row};
 use super::verify::NO_TOKEN;
 use crate::error::Result;
 use crate::id::TokenId;

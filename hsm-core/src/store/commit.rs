@@ -7,11 +7,11 @@
 
 use super::layout::TokenRecord;
 use super::layout::{self, Role, Table};
-use super::manifest::{LedgerHead, Manifest};
+use super::ledger::{Ledger, reconcile};
+use super::manifest::Manifest;
 use super::seal::{self, Place, StoreKeys};
-use super::vault::reconcile;
 use super::verify::{self, Verified};
-use super::{Batch, OpenError, Snapshot, Store, StoreError};
+use super::{Batch, OpenError, Snapshot, Store, device};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::id::{ObjectId, TokenId};
@@ -25,35 +25,6 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// The journal, as far as the store needs it.
-///
-/// Order and durability: an entry is first part of the change's own transaction (the outbox), then appended here, and
-/// leaves the outbox when the journal has been synced. So store and journal cannot disagree after a crash.
-pub(crate) trait Ledger: Send + Sync + 'static {
-    /// Proof that an entry was appended.
-    type Receipt: Send + 'static;
-
-    /// Appends the entry of the change with that generation. It must have reached the operating system on return, and
-    /// need not be durable yet. Called in order of generation, from one thread at a time.
-    fn append(&self, generation: u64, body: &[u8]) -> Result<Self::Receipt>;
-
-    /// Makes all that was appended durable.
-    fn sync(&self) -> Result<()>;
-
-    /// Whether the change with that generation has its entry. Asked at the start, for outbox rows: at most the last
-    /// few hundred generations.
-    fn contains(&self, generation: u64) -> bool;
-
-    /// The newest generation that any entry names.
-    fn last_generation(&self) -> Option<u64>;
-
-    /// The newest entry known to be durable; the manifest remembers it.
-    fn synced_head(&self) -> LedgerHead;
-
-    /// Whether the journal still holds an entry that it once reported by [`Ledger::synced_head`].
-    fn contains_head(&self, head: &LedgerHead) -> bool;
-}
 
 /// A change is durable and its entry is in the journal.
 #[must_use]
@@ -190,10 +161,6 @@ fn poisoned() -> Error {
         Kind::Device,
         "a write to the store failed: it takes no changes until it can be opened again and verifies",
     )
-}
-
-fn device(error: &StoreError) -> Error {
-    Error::new(Kind::Device, error.to_string())
 }
 
 /// An accepted job, waiting for the transaction.

@@ -2,8 +2,9 @@
 
 use prost::Message;
 
-use super::commit::{Ledger, Work};
+use super::commit::Work;
 use super::layout::{self, SignatureCount, Table};
+use super::ledger::Ledger;
 use super::vault::Vault;
 use super::verify::NO_TOKEN;
 use crate::error::{Error, Kind, Result};

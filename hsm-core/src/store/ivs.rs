@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use prost::Message;
 
-use super::commit::{Ledger, Work};
+use super::commit::Work;
 use super::layout::{self, ReservedIvs, Table};
+use super::ledger::Ledger;
 use super::vault::Vault;
 use super::verify::NO_TOKEN;
 use crate::error::{Error, Kind, Result};

@@ -17,6 +17,7 @@ mod create;
 mod golden_tests;
 mod ivs;
 mod layout;
+mod ledger;
 mod manifest;
 mod memory;
 mod open_error;
@@ -43,8 +44,9 @@ mod vault_tests;
 mod verify;
 
 pub(crate) use backup::{BackupSnapshot, RawRecord, RestoreFloor, Restored, restore_into};
-pub(crate) use commit::{Committed, Ledger};
+pub(crate) use commit::Committed;
 pub(crate) use layout::{Role, TokenRecord};
+pub(crate) use ledger::Ledger;
 pub(crate) use manifest::LedgerHead;
 pub use open_error::OpenError;
 pub(crate) use replace::{Previous, previous, replace_with};
@@ -59,6 +61,8 @@ pub(crate) use vault::{Change, ObjectPut, Vault};
 use layout::Table;
 use std::collections::BTreeMap;
 
+use crate::error::{Error, Kind};
+
 /// Why a back end did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -71,6 +75,10 @@ pub(crate) enum StoreError {
     /// The operating system refused.
     #[error("the store file cannot be used: {0}")]
     Io(String),
+}
+
+fn device(error: &StoreError) -> Error {
+    Error::new(Kind::Device, error.to_string())
 }
 
 /// Where a row lives: its table and its key within the table.

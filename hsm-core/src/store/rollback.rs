@@ -1,9 +1,9 @@
 //! A store that is older than its journal, taken for the store from now on because its security officer says so (`format.md` section 8).
 
 use super::backup::{RestoreFloor, moved_on};
-use super::commit::Ledger;
 use super::create::{self, Fresh, Opened};
 use super::layout::{Role, Table};
+use super::ledger::Ledger;
 use super::manifest::LedgerHead;
 use super::memory::MemoryStore;
 use super::vault::Vault;

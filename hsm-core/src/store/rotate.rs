@@ -4,10 +4,12 @@
 //! objects are sealed again, batch by batch; then one transaction drops the old key. A crash between leaves a token that opens and
 //! whose rotation is finished at the next login.
 
-use super::commit::{Committed, Ledger, Work};
+use super::commit::{Committed, Work};
+use super::device;
 use super::layout::{self, KeyLink, Role, Table};
+use super::ledger::Ledger;
 use super::seal::{self, Key, Place, SealError, TokenMasterKey};
-use super::vault::{Vault, broken_row, device};
+use super::vault::{Vault, broken_row};
 use super::verify::NO_OBJECT;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
@@ -115,7 +117,7 @@ impl<L: Ledger> Vault<L> {
         let mut failed = None;
         let mut sealed = 0;
         let mut visit = |row_key: &[u8], row: &[u8]| {
-            if sealed == BATCH || epoch_of(row) == Some(epoch) || failed.is_some() {
+            if sealed == BATCH || seal::epoch_of(row) == Some(epoch) || failed.is_some() {
                 return Ok(());
             }
             match self.seal_again(tmk, (epoch, &key), row_key, row) {
@@ -275,10 +277,4 @@ fn check_newest(link: Option<&KeyLink>, tmk: &TokenMasterKey) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The number of the master key that a row is sealed under.
-pub(super) fn epoch_of(row: &[u8]) -> Option<u32> {
-    let (record, _) = seal::split_row(row)?;
-    seal::read_label(record).ok().map(|label| label.epoch)
 }

@@ -2,7 +2,7 @@
 
 use super::crash_tests::{base, open, start};
 use super::layout::{Role, Table};
-use super::rotate::epoch_of;
+use super::seal::epoch_of;
 use super::vault_tests::{Book, pin, put, quick, ready};
 use super::*;
 use crate::clock::SystemClock;

@@ -469,6 +469,12 @@ pub(crate) fn wrapped_label(store_id: [u8; 16], token: TokenId, version: u64, ep
     Label { record_type: layout::WRAPPED_KEY_TYPE, store_id, token, object: ObjectId([0; 16]), version, epoch }
 }
 
+/// The number of the master key that a row is sealed under.
+pub(super) fn epoch_of(row: &[u8]) -> Option<u32> {
+    let (record, _) = split_row(row)?;
+    read_label(record).ok().map(|label| label.epoch)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,9 @@
 //! PIN is right when its slot opens: there is no separate verifier. Whoever holds the token's turn is the only one who
 //! reads or writes its PIN rows.
 
-use super::commit::{Committed, Ledger, Work};
+use super::commit::{Committed, Work};
 use super::layout::{self, Attempts, PinSlot, Role, Table, TokenRecord};
+use super::ledger::Ledger;
 use super::seal::{self, Key, Place, SealError, TokenMasterKey};
 use super::vault::{PinState, Vault, broken_row};
 use super::verify::NO_TOKEN;

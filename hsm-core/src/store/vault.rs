@@ -3,15 +3,15 @@
 //! What an object's bytes or a journal entry mean is not known here. A method that changes something returns only when
 //! the change and its journal entry are durable.
 
-use super::commit::{Committed, Ledger, Ledgered, Pen, Work};
+use super::commit::{Committed, Ledgered, Pen, Work};
 use super::create::{self, Fresh, Opened};
 use super::layout::{self, Reserved, Role, Table, TokenRecord};
+use super::ledger::{Ledger, reconcile};
 use super::memory::MemoryStore;
-use super::rotate::epoch_of;
 use super::seal::{self, Place, SealError, StoreKeys, TokenMasterKey};
 use super::spread::over_rows;
 use super::verify::{NO_OBJECT, NO_TOKEN};
-use super::{OpenError, Snapshot, Store, StoreError, verify};
+use super::{OpenError, Snapshot, Store, StoreError, device, verify};
 use crate::clock::Clock;
 use crate::config::{PinConfig, StoreConfig};
 use crate::error::{Error, Kind, Result};
@@ -22,7 +22,7 @@ use crate::sys::Lock;
 use crate::token::pin::{ClientLimits, Turnstile};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prost::Message;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -295,7 +295,7 @@ impl<L: Ledger> Vault<L> {
         row: &[u8],
     ) -> Result<StoredObject> {
         let place = Place { table, key: row_key };
-        let of_epoch = |tmk: &TokenMasterKey| tmk.of_epoch(epoch_of(row)?);
+        let of_epoch = |tmk: &TokenMasterKey| tmk.of_epoch(seal::epoch_of(row)?);
         let key = match tmk {
             None => None,
             Some(tmk) => Some(of_epoch(tmk).ok_or_else(|| broken_row(table, row_key, SealError::WrongKey))?),
@@ -402,27 +402,6 @@ impl<L: Ledger> Vault<L> {
     }
 }
 
-/// Appends the entries that the journal lacks, and refuses a store or a journal that is older than the other remembers.
-pub(super) fn reconcile<L: Ledger>(verified: &verify::Verified, ledger: &L) -> Result<VecDeque<u64>, OpenError> {
-    let store = verified.manifest.generation;
-    if let Some(journal) = ledger.last_generation().filter(|journal| *journal > store) {
-        return Err(OpenError::RolledBack { store, journal });
-    }
-    let head = &verified.manifest.journal;
-    if head.sequence > 0 && !ledger.contains_head(head) {
-        return Err(OpenError::JournalCut { sequence: head.sequence });
-    }
-    for (generation, entry) in &verified.outbox {
-        if !ledger.contains(*generation) {
-            drop(ledger.append(*generation, entry)?);
-        }
-    }
-    if !verified.outbox.is_empty() {
-        ledger.sync()?;
-    }
-    Ok(verified.outbox.iter().map(|(generation, _)| *generation).collect())
-}
-
 /// Whether `tmk` is that token's.
 fn check_owner(token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<()> {
     match tmk {
@@ -433,10 +412,6 @@ fn check_owner(token: TokenId, tmk: Option<&TokenMasterKey>) -> Result<()> {
 
 fn object_table(private: bool) -> Table {
     if private { Table::PrivateObject } else { Table::PublicObject }
-}
-
-pub(super) fn device(error: &StoreError) -> Error {
-    Error::new(Kind::Device, error.to_string())
 }
 
 pub(super) fn broken_row(table: Table, key: &[u8], error: SealError) -> Error {

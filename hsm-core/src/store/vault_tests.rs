@@ -1,8 +1,8 @@
 //! The vault's promises, tested through its own door: PINs, objects, the journal's part, backup and restore.
 
-use super::commit::Ledger;
 use super::create;
 use super::layout::{Role, Table};
+use super::ledger::Ledger;
 use super::manifest::LedgerHead;
 use super::memory::MemoryStore;
 use super::vault::StoredObject;
