@@ -17,6 +17,7 @@ pub(crate) mod ecdh;
 pub(crate) mod ecdsa;
 pub(crate) mod eddsa;
 mod ffi;
+mod hash;
 pub(crate) mod hkdf;
 pub(crate) mod hmac;
 pub(crate) mod kbkdf;
@@ -39,8 +40,8 @@ pub(crate) mod tls_prf;
 mod vectors;
 pub(crate) mod x25519;
 
-pub(crate) use digest::Hash;
 pub(crate) use ffi::{Direction, Shake, Variant};
+pub(crate) use hash::Hash;
 pub(crate) use key::{PrivateKey, PublicKey};
 pub(crate) use ml_dsa::Hedge;
 pub(crate) use prehash::PreHash;
