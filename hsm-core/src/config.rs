@@ -6,6 +6,7 @@
 
 mod policy;
 
+pub use crate::audit::Level as LogLevel;
 pub use crate::crypto::password::PasswordFunction;
 pub use policy::{PolicyConfig, PolicyTable, Profile};
 
@@ -218,22 +219,6 @@ impl Default for AuditTable {
             post_quantum: false,
         }
     }
-}
-
-/// Which operations leave a record in the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Every operation.
-    All,
-    /// Operations with keys.
-    Crypto,
-    /// Logins and PINs.
-    Auth,
-    /// Administration.
-    Admin,
-    /// None: refused.
-    None,
 }
 
 /// How far the record of a use operation (sign, decrypt, MAC) must be before the answer.

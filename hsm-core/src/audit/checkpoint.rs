@@ -7,9 +7,10 @@
 
 use data_encoding::{BASE64, HEXLOWER};
 
+use super::entry::{Category, Client, Entry, Fact};
 use super::keys::{ML_DSA_44_KEY_LEN, PublicKey, TIMESTAMPED_LEN};
 use super::merkle::Hash;
-use super::record::{Category, Client, Entry, Fact, Record};
+use super::record::Record;
 
 /// The record that carries a checkpoint.
 pub(super) const CHECKPOINT: &str = "checkpoint";

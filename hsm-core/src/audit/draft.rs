@@ -9,8 +9,9 @@ use data_encoding::HEXLOWER;
 use memchr::memmem;
 use parking_lot::Mutex;
 
+use super::entry::{Client, Entry, Fact, Subject, cut};
 use super::merkle::{Hash, LeafHasher};
-use super::record::{Client, Entry, FIRST_VERSION, Fact, Record, Subject, VERSION, cut};
+use super::record::{FIRST_VERSION, Record, VERSION, further_sum};
 use crate::{Error, Kind, Result};
 
 /// What the journal alone knows of a record.
@@ -70,6 +71,13 @@ struct Written {
 
 /// Where the text begins.
 const TEXT: usize = 1 + CUTS * 4;
+
+impl Entry {
+    /// The bytes that the store keeps in the same transaction as the change (`format.md`, "Outbox body").
+    pub fn encode(&self) -> Vec<u8> {
+        body(self)
+    }
+}
 
 /// The body of an entry's draft. Keys come in byte order, so the stamps' places are fixed by their names.
 pub(super) fn body(entry: &Entry) -> Vec<u8> {
@@ -171,7 +179,7 @@ impl Draft {
         line.0.extend_from_slice(&text[time..]);
         *out = line.0;
         let begun_to = start + begun.text.len();
-        let digits = further(begun.sum.clone(), &[&out[begun_to..sum_at], &out[sum_end..]]);
+        let digits = further_sum(begun.sum.clone(), &[&out[begun_to..sum_at], &out[sum_end..]]);
         out[sum_at + SUM_PREFIX..][..8].copy_from_slice(&digits);
         begun.hash.clone().chain(&out[begun_to..]).finish()
     }
@@ -281,19 +289,6 @@ fn cuts(body: &[u8]) -> [usize; CUTS] {
 /// A line's sum before it is known, and the length of what stands before its digits.
 const SUM: &str = "\"sum\":\"00000000\",";
 const SUM_PREFIX: usize = 7;
-
-/// The digits of the CRC-32 of a line, which comes in parts without the member that holds them. It tells damage from forgery at a glance and
-/// covers the last line, which no later line's hash covers yet. It is no protection against anybody: the chain is.
-pub(super) fn sum_digits(parts: &[&[u8]]) -> [u8; 8] {
-    further(crc32fast::Hasher::new(), parts)
-}
-
-fn further(mut sum: crc32fast::Hasher, parts: &[&[u8]]) -> [u8; 8] {
-    parts.iter().for_each(|part| sum.update(part));
-    let mut digits = [0; 8];
-    HEXLOWER.encode_mut(&sum.finalize().to_be_bytes(), &mut digits);
-    digits
-}
 
 /// The writer of canonical JSON: members end with a comma, which [`Text::close`] turns into the closing brace.
 struct Text(Vec<u8>);

@@ -8,6 +8,7 @@ mod anchor;
 mod chain;
 mod checkpoint;
 mod draft;
+mod entry;
 pub mod export;
 mod file;
 mod follow;
@@ -35,17 +36,17 @@ mod witness;
 #[cfg(test)]
 mod witness_tests;
 
-pub use crate::config::LogLevel as Level;
 pub use anchor::read as read_anchor;
 pub use chain::{Finding, Head, Line, Summary, Wrong, verify, visit};
 pub use checkpoint::{Checkpoint, Note, SignedCheckpoint, Timestamped};
+pub use entry::{Category, Client, Entry, Fact, Level, Subject};
 pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};
 pub use follow::{Follower, Step};
 pub use journal::{Durability, Files, Journal, Options, Progress, Receipt};
 pub use keys::{Pin, PublicKey};
 pub use outside::{Witness, verify_witnessed, witnessed};
 pub use proof::{Proof, newest_checkpoint, prove};
-pub use record::{Category, Client, Entry, Fact, Record, RecordClient, RecordSubject, Subject, VERSION};
+pub use record::{Record, RecordClient, RecordSubject, VERSION};
 pub(crate) use signer::SigningKeys;
 pub use signer::Suite;
 pub use trust::{Signatures, Trust};

@@ -12,7 +12,7 @@ use super::chain::{Finding, Head, Walk, Wrong, verify};
 use super::draft::{Change, Draft, Stamp};
 use super::export::{Style, export};
 use super::file::Medium;
-use super::journal::{Pen, keeps};
+use super::journal::Pen;
 use super::merkle::leaf;
 use super::stage::{Stage, Staged};
 use super::{
@@ -387,7 +387,7 @@ fn level_keeps_its_category_and_the_journals_own() {
             let receipt = journal.append(entry, 0, Durability::Written).unwrap();
             assert_eq!(receipt.seq().is_some(), kept.contains(&category), "{level:?} {category:?}");
         }
-        assert!(keeps(level, Category::Journal));
+        assert!(level.keeps(Category::Journal));
     }
 }
 

@@ -9,9 +9,9 @@ use parking_lot::MutexGuard;
 use super::open::LAST_BACKUP;
 use super::{Pen, Shared};
 use crate::audit::checkpoint::{self, SEGMENT_OPEN};
+use crate::audit::entry::{Category, Client, Entry, Fact};
 use crate::audit::file::closed_path;
 use crate::audit::outside::News;
-use crate::audit::record::{Category, Client, Entry, Fact};
 use crate::audit::signer::{Prepared, Signer, SigningKeys};
 use crate::{Error, Kind, Result, failpoint};
 

@@ -24,12 +24,12 @@ use parking_lot::{Condvar, Mutex};
 use super::chain::Head;
 use super::checkpoint;
 use super::draft::{Change, Draft};
+use super::entry::{Category, Entry, Level};
 use super::file::{Medium, hash_of_record};
 use super::outside::{Outside, Witness};
-use super::record::{Category, Entry};
+
 use super::signer::{Announced, Signer, SigningKeys};
 use crate::act;
-use crate::config::LogLevel as Level;
 use crate::observe::Observer;
 use crate::sys::Indivisible;
 use crate::{Clock, Error, Kind, Result};
@@ -48,16 +48,6 @@ const REMEMBERED_CHANGES: usize = 65_536;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const CHECKPOINT_RECORDS: u64 = 256;
 const CHECKPOINT_REST: Duration = Duration::from_millis(500);
-
-/// Whether `[audit].log_level` keeps records of this category; the journal's own are always kept.
-pub(super) fn keeps(level: Level, category: Category) -> bool {
-    match category {
-        Category::Journal => true,
-        Category::Crypto => matches!(level, Level::All | Level::Crypto),
-        Category::Auth => matches!(level, Level::All | Level::Auth),
-        Category::Admin => matches!(level, Level::All | Level::Admin),
-    }
-}
 
 /// When [`Journal::append`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +215,7 @@ impl Journal {
     ///
     /// [`Kind::Device`] when the record cannot be written: the operation must be refused. The next call tries again.
     pub fn append(&self, entry: Entry, generation: u64, durability: Durability) -> Result<Receipt> {
-        if !keeps(self.shared.level, entry.category) {
+        if !self.shared.level.keeps(entry.category) {
             return Ok(Receipt { seq: None });
         }
         let wanted = entry.category == Category::Admin;
@@ -275,7 +265,7 @@ impl Journal {
 
     /// Whether records of this category are kept.
     pub fn keeps(&self, category: Category) -> bool {
-        keeps(self.shared.level, category)
+        self.shared.level.keeps(category)
     }
 
     /// Whether the store change that made this generation has its record. Changes whose records are in closed files were

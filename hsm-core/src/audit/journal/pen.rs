@@ -14,7 +14,6 @@ use crate::audit::signer::{Signer, SigningKeys};
 use crate::audit::stage::{Stage, Staged};
 
 use super::lines::Lines;
-use super::room::Room;
 use super::{CHECKPOINT_EVERY, CHECKPOINT_RECORDS, CHECKPOINT_REST, Files, JUMP_NANOS, REMEMBERED_CHANGES, RETRY};
 
 pub(in crate::audit) struct Pen {
@@ -79,6 +78,27 @@ pub(in crate::audit) struct Pen {
     /// Wall clock minus steady clock, and the steady clock's origin.
     pub(super) offset: i128,
     pub(super) origin: Instant,
+}
+
+/// What the last look at the journal's disk has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    Enough,
+    /// Operators are warned.
+    Low,
+    /// Records are refused.
+    Short,
+}
+
+/// How much room there is.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// When that was.
+    pub(super) looked: Option<Instant>,
+    pub(super) state: State,
+    /// Where in the file the room that was set aside ends.
+    pub(super) set_aside_to: u64,
 }
 
 /// Records that have their numbers and their times, from the first that came after the queue was emptied.

@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Pen, Shared};
-use crate::audit::record::{Category, Client, Entry, Fact};
+use super::Shared;
+use super::pen::{Pen, Room, State};
+use crate::audit::entry::{Category, Client, Entry, Fact};
 
 /// What is set aside beyond the end of the file.
 const SET_ASIDE: u64 = 1 << 20;
@@ -13,26 +14,6 @@ const SET_ASIDE: u64 = 1 << 20;
 const LOOK: Duration = Duration::from_secs(1);
 /// Of what is to be free, below this part nothing but the journal's own records is written any more.
 const STOP_PART: u64 = 8;
-
-/// What was found at the last look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Enough,
-    /// Operators are warned.
-    Low,
-    /// Records are refused.
-    Short,
-}
-
-/// How much room there is.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    looked: Option<Instant>,
-    state: State,
-    /// Where in the file the room that was set aside ends.
-    set_aside_to: u64,
-}
 
 impl Shared {
     /// How much is free, and what that means; nothing if nobody wants to know, or nobody can tell.

@@ -7,7 +7,7 @@ use super::pen::Queue;
 use super::{Pen, Shared, refused, whole};
 use crate::audit::chain::Head;
 use crate::audit::draft::{Change, Draft, Stamp};
-use crate::audit::record::{Category, Client, Entry, Fact};
+use crate::audit::entry::{Category, Client, Entry, Fact};
 use crate::{Error, Result, failpoint};
 
 impl Shared {
