@@ -1,5 +1,7 @@
 //! What can go wrong in the token: one line per variant gives its meaning and its PKCS#11 return value.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ck::rv::{self, Rv};
 
 macro_rules! errors {
@@ -233,3 +235,9 @@ impl core::fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Runs a part of an operation in which a defect is answered as an error and not passed on; `Err` is that error.
+pub(crate) fn caught<T>(part: impl FnOnce() -> T) -> Result<T> {
+    // The panic hook has logged where.
+    catch_unwind(AssertUnwindSafe(part)).map_err(|_| Error::new(Kind::Internal, "a defect in the daemon: see its log"))
+}

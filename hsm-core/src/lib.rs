@@ -3,9 +3,9 @@
 //! Every operation is written once, here. This crate knows neither C nor gRPC: the doors translate and call [`Hsm`].
 
 mod act;
+mod application;
 pub mod audit;
 pub mod backup;
-mod caller;
 mod clock;
 pub mod config;
 mod crypto;
@@ -19,6 +19,7 @@ pub mod issuance;
 mod mechanism;
 mod object;
 mod observe;
+mod peer;
 mod perform;
 mod secret;
 mod session;
@@ -29,13 +30,13 @@ pub mod sys;
 mod timing;
 mod token;
 
-pub use caller::{Caller, Identity, Peer};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
 pub use grant::{ClientRole, Grant, Patterns};
 pub use hsm::{
-    AttributeRead, Derived, Errand, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece, SealState,
-    SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary, TokenView, Unsealing,
+    AttributeRead, Caller, Derived, Errand, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece,
+    SealState, SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary, TokenView,
+    Unsealing,
 };
 pub use id::{ObjectId, TokenId};
 pub use mechanism::{
@@ -44,6 +45,7 @@ pub use mechanism::{
 };
 pub use object::{Attr, Snapshot, Value};
 pub use observe::{Observer, Wait};
+pub use peer::{Identity, Peer};
 pub use secret::SecretBytes;
 pub use session::SessionView;
 pub use session::kind::OperationKind;

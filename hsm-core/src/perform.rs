@@ -1,6 +1,5 @@
 //! The one pipeline: admit, do, commit and record, reply. It alone makes a [`Recorded`], and nothing leaves the front desk otherwise.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ck::attribute::CKA_CLASS;
@@ -9,15 +8,16 @@ use ck::rv::CKR_OK;
 use ck::{Mechanism, ObjectClass};
 
 use crate::act::{Act, Needs, When};
+use crate::application::Application;
 use crate::audit::{Durability, Entry, Fact, Receipt, Subject};
-use crate::caller::{Application, Caller, Peer};
 use crate::config::UseRecords;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, caught};
 use crate::failpoint;
-use crate::hsm::Hsm;
+use crate::hsm::{Caller, Hsm};
 use crate::object::access::Right;
 use crate::object::template::Authority;
 use crate::object::{Attributes, Object, built_in};
+use crate::peer::Peer;
 use crate::session::Session;
 use crate::session::operation::{Capacity, check_capacity};
 use crate::store::{Change, Committed};
@@ -251,12 +251,6 @@ impl Hsm {
     pub(crate) fn body(&self, entry: &Entry) -> Vec<u8> {
         if self.journal().keeps(entry.category) { entry.encode() } else { Vec::new() }
     }
-}
-
-/// Runs a part of an operation in which a defect is answered as an error and not passed on; `Err` is that error.
-pub(crate) fn caught<T>(part: impl FnOnce() -> T) -> Result<T> {
-    // The panic hook has logged where.
-    catch_unwind(AssertUnwindSafe(part)).map_err(|_| Error::new(Kind::Internal, "a defect in the daemon: see its log"))
 }
 
 fn admit(act: &Act, right: Right<'_>) -> Result<()> {

@@ -9,12 +9,11 @@ use super::Hsm;
 use crate::act;
 use crate::audit::{Entry, Fact, Progress, Receipt};
 use crate::backup;
-use crate::caller::Peer;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, caught};
 use crate::failpoint;
 use crate::object::Object;
 use crate::object::import::significant_bits;
-use crate::perform::caught;
+use crate::peer::Peer;
 use crate::secret::SecretBytes;
 use crate::session::UserType;
 use crate::store::{Role, TokenRecord};
@@ -204,7 +203,7 @@ impl Hsm {
         let token = slot.token();
         let vault = self.vault()?;
         let (user, so) = (vault.pin_state(token.id, Role::User)?, vault.pin_state(token.id, Role::So)?);
-        let here = |app: &Arc<crate::caller::Application>| {
+        let here = |app: &Arc<crate::application::Application>| {
             app.sessions.read().values().filter(|session| session.slot == slot.number).count()
         };
         Ok(TokenSummary {

@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::Hsm;
-use crate::audit::Fact;
 use crate::error::Result;
 use crate::id::{ObjectId, TokenId};
 use crate::object::Object;
-use crate::perform::Work;
 
 /// The counts of the guarded keys that signed since the start.
 #[derive(Default)]
@@ -55,14 +53,14 @@ impl Hsm {
         Ok(durable)
     }
 
-    /// Counts a signature that is about to be given out, if its key is guarded. A signature that could not be counted is not given
+    /// Counts a signature that is about to be given out, if its key is guarded: which one of the key's it is. A signature that could not be counted is not given
     /// out; its number is not taken back, so that the count is never too low.
     ///
     /// # Errors
     /// [`crate::Kind::Device`] if the count could not be made durable.
-    pub(super) fn count_signature(&self, work: &mut Work<'_>, key: Option<&Object>) -> Result<()> {
-        let Some(key) = key.filter(|key| key.counts_signatures()) else { return Ok(()) };
-        let (vault, token) = (self.vault()?, work.slot.token_id());
+    pub(super) fn count_signature(&self, token: TokenId, key: Option<&Object>) -> Result<Option<u64>> {
+        let Some(key) = key.filter(|key| key.counts_signatures()) else { return Ok(None) };
+        let vault = self.vault()?;
         let count = self.signature_counts.of(key.id, || vault.signature_count(token, key.id))?;
         let mine = count.taken.fetch_add(1, Ordering::AcqRel) + 1;
         let mut durable = count.durable.lock();
@@ -71,8 +69,6 @@ impl Hsm {
             vault.keep_signature_count(token, key.id, taken)?;
             *durable = taken;
         }
-        drop(durable);
-        work.fact("count", Fact::number(mine));
-        Ok(())
+        Ok(Some(mine))
     }
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use ck::attribute::{CKA_EXTRACTABLE, CKA_SENSITIVE};
 
-use super::Hsm;
+use super::{Caller, Hsm};
 use crate::act::{self, Act};
 use crate::audit::Fact;
-use crate::caller::Caller;
 use crate::crypto::rng;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
 use crate::mechanism::params::Parameter;
 use crate::mechanism::purpose::Use;
+use crate::object::Object;
 use crate::perform::Work;
 use crate::session::kind::OperationKind;
 use crate::session::operation::{Begin, Capacity, Context, Operation, check_capacity};
@@ -105,7 +105,7 @@ impl Hsm {
             self.spend_iv(&mut operation)?;
             let key = operation.key.clone();
             let rest = operation.finish(kind)?;
-            self.count_signature(work, key.as_deref())?;
+            self.note_count(work, key.as_deref())?;
             if output.is_empty() {
                 output = rest;
             } else {
@@ -217,6 +217,14 @@ impl Hsm {
         })
     }
 
+    /// Counts the signature of a guarded key, and says its number in the record.
+    fn note_count(&self, work: &mut Work<'_>, key: Option<&Object>) -> Result<()> {
+        if let Some(number) = self.count_signature(work.slot.token_id(), key)? {
+            work.fact("count", Fact::number(number));
+        }
+        Ok(())
+    }
+
     /// Ends the operation. A plaintext that does not fit waits in the session for a larger buffer.
     fn end(
         &self,
@@ -228,7 +236,7 @@ impl Hsm {
     ) -> Result<Vec<u8>> {
         let (row, key) = (operation.row, operation.key.clone());
         let output = operation.finish(kind)?;
-        self.count_signature(work, key.as_deref())?;
+        self.note_count(work, key.as_deref())?;
         if let Err(error) = check_capacity(capacity, output.len()) {
             match opened {
                 Some(context) => give_back(work, context),

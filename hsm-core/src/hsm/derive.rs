@@ -8,12 +8,11 @@ use ck::mechanism::*;
 use ck::object::*;
 use ck::{Attribute, KeyType};
 
-use super::Hsm;
 use super::crypto::admitted_key;
 use super::key::{enforced, material};
 use super::object::NewObject;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
 use crate::mechanism::kdf::{self, Ingredients};

@@ -8,11 +8,10 @@ use ck::parameter::{CKG_NO_GENERATE, Generator};
 use parking_lot::Mutex;
 
 use super::Hsm;
-use super::message::single;
 use crate::error::{Error, Kind, Result};
 use crate::id::ObjectId;
 use crate::mechanism::params::Parameter;
-use crate::mechanism::table::Row;
+use crate::mechanism::table::{Row, Scheme};
 use crate::object::Object;
 use crate::object::iv::{IvBook, Wanted};
 use crate::session::operation::Operation;
@@ -135,5 +134,22 @@ impl Hsm {
             Ok(from.next..end)
         })?;
         Ok((single(row, parameter)?, true))
+    }
+}
+
+/// The parameter that the mechanism takes for a single operation, of that of a message whose IV is settled.
+///
+/// # Errors
+/// [`Kind::MechanismParam`].
+pub(super) fn single(row: &Row, parameter: Parameter) -> Result<Parameter> {
+    let Parameter::AeadMessage { iv, aad, tag_bits, data_len, .. } = parameter else {
+        return Err(Kind::MechanismParam.into());
+    };
+    match row.scheme {
+        Scheme::AesCcm if tag_bits.is_multiple_of(8) => {
+            Ok(Parameter::Ccm { data_len, nonce: iv, aad, mac_len: tag_bits / 8 })
+        }
+        Scheme::AesGcm => Ok(Parameter::Gcm { iv, aad, tag_bits }),
+        _ => Err(Kind::MechanismParam.into()),
     }
 }

@@ -5,13 +5,12 @@ use ck::KeyType;
 use ck::attribute::*;
 use ck::object::*;
 
-use super::Hsm;
 use super::crypto::admitted_key;
 use super::derive::{asked_len, child_len};
 use super::key::{enforced, material};
 use super::object::NewObject;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::Caller;
 use crate::crypto::{PrivateKey, PublicKey, ecdh, ecdsa, ml_kem, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;

@@ -6,10 +6,9 @@ use ck::parameter::{CKZ_SALT_SPECIFIED, SaltSource};
 use ck::{Attribute, KeyType};
 use zeroize::Zeroizing;
 
-use super::Hsm;
 use super::object::NewObject;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::Caller;
 use crate::crypto::{PrivateKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;

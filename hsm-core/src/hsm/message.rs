@@ -3,14 +3,14 @@
 //! What C_MessageEncryptInit and its like said is remembered by the caller, who sends it along: a message is an operation of its
 //! own, in one piece or in several, and is admitted and recorded like any other.
 
-use super::Hsm;
 use super::crypto::{act_of, give_back};
+use super::iv::single;
+use super::{Caller, Hsm};
 use crate::act;
 use crate::audit::Fact;
-use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::Parameter;
-use crate::mechanism::table::{Row, Scheme};
+use crate::mechanism::table::Row;
 use crate::object::Object;
 use crate::perform::Work;
 use crate::session::kind::OperationKind;
@@ -156,23 +156,6 @@ impl Hsm {
             // Whoever decrypts names the IV; how it was made is not asked.
             _ => Ok((single(row, parameter)?, false)),
         }
-    }
-}
-
-/// The parameter that the mechanism takes for a single operation, of that of a message whose IV is settled.
-///
-/// # Errors
-/// [`Kind::MechanismParam`].
-pub(super) fn single(row: &Row, parameter: Parameter) -> Result<Parameter> {
-    let Parameter::AeadMessage { iv, aad, tag_bits, data_len, .. } = parameter else {
-        return Err(Kind::MechanismParam.into());
-    };
-    match row.scheme {
-        Scheme::AesCcm if tag_bits.is_multiple_of(8) => {
-            Ok(Parameter::Ccm { data_len, nonce: iv, aad, mac_len: tag_bits / 8 })
-        }
-        Scheme::AesGcm => Ok(Parameter::Gcm { iv, aad, tag_bits }),
-        _ => Err(Kind::MechanismParam.into()),
     }
 }
 

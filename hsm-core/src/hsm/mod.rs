@@ -1,6 +1,7 @@
 //! The front desk: one public method per operation, by chapter of the standard. The doors call these and nothing else.
 
 mod admin;
+mod caller;
 mod count;
 mod crypto;
 mod derive;
@@ -30,6 +31,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::{Mutex, RwLock};
 
 pub use admin::{Errand, KeySummary, Status, StreamStatus, TokenName, TokenSummary};
+pub use caller::Caller;
 pub use derive::Derived;
 pub use message::{Message, MessagePart, MessagePiece};
 pub use object::{AttributeRead, Found};
@@ -37,8 +39,8 @@ pub use rotate::KeyRotation;
 pub use seal::{SealState, Unsealing};
 pub use slot::{SlotView, TokenView};
 
+use crate::application::Application;
 use crate::audit::{self, Category, Durability, Entry, Fact, Journal};
-use crate::caller::{Application, Caller, Peer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::{rng, selftest};
@@ -341,48 +343,6 @@ impl Hsm {
                 tracing::error!(%error, slot = slot.number, "a token's objects cannot be read: everything is refused");
                 self.unreadable.store(true, Ordering::Release);
             }
-        }
-    }
-
-    /// A new application for a connection that attaches without one.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] when there is no randomness.
-    pub fn attach(&self, peer: Peer, _program: &str) -> Result<Caller> {
-        let mut id = [0; 16];
-        rng::fill(&mut id)?;
-        let application = Arc::new(Application::new(id, peer));
-        let me = self.me.upgrade().ok_or(Kind::Internal)?;
-        let mut applications = self.applications.lock();
-        applications.insert(id, Arc::clone(&application));
-        Ok(Caller::new(me, application))
-    }
-
-    /// One more connection of an application. Only the same peer joins: same identity and, where it is known, same process.
-    ///
-    /// # Errors
-    /// [`Kind::ArgumentsBad`] when there is no such application of this peer.
-    pub fn join(&self, peer: Peer, application: [u8; 16]) -> Result<Caller> {
-        let me = self.me.upgrade().ok_or(Kind::Internal)?;
-        let applications = self.applications.lock();
-        let found = applications.get(&application).filter(|found| found.peer == peer);
-        let application =
-            found.ok_or_else(|| Error::new(Kind::ArgumentsBad, "there is no such application of this peer"))?;
-        Ok(Caller::new(me, Arc::clone(application)))
-    }
-
-    /// One connection less; the last one ends the application.
-    pub(crate) fn leave(&self, application: &Arc<Application>) {
-        let mut applications = self.applications.lock();
-        if application.connections.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        applications.remove(&application.id);
-        drop(applications);
-        application.sessions.write().clear();
-        *application.objects.write() = SessionObjects::default();
-        for slot in application.logins.slots() {
-            self.end_login(application, slot);
         }
     }
 

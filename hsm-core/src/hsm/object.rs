@@ -7,9 +7,8 @@ use ck::object::CKK_DES3;
 use ck::rv::CKR_OK;
 use ck::{Attribute, Rv};
 
-use super::Hsm;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::Caller;
 use crate::config::PolicyConfig;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Hsm;
 use super::admin::TokenName;
 use crate::act;
-use crate::caller::Peer;
 use crate::error::{Kind, Result};
+use crate::peer::Peer;
 use crate::secret::SecretBytes;
 use crate::store::{Rotated, TokenMasterKey};
 

@@ -4,9 +4,9 @@
 use super::{Hsm, StartError};
 use crate::act;
 use crate::audit::{Durability, Entry, Fact};
-use crate::caller::Peer;
 use crate::envelope::{Credential, ModuleKey};
 use crate::error::{Error, Kind, Result};
+use crate::peer::Peer;
 use crate::secret::SecretBytes;
 use crate::share::Share;
 use crate::store::{SealedKey, Vault, sealed_key};

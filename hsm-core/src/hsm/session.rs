@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use ck::flags::session as cf;
 
-use super::Hsm;
+use super::{Caller, Hsm};
 use crate::act;
 use crate::audit::{Entry, Fact};
-use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::grant::ClientRole;

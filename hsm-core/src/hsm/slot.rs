@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use ck::Mechanism;
 use ck::flags::{slot, token};
 
-use super::Hsm;
+use super::{Caller, Hsm};
 use crate::act;
 use crate::audit::Entry;
-use crate::caller::{Caller, Peer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, caught};
 use crate::grant::ClientRole;
 use crate::mechanism::MechanismView;
-use crate::perform::caught;
+use crate::peer::Peer;
 use crate::secret::SecretBytes;
 use crate::store::{Role, TokenRecord};
 use crate::token::slot::Slot;
@@ -244,7 +243,7 @@ impl Hsm {
             return Err(Error::new(Kind::ArgumentsBad, "a token label has at most 32 bytes"));
         }
         let _turn = slot.turn.lock();
-        let in_use = |app: &Arc<crate::caller::Application>| {
+        let in_use = |app: &Arc<crate::application::Application>| {
             app.sessions.read().values().any(|session| session.slot == slot.number)
         };
         if self.applications().iter().any(in_use) {

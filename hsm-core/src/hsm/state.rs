@@ -5,9 +5,9 @@
 
 use subtle::ConstantTimeEq;
 
-use super::Hsm;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::{Caller, SavedState};
+use crate::application::SavedState;
 use crate::crypto::rng;
 use crate::error::{Error, Kind, Result};
 use crate::session::kind::OperationKind;

@@ -16,8 +16,7 @@ use crate::audit::{self, Category, Durability, Entry, Fact};
 use crate::backup;
 use crate::config::StreamConfig;
 use crate::envelope::{BackupPublicKey, For};
-use crate::error::{Error, Kind, Result};
-use crate::perform::caught;
+use crate::error::{Error, Kind, Result, caught};
 use crate::sys;
 
 /// The newest copy in its directory.

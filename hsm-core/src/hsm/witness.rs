@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::Hsm;
 use crate::act;
 use crate::audit::{Durability, Entry, Fact, Held, Note, Step, judge};
-use crate::caller::Peer;
 use crate::config::{WitnessedJournal, witness_stem};
 use crate::error::{Error, Kind, Result};
+use crate::peer::Peer;
 use crate::sys;
 
 impl Hsm {

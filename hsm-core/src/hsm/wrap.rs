@@ -7,12 +7,11 @@ use ck::attribute::*;
 use ck::object::*;
 use ck::{KeyType, ObjectClass};
 
-use super::Hsm;
 use super::crypto::admitted_key;
 use super::key::{enforced, material};
 use super::object::NewObject;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::Caller;
 use crate::crypto::aes_cbc::{self, Padding};
 use crate::crypto::{Direction, PrivateKey, PublicKey, aes_gcm, aes_wrap, ecdh, ecdsa, rng, rsa};
 use crate::error::{Error, Kind, Result};

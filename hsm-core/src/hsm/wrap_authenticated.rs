@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use super::Hsm;
 use super::crypto::admitted_key;
 use super::message::Message;
+use super::{Caller, Hsm};
 use crate::act;
-use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::grant::ClientRole;
 use crate::mechanism::admit;
