@@ -13,7 +13,7 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::config::{self, Refused};
+use crate::toml_file::{self, Refused};
 
 /// The rules in force, and the file they come from.
 pub(crate) struct Clients {
@@ -151,12 +151,12 @@ fn alternative_names(certificate: &Certificate) -> Vec<String> {
 }
 
 fn read(file: &Path) -> Result<Rules, Refused> {
-    let text = config::read(file)?;
+    let text = toml_file::read(file)?;
     judge(&text).map_err(|Refused(why)| Refused(format!("{}: {why}", file.display())))
 }
 
 fn judge(text: &str) -> Result<Rules, Refused> {
-    let written: Written = config::parse(text)?;
+    let written: Written = toml_file::parse(text)?;
     let rows = written.client.into_iter().enumerate();
     let rules =
         rows.map(|(number, client)| client.judge().map_err(|why| Refused(format!("client {}: {why}", number + 1))));

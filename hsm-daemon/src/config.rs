@@ -4,11 +4,8 @@
 //! `[hardening]`; the core owns `[token]`, `[security]`, `[store]`, `[audit]`, `[algorithms]`, `[policy]` and `[backup]`; `[shim]` belongs to the library in the
 //! applications' processes, and only its keys are checked here. An unknown table or key is refused everywhere.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,12 +13,16 @@ use hsm_core::audit::Witness;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::hardening::{Hardening, WrittenHardening};
 use crate::telemetry::Telemetry;
+use crate::tls_files::{ClientFiles, TlsFiles};
+use crate::toml_file::{Refused, narrow, parse, read, refuse, seconds, within};
 
+mod hardening;
 mod telemetry;
 mod witness;
 
+use self::hardening::WrittenHardening;
+pub(crate) use self::hardening::{Hardening, Landlock, Seccomp};
 use self::telemetry::WrittenTelemetry;
 use self::witness::WrittenWitness;
 
@@ -36,15 +37,6 @@ const DEFAULT_SOCKET: &str = "/run/craton-hsm/hsm.sock";
 
 /// The longest path that a Unix socket address holds (`sun_path` with its terminating NUL is 108 bytes on Linux).
 const LONGEST_SOCKET_PATH: usize = 107;
-
-/// A configuration that cannot be used: one sentence that names the file or the key.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Refused(pub(crate) String);
-
-fn refuse<T>(sentence: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused(sentence.into()))
-}
 
 /// The whole configuration as it is meant.
 pub(crate) struct Settings {
@@ -109,43 +101,6 @@ pub(crate) struct Tcp {
     pub(crate) address: SocketAddr,
     /// Without TLS it is `daemon.allow_insecure` on a loopback address.
     pub(crate) tls: Option<TlsFiles>,
-}
-
-/// The files of the TLS listener.
-#[derive(Clone, Debug)]
-pub(crate) struct TlsFiles {
-    /// The server's chain, leaf first.
-    pub(crate) certificate: PathBuf,
-    /// Its private key.
-    pub(crate) key: PathBuf,
-    /// Who may issue client certificates; without it clients are anonymous (loopback only).
-    pub(crate) client_ca: Option<PathBuf>,
-    /// Which client certificates are revoked.
-    pub(crate) client_crl: Option<PathBuf>,
-    /// How often all four are read again.
-    pub(crate) refresh: Duration,
-}
-
-/// The files of a TLS client: what this daemon shows, and whom it believes, when it calls others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientFiles {
-    /// Who may vouch for the server.
-    pub(crate) ca: PathBuf,
-    /// The client's chain, leaf first.
-    pub(crate) certificate: PathBuf,
-    /// Its private key.
-    pub(crate) key: PathBuf,
-}
-
-impl ClientFiles {
-    /// The files `tls_ca`, `tls_cert` and `tls_key` of a table, which has all of them or none.
-    fn of(table: &str, files: [Option<PathBuf>; 3], base: &Path) -> Result<Option<Self>, Refused> {
-        match files.map(|file| file.map(|path| base.join(path))) {
-            [Some(ca), Some(certificate), Some(key)] => Ok(Some(ClientFiles { ca, certificate, key })),
-            [None, None, None] => Ok(None),
-            _ => refuse(format!("{table}.tls_ca, tls_cert and tls_key go together: one of them is missing")),
-        }
-    }
 }
 
 /// The whole file as it is written.
@@ -276,36 +231,6 @@ fn find(given: Option<&Path>, environment: Option<PathBuf>) -> Result<Option<Pat
     Ok(USUAL_PLACES.iter().map(PathBuf::from).find(|path| path.exists()))
 }
 
-/// Reads the file through one open handle, so that what is judged is what is read.
-pub(crate) fn read(path: &Path) -> Result<String, Refused> {
-    let named = path.display();
-    let mut file = File::open(path).map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
-    let metadata = file.metadata().map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
-    if !metadata.is_file() {
-        return refuse(format!("the configuration {named} is not a file"));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return refuse(format!(
-            "the configuration {named} can be written by its group or by others (mode {:04o}): chmod go-w it",
-            metadata.mode() & 0o7777
-        ));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(|e| Refused(format!("the configuration {named} cannot be read: {e}")))?;
-    Ok(text)
-}
-
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Refused> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let why = error.message().trim_end().replace('\n', " ");
-        Refused(match line {
-            Some(line) => format!("line {line}: {why}"),
-            None => why,
-        })
-    })
-}
-
 /// Judges everything; relative paths are taken from `base`.
 fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<Settings, Refused> {
     let attempts = narrow(within("daemon.max_login_attempts", written.daemon.max_login_attempts, 1, 1_000)?);
@@ -322,9 +247,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
     }
     let stream = written.backup.stream.iter_mut().chain(&mut written.backup.stream_recipients);
     stream.filter(|path| !path.as_os_str().is_empty()).for_each(|path| *path = base.join(&*path));
-    let WrittenHardening { seccomp, landlock, writable, require_locked_memory } = written.hardening;
-    let writable = writable.iter().map(|path| base.join(path)).collect();
-    let hardening = Hardening { seccomp, landlock, writable, require_locked_memory };
+    let hardening = written.hardening.judge(base);
     let core = hsm_core::config::Written {
         token: written.token,
         security: written.security,
@@ -439,26 +362,6 @@ fn judge_metrics(written: &WrittenMetrics) -> Result<Option<SocketAddr>, Refused
         return refuse(format!("metrics.bind: {address} is not a loopback address (metrics.allow_remote allows it)"));
     }
     Ok(Some(address))
-}
-
-fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, Refused> {
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        refuse(format!("{key}: {value} is not in {least}..={most}"))
-    }
-}
-
-fn seconds(key: &str, value: u64, most: u64) -> Result<Duration, Refused> {
-    within(key, value, 1, most).map(Duration::from_secs)
-}
-
-/// For values that `within` has bounded far below the type's end.
-fn narrow<T: TryFrom<u64>>(value: u64) -> T
-where
-    T::Error: core::fmt::Debug,
-{
-    T::try_from(value).expect("bounded by `within`")
 }
 
 #[cfg(test)]

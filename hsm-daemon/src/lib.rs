@@ -22,6 +22,8 @@ mod socket;
 mod supervisor;
 mod telemetry;
 mod tls;
+mod tls_files;
+mod toml_file;
 mod watch;
 mod witness;
 

@@ -13,7 +13,7 @@ use clap::Parser;
 use hsm_core::{Hsm, SystemClock};
 
 use crate::clients::Clients;
-use crate::config::{self, Refused, Settings};
+use crate::config::{self, Settings};
 use crate::dispatch::Desk;
 use crate::hardening;
 use crate::lifecycle::{Signals, Wish};
@@ -24,6 +24,7 @@ use crate::service::SelfTest;
 use crate::supervisor::Supervisor;
 use crate::telemetry::Traces;
 use crate::tls::Tls;
+use crate::toml_file::Refused;
 use crate::watch::Watch;
 use crate::witness::Teller;
 

@@ -25,8 +25,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 
 use crate::clients::Clients;
-use crate::config::{ClientFiles, TlsFiles};
 use crate::identify;
+use crate::tls_files::{ClientFiles, TlsFiles};
 
 /// Why the TLS files cannot be used: one sentence that names the file.
 #[derive(Debug, thiserror::Error)]

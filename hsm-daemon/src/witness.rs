@@ -22,9 +22,9 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::config::ClientFiles;
 use crate::metrics::WitnessMeter;
 use crate::tls;
+use crate::tls_files::ClientFiles;
 
 /// How often it is looked whether there is something to tell.
 const LOOK: Duration = Duration::from_secs(1);

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ClientFiles, Refused, narrow, refuse, seconds, within};
 use crate::telemetry::{Place, Telemetry};
+use crate::tls_files::ClientFiles;
+use crate::toml_file::{Refused, narrow, refuse, seconds, within};
 
 /// `[telemetry]` as it is written.
 #[derive(Deserialize)]

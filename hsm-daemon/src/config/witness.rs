@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use hsm_core::config::{WitnessConfig, WitnessedJournal, witness_stem};
 use serde::Deserialize;
 
-use super::{ClientFiles, Refused, refuse};
+use crate::tls_files::ClientFiles;
+use crate::toml_file::{Refused, refuse};
 
 /// `[witness]` as it is written.
 #[derive(Default, Deserialize)]

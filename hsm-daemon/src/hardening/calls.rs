@@ -8,7 +8,7 @@ use seccompiler::{
     apply_filter_all_threads,
 };
 
-use super::Seccomp;
+use crate::config::Seccomp;
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,8 @@ use rustls_pki_types::ServerName;
 
 use super::Span;
 use super::wire::{self, KeyValue, attribute};
-use crate::config::ClientFiles;
 use crate::tls::{self, Unusable};
+use crate::tls_files::ClientFiles;
 
 /// How long the collector may take to accept a connection, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(5);
