@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: MetricsTable,
     /// The module's own table, likewise.
     pub(crate) shim: ShimTable,
+    /// How far the daemon confines itself.
+    pub(crate) hardening: HardeningTable,
     /// The file all of it is from, if there is one, and the folder that its paths are relative to.
     pub(crate) source: Option<PathBuf>,
     pub(crate) base: PathBuf,
@@ -46,8 +48,7 @@ struct Written {
     policy: PolicyTable,
     backup: BackupTable,
     metrics: MetricsTable,
-    #[serde(rename = "hardening")]
-    _hardening: Option<IgnoredAny>,
+    hardening: HardeningTable,
     #[serde(rename = "telemetry")]
     _telemetry: Option<IgnoredAny>,
     #[serde(rename = "witness")]
@@ -56,7 +57,7 @@ struct Written {
 }
 
 /// `[daemon]`: its other keys are the daemon's to judge.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default)]
 pub(crate) struct DaemonTable {
     bind_unix: Option<PathBuf>,
@@ -68,6 +69,32 @@ pub(crate) struct DaemonTable {
     pub(crate) tls_client_crl: Option<PathBuf>,
     pub(crate) allow_unauthenticated_tls: bool,
     pub(crate) allow_insecure: bool,
+    pub(crate) max_connections: u64,
+}
+
+impl Default for DaemonTable {
+    fn default() -> Self {
+        DaemonTable {
+            bind_unix: None,
+            bind: None,
+            socket_group: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tls_client_crl: None,
+            allow_unauthenticated_tls: false,
+            allow_insecure: false,
+            max_connections: 256,
+        }
+    }
+}
+
+/// `[hardening]`, likewise; what is absent is enforced.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HardeningTable {
+    pub(crate) seccomp: Option<String>,
+    pub(crate) landlock: Option<String>,
 }
 
 /// `[metrics]`, likewise.
@@ -140,6 +167,7 @@ fn judge(mut written: Written, base: &Path, source: Option<PathBuf>) -> Result<S
         daemon: written.daemon,
         metrics: written.metrics,
         shim: written.shim,
+        hardening: written.hardening,
         source,
         base: base.to_owned(),
     })

@@ -59,6 +59,15 @@ impl Failure {
     }
 }
 
+/// Return values that say less than any detail.
+const GENERAL: [Rv; 5] = [
+    ck::rv::CKR_DATA_INVALID,
+    ck::rv::CKR_ARGUMENTS_BAD,
+    ck::rv::CKR_DEVICE_ERROR,
+    ck::rv::CKR_FUNCTION_FAILED,
+    ck::rv::CKR_GENERAL_ERROR,
+];
+
 /// What the daemon answered.
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
@@ -73,6 +82,8 @@ impl From<tonic::Status> for Failure {
         let rv = Rv(fault.rv);
         let sentence = match fault.detail.as_str() {
             "" => rv.sentence().to_owned(),
+            // Their own sentences are for programmers, and say no more than that something was wrong.
+            detail if GENERAL.contains(&rv) => detail.to_owned(),
             detail => format!("{}: {detail}", rv.sentence()),
         };
         Failure { kind: Kind::Refused, sentence, rv: Some(rv) }
@@ -98,5 +109,7 @@ mod tests {
         assert_eq!(failure.rv(), Some(ck::rv::CKR_PIN_INCORRECT));
         let silent = Failure::from(tonic::Status::from(Fault::new(ck::rv::CKR_PIN_LOCKED, "")));
         assert_eq!(silent.sentence(), ck::rv::CKR_PIN_LOCKED.sentence());
+        let general = Failure::from(tonic::Status::from(Fault::new(ck::rv::CKR_DATA_INVALID, "it is no share")));
+        assert_eq!(general.sentence(), "it is no share");
     }
 }

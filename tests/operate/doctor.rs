@@ -5,7 +5,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use acceptance::certificates;
-use acceptance::daemon::workspace;
+use acceptance::daemon::{binary, workspace};
+use acceptance::tools::run;
 use acceptance::world::World;
 
 /// What the doctor found: its exit status, and per finding the rule and the severity.
@@ -37,7 +38,7 @@ fn each_setting_that_is_advised_against_is_found() {
         ("", "backup-none", "warning"),
         ("", "no-monitor", "note"),
         ("", "journal-delayed", "note"),
-        ("", "key-beside-store", "note"),
+        ("[hardening]\nseccomp = \"log\"", "hardening-off", "warning"),
         ("bind = \"127.0.0.1:0\"\nallow_insecure = true", "tls-open", "critical"),
         ("socket_group = \"0\"", "socket-group", "note"),
         ("bind = \"0.0.0.0:5696\"\ntls_cert = \"c\"\ntls_key = \"k\"\ntls_client_ca = \"a\"", "tls-no-crl", "warning"),
@@ -87,6 +88,10 @@ fn what_is_wrong_with_files_and_tokens_is_found() {
         assert!(has(&found, rule, severity), "{rule}: {found:?}");
     }
     mode(0o600);
+    fs::write(format!("{shelf}/so-pin.txt"), "87654321\n").expect("our own directory");
+    let (_, found) = findings(&world, &["--backups", &shelf]);
+    assert!(has(&found, "backup-pin", "warning") && has(&found, "backup-deletable", "note"), "{found:?}");
+    fs::remove_file(format!("{shelf}/so-pin.txt")).expect("our own file");
     // A bundle has more beside it, and its manifest is no report of a drill.
     world.admin(["backup", "--pin", "env:SO_PIN", "--output", &format!("{shelf}/b.backup"), "--bundle"]).ok();
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
@@ -108,6 +113,45 @@ fn what_is_wrong_with_files_and_tokens_is_found() {
     assert!(has(&found, "backup-exposed", "warning") && has(&found, "file-modes", "critical"), "{found:?}");
     world.stop_daemon();
     assert!(has(&findings(&world, &[]).1, "daemon-away", "critical"));
+}
+
+/// Programs of the machine, played by scripts: what systemd and the clock say is asked of those that are found first.
+#[test]
+fn what_the_machine_says_of_units_and_clock_is_found() {
+    const SAYINGS: [(&str, &str); 2] = [
+        (
+            "systemctl",
+            "Id=craton-backup.timer\nLoadState=loaded\nActiveState=inactive\nResult=success\n\n\
+             Id=craton-drill.service\nLoadState=loaded\nActiveState=failed\nResult=exit-code\n",
+        ),
+        ("timedatectl", "NTPSynchronized=no\n"),
+    ];
+    let world = World::unstarted();
+    world.configure("");
+    let programs = world.dir().join("programs");
+    fs::create_dir(&programs).expect("our own directory");
+    for (name, says) in SAYINGS {
+        fs::write(programs.join(name), format!("#!/bin/sh\ncat <<'END'\n{says}END\n")).expect("our own directory");
+        fs::set_permissions(programs.join(name), Permissions::from_mode(0o700)).expect("our own file");
+    }
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = world.command(binary("craton-hsm-admin"));
+    command.env("PATH", path).arg("--config").arg(world.config()).args(["--json", "doctor"]);
+    let said = run(&mut command);
+    let diagnosis: serde_json::Value = serde_json::from_slice(&said.stdout).expect("a diagnosis");
+    let list = diagnosis["findings"].as_array().expect("a list");
+    for (rule, severity, words) in [
+        ("timer-off", "warning", "craton-backup.timer is inactive"),
+        ("unit-failed", "critical", "craton-drill.service failed (exit-code)"),
+        ("clock", "warning", "not synchronised"),
+    ] {
+        let is_it = |finding: &serde_json::Value| {
+            finding["rule"] == rule
+                && finding["severity"] == severity
+                && finding["sentence"].as_str().is_some_and(|sentence| sentence.contains(words))
+        };
+        assert!(list.iter().any(is_it), "{rule}: {said}");
+    }
 }
 
 #[test]
@@ -142,7 +186,11 @@ fn a_token_that_is_kept_as_advised_needs_no_work() {
     let is_root = rustix::process::geteuid().is_root();
     let work: Vec<_> = found
         .iter()
-        .filter(|(rule, severity)| severity != "note" && rule != "disk-full" && !(is_root && rule == "daemon-root"))
+        // What is the machine's, and not the token's.
+        .filter(|(rule, _)| {
+            !["disk-full", "clock", "limit-memory", "unit-failed", "timer-off"].contains(&rule.as_str())
+        })
+        .filter(|(rule, severity)| severity != "note" && !(is_root && rule == "daemon-root"))
         .collect();
     assert!(work.is_empty(), "{work:?}");
     assert!(status <= 2, "{found:?}");

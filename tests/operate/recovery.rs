@@ -9,7 +9,7 @@ use acceptance::page;
 use acceptance::tools::run;
 
 /// What stands between back quotes.
-fn quoted(cell: &str) -> Vec<String> {
+pub(crate) fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -30,9 +30,11 @@ fn sources(folder: &Path) -> String {
 }
 
 /// A command line as a table has it: the program, its subcommands, and the options that are named.
-fn is_offered(line: &str) {
+pub(crate) fn is_offered(line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let (options, path): (Vec<&str>, Vec<&str>) = words[1..].iter().partition(|word| word.starts_with("--"));
+    let is_command = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+    let path = words[1..].iter().take_while(is_command);
+    let options = words[1..].iter().filter(|word| word.starts_with("--"));
     let help = run(Command::new(binary(words[0])).args(path).arg("--help")).ok();
     for option in options {
         assert!(help.text().contains(option), "{line}: there is no {option}");

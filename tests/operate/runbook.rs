@@ -6,6 +6,8 @@ use acceptance::daemon::workspace;
 use acceptance::page;
 use acceptance::world::World;
 
+use crate::recovery::{is_offered, quoted};
+
 #[test]
 fn every_command_does_what_the_runbook_says() {
     if !page::all_available("runbook::every_command_does_what_the_runbook_says", &["pkcs11-tool"]) {
@@ -17,6 +19,32 @@ fn every_command_does_what_the_runbook_says() {
     let host = page::Host::of(&world);
     let text = host.told(&page::document("runbook.md").replacen("```sh\n", "```sh\n$START\n", 1));
     page::run_text(&world, "runbook.md", &text, &host.variables());
+}
+
+#[test]
+fn no_command_of_the_runbook_is_left_untried() {
+    let page = page::document("runbook.md");
+    let fences: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("```")).step_by(2).collect();
+    assert!(fences.len() > 30, "{} blocks", fences.len());
+    // What the two words are that the machine defines is the one block that is only read.
+    let untried: Vec<&&str> = fences.iter().filter(|info| !["sh", "sh fails", "output"].contains(*info)).collect();
+    assert_eq!(untried, [&"console"]);
+    // Commands within sentences are offered with the options that they name.
+    let mut seen = 0;
+    for name in ["runbook.md", "operations.md"] {
+        let text = page::document(name);
+        // Blocks aside: their fences are back quotes, too.
+        let prose: String = text.split("```").step_by(2).collect();
+        for line in quoted(&prose).iter().filter(|line| line.starts_with("craton-")) {
+            if ["craton-hsm-admin", "craton-pki", "craton-hsm-daemon"]
+                .contains(&line.split(' ').next().unwrap_or_default())
+            {
+                is_offered(line);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 8, "{seen} commands");
 }
 
 /// Headings as the anchors that links name.

@@ -73,6 +73,34 @@ fn an_installed_package_works_without_systemd() {
 }
 
 #[test]
+fn each_man_page_has_every_command_and_option_of_its_program() {
+    const NAME: &str = "package::each_man_page_has_every_command_and_option_of_its_program";
+    if !available(NAME, "man") {
+        return;
+    }
+    const ROWS: [(&str, &str, &[&str]); 4] = [
+        ("craton-hsm-admin", "1", &["craton-hsm-admin store accept-rollback", "--sign-with <LABEL>", "verify-chain"]),
+        ("craton-hsm-daemon", "8", &["--check-config"]),
+        ("craton-pki", "8", &["craton-pki reconcile", "--accept", "craton-pki ca rollover"]),
+        ("craton-pki-client", "1", &["craton-pki-client enrol", "EXIT STATUS", "SEE ALSO"]),
+    ];
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for (program, section, words) in ROWS {
+        let page = workspace().join(format!("packaging/man/{program}.{section}"));
+        let whole = run(Command::new(workspace().join("scripts/man")).arg(bin_dir().join(program)).arg(page)).ok();
+        let file = folder.path().join(format!("{program}.{section}"));
+        fs::write(&file, &whole.stdout).expect("our own file");
+        let mut man = Command::new("man");
+        man.args(["--warnings", "-E", "UTF-8", "-l"]).arg(&file).env("MANWIDTH", "200").env("LC_ALL", "C.UTF-8");
+        let shown = run(&mut man).ok();
+        assert_eq!(shown.stderr, "", "{program}");
+        for word in words {
+            assert!(shown.text().contains(word), "{program}.{section} lacks {word}:\n{}", shown.text());
+        }
+    }
+}
+
+#[test]
 fn debians_checker_finds_nothing_to_say() {
     const NAME: &str = "package::debians_checker_finds_nothing_to_say";
     if !available(NAME, "dpkg-deb") || !available(NAME, "lintian") {

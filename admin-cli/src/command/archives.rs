@@ -349,7 +349,10 @@ fn status(directory: &Path, max_age: u64, store: Option<&str>, output: &Output) 
             let place = directory.display();
             format!("the newest backup of store {store} in {place} is {age_hours} hours old, over {max_age}")
         }
-        None => format!("there is no backup in {}", directory.display()),
+        None => format!(
+            "there is no backup in {}: take one with craton-hsm-admin backup, and see that the timer runs",
+            directory.display()
+        ),
     };
     match shelf.state {
         "ok" => Ok(()),

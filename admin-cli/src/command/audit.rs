@@ -217,7 +217,8 @@ pub(crate) fn check_proof(given: &AuditCheckProof, output: &Output) -> Result<()
     let name = given.proof.display();
     let text = std::fs::read_to_string(&given.proof);
     let text = text.map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
-    let proof: Proof = serde_json::from_str(&text).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+    let proof: Proof = serde_json::from_str(&text)
+        .map_err(|error| Failure::new(format!("{name} is no proof as `audit prove` writes it: {error}")))?;
     let keys = keys(&given.key)?;
     proof.check(&keys).map_err(|what| Failure::new(format!("{name} proves nothing: {what}")))?;
     let ml_dsa_44_trusted = proof.pin().is_some_and(|pin| pin.is_of_both() && keys.contains(&pin));
@@ -305,6 +306,9 @@ pub(crate) fn dump(journal: &Path, last: usize, output: &Output) -> Result<(), F
 fn does_not_verify(journal: &Path, finding: &Finding) -> Failure {
     match finding.line {
         0 => Failure::new(finding.what.clone()),
-        _ => Failure::new(format!("the journal {} does not verify: {finding}", journal.display())),
+        _ => Failure::new(format!(
+            "the journal {} does not verify: {finding}. Change nothing, copy the files away, and see the runbook, \"The journal does not verify\"",
+            journal.display()
+        )),
     }
 }

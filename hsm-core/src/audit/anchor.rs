@@ -18,7 +18,9 @@ use crate::{Error, Kind, Result, failpoint, sys};
 pub fn read(path: &Path) -> Result<Option<Head>> {
     let bad = |why: &str| Error::new(Kind::Device, format!("the anchor {} {why}", path.display()));
     match std::fs::read_to_string(path) {
-        Ok(line) => Head::from_line(&line).map(Some).ok_or_else(|| bad("is not one")),
+        Ok(line) => Head::from_line(&line)
+            .map(Some)
+            .ok_or_else(|| bad("is none: an anchor is one line, as `craton-hsm-admin audit anchor` writes it")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(bad(&format!("cannot be read: {error}"))),
     }

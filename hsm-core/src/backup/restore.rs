@@ -35,7 +35,7 @@ pub enum Replace {
     /// The restore is refused.
     #[default]
     Never,
-    /// It is kept under another name, if the archive is not older.
+    /// It is kept under another name, if the archive is not older, or nothing is newer here than what a restore carries on.
     Store,
     /// It is kept under another name also if the archive is older, for this reason, which the journal notes.
     NewerStore(String),
@@ -72,7 +72,7 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
         let sentence = "it is an archive of files, not of a store: see `craton-hsm-admin backup extract`";
         return Err(Error::new(Kind::DataInvalid, sentence));
     }
-    let replaced = to_replace(request, &manifest)?;
+    let replaced = to_replace(request, &mut archive, &manifest)?;
     let journal = journal::open(request.config, Arc::clone(&request.clock))?;
     let tell = |op: &'static str, outcome: Option<u64>| {
         let mut entry = entry(op, request, &manifest);
@@ -114,21 +114,24 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
 
 const BEGIN: &str = "restore_begin";
 
-/// The store that is there, if it may be replaced.
-fn to_replace(request: &Restore<'_>, archive: &Manifest) -> Result<Option<Previous>> {
+/// The store that is there, if it may be replaced: without a reason only if nothing but what a restore carries on is newer there.
+fn to_replace(request: &Restore<'_>, archive: &mut Archive, manifest: &Manifest) -> Result<Option<Previous>> {
     if request.replace == Replace::Never {
         return Ok(None);
     }
     let found = previous(&request.config.store).map_err(|error| Error::new(Kind::Device, error.to_string()))?;
-    if let (Replace::Store, Some(Previous { generation: Some(now), .. })) = (&request.replace, &found)
-        && *now > archive.generation
+    if let (Replace::Store, Some(Previous { generation: Some(now), lasting, .. })) = (&request.replace, &found)
+        && *now > manifest.generation
     {
-        let sentence = format!(
-            "the store is at generation {now} and the backup at {}: what changed since would be gone; accept that with \
-             --accept-rollback and a --reason",
-            archive.generation
-        );
-        return Err(Error::new(Kind::Device, sentence));
+        let since = lasting.since(archive.contents()?.records)?;
+        if !since.is_nothing() {
+            let sentence = format!(
+                "the store is at generation {now} and the backup at {}: what changed since would be gone ({since}). If that is right, \
+                 give the same command with: --force --accept-rollback --reason \"WHY\". The store that is there is kept beside the new one",
+                manifest.generation
+            );
+            return Err(Error::new(Kind::Device, sentence));
+        }
     }
     Ok(found)
 }

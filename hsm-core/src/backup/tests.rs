@@ -379,6 +379,74 @@ fn ten_thousand_objects() {
     eprintln!("restore: {:?} for {} records", start.elapsed(), restored.records);
 }
 
+/// Starts, logins and clean stops raise the generation, and take nothing with them.
+#[test]
+fn a_store_that_is_newer_only_in_what_a_restore_carries_on_is_replaced_without_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[32]);
+    let target = folder.path().join("host");
+    restore_to(&target, &input, SO_PIN).unwrap();
+    let config = config(&target);
+    let so_pin = so_pin(SO_PIN);
+    let open = || {
+        let journal = journal(&config.audit.log_path);
+        Vault::open(&config.store, &pins(), journal, Arc::new(SystemClock)).unwrap()
+    };
+    for _ in 0..3 {
+        let vault = open();
+        let token = vault.token_in_slot(0).unwrap();
+        assert!(vault.unlock(token.id, Role::So, &secret(SO_PIN), "test").is_ok());
+        drop(vault);
+        let restored = restore_with(&config, &input, &so_pin, Replace::Store).unwrap();
+        assert!(restored.kept.is_some());
+    }
+    // One object more, one less, and one PIN that is another.
+    let vault = open();
+    let token = vault.token_in_slot(0).unwrap();
+    let user = vault.unlock(token.id, Role::User, &secret(USER_PIN), "test").unwrap();
+    let gone = object(token.id, 0, true, 0).id;
+    let change = Change { puts: vec![object(token.id, 7, true, 9)], deletes: vec![(token.id, gone)] };
+    let _commit = vault.commit(change, Some(&user), &body()).unwrap();
+    let _set =
+        vault.set_pin(token.id, Role::User, &secret(USER_PIN), &secret(b"another pin"), "test", &body()).unwrap();
+    drop((user, vault));
+    let refused = restore_with(&config, &input, &so_pin, Replace::Store).unwrap_err();
+    let said = refused.detail().unwrap();
+    assert!(said.contains("made or changed: 1, destroyed: 1; PINs, tokens and counts changed: 1"), "{said}");
+    assert!(said.contains("--force --accept-rollback --reason"), "{said}");
+    assert!(restore_with(&config, &input, &so_pin, Replace::NewerStore("fire".into())).is_ok());
+}
+
+/// A locked SO PIN stays locked when the store is replaced, and not when the old store was out of the way.
+#[test]
+fn a_locked_so_pin_is_carried_on_by_a_replacement_and_not_by_a_restore_into_an_empty_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = archive(folder.path(), &[32]);
+    let target = folder.path().join("host");
+    restore_to(&target, &input, SO_PIN).unwrap();
+    let config = config(&target);
+    let open = || {
+        let journal = journal(&config.audit.log_path);
+        Vault::open(&config.store, &pins(), journal, Arc::new(SystemClock)).unwrap()
+    };
+    let locked = |vault: &Vault<Journal>| {
+        let token = vault.token_in_slot(0).unwrap();
+        vault.pin_state(token.id, Role::So).unwrap().failed >= pins().max_attempts
+    };
+    let vault = open();
+    let token = vault.token_in_slot(0).unwrap();
+    for client in 0..pins().max_attempts {
+        assert!(vault.unlock(token.id, Role::So, &secret(b"wrong-pin"), &client.to_string()).is_err());
+    }
+    assert!(locked(&vault));
+    drop(vault);
+    restore_with(&config, &input, &so_pin(SO_PIN), Replace::NewerStore("locked".into())).unwrap();
+    assert!(locked(&open()));
+    std::fs::rename(&config.store.path, target.join("store.quarantine")).unwrap();
+    restore_with(&config, &input, &so_pin(SO_PIN), Replace::Never).unwrap();
+    assert!(!locked(&open()));
+}
+
 #[test]
 fn a_replaced_store_is_kept_and_its_attempts_go_on_counting() {
     let folder = tempfile::tempdir().unwrap();

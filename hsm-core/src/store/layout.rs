@@ -131,9 +131,12 @@ pub(crate) fn object_key(token: TokenId, object: ObjectId) -> [u8; 32] {
     key
 }
 
+/// What the keys of all reserved IVs begin with.
+pub(crate) const IV_PREFIX: &[u8] = b"iv";
+
 /// Key of a key's reserved IVs in [`Table::Reserved`].
 pub(crate) fn iv_key(name: &[u8; 16]) -> Vec<u8> {
-    [b"iv".as_slice(), name].concat()
+    [IV_PREFIX, name].concat()
 }
 
 /// Key of the signature count of a guarded key in [`Table::Reserved`].

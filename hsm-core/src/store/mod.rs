@@ -29,6 +29,7 @@ mod rotate;
 mod rotate_tests;
 mod seal;
 mod sealed_key;
+mod since;
 mod spread;
 mod store_key;
 #[cfg(test)]

@@ -112,7 +112,7 @@ pub enum OpenError {
         sequence: u64,
     },
     /// A restore is only done into an empty place.
-    #[error("{} is not empty: a backup is restored into an empty directory only", .0.display())]
+    #[error("{} is not empty, and a backup is restored into an empty directory; --force keeps beside the new store what is there", .0.display())]
     NotEmpty(PathBuf),
     /// The operating system refused.
     #[error("{}: {reason}", path.display())]

@@ -6,6 +6,7 @@ use super::create::{self, Fresh, Opened};
 use super::layout::{self, Attempts, Role, Table};
 use super::manifest::Manifest;
 use super::seal::Key;
+use super::since::Lasting;
 use super::store_key::{KeySource, sealed_key};
 use crate::config::StoreConfig;
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub(crate) struct Previous {
     pub(crate) attempts: Vec<(TokenId, Role, u32)>,
     /// How often it was restored.
     pub(crate) restores: u32,
+    /// Its records that a restore would not carry on.
+    pub(crate) lasting: Lasting,
     _lock: Lock,
 }
 
@@ -42,7 +45,13 @@ pub(crate) fn previous(config: &StoreConfig) -> Result<Option<Previous>, OpenErr
         Err(error) => {
             tracing::warn!(%error, "the store to be replaced does not open: its PIN attempts are not carried over");
             let _lock = create::lock_dir(config)?;
-            Ok(Some(Previous { generation: None, attempts: Vec::new(), restores: 0, _lock }))
+            Ok(Some(Previous {
+                generation: None,
+                attempts: Vec::new(),
+                restores: 0,
+                lasting: Lasting::default(),
+                _lock,
+            }))
         }
     }
 }
@@ -59,9 +68,10 @@ fn counted(opened: Opened) -> Result<Previous, OpenError> {
             }
         }
     }
+    let lasting = Lasting::of(&*snapshot).map_err(|error| OpenError::store(Path::new("store"), error))?;
     let lock = lock.ok_or_else(|| OpenError::InUse(PathBuf::new()))?;
     let Manifest { generation, restores, .. } = verified.manifest;
-    Ok(Previous { generation: Some(generation), attempts, restores, _lock: lock })
+    Ok(Previous { generation: Some(generation), attempts, restores, lasting, _lock: lock })
 }
 
 /// Restores beside the store, lets the two change places in one step, and gives the old one its name for keeping.

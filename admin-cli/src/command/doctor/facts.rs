@@ -6,16 +6,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use der::{Decode, DecodePem};
+use hsm_core::audit::Witness;
 use hsm_core::audit::export::timestamp;
 use hsm_core::config::Config;
+use hsm_core::store_key::key_state;
 use hsm_core::{Clock, SystemClock};
 use hsm_proto::v1::{ListTokensRequest, StatusReply, StatusRequest, TokenSummary};
+use rustix::fs::IFlags;
 use x509_cert::Certificate;
 
+use super::host::Host;
+use super::volume::Volume;
 use crate::cli::Doctor;
 use crate::command::archives::MANIFEST;
 use crate::command::archives::{Found, archives_in};
-use crate::config::{DaemonTable, Settings, ShimTable};
+use crate::config::{DaemonTable, HardeningTable, Settings, ShimTable};
 use crate::connect::talk;
 
 /// Where the packaged timers put their archives.
@@ -52,7 +57,7 @@ impl Place {
 }
 
 /// What a backup directory holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Backups {
     pub(super) place: Option<Place>,
     /// Of this store; in hours.
@@ -73,6 +78,12 @@ pub(super) struct Backups {
     pub(super) unsaved: Vec<(u64, u64, u64)>,
     /// A share or secret key that opens archives and lies among them.
     pub(super) opener: Option<PathBuf>,
+    /// A file that looks like a PIN or a passphrase.
+    pub(super) pin: Option<PathBuf>,
+    /// Whether an archive is immutable or may only be added to; where the file system tells.
+    pub(super) locked: Option<bool>,
+    /// Where they lie.
+    pub(super) volume: Volume,
 }
 
 /// All of it.
@@ -97,6 +108,13 @@ pub(super) struct Facts {
     /// `None`: no directory was named and the packaged one is not there.
     pub(super) backups: Option<Backups>,
     pub(super) has_swap: bool,
+    pub(super) hardening: HardeningTable,
+    /// The store key needs somebody, or something else, to open it.
+    pub(super) is_key_sealed: bool,
+    pub(super) store_volume: Volume,
+    /// The anchor, and witnesses that are files.
+    pub(super) outside: Vec<Place>,
+    pub(super) host: Host,
 }
 
 impl Facts {
@@ -130,6 +148,11 @@ impl Facts {
             tls_key: beside(&settings.daemon.tls_key).as_deref().and_then(Place::look),
             certificate_days: beside(&settings.daemon.tls_cert).as_deref().and_then(days_left),
             backups: directory.as_deref().map(|directory| look_at_backups(directory, &tokens)),
+            hardening: settings.hardening.clone(),
+            is_key_sealed: key_state(&core).is_ok_and(|state| state.sealed),
+            store_volume: Volume::of(&core.store.path),
+            outside: outside(&core),
+            host: Host::look(&settings.socket),
             has_swap: std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1),
             daemon: settings.daemon.clone(),
             shim: settings.shim.clone(),
@@ -138,6 +161,16 @@ impl Facts {
             tokens,
         }
     }
+}
+
+/// What is to remember the journal elsewhere; a file that is not there yet, by its folder.
+fn outside(core: &Config) -> Vec<Place> {
+    let files = core.audit.witnesses.iter().filter_map(|witness| match witness {
+        Witness::File(path) => Some(path),
+        Witness::Syslog(_) | Witness::Daemon(_) => None,
+    });
+    let places = core.audit.anchor.iter().chain(files);
+    places.filter_map(|path| Place::look(path).or_else(|| Place::look(path.parent()?))).collect()
 }
 
 fn look_at_backups(directory: &Path, tokens: &[TokenSummary]) -> Backups {
@@ -168,7 +201,31 @@ fn look_at_backups(directory: &Path, tokens: &[TokenSummary]) -> Backups {
         count: found.len(),
         unsaved: tokens.iter().filter_map(other).collect(),
         opener: opener_in(directory),
+        pin: pin_in(directory),
+        locked: locked(&found),
+        volume: Volume::of(directory),
     }
+}
+
+/// Whether any of them is kept from being deleted or changed. Nobody knows where the file system has no such flags.
+fn locked(found: &[Found]) -> Option<bool> {
+    let flags = |found: &Found| rustix::fs::ioctl_getflags(std::fs::File::open(&found.file).ok()?).ok();
+    let mut known = found.iter().filter_map(flags).peekable();
+    known.peek()?;
+    Some(known.any(|flags| flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND)))
+}
+
+/// A short file of one line with such a name.
+fn pin_in(directory: &Path) -> Option<PathBuf> {
+    const WORDS: [&str; 3] = ["pin", "pass", "secret"];
+    const LONGEST: u64 = 300;
+    let looks = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let is_short = path.metadata().is_ok_and(|found| found.is_file() && (4..LONGEST).contains(&found.len()));
+        let is_line = || std::fs::read_to_string(path).is_ok_and(|text| text.trim_end().lines().count() == 1);
+        WORDS.iter().any(|word| name.contains(word)) && is_short && is_line()
+    };
+    directory.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path()).find(looks)
 }
 
 /// What begins as a share or a secret key for backups does.

@@ -1,9 +1,15 @@
 //! `doctor`: holds configuration, files, daemon and backups against what operators are advised, and names a remedy for each finding.
 //!
-//! It changes nothing and needs no PIN. What it looks at is gathered in `facts`, what it thinks of it is a table in `rules`.
+//! It changes nothing and needs no PIN. What it looks at is gathered in `facts` (of the machine in `host` and `volume`), what it thinks of it
+//! is a table in `rules` (of backups in `shelf`).
 
 mod facts;
+mod host;
 mod rules;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod volume;
 
 use serde::Serialize;
 

@@ -1,9 +1,12 @@
 //! What the doctor thinks: one row per rule. docs/operations.md explains each of them; a test holds the two together.
 
+use hsm_core::audit::Witness;
 use hsm_core::config::{LogLevel, PasswordFunction, UseRecords};
 
 use super::facts::{Facts, Place, started};
-use super::{Finding, Severity};
+use super::host::Clock;
+use super::volume::Volume;
+use super::{Finding, Severity, shelf};
 
 use Severity::{Critical, Note, Warning};
 
@@ -14,18 +17,19 @@ const ROOM_WARNING: u64 = 1 << 30;
 const ROUNDS: u32 = 600_000;
 const PIN_LENGTH: usize = 8;
 const ATTEMPTS: u32 = 10;
-/// Backups are daily, drills quarterly, both with some grace.
-const BACKUP_HOURS: u64 = 26;
-const DRILL_DAYS: u64 = 100;
 /// A certificate is to be renewed before so many days, and at the latest before so many.
 const RENEW_DAYS: i64 = 30;
 const LAST_DAYS: i64 = 7;
+/// Store, journal, listeners and what connections open for a moment.
+const FILES_BESIDE: u64 = 128;
+/// The arena of secrets, and the page around each of its parts.
+const LOCKED: u64 = 2 << 20;
 
-type Sentences = Vec<(Severity, String)>;
+pub(super) type Sentences = Vec<(Severity, String)>;
 
 /// A rule: its name, what it finds, and what helps.
 pub(super) struct Rule {
-    name: &'static str,
+    pub(super) name: &'static str,
     find: fn(&Facts) -> Sentences,
     remedy: &'static str,
 }
@@ -39,7 +43,7 @@ impl Rule {
     }
 }
 
-fn when(is_so: bool, severity: Severity, sentence: impl Into<String>) -> Sentences {
+pub(super) fn when(is_so: bool, severity: Severity, sentence: impl Into<String>) -> Sentences {
     if is_so { vec![(severity, sentence.into())] } else { Vec::new() }
 }
 
@@ -50,6 +54,13 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "daemon-unwell", find: daemon_unwell, remedy: "docs/runbook.md, \"The daemon is not well\"" },
     Rule { name: "daemon-version", find: daemon_version, remedy: "restart the daemon: a newer program waits to be started" },
     Rule { name: "daemon-root", find: daemon_root, remedy: "run the daemon as a user of its own, as packaging/systemd/craton-hsm.service does" },
+    Rule { name: "unit-failed", find: unit_failed, remedy: "systemctl status and journalctl -u the unit say why; when it is mended: systemctl reset-failed, and start it" },
+    Rule { name: "timer-off", find: shelf::timer_off, remedy: "systemctl enable --now the timer (packaging/README.md says what it needs)" },
+    Rule { name: "clock", find: clock, remedy: "run chrony or systemd-timesyncd: certificates, CRLs and the journal's times depend on the clock" },
+    Rule { name: "limit-files", find: limit_files, remedy: "raise LimitNOFILE of craton-hsm.service (ulimit -n), or lower daemon.max_connections" },
+    Rule { name: "limit-memory", find: limit_memory, remedy: "raise LimitMEMLOCK of craton-hsm.service (ulimit -l), or switch the swap off" },
+    Rule { name: "log-loud", find: log_loud, remedy: "take RUST_LOG out of the daemon's environment when you have seen what you looked for" },
+    Rule { name: "hardening-off", find: hardening_off, remedy: "set hardening.seccomp and hardening.landlock to \"enforce\"; docs/hardening.md says how to find what they refuse" },
     Rule { name: "not-persistent", find: not_persistent, remedy: "set token.persist_objects = true" },
     Rule { name: "policy-open", find: policy_open, remedy: "close the switch in [policy], or write down who needs it and until when" },
     Rule { name: "weak-algorithms", find: weak_algorithms, remedy: "close the switch in [algorithms]" },
@@ -62,6 +73,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "journal-partial", find: journal_partial, remedy: "set audit.log_level = \"all\"" },
     Rule { name: "journal-delayed", find: journal_delayed, remedy: "audit.use_operations = \"synced\" where a record must survive a power cut" },
     Rule { name: "journal-alone", find: journal_alone, remedy: "set audit.anchor or audit.witness to a place that this machine's users cannot rewrite" },
+    Rule { name: "anchor-near", find: anchor_near, remedy: "put audit.anchor and files of audit.witness on another disk, or better another machine" },
+    Rule { name: "witness-none", find: witness_none, remedy: "audit.witness = [\"daemon:https://HOST:PORT\"]: docs/operations.md, \"A second daemon as witness\"" },
     Rule { name: "file-modes", find: file_modes, remedy: "chmod 0700 the directory, chmod 0600 the file" },
     Rule { name: "config-owner", find: config_owner, remedy: "chown root the configuration" },
     Rule { name: "key-beside-store", find: key_beside_store, remedy: "keep the store key on another device, or as a systemd credential (packaging/README.md)" },
@@ -74,17 +87,20 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "socket-group", find: socket_group, remedy: "keep the group's membership to what must use keys" },
     Rule { name: "pin-cache", find: pin_cache, remedy: "shim.pin_cache = false where an application can log in again by itself" },
     Rule { name: "no-monitor", find: no_monitor, remedy: "set metrics.bind, and load packaging/prometheus/craton-hsm.rules.yml" },
-    Rule { name: "backup-none", find: backup_none, remedy: "enable craton-backup.timer, or name the directory: doctor --backups DIR" },
-    Rule { name: "backup-old", find: backup_old, remedy: "craton-hsm-admin backup; then find out why the timer did not" },
-    Rule { name: "backup-few", find: backup_few, remedy: "keep the two newest at least, and one of the quarter: backup prune" },
-    Rule { name: "backup-behind", find: backup_behind, remedy: "after keys were made or imported in number: craton-hsm-admin backup --bundle" },
-    Rule { name: "backup-opener", find: backup_opener, remedy: "bring it to its keeper, and remove it here: with the archive it is the token" },
-    Rule { name: "backup-bare", find: backup_bare, remedy: "take backups with --bundle: a new host needs the configuration, too" },
-    Rule { name: "config-newer", find: config_newer, remedy: "craton-hsm-admin backup --bundle, now and before the next change" },
-    Rule { name: "backup-same-disk", find: backup_same_disk, remedy: "copy the archives to another machine: a fire takes both" },
-    Rule { name: "backup-exposed", find: backup_exposed, remedy: "chmod 0600 the archives: the SO PIN can be tried against them" },
-    Rule { name: "drill-old", find: drill_old, remedy: "craton-hsm-admin drill, or enable craton-drill.timer" },
-    Rule { name: "drill-failed", find: drill_failed, remedy: "read the report: the archive may be of no use; take a backup and run the drill again" },
+    Rule { name: "backup-none", find: shelf::backup_none, remedy: "enable craton-backup.timer, or name the directory: doctor --backups DIR" },
+    Rule { name: "backup-old", find: shelf::backup_old, remedy: "craton-hsm-admin backup; then find out why the timer did not" },
+    Rule { name: "backup-few", find: shelf::backup_few, remedy: "keep the two newest at least, and one of the quarter: backup prune" },
+    Rule { name: "backup-behind", find: shelf::backup_behind, remedy: "after keys were made or imported in number: craton-hsm-admin backup --bundle" },
+    Rule { name: "backup-opener", find: shelf::backup_opener, remedy: "bring it to its keeper, and remove it here: with the archive it is the token" },
+    Rule { name: "backup-pin", find: shelf::backup_pin, remedy: "keep the PIN where who reads the archives does not: a password vault, or systemd-creds" },
+    Rule { name: "backup-bare", find: shelf::backup_bare, remedy: "take backups with --bundle: a new host needs the configuration, too" },
+    Rule { name: "config-newer", find: shelf::config_newer, remedy: "craton-hsm-admin backup --bundle, now and before the next change" },
+    Rule { name: "backup-same-disk", find: shelf::backup_same_disk, remedy: "copy the archives to another machine: a fire takes both" },
+    Rule { name: "backup-volume", find: shelf::backup_volume, remedy: "keep archives on an encrypted volume (LUKS): archive and SO PIN together are the token" },
+    Rule { name: "backup-deletable", find: shelf::backup_deletable, remedy: "have another machine fetch them into storage with object lock or append-only access; here: chattr +i FILE" },
+    Rule { name: "backup-exposed", find: shelf::backup_exposed, remedy: "chmod 0600 the archives: the SO PIN can be tried against them" },
+    Rule { name: "drill-old", find: shelf::drill_old, remedy: "craton-hsm-admin drill, or enable craton-drill.timer" },
+    Rule { name: "drill-failed", find: shelf::drill_failed, remedy: "read the report: the archive may be of no use; take a backup and run the drill again" },
     Rule { name: "swap", find: swap, remedy: "encrypt the swap, or switch it off" },
 ];
 
@@ -221,9 +237,13 @@ fn config_owner(facts: &Facts) -> Sentences {
 
 fn key_beside_store(facts: &Facts) -> Sentences {
     let (Some(key), Some(store)) = (&facts.store_key, &facts.store) else { return Vec::new() };
-    let sentence =
-        format!("the store key {} is on the device of the store: who takes the disk has both", key.path.display());
-    when(key.device == store.device, Note, sentence)
+    let sentence = format!(
+        "the store key {} is plain and on the device of the store, so who takes the disk has both; {}",
+        key.path.display(),
+        facts.store_volume.sentence()
+    );
+    let is_open = !facts.is_key_sealed && facts.store_volume != Volume::Encrypted;
+    when(is_open && key.device == store.device, Note, sentence)
 }
 
 fn disk_full(facts: &Facts) -> Sentences {
@@ -300,79 +320,73 @@ fn no_monitor(facts: &Facts) -> Sentences {
     when(!facts.is_watched, Note, "metrics.bind is not set: no monitor watches the daemon")
 }
 
-fn backup_none(facts: &Facts) -> Sentences {
-    match &facts.backups {
-        None => vec![(Warning, "no directory of backups is known".to_owned())],
-        Some(backups) => when(backups.newest_age.is_none(), Critical, "there is no backup"),
-    }
-}
-
-fn backup_old(facts: &Facts) -> Sentences {
-    let Some(age) = facts.backups.as_ref().and_then(|backups| backups.newest_age) else { return Vec::new() };
-    let severity = if age >= 2 * BACKUP_HOURS { Critical } else { Warning };
-    when(age >= BACKUP_HOURS, severity, format!("the newest backup is {age} hours old"))
-}
-
-fn backup_few(facts: &Facts) -> Sentences {
-    let is_alone = facts.backups.as_ref().is_some_and(|backups| backups.count == 1);
-    when(is_alone, Note, "there is one backup only: if it is damaged there is none")
-}
-
-fn backup_behind(facts: &Facts) -> Sentences {
-    let unsaved = facts.backups.iter().flat_map(|backups| &backups.unsaved);
-    let sentence = |(slot, here, saved): &(u64, u64, u64)| {
-        (Note, format!("slot {slot} holds {here} objects, the newest backup {saved}"))
-    };
-    unsaved.map(sentence).collect()
-}
-
-fn backup_opener(facts: &Facts) -> Sentences {
-    let opener = facts.backups.as_ref().and_then(|backups| backups.opener.as_ref());
-    opener
-        .map(|file| (Warning, format!("{} opens archives and lies beside them", file.display())))
-        .into_iter()
-        .collect()
-}
-
-fn backup_bare(facts: &Facts) -> Sentences {
-    let is_bare = |backups: &super::facts::Backups| backups.newest_age.is_some() && !backups.newest_is_bundle;
-    let sentence = "the newest backup has neither configuration nor journal beside it";
-    when(facts.backups.as_ref().is_some_and(is_bare), Note, sentence)
-}
-
-fn config_newer(facts: &Facts) -> Sentences {
-    let taken = facts.backups.as_ref().and_then(|backups| backups.newest_taken);
-    let is_newer = facts.config_changed.zip(taken).is_some_and(|(changed, taken)| changed > taken);
-    when(is_newer, Note, "the configuration was changed after the newest backup was taken")
-}
-
-fn backup_same_disk(facts: &Facts) -> Sentences {
-    let place = facts.backups.as_ref().and_then(|backups| backups.place.as_ref());
-    let (Some(place), Some(store)) = (place, &facts.store) else { return Vec::new() };
-    when(place.device == store.device, Note, format!("{} is on the device of the store", place.path.display()))
-}
-
-fn backup_exposed(facts: &Facts) -> Sentences {
-    let exposed = facts.backups.as_ref().and_then(|backups| backups.exposed.as_ref());
-    exposed.map(|file| (Warning, format!("{} can be read by others", file.display()))).into_iter().collect()
-}
-
-fn drill_old(facts: &Facts) -> Sentences {
-    let Some(backups) = &facts.backups else { return Vec::new() };
-    match backups.drill_age {
-        None => vec![(Warning, "no report of a restore drill was found".to_owned())],
-        Some(age) => when(age > DRILL_DAYS, Warning, format!("the newest restore drill is {age} days old")),
-    }
-}
-
-fn drill_failed(facts: &Facts) -> Sentences {
-    let failed = facts.backups.as_ref().and_then(|backups| backups.failed_drill.as_ref());
-    failed
-        .map(|report| (Critical, format!("the newest restore drill failed: {}", report.display())))
-        .into_iter()
-        .collect()
-}
-
 fn swap(facts: &Facts) -> Sentences {
     when(facts.has_swap, Note, "this machine swaps: what applications hold (PINs, plaintext) may reach the disk")
+}
+
+fn unit_failed(facts: &Facts) -> Sentences {
+    let failed = facts.host.units.iter().filter(|unit| unit.active == "failed");
+    failed.map(|unit| (Critical, format!("{} failed ({})", unit.name, unit.result))).collect()
+}
+
+fn clock(facts: &Facts) -> Sentences {
+    match facts.host.clock {
+        Clock::Kept => Vec::new(),
+        Clock::Drifts => vec![(Warning, "the clock of this machine is not synchronised".to_owned())],
+        Clock::Unknown => {
+            vec![(Note, "whether the clock is synchronised cannot be told: timedatectl does not answer".to_owned())]
+        }
+    }
+}
+
+fn limit_files(facts: &Facts) -> Sentences {
+    let Some(limits) = facts.host.limits else { return Vec::new() };
+    let connections = facts.daemon.max_connections;
+    let sentence = format!("the daemon may open {} files, and is to serve {connections} connections", limits.files);
+    when(limits.files < connections.saturating_add(FILES_BESIDE), Warning, sentence)
+}
+
+fn limit_memory(facts: &Facts) -> Sentences {
+    let Some(limits) = facts.host.limits else { return Vec::new() };
+    // The superuser may lock what it wants.
+    let is_root = facts.socket.as_ref().is_some_and(|socket| socket.owner == 0);
+    let sentence = format!(
+        "the daemon may lock {} KiB of memory: secrets that do not fit may be swapped to the disk",
+        limits.locked_bytes >> 10
+    );
+    when(facts.has_swap && !is_root && limits.locked_bytes < LOCKED, Warning, sentence)
+}
+
+fn log_loud(facts: &Facts) -> Sentences {
+    let log = facts.host.log.as_deref().unwrap_or_default();
+    let is_loud = ["debug", "trace"].iter().any(|level| log.to_lowercase().contains(level));
+    when(is_loud, Note, format!("the daemon logs at the level {log:?}: the log names every call of every client"))
+}
+
+fn hardening_off(facts: &Facts) -> Sentences {
+    let rows = [("seccomp", &facts.hardening.seccomp), ("landlock", &facts.hardening.landlock)];
+    let open = rows.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)));
+    let open = open.filter(|(_, value)| *value != "enforce");
+    open.map(|(key, value)| (Warning, format!("hardening.{key} is {value:?}: a daemon that is taken over may do more")))
+        .collect()
+}
+
+fn anchor_near(facts: &Facts) -> Sentences {
+    let Some(store) = &facts.store else { return Vec::new() };
+    let near = facts.outside.iter().filter(|place| place.device == store.device);
+    let sentence = |place: &Place| {
+        format!("{} is on the device of the store: who rolls one back rolls back the other", place.path.display())
+    };
+    near.map(|place| (Warning, sentence(place))).collect()
+}
+
+fn witness_none(facts: &Facts) -> Sentences {
+    let audit = &facts.core.audit;
+    let is_elsewhere = |witness: &Witness| matches!(witness, Witness::Daemon(_));
+    let is_alone = audit.anchor.is_some() || !audit.witnesses.is_empty();
+    when(
+        is_alone && !audit.witnesses.iter().any(is_elsewhere),
+        Note,
+        "no witness on another machine holds the journal's checkpoints: who takes this one over can write all of it anew",
+    )
 }
