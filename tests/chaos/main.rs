@@ -8,6 +8,7 @@ mod failpoints;
 mod flood;
 mod journal;
 mod kill_during_commit;
+mod memcheck;
 mod oracle;
 mod pins;
 mod soak;

@@ -46,6 +46,15 @@ pub fn module() -> PathBuf {
     binary("libcraton_pkcs11.so")
 }
 
+/// In what a daemon is started.
+#[derive(Default)]
+pub struct Surroundings {
+    /// What it finds in its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
+    /// What is started in its place, and becomes it.
+    pub program: Option<PathBuf>,
+}
+
 /// A daemon that was started by a test. Dropping it kills it.
 pub struct Daemon {
     child: Child,
@@ -58,20 +67,15 @@ impl Daemon {
     /// # Errors
     /// A sentence with the daemon's log when it ended early or did not answer within [`START_LIMIT`].
     pub fn start(config: &Path, socket: &Path, log: &Path) -> Result<Daemon, String> {
-        Daemon::start_with(config, socket, log, &[])
+        Daemon::start_with(config, socket, log, &Surroundings::default())
     }
 
-    /// [`Daemon::start`] with variables in its environment.
+    /// [`Daemon::start`] in other surroundings.
     ///
     /// # Errors
     /// As [`Daemon::start`].
-    pub fn start_with(
-        config: &Path,
-        socket: &Path,
-        log: &Path,
-        environment: &[(&'static str, PathBuf)],
-    ) -> Result<Daemon, String> {
-        let mut daemon = Daemon::spawn_with(config, log, environment)?;
+    pub fn start_with(config: &Path, socket: &Path, log: &Path, surroundings: &Surroundings) -> Result<Daemon, String> {
+        let mut daemon = Daemon::spawn_with(config, log, surroundings)?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if UnixStream::connect(socket).is_ok() {
@@ -92,19 +96,20 @@ impl Daemon {
     /// # Errors
     /// A sentence when the process cannot be started.
     pub fn spawn(config: &Path, log: &Path) -> Result<Daemon, String> {
-        Daemon::spawn_with(config, log, &[])
+        Daemon::spawn_with(config, log, &Surroundings::default())
     }
 
-    fn spawn_with(config: &Path, log: &Path, environment: &[(&'static str, PathBuf)]) -> Result<Daemon, String> {
+    fn spawn_with(config: &Path, log: &Path, surroundings: &Surroundings) -> Result<Daemon, String> {
         let out = File::options().create(true).append(true).open(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let err = out.try_clone().map_err(|e| e.to_string())?;
-        let child = Command::new(binary("craton-hsm-daemon"))
+        let program = surroundings.program.clone().unwrap_or_else(|| binary("craton-hsm-daemon"));
+        let child = Command::new(program)
             .arg("--config")
             .arg(config)
             // A daemon is not started with the PINs of its users in its environment.
             .env_remove("PIN")
             .env_remove("SO_PIN")
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

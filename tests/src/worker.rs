@@ -3,14 +3,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use crate::world::World;
 
 /// A running worker. Dropping it kills it, as a vanishing application would.
 pub struct Worker {
     child: Child,
-    input: ChildStdin,
+    /// Nothing once no more lines come.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
@@ -29,7 +30,7 @@ impl Worker {
     /// When the process cannot be started.
     pub fn start_with(command: &mut Command) -> Worker {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the worker starts");
-        let input = child.stdin.take().expect("stdin is piped");
+        let input = Some(child.stdin.take().expect("stdin is piped"));
         let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         Worker { child, input, output }
     }
@@ -49,7 +50,8 @@ impl Worker {
     /// # Panics
     /// When the worker is gone.
     pub fn say(&mut self, line: &str) {
-        writeln!(self.input, "{line}").expect("the worker listens");
+        let input = self.input.as_mut().expect("lines are said before the end");
+        writeln!(input, "{line}").expect("the worker listens");
     }
 
     /// The next line that the worker says; nothing when it has ended.
@@ -83,6 +85,15 @@ impl Worker {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Says nothing more: the worker ends by itself.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn end(mut self) -> ExitStatus {
+        self.input = None;
+        self.child.wait().expect("the worker can be waited for")
     }
 
     /// Ends it with SIGKILL: no C_Finalize, no goodbye.

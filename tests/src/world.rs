@@ -15,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::certificates;
-use crate::daemon::{self, Daemon, binary, end_left_over};
+use crate::daemon::{self, Daemon, Surroundings, binary, end_left_over};
 use crate::tools::{self, Finished};
 
 /// The label of the token that a world initialises.
@@ -62,8 +62,7 @@ pub struct World {
     dir: PathBuf,
     carrier: Carrier,
     daemon: Option<Daemon>,
-    /// What its daemons find in their environment.
-    environment: Vec<(&'static str, PathBuf)>,
+    surroundings: Surroundings,
     // Last: the directory goes after the daemon.
     _owned: Option<TempDir>,
 }
@@ -92,8 +91,13 @@ impl World {
             tempfile::Builder::new().prefix("craton-acceptance.").tempdir().expect("a temporary directory can be made");
         // Whatever the umask of the one who runs the tests.
         fs::set_permissions(owned.path(), fs::Permissions::from_mode(0o700)).expect("our own directory");
-        let world =
-            World { dir: owned.path().to_owned(), carrier, daemon: None, environment: Vec::new(), _owned: Some(owned) };
+        let world = World {
+            dir: owned.path().to_owned(),
+            carrier,
+            daemon: None,
+            surroundings: Surroundings::default(),
+            _owned: Some(owned),
+        };
         if carrier == Carrier::Grpc {
             certificates::make(world.dir(), &certificates::ENOUGH);
             fs::write(world.port_file(), free_port().to_string()).expect("the world's directory is writable");
@@ -214,12 +218,17 @@ impl World {
     /// # Errors
     /// The sentence of [`Daemon::start`].
     pub fn try_start(&self) -> Result<Daemon, String> {
-        Daemon::start_with(&self.config(), &self.socket(), &self.log(), &self.environment)
+        Daemon::start_with(&self.config(), &self.socket(), &self.log(), &self.surroundings)
     }
 
     /// What daemons that are started from now on find in their environment.
     pub fn daemon_environment(&mut self, variables: Vec<(&'static str, PathBuf)>) {
-        self.environment = variables;
+        self.surroundings.environment = variables;
+    }
+
+    /// What is started instead of the daemon's program from now on; it must become that.
+    pub fn daemon_program(&mut self, program: PathBuf) {
+        self.surroundings.program = Some(program);
     }
 
     /// Runs a daemon that is expected to refuse its start, and gives what it said.
@@ -312,8 +321,13 @@ pub fn in_own_process(test: &str, body: impl FnOnce(&mut World)) {
     let test = test.split_once("::").map_or(test, |(_, path)| path);
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         let dir = PathBuf::from(std::env::var_os(CHILD_DIR).expect("the parent names the directory"));
-        let mut world =
-            World { dir, carrier: Carrier::of_this_run(), daemon: None, environment: Vec::new(), _owned: None };
+        let mut world = World {
+            dir,
+            carrier: Carrier::of_this_run(),
+            daemon: None,
+            surroundings: Surroundings::default(),
+            _owned: None,
+        };
         world.start_daemon();
         world.init_token();
         body(&mut world);
