@@ -21,7 +21,7 @@ use crate::feedback;
 /// The value of a sensitive key that no template here names: it must not come out by any way.
 pub(crate) const CANARY: [u8; 32] = *b"\x91\xf3canary:never-to-be-seen-out\x07\xc8\xe5";
 
-/// Attributes that hold the secret of a private or secret key.
+/// Attributes that hold the secret of a private or secret key: a list of the oracle's own, so that a gap in the product's shows.
 const SECRETS: [Attribute; 8] = [
     CKA_VALUE,
     CKA_PRIVATE_EXPONENT,

@@ -266,17 +266,7 @@ async fn a24_no_template_but_that_of_a_creation_brings_a_secret() {
         other => panic!("{other:?}"),
     };
     let kind = || vec![number(CKA_CLASS, ck::object::CKO_SECRET_KEY.0), number(CKA_KEY_TYPE, ck::object::CKK_AES.0)];
-    let secrets = [
-        CKA_VALUE,
-        CKA_PRIVATE_EXPONENT,
-        CKA_PRIME_1,
-        CKA_PRIME_2,
-        CKA_EXPONENT_1,
-        CKA_EXPONENT_2,
-        CKA_COEFFICIENT,
-        CKA_SEED,
-    ];
-    for secret in secrets {
+    for secret in ck::Attribute::KEY_PARTS {
         let planted = v1::Attribute { r#type: secret.0, value: Some(Value::Bytes(vec![0x42; 32])) };
         let template =
             |more: Vec<v1::Attribute>| Some(v1::Template { attributes: [more, vec![planted.clone()]].concat() });

@@ -4,10 +4,8 @@
 //! The data of an application (what is encrypted, signed or digested, and data objects among the attributes of a reply) is not sealed; what is
 //! decrypted is, because a token also decrypts keys.
 
-use ck::attribute::{
-    CKA_CLASS, CKA_COEFFICIENT, CKA_EXPONENT_1, CKA_EXPONENT_2, CKA_PRIME_1, CKA_PRIME_2, CKA_PRIVATE_EXPONENT,
-    CKA_SEED, CKA_VALUE,
-};
+use ck::Attribute;
+use ck::attribute::CKA_CLASS;
 use ck::object::{CKO_CERTIFICATE, CKO_DOMAIN_PARAMETERS, CKO_PUBLIC_KEY};
 
 use crate::v1;
@@ -21,24 +19,8 @@ pub const REQUEST: &[u8] = b"craton.hsm.v1.Request";
 /// What a reply is sealed for.
 pub const REPLY: &[u8] = b"craton.hsm.v1.Reply";
 
-/// The attributes that hold key values.
-const PARTS: [ck::Attribute; 8] = [
-    CKA_VALUE,
-    CKA_PRIVATE_EXPONENT,
-    CKA_PRIME_1,
-    CKA_PRIME_2,
-    CKA_EXPONENT_1,
-    CKA_EXPONENT_2,
-    CKA_COEFFICIENT,
-    CKA_SEED,
-];
-
 /// The classes whose values are public.
 const PUBLIC: [ck::ObjectClass; 3] = [CKO_CERTIFICATE, CKO_PUBLIC_KEY, CKO_DOMAIN_PARAMETERS];
-
-fn is_part(kind: u64) -> bool {
-    PARTS.iter().any(|part| part.0 == kind)
-}
 
 /// Whether the template says the value of something that is not public.
 fn tells(template: Option<&v1::Template>) -> bool {
@@ -47,8 +29,9 @@ fn tells(template: Option<&v1::Template>) -> bool {
         attribute.r#type == CKA_CLASS.0
             && matches!(attribute.value, Some(Value::Number(class)) if PUBLIC.iter().any(|public| public.0 == class))
     });
-    let told =
-        |attribute: &v1::Attribute| is_part(attribute.r#type) && matches!(attribute.value, Some(Value::Bytes(_)));
+    let told = |attribute: &v1::Attribute| {
+        Attribute(attribute.r#type).is_key_part() && matches!(attribute.value, Some(Value::Bytes(_)))
+    };
     !public && attributes.iter().any(told)
 }
 
@@ -76,7 +59,7 @@ impl Op {
     pub fn gives_secret(&self) -> bool {
         use v1::OperationKind::{OperationDecrypt, OperationMessageDecrypt};
         match self {
-            Op::GetAttributes(r) => r.types.iter().any(|kind| is_part(*kind)),
+            Op::GetAttributes(r) => r.types.iter().any(|kind| Attribute(*kind).is_key_part()),
             Op::OneShot(r) => r.kind() == OperationDecrypt,
             Op::Update(r) => r.kind() == OperationDecrypt,
             Op::Final(r) => r.kind() == OperationDecrypt,
@@ -133,6 +116,8 @@ sealable! {
 
 #[cfg(test)]
 mod tests {
+    use ck::attribute::{CKA_PRIME_2, CKA_SEED, CKA_VALUE};
+
     use super::*;
 
     fn template(class: u64, kind: ck::Attribute, value: Value) -> Option<v1::Template> {

@@ -18,20 +18,6 @@ use crate::session::Session;
 /// How many found objects bring their attributes along.
 const SNAPSHOTS: u32 = 64;
 
-/// What a complete snapshot leaves out because it is sensitive, or computed when it is asked for, not because the object lacks it.
-const MAY_BE_SENSITIVE: [Attribute; 10] = [
-    CKA_CHECK_VALUE,
-    CKA_VALUE,
-    CKA_PRIVATE_EXPONENT,
-    CKA_PRIME_1,
-    CKA_PRIME_2,
-    CKA_EXPONENT_1,
-    CKA_EXPONENT_2,
-    CKA_COEFFICIENT,
-    CKA_SEED,
-    CKA_CRATON_SIGNATURE_COUNT,
-];
-
 /// C_CreateObject.
 pub(crate) fn create(run: &Run, handle: u64, template: Template<'_>, place: Out<'_, u64>) -> Result<(), Rv> {
     let session = run.session(handle)?;
@@ -95,9 +81,11 @@ pub(crate) fn attributes(run: &Run, handle: u64, object: u64, template: Template
     )
 }
 
-/// Whether the snapshot knows the attribute's value, or that there is none.
+/// Whether the snapshot knows the attribute's value, or that there is none. What a complete one leaves out because it is sensitive, or
+/// computed when it is asked for, the object may have.
 fn is_certain(snapshot: &Snapshot, attribute: Attribute) -> bool {
-    snapshot.value(attribute).is_some() || (snapshot.complete && !MAY_BE_SENSITIVE.contains(&attribute))
+    let is_left_out = attribute.is_key_part() || [CKA_CHECK_VALUE, CKA_CRATON_SIGNATURE_COUNT].contains(&attribute);
+    snapshot.value(attribute).is_some() || (snapshot.complete && !is_left_out)
 }
 
 fn fetch(run: &Run, session: &Session, object: u64, types: &[u64]) -> Result<Vec<v1::AttributeResult>, Rv> {

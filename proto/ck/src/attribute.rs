@@ -154,3 +154,22 @@ attributes! {
         CKA_CRATON_SIGNATURE_COUNT = 0xC352_0002: Ulong
     }
 }
+
+impl Attribute {
+    /// The attributes that hold the value of a secret or private key: what a sensitive one does not reveal.
+    pub const KEY_PARTS: [Attribute; 8] = [
+        CKA_VALUE,
+        CKA_PRIVATE_EXPONENT,
+        CKA_PRIME_1,
+        CKA_PRIME_2,
+        CKA_EXPONENT_1,
+        CKA_EXPONENT_2,
+        CKA_COEFFICIENT,
+        CKA_SEED,
+    ];
+
+    /// Whether it is one of [`Attribute::KEY_PARTS`].
+    pub fn is_key_part(self) -> bool {
+        Self::KEY_PARTS.contains(&self)
+    }
+}
