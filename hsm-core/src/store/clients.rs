@@ -21,8 +21,10 @@ impl<L: Ledger> Vault<L> {
 
     /// How a client stands, in the same change as the attempt that is counted.
     pub(super) fn put_conduct(&self, work: &mut Work, client: &str, token: TokenId, conduct: Conduct) -> Result<()> {
-        let Conduct { failed, blocks, blocked_until_ns, seen_ns } = conduct;
-        let body = ClientRow { client: client.to_owned(), failed, blocks, blocked_until_ns, seen_ns }.encode_to_vec();
+        let Conduct { failed, blocks, blocked_until_ns, blocked_until_up_ns, seen_ns } = conduct;
+        let client_row =
+            ClientRow { client: client.to_owned(), failed, blocks, blocked_until_ns, seen_ns, blocked_until_up_ns };
+        let body = client_row.encode_to_vec();
         let row = self.client_row(client, token);
         work.batch.put(Table::Reserved, &row, self.seal_own(Table::Reserved, NO_TOKEN, &row, &body)?);
         Ok(())
@@ -55,9 +57,10 @@ impl<L: Ledger> Vault<L> {
             let broken = || broken_row(Table::Reserved, &row, SealError::NotARecord);
             let token = row.get(CLIENT_PREFIX.len()..).and_then(|rest| rest.first_chunk()).ok_or_else(broken)?;
             let Some(body) = self.open_row(Table::Reserved, &row)? else { continue };
-            let ClientRow { client, failed, blocks, blocked_until_ns, seen_ns } =
+            let ClientRow { client, failed, blocks, blocked_until_ns, seen_ns, blocked_until_up_ns } =
                 ClientRow::decode(body.expose()).map_err(|_| broken())?;
-            self.clients.remember(&client, TokenId(*token), Conduct { failed, blocks, blocked_until_ns, seen_ns });
+            let conduct = Conduct { failed, blocks, blocked_until_ns, blocked_until_up_ns, seen_ns };
+            self.clients.recall(&client, TokenId(*token), conduct);
         }
         Ok(())
     }

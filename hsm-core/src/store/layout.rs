@@ -345,6 +345,9 @@ pub(crate) struct ClientRow {
     /// When it was last heard of.
     #[prost(uint64, tag = "5")]
     pub(crate) seen_ns: u64,
+    /// Until when it has to wait, in nanoseconds since the machine was started.
+    #[prost(uint64, tag = "6")]
+    pub(crate) blocked_until_up_ns: u64,
 }
 
 /// The numbers reserved for the IVs of one key.

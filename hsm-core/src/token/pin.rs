@@ -94,14 +94,35 @@ pub(crate) struct Conduct {
     pub(crate) failed: u32,
     /// How often it had to wait.
     pub(crate) blocks: u32,
-    /// Until when it has to wait.
+    /// Until when it has to wait, by the time of day: what counts when the machine was started anew meanwhile.
     pub(crate) blocked_until_ns: u64,
+    /// The same by the clock that nobody sets ([`Clock::since_boot_nanos`]).
+    pub(crate) blocked_until_up_ns: u64,
     /// When it was last heard of.
     pub(crate) seen_ns: u64,
 }
 
+impl Conduct {
+    /// How long it still has to wait. Nobody who sets the time of day makes that shorter, and a time of day that was wrong never makes it
+    /// longer than the wait was in the beginning.
+    fn left_ns(&self, clock: &dyn Clock) -> u64 {
+        let whole = self.blocked_until_ns.saturating_sub(self.seen_ns);
+        let (began, up) = (self.blocked_until_up_ns.saturating_sub(whole), clock.since_boot_nanos());
+        // A machine that has been up for less than when the wait began was started since. One that was and has been up for longer
+        // has waited at least as long as this clock says. Earlier versions kept the time of day only.
+        let left = if up < began || self.blocked_until_up_ns == 0 {
+            self.blocked_until_ns.saturating_sub(clock.now_unix_nanos())
+        } else {
+            self.blocked_until_up_ns.saturating_sub(up)
+        };
+        left.min(whole)
+    }
+}
+
 impl ClientLimits {
     pub(crate) fn new(config: &PinConfig, clock: Arc<dyn Clock>) -> ClientLimits {
+        // Before the process is confined.
+        clock.since_boot_nanos();
         ClientLimits {
             attempts: config.client_attempts.max(1),
             cooldown_ns: u64::try_from(config.client_cooldown.as_nanos()).unwrap_or(u64::MAX),
@@ -119,7 +140,7 @@ impl ClientLimits {
         let Some(conduct) = clients.get(&(client.to_owned(), token)) else {
             return Ok(());
         };
-        let left_ns = conduct.blocked_until_ns.saturating_sub(self.clock.now_unix_nanos());
+        let left_ns = conduct.left_ns(self.clock.as_ref());
         if left_ns == 0 {
             return Ok(());
         }
@@ -132,15 +153,25 @@ impl ClientLimits {
     pub(crate) fn after_wrong(&self, client: &str, token: TokenId) -> Conduct {
         let now = self.clock.now_unix_nanos();
         let mut conduct = self.clients.lock().get(&(client.to_owned(), token)).copied().unwrap_or_default();
-        conduct.seen_ns = now;
+        // A wait is over, or it would not be here.
+        (conduct.seen_ns, conduct.blocked_until_ns, conduct.blocked_until_up_ns) = (now, 0, 0);
         conduct.failed += 1;
         if conduct.failed >= self.attempts {
             let wait = self.cooldown_ns.saturating_mul(1 << conduct.blocks.min(DOUBLINGS_MAX));
             conduct.blocked_until_ns = now.saturating_add(wait);
+            conduct.blocked_until_up_ns = self.clock.since_boot_nanos().saturating_add(wait);
             conduct.blocks = conduct.blocks.saturating_add(1);
             conduct.failed = 0;
         }
         conduct
+    }
+
+    /// Remembers how a client stood when the daemon ended: from now on its wait goes by the clock that nobody sets.
+    pub(crate) fn recall(&self, client: &str, token: TokenId, conduct: Conduct) {
+        let left = conduct.left_ns(self.clock.as_ref());
+        let blocked_until_ns = conduct.seen_ns.saturating_add(left);
+        let blocked_until_up_ns = self.clock.since_boot_nanos().saturating_add(left);
+        self.remember(client, token, Conduct { blocked_until_ns, blocked_until_up_ns, ..conduct });
     }
 
     /// Remembers how a client stands. Gives who was forgotten for it.
@@ -204,6 +235,102 @@ mod tests {
             assert!(refused.detail().unwrap().ends_with(&format!("wait {wait} s")), "{refused}");
             clock.0.fetch_add(wait * 1_000_000_000, Ordering::Relaxed);
         }
+        limits.admit("uid:1", TOKEN).unwrap();
+    }
+
+    /// Two clocks: one that is set, one that is not.
+    #[derive(Default)]
+    struct Hands {
+        wall: AtomicU64,
+        up: AtomicU64,
+    }
+
+    impl Clock for Hands {
+        fn now_unix_nanos(&self) -> u64 {
+            self.wall.load(Ordering::Relaxed)
+        }
+
+        fn since_boot_nanos(&self) -> u64 {
+            self.up.load(Ordering::Relaxed)
+        }
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+    const DAY: u64 = 86_400 * SECOND;
+    const NOW: u64 = 1_800_000_000 * SECOND;
+
+    /// A client that has to wait for a minute, at an instant of both clocks.
+    fn blocked(wall: u64, up: u64) -> (Arc<Hands>, Conduct) {
+        let config = PinConfig { client_attempts: 1, client_cooldown: Duration::from_secs(60), ..PinConfig::default() };
+        let clock = Arc::new(Hands { wall: wall.into(), up: up.into() });
+        let limits = ClientLimits::new(&config, clock.clone());
+        (clock, limits.after_wrong("uid:1", TOKEN))
+    }
+
+    #[test]
+    fn a_time_of_day_that_is_set_neither_shortens_a_wait_nor_makes_it_last() {
+        // Seconds of the machine since the wait began; the time of day then; what is left, in seconds.
+        let rows: &[(u64, u64, u64)] = &[
+            (10, NOW + 10 * SECOND, 50),
+            (10, NOW + 3653 * DAY, 50),
+            (10, NOW - DAY, 50),
+            (10, NOW, 50),
+            (10, 0, 50),
+            (60, NOW - DAY, 0),
+            (3600, NOW - 3653 * DAY, 0),
+        ];
+        for (passed, wall, left) in rows {
+            let (clock, conduct) = blocked(NOW, DAY);
+            clock.up.fetch_add(passed * SECOND, Ordering::Relaxed);
+            clock.wall.store(*wall, Ordering::Relaxed);
+            assert_eq!(conduct.left_ns(clock.as_ref()), left * SECOND, "{passed} s later, at {wall}");
+        }
+    }
+
+    #[test]
+    fn after_a_new_start_of_the_machine_the_time_of_day_counts_up_to_the_whole_wait() {
+        // How long the machine is up; the time of day; what is left, in seconds.
+        let rows: &[(u64, u64, u64)] = &[
+            (5 * SECOND, NOW + 20 * SECOND, 40),
+            (5 * SECOND, NOW + 61 * SECOND, 0),
+            (5 * SECOND, NOW - DAY, 60),
+            (5 * SECOND, 0, 60),
+            // It cannot be told from one that went on; that errs on the long side.
+            (DAY + 20 * SECOND, NOW + DAY, 40),
+            (2 * DAY, NOW + DAY, 0),
+        ];
+        for (up, wall, left) in rows {
+            let (clock, conduct) = blocked(NOW, DAY);
+            clock.up.store(*up, Ordering::Relaxed);
+            clock.wall.store(*wall, Ordering::Relaxed);
+            assert_eq!(conduct.left_ns(clock.as_ref()), left * SECOND, "up for {up}, at {wall}");
+        }
+    }
+
+    #[test]
+    fn a_wait_of_an_earlier_version_goes_by_the_time_of_day_until_it_is_recalled() {
+        let (clock, conduct) = blocked(NOW, DAY);
+        let old = Conduct { blocked_until_up_ns: 0, ..conduct };
+        for (wall, left) in [(NOW + 20 * SECOND, 40), (NOW + DAY, 0), (NOW - DAY, 60)] {
+            clock.wall.store(wall, Ordering::Relaxed);
+            assert_eq!(old.left_ns(clock.as_ref()), left * SECOND, "{wall}");
+        }
+        clock.wall.store(NOW + 20 * SECOND, Ordering::Relaxed);
+        let limits = ClientLimits::new(&PinConfig::default(), clock.clone());
+        limits.recall("uid:1", TOKEN, old);
+        clock.wall.store(NOW + 3653 * DAY, Ordering::Relaxed);
+        let refused = limits.admit("uid:1", TOKEN).unwrap_err();
+        assert!(refused.detail().unwrap().ends_with("wait 40 s"), "{refused}");
+    }
+
+    #[test]
+    fn a_wrong_pin_after_a_wait_that_is_over_makes_nobody_wait_by_the_old_one() {
+        let (clock, limits) = limits();
+        clock.0.store(NOW + 3653 * DAY, Ordering::Relaxed);
+        (0..2).for_each(|_| limits.failed("uid:1", TOKEN));
+        clock.0.fetch_add(60 * SECOND, Ordering::Relaxed);
+        limits.failed("uid:1", TOKEN);
+        clock.0.store(NOW, Ordering::Relaxed);
         limits.admit("uid:1", TOKEN).unwrap();
     }
 
