@@ -250,9 +250,16 @@ fn prune(directory: &Path, keep: &Keep, dry_run: bool, output: &Output) -> Resul
     })
 }
 
-/// Of one store's archives, newest first: those to keep and those to remove.
+/// Whether an archive names a moment that has not come: it was taken while the clock was ahead, and nobody knows how old it is. It is
+/// the newest of its store for ever, so it is not taken for that.
+pub(super) fn is_to_come(archive: &Manifest, now: u64) -> bool {
+    archive.created > now.saturating_add(HOUR_NANOS)
+}
+
+/// Of one store's archives, newest first: those to keep and those to remove. What nobody knows the age of is kept beside them.
 fn divided(archives: &[Found], keep: &Keep, now: u64) -> (Vec<PathBuf>, Vec<PathBuf>) {
     const DAY_NANOS: u64 = 24 * HOUR_NANOS;
+    let (unknown, archives) = archives.split_at(archives.partition_point(|found| is_to_come(&found.archive, now)));
     let quarter = quarter_of(now);
     let first_of_quarter = archives.iter().rposition(|found| quarter_of(found.archive.created) == quarter);
     let newest = usize::try_from(keep.newest).unwrap_or(usize::MAX);
@@ -269,9 +276,10 @@ fn divided(archives: &[Found], keep: &Keep, now: u64) -> (Vec<PathBuf>, Vec<Path
     };
     let of = |kept: bool| {
         let chosen = archives.iter().enumerate().filter(|(at, _)| is_kept(*at) == kept);
-        chosen.map(|(_, found)| found.file.clone()).collect()
+        chosen.map(|(_, found)| found.file.clone()).collect::<Vec<_>>()
     };
-    (of(true), of(false))
+    let unknown = unknown.iter().map(|found| found.file.clone());
+    (unknown.chain(of(true)).collect(), of(false))
 }
 
 /// Year and quarter of a time in nanoseconds since the Unix epoch, from its RFC 3339 text.
@@ -308,15 +316,17 @@ fn state_of(age: u64, max_age: u64) -> &'static str {
     }
 }
 
-/// The newest archive of each store, the oldest of them first. `archives` are the newest first.
+/// The newest archive of each store, the oldest of them first. `archives` are the newest first. One whose moment has not come counts only
+/// where there is no other, and is critical.
 fn freshness(archives: &[Found], max_age: u64, now: u64) -> Vec<Freshness> {
     let mut stores: Vec<Freshness> = Vec::new();
-    for Found { file, archive, .. } in archives {
+    let (unknown, known) = archives.split_at(archives.partition_point(|found| is_to_come(&found.archive, now)));
+    for Found { file, archive, .. } in known.iter().chain(unknown) {
         if stores.iter().any(|known| known.store == archive.store) {
             continue;
         }
         let age_hours = now.saturating_sub(archive.created) / HOUR_NANOS;
-        let state = state_of(age_hours, max_age);
+        let state = if is_to_come(archive, now) { "critical" } else { state_of(age_hours, max_age) };
         stores.push(Freshness { store: archive.store.clone(), newest: file.clone(), age_hours, state });
     }
     stores.reverse();
@@ -345,6 +355,10 @@ fn status(directory: &Path, max_age: u64, store: Option<&str>, output: &Output) 
         table
     })?;
     let told = match &worst {
+        Some(Freshness { store, newest, age_hours, .. }) if *age_hours < max_age => {
+            let newest = newest.display();
+            format!("{newest}, the only backup of store {store}, names a moment that has not come: take another")
+        }
         Some(Freshness { store, age_hours, .. }) => {
             let place = directory.display();
             format!("the newest backup of store {store} in {place} is {age_hours} hours old, over {max_age}")
@@ -429,6 +443,37 @@ mod tests {
         let (kept, _) = divided(&archives, &Keep { newest: 2, days: 0, daily: 3 }, NOW);
         // It is midnight: an hour ago it was yesterday. The oldest here is the first of the quarter.
         assert_eq!(kept, ["0", "1", "25", "49", "95"].map(PathBuf::from));
+    }
+
+    /// Ten years ahead.
+    fn of_another_decade(mut found: Found) -> Found {
+        found.archive.created = NOW + 3653 * DAY;
+        found.file = PathBuf::from("ahead");
+        found
+    }
+
+    #[test]
+    fn an_archive_that_was_taken_while_the_clock_was_ahead_displaces_none() {
+        let mut archives = archives(&[0, 0, 1, 2]);
+        archives[0] = of_another_decade(archives.remove(0));
+        let (kept, removed) = divided(&archives, &Keep { newest: 1, days: 0, daily: 0 }, NOW);
+        assert_eq!((kept, removed), (["ahead", "0", "2"].map(PathBuf::from).to_vec(), vec![PathBuf::from("1")]));
+    }
+
+    #[test]
+    fn an_archive_that_was_taken_while_the_clock_was_ahead_is_not_fresh_for_years() {
+        let mut archives = hourly([0, 30].into_iter());
+        archives[0] = of_another_decade(archives.remove(0));
+        for (max_age, expected) in [(31, "ok"), (26, "warning"), (15, "critical")] {
+            let stores = freshness(&archives, max_age, NOW);
+            assert_eq!((stores.len(), stores[0].age_hours, stores[0].state), (1, 30, expected));
+        }
+        archives.truncate(1);
+        assert_eq!(freshness(&archives, 31, NOW)[0].state, "critical", "there is no other");
+        // A clock that stands a little behind that of the archive's host is no such thing.
+        let mut young = hourly([0].into_iter());
+        young[0].archive.created = NOW + HOUR_NANOS / 2;
+        assert_eq!(freshness(&young, 31, NOW)[0].state, "ok");
     }
 
     #[test]

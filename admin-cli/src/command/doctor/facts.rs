@@ -19,7 +19,7 @@ use super::host::Host;
 use super::volume::Volume;
 use crate::cli::Doctor;
 use crate::command::archives::MANIFEST;
-use crate::command::archives::{Found, archives_in};
+use crate::command::archives::{Found, archives_in, is_to_come};
 use crate::config::{DaemonTable, HardeningTable, Settings, ShimTable};
 use crate::connect::talk;
 
@@ -186,14 +186,15 @@ fn look_at_backups(directory: &Path, tokens: &[TokenSummary]) -> Backups {
         let saved = line_of(found.first()?, token)?;
         (saved != token.objects).then_some((token.slot, token.objects, saved))
     };
-    let now = SystemClock.now_unix_nanos() / 1_000_000_000;
-    let age = |created: u64| now.saturating_sub(created / 1_000_000_000) / HOUR;
+    let nanos = SystemClock.now_unix_nanos();
+    let age = |created: u64| (nanos / 1_000_000_000).saturating_sub(created / 1_000_000_000) / HOUR;
+    let newest = found.iter().find(|found| !is_to_come(&found.archive, nanos));
     let drill = newest_drill(directory);
     let exposed = found.iter().find(|found| Place::look(&found.file).is_some_and(|place| place.mode & 0o077 != 0));
     Backups {
         place: Place::look(directory),
-        newest_age: found.first().map(|found| age(found.archive.created)),
-        newest_taken: found.first().map(|found| found.archive.created / 1_000_000_000),
+        newest_age: newest.map(|found| age(found.archive.created)),
+        newest_taken: newest.map(|found| found.archive.created / 1_000_000_000),
         newest_is_bundle: found.first().is_some_and(|found| found.bundle.is_some()),
         drill_age: drill.as_ref().map(|(age, _)| age.as_secs() / HOUR / 24),
         failed_drill: drill.map(|(_, report)| report).filter(|report| has_failed(report)),
