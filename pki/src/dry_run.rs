@@ -1,7 +1,7 @@
 //! Profiles for people: what there is, and the certificate that a request would get. Nothing is signed and nothing is stored.
 
 use crate::ca::serial;
-use crate::clock::instant;
+use crate::clock::{DAY_SECONDS, instant};
 use crate::config::Config;
 use crate::profile::names::text;
 use crate::profile::preset::PRESETS;
@@ -46,7 +46,7 @@ pub(crate) fn show(profile: &Profile) -> Value {
         "preset": profile.preset.row().word,
         "purpose": profile.preset.row().purpose,
         "valid": match profile.validity {
-            Validity::Seconds(seconds) => format!("{} days", seconds / 86_400),
+            Validity::Seconds(seconds) => format!("{} days", seconds / DAY_SECONDS),
             Validity::Until(until) => format!("until {}", instant(until)),
         },
         "keys": if profile.keys.is_empty() { vec!["any that is strong enough".to_owned()] } else { profile.key_words() },

@@ -3,6 +3,7 @@
 use crate::api::command::Fault;
 use crate::ca::CaError;
 use crate::config::ConfigError;
+use crate::file::FileFault;
 
 /// Why the program did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,12 @@ pub(crate) enum Error {
          (`craton-pki restore`)"
     )]
     Panicked,
+}
+
+impl From<FileFault> for Error {
+    fn from(fault: FileFault) -> Self {
+        CaError::from(fault).into()
+    }
 }
 
 impl Error {

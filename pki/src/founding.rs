@@ -3,7 +3,6 @@
 //! Each step looks whether it was done before, so that an interrupted founding goes on where it broke off and a second one
 //! changes nothing. A key is planned (its id is durable) before it is made, so that no key in the token is forgotten.
 
-use crate::ca::authority::AuthorityKind;
 use crate::ca::hierarchy;
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::key::SERVER;
@@ -14,7 +13,8 @@ use crate::ceremony::protocol;
 use crate::config::{AuthoritySection, Config, Side};
 use crate::file;
 use crate::store::Change;
-use crate::store::record::{self, Certificate, INTERNAL, ISSUING, ROOT};
+use crate::store::kind::AuthorityKind;
+use crate::store::record::{Certificate, INTERNAL, ISSUING, ROOT};
 use crate::token::KeyRef;
 use crate::x509::csr::name_set;
 use crate::x509::{extension, pem};
@@ -107,7 +107,8 @@ fn ensure_authority(
 pub(crate) fn ensure_server(desk: &Desk, config: &Config, now: i64) -> Result<(KeyRef, Certificate), CaError> {
     let (key, spki) = key::ensure(desk, SERVER, config.est.server_key)?;
     if let Some(current) = desk.store.house(SERVER)?
-        && serves_still(&current, config, now)
+        && issue::serves_still(&current, now)
+        && has_names(&current, config).unwrap_or(false)
     {
         return Ok((key, current));
     }
@@ -129,12 +130,6 @@ pub(crate) fn ensure_server(desk: &Desk, config: &Config, now: i64) -> Result<(K
         prepared.intend()?.sign()?.record(|certificate| Change::Issued { role: SERVER.to_owned(), certificate })?;
     tracing::info!(event = "server_certificate_issued", not_after = certificate.not_after);
     Ok((key, certificate))
-}
-
-fn serves_still(current: &Certificate, config: &Config, now: i64) -> bool {
-    let life = current.not_after.saturating_sub(current.not_before);
-    let active = current.state() == record::CertificateState::Active;
-    active && current.not_after.saturating_sub(now) > life / 3 && has_names(current, config).unwrap_or(false)
 }
 
 fn has_names(current: &Certificate, config: &Config) -> der::Result<bool> {
@@ -172,11 +167,11 @@ pub(crate) fn check_keys(desk: &Desk) -> Result<(), CaError> {
 pub(crate) fn write_copies(desk: &Desk, folder: &Path) -> Result<(), CaError> {
     if desk.store.authority(ISSUING)?.is_none() {
         let root = desk.newest(ROOT)?;
-        return file::write(&folder.join("root.pem"), pem("CERTIFICATE", &root.certificate).as_bytes(), 0o644);
+        return Ok(file::write(&folder.join("root.pem"), pem("CERTIFICATE", &root.certificate).as_bytes(), 0o644)?);
     }
     let text = |id| Ok::<_, CaError>(pem("CERTIFICATE", &desk.newest(id)?.certificate));
     let (root, issuing) = (text(ROOT)?, text(ISSUING)?);
     file::write(&folder.join("root.pem"), root.as_bytes(), 0o644)?;
     file::write(&folder.join("issuing.pem"), issuing.as_bytes(), 0o644)?;
-    file::write(&folder.join("chain.pem"), format!("{issuing}{root}").as_bytes(), 0o644)
+    Ok(file::write(&folder.join("chain.pem"), format!("{issuing}{root}").as_bytes(), 0o644)?)
 }

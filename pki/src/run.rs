@@ -6,7 +6,7 @@ use crate::api::{socket, view};
 use crate::backup;
 use crate::ca::blocklist::Blocklist;
 use crate::ca::reconcile::{self, Differences};
-use crate::ca::{CaError, Desk, Parsed, issue};
+use crate::ca::{CaError, Desk, Parsed, hindsight, issue};
 use crate::ceremony::{self, protocol};
 use crate::cli::ceremony::CeremonyAct;
 use crate::cli::{self, Act, Cli, CrlFormat, JournalAct, ProfileAct, ReconcileArgs};
@@ -25,7 +25,7 @@ use crate::store::redb::RedbStore;
 use crate::store::{Store, StoreError};
 use crate::token::{Token, TokenConfig};
 use crate::va::crl::CrlOffice;
-use crate::x509::{der_of_pem, ders_of_pem};
+use crate::x509::{der_of_pem, ders_of};
 use clap::Parser;
 use der::Decode;
 use serde_json::{Value, json};
@@ -163,14 +163,12 @@ fn ders(paths: &[std::path::PathBuf], label: &str) -> Result<Vec<Vec<u8>>, Error
         let refuse = |fault: &dyn std::fmt::Display| {
             Error::Operator(Fault::new("bad_request", format!("{}: {fault}", path.display())))
         };
-        let bytes = std::fs::read(path).map_err(|fault| refuse(&fault))?;
-        if !bytes.starts_with(b"-----") && bytes.first() == Some(&0x30) {
-            all.push(bytes);
-            continue;
+        let found = ders_of(std::fs::read(path).map_err(|fault| refuse(&fault))?, label);
+        // DER of any of these is a SEQUENCE.
+        if found.iter().any(|der| der.first() != Some(&0x30)) {
+            return Err(refuse(&format!("it holds no {label}, neither as PEM nor as DER")));
         }
-        let text = String::from_utf8(bytes).map_err(|_| refuse(&"it is neither PEM nor DER"))?;
-        let found = ders_of_pem(&text, label).filter(|found| !found.is_empty());
-        all.extend(found.ok_or_else(|| refuse(&format!("it holds no {label}")))?);
+        all.extend(found);
     }
     Ok(all)
 }
@@ -269,6 +267,7 @@ fn open_state_dir(config: &Config) -> Result<(), Error> {
 fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
     open_state_dir(config)?;
     let store = RedbStore::open(&config.state_dir.join("pki.redb")).map_err(CaError::from)?;
+    hindsight::look_back(&store, clock::now()).map_err(CaError::from)?;
     Ok(Arc::new(store))
 }
 
@@ -400,7 +399,7 @@ fn check_proof(file: &Path, key: Option<&Path>, json: bool) -> Result<(), Error>
         Some(path) => read(path)?,
         None => value.get("public_key").and_then(Value::as_str).unwrap_or_default().to_owned(),
     };
-    let spki = der_of_pem(&pem).and_then(|der| SubjectPublicKeyInfoOwned::from_der(&der).ok());
+    let spki = der_of_pem(&pem, "PUBLIC KEY").and_then(|der| SubjectPublicKeyInfoOwned::from_der(&der).ok());
     let spki = spki.ok_or_else(|| refuse("the public key does not decode"))?;
     let proofs = value.get("proofs").cloned().unwrap_or_default();
     let proofs: Vec<Proof> = serde_json::from_value(proofs).map_err(|fault| refuse(&fault.to_string()))?;
@@ -419,9 +418,8 @@ fn write_crl(answer: &Value, json: bool, format: CrlFormat, out: Option<&std::pa
     let pem = answer.get("pem").and_then(Value::as_str).unwrap_or_default();
     let bytes = match format {
         CrlFormat::Pem => pem.as_bytes().to_vec(),
-        CrlFormat::Der => {
-            der_of_pem(pem).ok_or_else(|| Error::Operator(Fault::new("internal", "the CRL does not decode")))?
-        }
+        CrlFormat::Der => der_of_pem(pem, "X509 CRL")
+            .ok_or_else(|| Error::Operator(Fault::new("internal", "the CRL does not decode")))?,
     };
     match out {
         Some(path) => {

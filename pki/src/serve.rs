@@ -6,7 +6,7 @@ use crate::api::rest::Rest;
 use crate::api::socket;
 use crate::ca::message::MessageSigner;
 use crate::ca::reconcile::{self, Differences, Line, Verdict};
-use crate::ca::{CaError, Desk, serial, sweep};
+use crate::ca::{CaError, Desk, hindsight, serial, sweep};
 use crate::config::{Config, Side};
 use crate::device::expiry::{self, Notices};
 use crate::est::Est;
@@ -21,8 +21,8 @@ use crate::va::foreign::Foreign;
 use crate::va::ocsp::{Responder, Settings};
 use crate::va::public::Public;
 use crate::x509::sha256;
-use crate::{clock, counters};
-use crate::{file, founding};
+use crate::{clock, counters, file, founding};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(crate) fn ensure_operator_token(config: &Config) -> Result<(), CaError> {
         return Ok(());
     }
     let token = data_encoding::BASE64URL_NOPAD.encode(&serial::random(32)?);
-    file::write(&path, format!("{token}\n").as_bytes(), 0o600)
+    Ok(file::write(&path, format!("{token}\n").as_bytes(), 0o600)?)
 }
 
 fn operator_token_sha256(config: &Config) -> Result<[u8; 32], String> {
@@ -126,7 +126,8 @@ fn tell_notices(desk: &Desk, config: &Config) -> Result<(), String> {
     thread.map(drop).map_err(|fault| format!("the thread that tells notices does not start: {fault}"))
 }
 
-/// Goes on with revocations that broke off, and whose rest an operator's command does not see to.
+/// Goes on with revocations that broke off, and whose rest an operator's command does not see to; and with what is to be undone after
+/// the clock was ahead.
 fn go_on_with_sweeps(desk: &Desk) -> Result<(), String> {
     let store = Arc::clone(&desk.store);
     let go_on = move || {
@@ -135,6 +136,11 @@ fn go_on_with_sweeps(desk: &Desk) -> Result<(), String> {
                 Ok(swept) if swept.count > 0 => tracing::info!(event = "sweep_went_on", count = swept.count),
                 Ok(_) => {}
                 Err(fault) => tracing::error!(event = "sweep_broke_off", %fault),
+            }
+            match hindsight::go_on(store.as_ref(), clock::now()) {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(event = "clock_was_ahead", undone = count),
+                Err(fault) => tracing::error!(event = "clock_not_undone", %fault),
             }
             std::thread::sleep(LOOKS);
         }
@@ -259,8 +265,8 @@ pub(crate) fn serve(config: &Arc<Config>, desk: Desk) -> Result<(), String> {
             .spawn(move || socket::serve(&operators_socket, &operator))
             .map_err(|fault| format!("the operators' socket does not start: {fault}"))?;
         let config = Arc::clone(config);
-        let published_at = AtomicU64::new(u64::MAX);
-        let caretaker = Caretaker { config, desk: desk.clone(), office, place, responder, published_at };
+        let (published_at, watch) = (AtomicU64::new(u64::MAX), Mutex::new(clock::Watch::start(now)));
+        let caretaker = Caretaker { config, desk: desk.clone(), office, place, responder, published_at, watch };
         hold_open(doors, caretaker).await
     })?;
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -322,6 +328,7 @@ struct Caretaker {
     responder: Option<Arc<Responder>>,
     /// The store's count of changes up to which every revocation is published.
     published_at: AtomicU64,
+    watch: Mutex<clock::Watch>,
 }
 
 /// The authorities whose signatures do not agree with the token's counts, and by how much.
@@ -345,18 +352,30 @@ impl Caretaker {
 
     fn sign_journal(&self, now: i64) -> Result<(), CaError> {
         let last = office::last_checkpoint(self.desk.store.as_ref())?.map_or(0, |last| last.at);
-        if now.saturating_sub(last) >= self.config.journal.checkpoint_seconds {
+        if !clock::is_within(self.config.journal.checkpoint_seconds, last, now) {
             JournalOffice::open(self.desk.clone())?.checkpoint(now)?;
         }
         Ok(())
     }
 
     fn look(&self) {
+        self.notice_jump(clock::now());
         self.publish_revocations();
         let notices = if self.config.alerts.is_some() { Notices::Kept } else { Notices::LoggedOnly };
         if let Err(fault) = expiry::pass_due(self.desk.store.as_ref(), clock::now(), notices) {
             tracing::error!(event = "expiry_not_checked", %fault);
         }
+    }
+
+    /// What was made by another time is made anew at once.
+    fn notice_jump(&self, now: i64) {
+        let Some(jump) = self.watch.lock().jump(now) else { return };
+        let direction = if jump > 0 { "ahead" } else { "back" };
+        tracing::warn!(event = "clock_jump", direction, seconds = jump.unsigned_abs());
+        if let Err(fault) = hindsight::went_back(self.desk.store.as_ref(), now.saturating_sub(jump), now) {
+            tracing::error!(event = "clock_not_undone", %fault);
+        }
+        self.round();
     }
 
     fn publish_revocations(&self) {

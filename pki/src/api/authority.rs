@@ -3,13 +3,14 @@
 use super::command::{CaImport, CaOrder, Fault};
 use super::operator::Operator;
 use super::view;
-use crate::ca::authority::{Authority, AuthorityKind};
+use crate::ca::authority::Authority;
 use crate::ca::hierarchy;
 use crate::ca::import::{self, Import};
 use crate::ca::plan::Plan;
 use crate::ca::rollover::{self, Next};
 use crate::ca::validity;
-use crate::clock;
+use crate::clock::{self, DAY_SECONDS};
+use crate::store::kind::AuthorityKind;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::{constraint, ders_of_pem};
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -17,8 +18,6 @@ use serde_json::{Value, json};
 use std::str::FromStr;
 use x509_cert::name::Name;
 
-/// Seconds of a day.
-const DAY_SECONDS: i64 = 86_400;
 /// Longest validity that can be asked for, in days.
 const MAX_DAYS: u32 = 36_500;
 

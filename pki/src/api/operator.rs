@@ -153,7 +153,8 @@ impl Operator {
                 well &= authority.key_role.is_empty();
                 continue;
             };
-            let fresh = crl.number > 0 && crl.next_update > now && crl.pending == 0;
+            let is_good = crl.next_update > now && !clock::is_to_come(crl.this_update, now);
+            let fresh = crl.number > 0 && is_good && crl.pending == 0;
             well &= fresh;
             let status = json!({
                 "fresh": fresh,

@@ -13,6 +13,7 @@ use crate::api::socket;
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
+use crate::file::sync_folder_of;
 use crate::journal::office;
 use crate::secret::SecretSource;
 use crate::store::image::{Facts, Reader, Writer};
@@ -69,7 +70,7 @@ impl Part {
     /// Gives the file its name; one that appeared meanwhile is not replaced.
     fn keep(self, output: &Path) -> Result<(), Error> {
         std::fs::hard_link(&self.path, output).map_err(of_file(output))?;
-        sync_folder_of(output)
+        Ok(sync_folder_of(output)?)
     }
 }
 
@@ -78,11 +79,6 @@ impl Drop for Part {
         // What cannot be removed is seen by its name.
         std::fs::remove_file(&self.path).unwrap_or_default();
     }
-}
-
-fn sync_folder_of(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(of_file(folder))
 }
 
 /// The image of the store: from the running server, or from the store itself when there is none.

@@ -2,6 +2,7 @@
 
 use super::{CaError, Desk};
 use crate::store::Store;
+use crate::store::kind::AuthorityKind;
 use crate::store::record::{self, AuthorityState, ISSUING, ROOT};
 use crate::token::KeyRef;
 use crate::x509::algorithm::KeySpec;
@@ -12,45 +13,6 @@ use spki::SubjectPublicKeyInfoOwned;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, NameConstraints, SubjectKeyIdentifier};
 use x509_cert::name::Name;
-
-/// What an authority is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AuthorityKind {
-    /// Self-signed.
-    Root,
-    /// Certifies other authorities.
-    Intermediate,
-    /// Certifies devices, servers and people, but no authority.
-    Issuing,
-    /// From elsewhere, with or without its key.
-    Imported,
-}
-
-/// One row per kind, with its word in the store and on the command line.
-const KINDS: &[(AuthorityKind, &str)] = &[
-    (AuthorityKind::Root, "root"),
-    (AuthorityKind::Intermediate, "intermediate"),
-    (AuthorityKind::Issuing, "issuing"),
-    (AuthorityKind::Imported, "imported"),
-];
-
-impl AuthorityKind {
-    /// The word in the store and on the command line.
-    pub(crate) fn word(self) -> &'static str {
-        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.1)
-    }
-
-    /// The kind with this word.
-    pub(crate) fn named(word: &str) -> Option<Self> {
-        KINDS.iter().find(|row| row.1 == word).map(|row| row.0)
-    }
-
-    /// The kind of a record. Records of version 0.1 say it by their id.
-    fn of(stored: &record::Authority) -> Self {
-        let by_id = if stored.id == ROOT { Self::Root } else { Self::Issuing };
-        Self::named(&stored.kind).unwrap_or(by_id)
-    }
-}
 
 /// An authority.
 #[derive(Debug, Clone)]
@@ -80,6 +42,8 @@ pub(crate) struct Authority {
     pub(crate) spki: SubjectPublicKeyInfoOwned,
     /// Its key identifier.
     pub(crate) key_id: Vec<u8>,
+    /// When its certificate begins.
+    pub(crate) not_before: i64,
     /// When it expires.
     pub(crate) not_after: i64,
     /// Its key in the token; without id when only its certificate is here.
@@ -121,6 +85,7 @@ impl Authority {
             name,
             key_id: extension::key_identifier(&spki),
             spki,
+            not_before: i64::MIN,
             not_after,
             key,
         })
@@ -155,6 +120,7 @@ impl Authority {
         };
         let not_after = unix_seconds(&facts.validity().not_after);
         let mut authority = Self::nascent(&stored.id, facts.subject().clone(), spki, not_after, key)?;
+        authority.not_before = unix_seconds(&facts.validity().not_before);
         authority.kind = AuthorityKind::of(&stored);
         authority.state = stored.state();
         authority.path_length =
@@ -174,6 +140,17 @@ impl Authority {
     /// True when its key is in the token, so that it can sign.
     pub(crate) fn has_key(&self) -> bool {
         !self.key.id.is_empty()
+    }
+
+    /// That its certificate is good now: nobody would believe what it signs.
+    ///
+    /// # Errors
+    /// [`CaError::NotBegun`], [`CaError::Ended`].
+    pub(crate) fn in_force(&self, now: i64) -> Result<(), CaError> {
+        if now < self.not_before {
+            return Err(CaError::NotBegun(self.id.clone(), self.not_before));
+        }
+        if now >= self.not_after { Err(CaError::Ended(self.id.clone())) } else { Ok(()) }
     }
 
     /// True when it signed its own certificate.

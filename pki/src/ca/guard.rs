@@ -1,9 +1,10 @@
 //! The issuance policy of an authority's key, which our token enforces (docs/guard.md): what the authority is made for, for all its life.
 //! It bounds a process that was taken over; what is right for a request the profiles say.
 
-use super::authority::AuthorityKind;
 use super::plan::Plan;
 use super::{CaError, Desk};
+use crate::clock::DAY_SECONDS;
+use crate::store::kind::AuthorityKind;
 use crate::x509::extension;
 use crate::x509::tlv::{self, IA5_STRING, SEQUENCE, context, write};
 use const_oid::ObjectIdentifier;
@@ -55,7 +56,6 @@ const OWN_PURPOSES: &[ObjectIdentifier] =
     &[extension::SERVER_AUTH, extension::OCSP_SIGNING, extension::CMC_RA, extension::DOCUMENT_SIGNING];
 /// The days of certificates that an issuing authority may sign in any case, so that a profile can grow without a new key.
 const LEAST_DAYS: i64 = 730;
-const DAY_SECONDS: i64 = 86_400;
 
 /// The policy of the key of a new authority; empty where keys are not guarded. `not_after` is the end of its certificate, where that is
 /// known before the key is made.

@@ -2,11 +2,12 @@
 //!
 //! Each step of a creation looks whether it was done before: one that broke off is finished by the same command.
 
-use super::authority::{Authority, AuthorityKind};
+use super::authority::Authority;
 use super::issue::{self, Circumstances};
 use super::plan::Plan;
 use super::profile::{Kind, Order};
 use super::{CaError, Desk, guard, key};
+use crate::store::kind::AuthorityKind;
 use crate::store::record::{self, AuthorityState};
 use crate::store::{Change, Store};
 use crate::x509::name;

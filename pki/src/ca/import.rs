@@ -1,9 +1,10 @@
 //! Authorities from elsewhere: with their key in the token, proven to be the one of the certificate by a signature, or with
 //! their certificate only, to verify what they issued.
 
-use super::authority::{Authority, AuthorityKind};
+use super::authority::Authority;
 use super::{CaError, Desk, hierarchy, serial};
 use crate::store::Change;
+use crate::store::kind::AuthorityKind;
 use crate::store::record::{self, KeyPlan};
 use crate::token::{KeyRef, no_key};
 use crate::x509::algorithm::KeySpec;

@@ -180,6 +180,14 @@ fn abandon(desk: &Desk, record: &Certificate, doubt: Doubt) {
     }
 }
 
+/// Whether a certificate that the house issued to itself needs no successor yet: it is good, and more than a third of its life is left.
+/// One that was issued while the clock was ahead is not good now, however long it will be.
+pub(crate) fn serves_still(current: &Certificate, now: i64) -> bool {
+    let life = current.not_after.saturating_sub(current.not_before);
+    let is_active = current.state() == CertificateState::Active;
+    is_active && current.not_before <= now && current.not_after.saturating_sub(now) > life / 3
+}
+
 /// Closes the intents that a crash left open. Nobody else may be issuing.
 ///
 /// # Errors

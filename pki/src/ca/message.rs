@@ -8,7 +8,7 @@ use super::profile::{Kind, Order};
 use super::{CaError, Desk, key};
 use crate::cms::signed;
 use crate::store::Change;
-use crate::store::record::{Certificate, CertificateState};
+use crate::store::record::Certificate;
 use crate::token::KeyRef;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::verify::verify;
@@ -68,11 +68,12 @@ impl MessageSigner {
     fn held(&self, desk: &Desk, now: i64) -> Result<Arc<Held>, CaError> {
         let mut place = self.held.lock();
         let issuer = desk.services_issuer()?;
-        if let Some(held) = place.as_ref().filter(|held| serves_still(&held.certificate, &issuer, now)) {
+        let serves = |current: &Certificate| current.authority == issuer.id && issue::serves_still(current, now);
+        if let Some(held) = place.as_ref().filter(|held| serves(&held.certificate)) {
             return Ok(Arc::clone(held));
         }
         let (key, spki) = key::ensure(desk, MESSAGES, self.spec)?;
-        let certificate = match desk.store.house(MESSAGES)?.filter(|current| serves_still(current, &issuer, now)) {
+        let certificate = match desk.store.house(MESSAGES)?.filter(serves) {
             Some(current) => current,
             None => self.issue(desk, &issuer, spki.clone(), now)?,
         };
@@ -107,11 +108,4 @@ impl MessageSigner {
         tracing::info!(event = "message_signer_issued", authority = issuer.id, not_after = certificate.not_after);
         Ok(certificate)
     }
-}
-
-/// A third of its life is left, and it is from the authority that certifies services now.
-fn serves_still(current: &Certificate, issuer: &Authority, now: i64) -> bool {
-    let life = current.not_after.saturating_sub(current.not_before);
-    let is_active = current.state() == CertificateState::Active && current.authority == issuer.id;
-    is_active && current.not_after.saturating_sub(now) > life / 3
 }

@@ -6,6 +6,7 @@ pub(crate) mod authority;
 pub(crate) mod blocklist;
 pub(crate) mod guard;
 pub(crate) mod hierarchy;
+pub(crate) mod hindsight;
 pub(crate) mod import;
 pub(crate) mod issue;
 pub(crate) mod key;
@@ -20,6 +21,7 @@ pub(crate) mod sweep;
 pub(crate) mod validity;
 
 use crate::clock::instant;
+use crate::file::FileFault;
 use crate::store::record::{self, AuthorityState, Certificate, CrlList};
 use crate::store::{Change, Store, StoreError};
 use crate::token::{Token, TokenError};
@@ -307,12 +309,26 @@ pub(crate) enum CaError {
     /// Something did not encode.
     #[error("an ASN.1 value does not encode: {0}")]
     Encoding(String),
+    /// The issuer is not in force yet, by our clock.
+    #[error("by the clock of this machine the authority '{0}' begins only at {begins}: it signs nothing until the clock is right", begins = instant(*.1))]
+    NotBegun(String, i64),
+    /// The issuer is over.
+    #[error(
+        "the authority '{0}' has ended: it signs nothing. If that is too early, the clock of this machine is wrong"
+    )]
+    Ended(String),
     /// The issuer has too little time left.
     #[error("the authority '{0}' expires too soon to issue anything")]
     IssuerExpires(String),
     /// A file could not be written.
     #[error("{0}")]
     File(String),
+}
+
+impl From<FileFault> for CaError {
+    fn from(fault: FileFault) -> Self {
+        Self::File(fault.to_string())
+    }
 }
 
 impl From<der::Error> for CaError {

@@ -1,6 +1,6 @@
 //! What an authority is to be, before there is one.
 
-use super::authority::AuthorityKind;
+use crate::store::kind::AuthorityKind;
 use crate::x509::algorithm::KeySpec;
 use x509_cert::ext::pkix::NameConstraints;
 use x509_cert::name::Name;

@@ -97,7 +97,7 @@ pub(crate) struct Order {
 /// Writes the contents of a certificate.
 ///
 /// # Errors
-/// [`CaError::IssuerExpires`] when the issuer has less than an hour left.
+/// [`CaError::IssuerExpires`] when the issuer has less than an hour left; [`CaError::NotBegun`], [`CaError::Ended`].
 pub(crate) fn contents(
     desk: &Desk,
     issuer: &Authority,
@@ -105,6 +105,7 @@ pub(crate) fn contents(
     serial: Vec<u8>,
     now: i64,
 ) -> Result<CertificateContents, CaError> {
+    issuer.in_force(now)?;
     let not_after = now.saturating_add(order.validity_seconds).min(issuer.not_after);
     if not_after < now.saturating_add(MIN_VALIDITY_SECONDS) {
         return Err(CaError::IssuerExpires(issuer.id.clone()));

@@ -4,13 +4,14 @@
 //! `NewWithOld` lets who trusts the old key verify what the new one signs, as RFC 4210 calls them. Both are served with the chain. The old
 //! authority keeps its name in CRL addresses and signs the lists of what it issued until that has expired.
 
-use super::authority::{Authority, AuthorityKind};
+use super::authority::Authority;
 use super::hierarchy;
 use super::issue::{self, Circumstances};
 use super::plan::Plan;
 use super::profile::{Kind, Order};
 use super::{CaError, Desk};
 use crate::store::Change;
+use crate::store::kind::AuthorityKind;
 use crate::store::record::{AuthorityState, CertificateState};
 use crate::x509::algorithm::KeySpec;
 use std::sync::Arc;

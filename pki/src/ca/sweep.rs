@@ -2,8 +2,8 @@
 //! pieces, between which the store does other work. The mark goes away with the last piece; whoever finds one goes on with it, so that
 //! a kill between two pieces loses nothing. The lists are made when the last piece is done.
 
-use super::CaError;
 use super::revoke::{self, Cause, Selection};
+use super::{CaError, hindsight};
 use crate::store::query::{Cursor, Span};
 use crate::store::record::{Certificate, CertificateState, CrlList, Sweep};
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
@@ -48,7 +48,8 @@ pub(crate) fn revoke_all(store: &dyn Store, selection: &Selection, cause: Cause,
         swept.add(&revoke::revoke_all(store, selection, cause, now)?);
         return Ok(swept);
     }
-    let sweep = begun(selection, cause, now);
+    let sweep =
+        Sweep { ahead_until: hindsight::ahead(store)?.map_or(0, |ahead| ahead.until), ..begun(selection, cause, now) };
     store.commit(Change::SweepBegun(sweep.clone()))?;
     let _turn = TURN.lock();
     go_on_with(store, &sweep.id, &mut swept)?;
@@ -102,7 +103,7 @@ impl Sweep {
             CertificateState::OnHold => self.reason != reason::code(CrlReason::CertificateHold),
             _ => false,
         };
-        let is_of_its_time = certificate.not_after > self.at && certificate.issued_at <= self.at;
+        let is_of_its_time = certificate.not_after > self.at && certificate.issued_at <= self.at.max(self.ahead_until);
         let is_meant = if !self.serials.is_empty() {
             self.serials.binary_search(&certificate.serial).is_ok()
         } else if self.is_of_label {

@@ -10,12 +10,14 @@
 
 pub(crate) mod protocol;
 
-use crate::ca::authority::{Authority, AuthorityKind};
+use crate::ca::authority::Authority;
 use crate::ca::hierarchy;
 use crate::ca::issue::{self, Circumstances};
 use crate::ca::plan::Plan;
 use crate::ca::{CaError, Desk, guard, key, revoke};
+use crate::clock::DAY_SECONDS;
 use crate::config::{AuthoritySection, Config};
+use crate::store::kind::AuthorityKind;
 use crate::store::record::{self, Crl, INTERNAL, ISSUING, ROOT};
 use crate::store::{Change, Conflict, StoreError};
 use crate::x509::csr::VerifiedCsr;
@@ -92,8 +94,6 @@ pub(crate) struct Given {
 pub(crate) const REQUEST: &str = "craton-pki ceremony request 1";
 /// What an answer file says that it is.
 pub(crate) const ANSWER: &str = "craton-pki ceremony answer 1";
-/// Seconds of a day.
-const DAY_SECONDS: i64 = 86_400;
 
 fn refuse<T>(sentence: impl Into<String>) -> Result<T, CaError> {
     Err(CaError::Hierarchy(sentence.into()))

@@ -7,12 +7,12 @@ use crate::ca::issue::{self, Circumstances};
 use crate::ca::key::PROTOCOL;
 use crate::ca::profile::{Kind, Order};
 use crate::ca::{CaError, Desk, key};
-use crate::clock::instant;
+use crate::clock::{DAY_SECONDS, instant};
 use crate::store::Change;
 use crate::store::record::{Certificate, CertificateState, ROOT};
 use crate::token::KeyRef;
 use crate::x509::algorithm::KeySpec;
-use crate::x509::{ders_of_pem, hex, name, pem, sha256, unix_seconds, verify};
+use crate::x509::{der_of_pem, ders_of_pem, hex, name, pem, sha256, unix_seconds, verify};
 use der::{Decode, Encode};
 use std::str::FromStr;
 use x509_cert::name::Name;
@@ -20,7 +20,7 @@ use x509_cert::name::Name;
 /// What separates the text from its signature.
 const SIGNATURE: &str = "SIGNATURE";
 /// How long a protocol key is certified: as long as its protocols matter.
-const VALIDITY_SECONDS: i64 = 20 * 365 * 86_400;
+const VALIDITY_SECONDS: i64 = 20 * 365 * DAY_SECONDS;
 
 /// The key that signs protocols and its certificate, made if they are not there yet.
 ///
@@ -28,7 +28,8 @@ const VALIDITY_SECONDS: i64 = 20 * 365 * 86_400;
 /// When the token or the store fails.
 pub(crate) fn ensure_signer(desk: &Desk, now: i64) -> Result<(KeyRef, Certificate), CaError> {
     let (key, spki) = key::ensure(desk, PROTOCOL, KeySpec::EcP256)?;
-    if let Some(known) = desk.store.house(PROTOCOL)?.filter(|known| known.state() == CertificateState::Active) {
+    let is_good = |known: &Certificate| known.state() == CertificateState::Active && known.not_before <= now;
+    if let Some(known) = desk.store.house(PROTOCOL)?.filter(is_good) {
         return Ok((key, known));
     }
     let root = desk.issuer(ROOT)?;
@@ -112,9 +113,7 @@ pub(crate) fn verified(protocol: &str, root_pem: &str) -> Result<String, CaError
     let refuse = |sentence: &str| CaError::Hierarchy(sentence.to_owned());
     let begin = format!("-----BEGIN {SIGNATURE}-----");
     let end = protocol.find(&begin).ok_or_else(|| refuse("the file is no protocol: it has no signature"))?;
-    let one = |text: &str, label: &str| {
-        ders_of_pem(text, label).and_then(|ders| ders.into_iter().next()).ok_or_else(|| refuse("a part is missing"))
-    };
+    let one = |text: &str, label: &str| der_of_pem(text, label).ok_or_else(|| refuse("a part is missing"));
     let signature = one(protocol, SIGNATURE)?;
     let signer = x509_cert::Certificate::from_der(&one(protocol, "CERTIFICATE")?)?;
     let root = x509_cert::Certificate::from_der(&one(root_pem, "CERTIFICATE")?)?;

@@ -14,8 +14,8 @@ use super::key::{DeviceKey, open_token};
 use super::settings::Settings;
 use super::window::Window;
 use super::{ClientError, cms, request};
-use crate::clock;
-use crate::clock::instant;
+use crate::clock::{self, instant};
+use crate::file;
 use crate::secret::SecretSource;
 use crate::token::KeyRef;
 use crate::x509::{ders_of_pem, hex, name, pem, related, unix_seconds};
@@ -28,8 +28,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_cert::Certificate;
@@ -82,16 +81,6 @@ fn file_fault(path: &Path) -> impl Fn(std::io::Error) -> ClientError {
     move |fault| ClientError::File(format!("{shown}: {fault}"))
 }
 
-/// Writes a file whole or not at all.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ClientError> {
-    let fault = file_fault(path);
-    let fresh = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh).map_err(&fault)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(&fault)?;
-    std::fs::rename(&fresh, path).map_err(&fault)
-}
-
 fn read(path: &Path) -> Result<String, ClientError> {
     std::fs::read_to_string(path).map_err(file_fault(path))
 }
@@ -113,8 +102,8 @@ impl Enrolment {
         }
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file_fault(dir))?;
         bundle(ca)?;
-        write(&dir.join("ca.pem"), read(ca)?.as_bytes(), 0o644)?;
-        write(&dir.join("settings.toml"), settings.text()?.as_bytes(), 0o644)?;
+        file::write(&dir.join("ca.pem"), read(ca)?.as_bytes(), 0o644)?;
+        file::write(&dir.join("settings.toml"), settings.text()?.as_bytes(), 0o644)?;
         Ok(Self { dir: dir.to_path_buf(), settings })
     }
 
@@ -277,13 +266,13 @@ impl Enrolment {
 
     fn keep_in(&self, folder: &Path, key: &DeviceKey) -> Result<(), ClientError> {
         let text = key.pem().ok_or_else(|| ClientError::Key("it is in a token".to_owned()))?;
-        write(&folder.join("key.pem"), text.as_bytes(), 0o600)
+        Ok(file::write(&folder.join("key.pem"), text.as_bytes(), 0o600)?)
     }
 
     fn plan_in(&self, folder: &Path, key: &KeyRef) -> Result<(), ClientError> {
         let name = TokenName { id: hex(&key.id), label: key.label.clone() };
         let text = toml::to_string(&name).map_err(|fault| ClientError::File(fault.to_string()))?;
-        write(&folder.join("key.toml"), text.as_bytes(), 0o600)
+        Ok(file::write(&folder.join("key.toml"), text.as_bytes(), 0o600)?)
     }
 
     fn fresh_generation(&self) -> Result<PathBuf, ClientError> {
@@ -309,7 +298,7 @@ impl Enrolment {
         std::os::unix::fs::symlink(&target, &fresh).map_err(file_fault(&fresh))?;
         let path = self.dir.join(link);
         std::fs::rename(&fresh, &path).map_err(file_fault(&path))?;
-        std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(file_fault(&self.dir))
+        Ok(file::sync_folder_of(&path)?)
     }
 
     fn tls(&self, holder: Option<CertifiedKey>) -> Result<Arc<ClientConfig>, ClientError> {
@@ -332,8 +321,8 @@ impl Enrolment {
         let folder = std::fs::canonicalize(&next).map_err(file_fault(&next))?;
         let text = |ders: &[Vec<u8>]| ders.iter().map(|der| pem("CERTIFICATE", der)).collect::<String>();
         let whole: Vec<Vec<u8>> = std::iter::once(certificate).chain(chain.iter().cloned()).collect();
-        write(&folder.join("certificate.pem"), text(&whole).as_bytes(), 0o644)?;
-        write(&folder.join("chain.pem"), text(&chain).as_bytes(), 0o644)?;
+        file::write(&folder.join("certificate.pem"), text(&whole).as_bytes(), 0o644)?;
+        file::write(&folder.join("chain.pem"), text(&chain).as_bytes(), 0o644)?;
         self.point("current", &folder)?;
         std::fs::remove_file(&next).map_err(file_fault(&next))?;
         self.clear()?;

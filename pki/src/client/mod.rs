@@ -20,6 +20,7 @@ mod request;
 mod settings;
 mod window;
 
+use crate::file::FileFault;
 use clap::{Args, Parser, Subcommand};
 use enrolment::{Credentials, Enrolment};
 use settings::{RelatedSettings, Settings, TokenSettings};
@@ -66,6 +67,12 @@ pub(crate) enum ClientError {
     /// What the server sent is not what EST promises.
     #[error("the server's answer: {0}")]
     Answer(String),
+}
+
+impl From<FileFault> for ClientError {
+    fn from(fault: FileFault) -> Self {
+        Self::File(fault.to_string())
+    }
 }
 
 impl From<der::Error> for ClientError {

@@ -37,14 +37,15 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::DAY_SECONDS;
 
     #[test]
     fn the_moment_lies_in_the_window_and_differs_from_device_to_device() {
         let window = Window::parse("66-80").expect("parses");
         let moments: std::collections::BTreeSet<_> =
-            (0..50u8).map(|device| window.moment(&[device], 1000, 1000 + 90 * 86_400)).collect();
+            (0..50u8).map(|device| window.moment(&[device], 1000, 1000 + 90 * DAY_SECONDS)).collect();
         assert!(moments.len() > 40);
-        let life = 90 * 86_400;
+        let life = 90 * DAY_SECONDS;
         assert!(moments.iter().all(|moment| (1000 + life * 65 / 100..=1000 + life * 80 / 100).contains(moment)));
         assert_eq!(window.moment(&[7], 0, 1000), window.moment(&[7], 0, 1000));
     }

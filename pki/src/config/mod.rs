@@ -24,6 +24,7 @@ pub(crate) use token::TokenSection;
 
 use crate::ca::Publication;
 use crate::ca::guard::GuardRules;
+use crate::clock::DAY_SECONDS;
 use crate::profile::written::{WrittenProfile, profiles};
 use crate::profile::{Profile, Validity};
 use crate::store::record::{INTERNAL, ISSUING, ROOT};
@@ -45,9 +46,6 @@ use token::WrittenToken;
 
 /// Subject of the internal authority unless the configuration says another: the name that fleets know it by.
 const INTERNAL_SUBJECT: &str = "CN=LAMASSU-DMS-MANAGER";
-
-/// Seconds of a day.
-const DAY_SECONDS: i64 = 86_400;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! `[ocsp]`: the responder.
 
-use super::DAY_SECONDS;
+use crate::clock::DAY_SECONDS;
 use crate::va::signer::{SignerRules, responder_id_form};
 use serde::Deserialize;
 use std::net::SocketAddr;

@@ -102,9 +102,9 @@ fn message(notices: &[Notice], now: i64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::DAY_SECONDS as DAY;
     use crate::device::expiry::{self, Notices};
     use crate::store::Supersession;
-    use crate::store::notice::DAY;
     use crate::store::query::Span;
     use crate::store::record::{Certificate, CertificateState, Device, DeviceState, Intent};
     use crate::store::redb::RedbStore;

@@ -5,6 +5,7 @@ use super::fault::AdmissionFault;
 use super::manufacturer::Records;
 use super::operation::Operation;
 use super::routes::Route;
+use crate::clock;
 use crate::listener::Call;
 use crate::store::Store;
 use crate::store::record::{Certificate, CertificateState};
@@ -179,7 +180,8 @@ fn bootstrap(name: &str, secret: &[u8], label: &str, store: &dyn Store, now: i64
     if credential.used_at != 0 {
         return Err(Refusal::CredentialUsed);
     }
-    if credential.expires_at <= now {
+    // One that was made while the clock was ahead would be good for as much longer.
+    if credential.expires_at <= now || clock::is_to_come(credential.created_at, now) {
         return Err(Refusal::CredentialExpired);
     }
     if credential.label != label {
@@ -231,7 +233,7 @@ impl Limiter {
 
 impl Failures {
     fn is_current(self, now: i64) -> bool {
-        now.saturating_sub(self.since) < WINDOW_SECONDS
+        clock::is_within(WINDOW_SECONDS, self.since, now)
     }
 }
 
@@ -286,6 +288,8 @@ mod tests {
         let rows: &[Row<'_>] = &[
             ("boot", b"secret", "line-1", 99, None),
             ("boot", b"secret", "line-1", 100, Some(Refusal::CredentialExpired)),
+            // Made while the clock was ahead.
+            ("boot", b"secret", "line-1", -100_000, Some(Refusal::CredentialExpired)),
             ("boot", b"secret", "", 99, Some(Refusal::CredentialLabel)),
             ("boot", b"Secret", "line-1", 99, Some(Refusal::CredentialsWrong)),
             ("boot", b"", "line-1", 99, Some(Refusal::CredentialsWrong)),
@@ -308,5 +312,6 @@ mod tests {
         assert!(limiter.is_exhausted("boot", 100));
         assert!(!limiter.is_exhausted("other", 100));
         assert!(!limiter.is_exhausted("boot", 100 + WINDOW_SECONDS));
+        assert!(!limiter.is_exhausted("boot", -100_000), "a clock that went back blocks nobody for as long");
     }
 }

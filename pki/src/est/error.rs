@@ -193,6 +193,9 @@ impl Refusal {
             Self::Ca(CaError::Idle { .. } | CaError::CertificateOnly(_) | CaError::NoAuthority(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "authority_idle")
             }
+            Self::Ca(CaError::NotBegun(..) | CaError::Ended(_) | CaError::IssuerExpires(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "authority_not_in_force")
+            }
             Self::Ca(CaError::NameConstraint { .. }) => (StatusCode::FORBIDDEN, "name_constraint"),
             Self::Ca(CaError::Token(_)) => (StatusCode::SERVICE_UNAVAILABLE, "token_unavailable"),
             Self::Ca(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -207,6 +210,7 @@ impl Refusal {
             Self::TooManyFailures => Some(60),
             Self::Waiting(seconds) => Some(*seconds),
             Self::ApprovalsFull | Self::RevocationUnknown(_) => Some(600),
+            Self::Ca(CaError::NotBegun(..) | CaError::Ended(_)) => Some(600),
             _ => None,
         }
     }

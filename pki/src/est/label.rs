@@ -2,6 +2,7 @@
 
 use super::manufacturer::{Manufacturers, WrittenManufacturers};
 use super::operation::Operation;
+use crate::clock::DAY_SECONDS;
 use crate::profile::Profile;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -239,8 +240,8 @@ impl WrittenLabel {
             related_to: self.related_to,
             registration_authorities: self.registration_authorities,
             renewal: self.renewal,
-            renewal_window_seconds: i64::from(self.renewal_window_days) * 86_400,
-            expired_grace_seconds: i64::from(self.expired_grace_days) * 86_400,
+            renewal_window_seconds: i64::from(self.renewal_window_days) * DAY_SECONDS,
+            expired_grace_seconds: i64::from(self.expired_grace_days) * DAY_SECONDS,
             change_of_name: self.change_subject_name,
             raw_der: self.raw_der,
             server_keygen: self.server_keygen,

@@ -9,7 +9,7 @@ use super::fault::AdmissionFault;
 use crate::ca::import::is_signed_by;
 use crate::store::{Store, StoreError};
 use crate::va::foreign::{Foreign, ForeignFault};
-use crate::x509::{ders_of_pem, name};
+use crate::x509::{ders_of, ders_of_pem, name};
 use der::Decode;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
@@ -263,9 +263,7 @@ fn lists(folder: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Re
             continue;
         }
         let bytes = std::fs::read(&path).map_err(say)?;
-        let in_pem = std::str::from_utf8(&bytes).ok().and_then(|text| ders_of_pem(text, "X509 CRL"));
-        let ders = in_pem.filter(|ders| !ders.is_empty()).unwrap_or_else(|| vec![bytes]);
-        lists.extend(ders.into_iter().map(CertificateRevocationListDer::from));
+        lists.extend(ders_of(bytes, "X509 CRL").into_iter().map(CertificateRevocationListDer::from));
     }
     if lists.is_empty() {
         return Err(Refusal::RevocationUnknown(format!("{} holds no CRL", folder.display())));

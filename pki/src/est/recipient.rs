@@ -8,7 +8,7 @@ use crate::ca::CaError;
 use crate::cms::enveloped::Recipient;
 use crate::secret::SecretSource;
 use crate::x509::csr::DecryptionKey;
-use crate::x509::{ders_of_pem, hex};
+use crate::x509::{der_of_pem, hex};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use der::Decode;
 use secrecy::ExposeSecret;
@@ -39,7 +39,7 @@ fn public(path: &Path) -> Result<Recipient, Refusal> {
         ErrorKind::NotFound => Refusal::KeygenKeyUnknown,
         _ => damaged(path, &fault.to_string()),
     })?;
-    let first = |label| ders_of_pem(&text, label).and_then(|ders| ders.into_iter().next());
+    let first = |label| der_of_pem(&text, label);
     let of_certificate = |der: Vec<u8>| {
         let certificate = Certificate::from_der(&der).ok()?;
         Some(certificate.tbs_certificate().subject_public_key_info().clone())

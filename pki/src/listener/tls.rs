@@ -153,9 +153,13 @@ impl ClientCertVerifier for LiveVerifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verifier = self.current()?;
         match verifier.verify_client_cert(end_entity, intermediates, now) {
-            // Whether an expired certificate is good for anything is judged where it is used, and answered by name.
+            // Whether an expired certificate is good for anything is judged where it is used, and answered by name; and so is one
+            // that was issued while our clock was ahead.
             Err(rustls::Error::InvalidCertificate(
-                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
             )) => verifier.verify_client_cert(end_entity, intermediates, last_second(end_entity)?),
             verdict => verdict,
         }

@@ -3,6 +3,7 @@
 use super::names::{NameRules, Network};
 use super::preset::Preset;
 use super::{KeyRule, Profile, Requested, Validity};
+use crate::clock::DAY_SECONDS;
 use crate::store::record::ISSUING;
 use crate::x509::algorithm::KeyKind;
 use crate::x509::csr::is_host_name;
@@ -20,9 +21,6 @@ use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::KeyUsages;
 use x509_cert::name::Name;
-
-/// Seconds of a day.
-const DAY_SECONDS: i64 = 86_400;
 
 /// `[profiles.NAME]`.
 #[derive(Deserialize)]

@@ -40,6 +40,19 @@ pub(crate) struct Passed {
     pub(crate) next: Option<Due>,
 }
 
+/// What was done too early about one certificate, because the clock was ahead.
+#[derive(Debug, Clone)]
+pub(crate) struct Undone {
+    /// Its serial number.
+    pub(crate) serial: Vec<u8>,
+    /// What is due again.
+    pub(crate) due: Vec<Due>,
+    /// Its device as it is from now on, when it moves; `revision` as read.
+    pub(crate) device: Option<Device>,
+    /// Whether its revocation goes on the list again.
+    pub(crate) is_relisted: bool,
+}
+
 /// A business event.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
@@ -173,6 +186,22 @@ pub(crate) enum Change {
     },
     /// What was due has happened, all of it in one change. It leaves the queue.
     DuePassed(Vec<Passed>),
+    /// The clock was ahead and is not any more. Notices that wait for the time that it told are told now.
+    ClockWentBack {
+        /// How far it had come.
+        until: i64,
+        /// Now.
+        at: i64,
+    },
+    /// What a clock that was ahead did too early to some certificates is undone.
+    Undone {
+        /// The place in the order of issuance that was read from.
+        from: Vec<u8>,
+        /// The place to go on from; none when these were the last.
+        next: Option<Vec<u8>>,
+        /// What is undone.
+        undone: Vec<Undone>,
+    },
     /// It was tried to tell notices.
     NoticesTried {
         /// Which, as they were read.
@@ -236,6 +265,7 @@ impl Change {
                 | Self::Reconciled { .. }
                 | Self::CrlPublished { .. }
                 | Self::DuePassed(_)
+                | Self::ClockWentBack { .. }
                 | Self::NoticesTried { .. }
                 | Self::CredentialCreated(_)
                 | Self::ApprovalAsked(_)
@@ -268,6 +298,8 @@ impl Change {
             Self::Reconciled { .. } => "reconciled",
             Self::CrlPublished { .. } => "crl_published",
             Self::DuePassed(_) => "due_passed",
+            Self::ClockWentBack { .. } => "clock_went_back",
+            Self::Undone { .. } => "undone",
             Self::NoticesTried { .. } => "notice_tried",
             Self::ApprovalAsked(_) => "approval_asked",
             Self::ApprovalDecided { .. } => "approval_decided",
@@ -350,6 +382,16 @@ impl Change {
                         "serial": hex(&due.serial), "due": due.event,
                         "device": device.as_ref().map(|device| device.id.clone()),
                         "notice": notice.as_ref().map(|notice| notice.days),
+                    }))
+                })
+                .collect(),
+            Self::ClockWentBack { until, .. } => one(json!({ "until": until })),
+            Self::Undone { undone, .. } => undone
+                .iter()
+                .flat_map(|Undone { serial, due, device, is_relisted }| {
+                    one(json!({
+                        "serial": hex(serial), "due": due.iter().map(|due| due.event).collect::<Vec<_>>(),
+                        "device": device.as_ref().map(|device| device.id.clone()), "relisted": is_relisted,
                     }))
                 })
                 .collect(),

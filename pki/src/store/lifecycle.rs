@@ -12,6 +12,8 @@ pub(crate) enum Event {
     ExpiryNear,
     /// Its certificate has expired.
     CertificateExpired,
+    /// It was taken to expire soon, or to have expired, by a clock that was ahead.
+    ExpiryUndone,
     /// Its certificate was revoked.
     CertificateRevoked,
     /// Its certificate was on hold and is released.
@@ -26,6 +28,7 @@ const EVENTS: &[Event] = &[
     Event::CertificateIssued,
     Event::ExpiryNear,
     Event::CertificateExpired,
+    Event::ExpiryUndone,
     Event::CertificateRevoked,
     Event::CertificateReleased,
     Event::Retired,
@@ -43,6 +46,9 @@ const TABLE: &[Row] = &[
     (FullyProvisioned, Event::CertificateRevoked, RequiresAction),
     (FullyProvisioned, Event::Retired, Decommissioned),
     (WithWarnings, Event::CertificateIssued, FullyProvisioned),
+    (FullyProvisioned, Event::ExpiryUndone, FullyProvisioned),
+    (WithWarnings, Event::ExpiryUndone, FullyProvisioned),
+    (RequiresAction, Event::ExpiryUndone, FullyProvisioned),
     (WithWarnings, Event::CertificateExpired, RequiresAction),
     (WithWarnings, Event::CertificateRevoked, RequiresAction),
     (WithWarnings, Event::Retired, Decommissioned),

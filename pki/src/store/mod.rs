@@ -7,6 +7,7 @@ pub(crate) mod change;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod image;
+pub(crate) mod kind;
 pub(crate) mod lifecycle;
 pub(crate) mod merkle;
 pub(crate) mod notice;
@@ -16,7 +17,7 @@ pub(crate) mod redb;
 #[cfg(test)]
 mod scale;
 
-pub(crate) use change::{Change, Passed, Supersession};
+pub(crate) use change::{Change, Passed, Supersession, Undone};
 pub(crate) use query::{Page, Query, Record};
 
 use image::Facts;

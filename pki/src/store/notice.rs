@@ -1,22 +1,22 @@
 //! Which notice of its end a certificate is due next, and what is told. A certificate stands in the queue of what is due with its next
 //! step only, so the cost follows what comes of age.
 
+use super::kind::AuthorityKind;
 use super::record::{Certificate, Due, DueEvent, Notice};
+use crate::clock::DAY_SECONDS;
 
 /// The steps: the event in the queue, and how many days before the end.
 const STEPS: &[(DueEvent, u32)] =
     &[(DueEvent::Notice60, 60), (DueEvent::Notice30, 30), (DueEvent::Notice7, 7), (DueEvent::Notice1, 1)];
-/// Seconds of a day.
-pub(crate) const DAY: i64 = 86_400;
-/// Kinds of certificates of authorities.
-const AUTHORITIES: &[&str] = &["root", "intermediate", "issuing"];
 
 /// The next step of a certificate after an instant. Steps in the first half of a life tell nothing: the certificate is new.
 pub(crate) fn next_step(certificate: &Certificate, after: i64) -> Option<Due> {
-    let is_told_about = !certificate.device.is_empty() || AUTHORITIES.contains(&certificate.kind.as_str());
+    let is_told_about = !certificate.device.is_empty() || AuthorityKind::named(&certificate.kind).is_some();
     let half = certificate.not_after.saturating_sub(certificate.not_before) / 2;
-    let steps =
-        STEPS.iter().map(|(event, days)| (*event, i64::from(*days) * DAY)).filter(|(_, before)| *before <= half);
+    let steps = STEPS
+        .iter()
+        .map(|(event, days)| (*event, i64::from(*days) * DAY_SECONDS))
+        .filter(|(_, before)| *before <= half);
     let mut due = steps.map(|(event, before)| (event, certificate.not_after.saturating_sub(before)));
     let (event, at) = due.find(|(_, at)| *at > after).filter(|_| is_told_about)?;
     Some(Due { at, event: event.into(), serial: certificate.serial.clone() })
@@ -25,7 +25,7 @@ pub(crate) fn next_step(certificate: &Certificate, after: i64) -> Option<Due> {
 /// What is told of a certificate whose step is due: of the last step that is reached, when a server was off meanwhile.
 pub(crate) fn of(certificate: &Certificate, now: i64) -> Notice {
     let left = certificate.not_after.saturating_sub(now);
-    let reached = STEPS.iter().rev().map(|row| row.1).find(|days| i64::from(*days) * DAY >= left);
+    let reached = STEPS.iter().rev().map(|row| row.1).find(|days| i64::from(*days) * DAY_SECONDS >= left);
     let days = reached.unwrap_or_default();
     Notice {
         next_try: now,
@@ -72,7 +72,7 @@ mod tests {
         Certificate {
             device: device.to_owned(),
             not_before: BEGIN,
-            not_after: BEGIN + days * DAY,
+            not_after: BEGIN + days * DAY_SECONDS,
             ..Certificate::default()
         }
     }
@@ -86,7 +86,7 @@ mod tests {
         let steps = |certificate: &Certificate| {
             let (mut steps, mut after) = (Vec::new(), BEGIN);
             while let Some(due) = next_step(certificate, after) {
-                steps.push((days_of(due.event()).expect("a step"), (certificate.not_after - due.at) / DAY));
+                steps.push((days_of(due.event()).expect("a step"), (certificate.not_after - due.at) / DAY_SECONDS));
                 after = due.at;
             }
             steps

@@ -1,8 +1,8 @@
 //! The questions and their answers, a page at a time.
 
 use super::record::{
-    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, Due, ForeignList, Intent, KeyPlan, KeyUse,
-    Leaf, Notice, Restoration, Revocation, StoredCheckpoint, Sweep,
+    Approval, Authority, Certificate, ClockAhead, Credential, Crl, CrlChange, Device, Due, ForeignList, Intent,
+    KeyPlan, KeyUse, Leaf, Notice, Restoration, Revocation, StoredCheckpoint, Sweep,
 };
 
 /// Most records on one page.
@@ -168,6 +168,8 @@ pub(crate) enum Query {
     Restoration,
     /// The least number of the first CRL of a list: above 0 in a store that was restored.
     LeastCrlNumber,
+    /// That the clock was ahead once.
+    ClockAhead,
     /// How many records the journal has.
     JournalSize,
     /// The root of a perfect subtree of the journal.
@@ -257,6 +259,8 @@ pub(crate) enum Record {
     KeyUse(KeyUse),
     /// That the store came from a backup.
     Restoration(Restoration),
+    /// That the clock was ahead.
+    ClockAhead(ClockAhead),
 }
 
 /// One function per kind: the record if it is of that kind.
@@ -298,6 +302,7 @@ kinds! {
     credential => Credential(Credential),
     key_use => KeyUse(KeyUse),
     restoration => Restoration(Restoration),
+    clock_ahead => ClockAhead(ClockAhead),
 }
 
 /// An answer.

@@ -508,6 +508,9 @@ pub(crate) struct Sweep {
     /// When they were revoked; what was issued later is not meant.
     #[prost(int64, tag = "7")]
     pub(crate) at: i64,
+    /// How far the clock was ahead once, 0 when it never was: what was issued then bears a later time.
+    #[prost(int64, tag = "10")]
+    pub(crate) ahead_until: i64,
     /// Since when they are not to be relied upon, 0 when that is not known.
     #[prost(int64, tag = "8")]
     pub(crate) invalid_since: i64,
@@ -664,6 +667,23 @@ pub(crate) struct Approval {
     /// When, 0 while it waits.
     #[prost(int64, tag = "9")]
     pub(crate) decided_at: i64,
+}
+
+/// That the clock was ahead.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ClockAhead {
+    /// How far it had come.
+    #[prost(int64, tag = "1")]
+    pub(crate) until: i64,
+    /// When that was noticed, by the clock that had been set.
+    #[prost(int64, tag = "2")]
+    pub(crate) noticed_at: i64,
+    /// Whether something that was done too early may not be undone yet.
+    #[prost(bool, tag = "3")]
+    pub(crate) is_open: bool,
+    /// The place in the order of issuance up to which it is.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) after: Vec<u8>,
 }
 
 /// That a store came from a backup.

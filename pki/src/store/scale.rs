@@ -5,6 +5,7 @@ use super::query::Span;
 use super::record::{Authority, Certificate, CertificateState, Device, DeviceState, Intent};
 use super::redb::RedbStore;
 use super::{Change, Query, Record, Store, Supersession};
+use crate::clock::DAY_SECONDS;
 use crate::device::expiry::{self, Notices};
 use crate::metrics;
 use crate::va::status::{self, Standing};
@@ -46,13 +47,13 @@ impl Crowd<'_> {
             der,
             subject: format!("CN={}", Self::device(number)),
             not_before: self.now,
-            not_after: self.now + 90 * 86_400 + spread,
+            not_after: self.now + 90 * DAY_SECONDS + spread,
             issued_at: self.now,
             state: CertificateState::Active.into(),
             device: Self::device(number),
             profile: "device".to_owned(),
             label: self.label.to_owned(),
-            warn_at: self.now + 30 * 86_400 + spread,
+            warn_at: self.now + 30 * DAY_SECONDS + spread,
             ..Certificate::default()
         }
     }

@@ -5,9 +5,11 @@
 //! follows the changes, not the certificates. Only one list of a shard is made at a time; who comes while one is being made
 //! finds its revocation on that one or on the next, which then serves all who waited.
 
-use crate::ca::authority::{Authority, AuthorityKind};
+use crate::ca::authority::Authority;
 use crate::ca::sweep;
 use crate::ca::{CaError, Desk};
+use crate::clock;
+use crate::store::kind::AuthorityKind;
 use crate::store::query::{MAX_PAGE, Span};
 use crate::store::record::{Crl, CrlList};
 use crate::store::{Change, Query, Record, StoreError};
@@ -127,12 +129,12 @@ impl CrlOffice {
     pub(crate) fn publish_due(&self, now: i64) -> Result<(), CaError> {
         let mut outcome = Ok(());
         for authority in self.desk.authorities()? {
-            // Who has no key here publishes elsewhere.
-            if !authority.has_key() {
+            // Who has no key here publishes elsewhere; who is not in force publishes nothing.
+            if !authority.has_key() || authority.in_force(now).is_err() {
                 continue;
             }
             for list in self.lists(&authority.id)? {
-                if let Err(fault) = self.publish_if_due(&list, now) {
+                if let Err(fault) = self.publish_if_due(&authority, &list, now) {
                     tracing::error!(event = "crl_not_published", list = list.name(), %fault);
                     outcome = Err(fault);
                 }
@@ -141,21 +143,35 @@ impl CrlOffice {
         outcome
     }
 
-    fn publish_if_due(&self, list: &CrlList, now: i64) -> Result<(), CaError> {
+    fn publish_if_due(&self, issuer: &Authority, list: &CrlList, now: i64) -> Result<(), CaError> {
         let state = self.state(list)?;
-        let runs_out = |crl: &Crl, overlap: i64| crl.number == 0 || crl.next_update.saturating_sub(overlap) <= now;
-        if runs_out(&state, self.schedule.overlap_seconds) {
+        // One that runs out because its authority does is replaced by none.
+        let runs_out = |crl: &Crl, overlap: i64| {
+            let is_near = crl.next_update.saturating_sub(overlap) <= now;
+            is_near && crl.next_update < self.next_update(&crl.list(), issuer, now)
+        };
+        // One that was made while the clock was ahead is good for nobody until then.
+        let is_due = |crl: &Crl, overlap: i64| {
+            crl.number == 0 || clock::is_to_come(crl.this_update, now) || runs_out(crl, overlap)
+        };
+        if is_due(&state, self.schedule.overlap_seconds) {
             return self.in_turn(list, |before| self.make(list, before, Edition::Base, now)).map(drop);
         }
         if self.has_deltas() {
             let delta = self.state(&list.to_delta())?;
-            if runs_out(&delta, self.schedule.delta_seconds / 4) {
+            if is_due(&delta, self.schedule.delta_seconds / 4) {
                 return self.in_turn(list, |before| self.make(list, before, Edition::Delta, now)).map(drop);
             }
         }
         // The records of a sweep go on one list, when they are complete: whoever asks is told before.
         let is_complete = sweep::open(self.desk.store.as_ref())?.is_empty();
         if state.pending > 0 && is_complete { self.publish_pending(list, now).map(drop) } else { Ok(()) }
+    }
+
+    /// Until when a list is good that is made now: its authority's certificate must be.
+    fn next_update(&self, list: &CrlList, issuer: &Authority, now: i64) -> i64 {
+        let seconds = if list.is_delta { self.schedule.delta_seconds } else { self.schedule.validity_seconds };
+        now.saturating_add(seconds).min(issuer.not_after)
     }
 
     fn has_deltas(&self) -> bool {
@@ -184,6 +200,7 @@ impl CrlOffice {
             before.der = store.crl(&list.name())?.unwrap_or_default().der;
         }
         let issuer = Authority::load(store, &list.authority)?;
+        issuer.in_force(now)?;
         // An imported key may have signed lists elsewhere.
         let is_first_here = before.last_number == 0 && issuer.kind == AuthorityKind::Imported;
         let least = if is_first_here { least_number_at(now) } else { 1 };
@@ -221,8 +238,7 @@ impl CrlOffice {
         now: i64,
         base_number: Option<u64>,
     ) -> Result<Crl, CaError> {
-        let seconds = if list.is_delta { self.schedule.delta_seconds } else { self.schedule.validity_seconds };
-        let next_update = now.saturating_add(seconds).min(issuer.not_after);
+        let next_update = self.next_update(list, issuer, now);
         let publication = &self.desk.publication;
         // The address in the list is the one in the certificates that it covers (RFC 5280 section 5.2.5).
         let own_url = publication.crl_url(&list.to_base());

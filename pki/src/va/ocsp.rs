@@ -11,6 +11,7 @@
 use super::signer::{self, Signer, SignerRules};
 use super::status::{self, Standing};
 use crate::ca::{CaError, Desk};
+use crate::clock;
 use crate::counters;
 use crate::store::query::{Cursor, MAX_PAGE, Span};
 use crate::store::record::{Certificate, CertificateState};
@@ -98,7 +99,8 @@ impl Responder {
     pub(crate) fn ensure_signers(&self, rules: &SignerRules, now: i64) -> Result<(), CaError> {
         let mut outcome = Ok(());
         for issuer in self.desk.authorities()? {
-            if !issuer.has_key() {
+            // Who is not in force certifies no signer; one that there is stays.
+            if !issuer.has_key() || issuer.in_force(now).is_err() {
                 continue;
             }
             match signer::ensure(&self.desk, rules, &issuer, now) {
@@ -128,6 +130,10 @@ impl Responder {
     pub(crate) fn respond(&self, request: &[u8], now: i64) -> Result<Arc<Answer>, ErrorStatus> {
         let questions = Questions::decode(request)?;
         let signer = self.signer_for(&questions)?;
+        // What it signs now nobody would believe; its successor may be on its way.
+        if signer.not_after <= now {
+            return Err(ErrorStatus::TryLater);
+        }
         let outcome = match (questions.certificates.as_slice(), &questions.nonce) {
             ([one], None) => self.remembered(&signer, one, now),
             _ => self.fresh(&signer, &questions, now),
@@ -157,7 +163,10 @@ impl Responder {
     fn remembered(&self, signer: &Signer, asked: &CertId, now: i64) -> Result<Arc<Answer>, CaError> {
         let key: Key = asked.to_der()?.into();
         let known = self.memory.lock().answers.get(&key).cloned();
-        let known = known.filter(|known| known.signer == signer.id && now < self.last_use(known));
+        let holds = |known: &Arc<Answer>| {
+            known.signer == signer.id && now < self.last_use(known) && !clock::is_to_come(known.this_update, now)
+        };
+        let known = known.filter(holds);
         // Counted before the record is read: a change in between makes the count old, and the next look is taken again.
         let count = self.desk.store.standing_changes();
         if let Some(known) = &known {
@@ -277,7 +286,8 @@ impl Responder {
         let mut refreshed = 0;
         while let Some((key, old)) = self.take_due(now) {
             let wanted = self.settings.signs_ahead || old.asked.load(Ordering::Relaxed);
-            let Some(signer) = self.signer_of(&old.authority).filter(|_| wanted) else { continue };
+            let signer = self.signer_of(&old.authority).filter(|signer| wanted && signer.not_after > now);
+            let Some(signer) = signer else { continue };
             self.sign_and_remember(key, &signer, &old.certificate, now)?;
             refreshed += 1;
         }
@@ -321,7 +331,8 @@ impl Responder {
     }
 
     fn sign_ahead_of(&self, certificate: &Certificate, now: i64) -> Result<usize, CaError> {
-        let Some(signer) = self.signer_of(&certificate.authority) else { return Ok(0) };
+        let signer = self.signer_of(&certificate.authority).filter(|signer| signer.not_after > now);
+        let Some(signer) = signer else { return Ok(0) };
         let mut made = 0;
         for row in HASHES_AHEAD {
             let Some(asked) = signer.cert_id(row, &certificate.serial)? else { continue };

@@ -6,7 +6,7 @@ use crate::ca::issue::{self, Circumstances};
 use crate::ca::profile::{Kind, Order};
 use crate::ca::{CaError, Desk, guard, key};
 use crate::store::Change;
-use crate::store::record::{Certificate, CertificateState};
+use crate::store::record::Certificate;
 use crate::token::KeyRef;
 use crate::x509::algorithm::KeySpec;
 use crate::x509::ocsp::{self, CertId, HASHES, IssuerHashes, ResponderId};
@@ -90,9 +90,9 @@ pub(crate) fn ensure(desk: &Desk, rules: &SignerRules, issuer: &Authority, now: 
     let role = role(&issuer.id);
     let name = name(issuer)?;
     let (key, spki) = key::ensure_guarded(desk, &role, rules.key, || guard::of_responder(desk, &name))?;
-    let certificate = match desk.store.house(&role)?.filter(|current| serves_still(current, issuer, now)) {
-        Some(current) => current,
-        None => issue(desk, rules, issuer, &role, name, spki.clone(), now)?,
+    let certificate = match desk.store.house(&role)?.filter(|current| current.authority == issuer.id) {
+        Some(current) if issue::serves_still(&current, now) => current,
+        _ => issue(desk, rules, issuer, &role, name, spki.clone(), now)?,
     };
     let parsed = x509_cert::Certificate::from_der(&certificate.der)?;
     let subject = parsed.tbs_certificate().subject().to_der()?;
@@ -138,12 +138,6 @@ fn issue(
         prepared.intend()?.sign()?.record(|certificate| Change::Issued { role: role.to_owned(), certificate })?;
     tracing::info!(event = "ocsp_signer_issued", authority = issuer.id, not_after = certificate.not_after);
     Ok(certificate)
-}
-
-fn serves_still(current: &Certificate, issuer: &Authority, now: i64) -> bool {
-    let life = current.not_after.saturating_sub(current.not_before);
-    let is_active = current.state() == CertificateState::Active && current.authority == issuer.id;
-    is_active && current.not_after.saturating_sub(now) > life / 3
 }
 
 /// How the configuration names the form of the responder's name.

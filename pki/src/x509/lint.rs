@@ -224,11 +224,11 @@ mod tests {
     use super::super::algorithm::{KeySpec, bare_spki, ec_spki, oid};
     use super::super::tbs;
     use super::*;
+    use crate::clock::DAY_SECONDS as DAY;
     use std::str::FromStr;
     use x509_cert::name::Name;
 
     const NOW: i64 = 1_800_000_000;
-    const DAY: i64 = 86_400;
 
     fn contents() -> tbs::CertificateContents {
         let spki = ec_spki(oid::P256, &[4; 65]).expect("encodes");

@@ -76,12 +76,6 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     text
 }
 
-/// The DER inside a PEM block of ours.
-pub(crate) fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    data_encoding::BASE64.decode(body.as_bytes()).ok().filter(|der| !der.is_empty())
-}
-
 /// The DER inside each PEM block with this label (RFC 7468), in their order; text around them is passed over.
 pub(crate) fn ders_of_pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
@@ -94,6 +88,17 @@ pub(crate) fn ders_of_pem(text: &str, label: &str) -> Option<Vec<Vec<u8>>> {
         rest = tail;
     }
     Some(ders)
+}
+
+/// The DER inside the first PEM block with this label.
+pub(crate) fn der_of_pem(text: &str, label: &str) -> Option<Vec<u8>> {
+    ders_of_pem(text, label)?.into_iter().next()
+}
+
+/// The structures in what somebody hands over: each with this label in PEM; without one it is taken for DER.
+pub(crate) fn ders_of(bytes: Vec<u8>, label: &str) -> Vec<Vec<u8>> {
+    let in_pem = std::str::from_utf8(&bytes).ok().and_then(|text| ders_of_pem(text, label));
+    in_pem.filter(|ders| !ders.is_empty()).unwrap_or_else(|| vec![bytes])
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::algorithm::KeySpec;
 use super::extension::{RELATED_CERTIFICATE, plain};
 use super::tlv;
 use super::verify;
+use crate::clock::DAY_SECONDS;
 use const_oid::ObjectIdentifier;
 use der::asn1::{Any, BitString, Ia5StringRef, Int, SetOfVec};
 use der::{Encode, Sequence};
@@ -18,7 +19,7 @@ pub(crate) const RELATED_CERT_REQUEST: ObjectIdentifier = ObjectIdentifier::new_
 /// id-sha512, whose parameters are absent.
 const SHA_512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
 /// How far the time of a proof may lie from ours: a device's clock may be wrong, and TLS proves possession of the same key anyway.
-const FRESH_SECONDS: i64 = 86_400;
+const FRESH_SECONDS: i64 = DAY_SECONDS;
 
 /// IssuerAndSerialNumber.
 #[derive(Debug, Clone, PartialEq, Eq, Sequence)]

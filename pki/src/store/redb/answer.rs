@@ -2,16 +2,16 @@
 
 use super::journal::subtree_key;
 use super::{
-    APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS, DEVICES,
-    FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS, KEY_USES,
-    LEAST_CRL_NUMBER, LEAVES, LEAVES_OF, META, NOTICES, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES, SWEEPS,
-    Table, backend, decode, joined,
+    APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLOCK_AHEAD, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
+    DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, JOURNAL_SIZE, KEY_PLANS,
+    KEY_USES, LEAST_CRL_NUMBER, LEAVES, LEAVES_OF, META, NOTICES, QUEUE, RESTORED, REVOCATIONS, RedbStore, SUBTREES,
+    SWEEPS, Table, backend, decode, joined,
 };
 use crate::store::image::Facts;
 use crate::store::query::{Cursor, MAX_PAGE, Page, Query, Record, Span};
 use crate::store::record::{
-    Approval, Authority, Certificate, Credential, Crl, CrlChange, Device, ForeignList, Intent, KeyPlan, KeyUse, Leaf,
-    Restoration, Revocation, StoredCheckpoint, Sweep,
+    Approval, Authority, Certificate, ClockAhead, Credential, Crl, CrlChange, Device, ForeignList, Intent, KeyPlan,
+    KeyUse, Leaf, Restoration, Revocation, StoredCheckpoint, Sweep,
 };
 use crate::store::{Change, Store, StoreError};
 use crate::x509::hex;
@@ -125,6 +125,7 @@ impl Store for RedbStore {
                 let least = read(META)?.value(LEAST_CRL_NUMBER)?.map_or(0, |bytes| number_of(&bytes));
                 Ok(Page { records: vec![Record::Count(least)], ..Page::default() })
             }
+            Query::ClockAhead => read(META)?.one::<ClockAhead>(CLOCK_AHEAD, Record::ClockAhead),
             Query::Restoration => read(META)?.one::<Restoration>(RESTORED, Record::Restoration),
             Query::Subtree { level, index } => {
                 let hash = read(SUBTREES)?.value(&subtree_key(level, index))?;

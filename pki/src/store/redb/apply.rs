@@ -7,7 +7,7 @@ use super::{
     LEAST_CRL_NUMBER, META, NOTICES, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get,
     joined, next_sequence, number, put, raw, remove, revoked_until_key, save,
 };
-use super::{journal, restored};
+use super::{clock, journal, restored};
 use crate::store::change::Doubt;
 use crate::store::lifecycle::{self, Event};
 use crate::store::notice::{self, Outcome};
@@ -145,6 +145,8 @@ pub(super) fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(
         Change::NoticesTried { notices, outcome, next_try } => {
             notices_tried(transaction, notices, *outcome, *next_try)?;
         }
+        Change::ClockWentBack { until, at } => clock::went_back(transaction, *until, *at)?,
+        Change::Undone { from, next, undone } => clock::undone(transaction, from, next.as_deref(), undone)?,
         Change::DuePassed(passed) => due_passed(transaction, passed)?,
         Change::CrlPublished { crls, answers } => crl_published(transaction, crls, *answers)?,
     }
@@ -185,7 +187,7 @@ fn due_passed(transaction: &WriteTransaction, passed: &[Passed]) -> Result<(), S
 }
 
 /// Time first: the notices are read from the front.
-fn notice_key(notice: &Notice) -> Vec<u8> {
+pub(super) fn notice_key(notice: &Notice) -> Vec<u8> {
     let time = u64::try_from(notice.next_try).unwrap_or(0).to_be_bytes();
     [&time[..], &notice.days.to_be_bytes(), &notice.serial].concat()
 }
@@ -293,7 +295,7 @@ fn close_intent(transaction: &WriteTransaction, intent: &Intent) -> Result<(), S
 }
 
 /// Time first: the queue is read from its front.
-fn queue_key(due: &Due) -> Vec<u8> {
+pub(super) fn queue_key(due: &Due) -> Vec<u8> {
     let time = u64::try_from(due.at).unwrap_or(0).to_be_bytes();
     let event = u8::try_from(due.event).unwrap_or(u8::MAX);
     [&time[..], &[event], &due.serial].concat()
@@ -328,7 +330,7 @@ fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) 
 }
 
 /// The stored device must be the one the change was made from.
-fn fresh(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
+pub(super) fn fresh(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
     let stored: Option<Device> = get(transaction, DEVICES, device.id.as_bytes())?;
     if stored.map_or(0, |stored| stored.revision) == device.revision { Ok(()) } else { Err(Conflict::Stale.into()) }
 }
@@ -341,7 +343,7 @@ fn save_certificate(transaction: &WriteTransaction, certificate: &Certificate) -
     save(transaction, CERTIFICATES, &certificate.serial, certificate)
 }
 
-fn save_device(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
+pub(super) fn save_device(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
     let counted = |record: &Device| format!("devices/{}", record.state().words());
     let before: Option<Device> = get(transaction, DEVICES, device.id.as_bytes())?;
     count(transaction, before.as_ref().map(counted), counted(device))?;
@@ -516,7 +518,7 @@ fn move_device(
 }
 
 /// The name of the list that a certificate is on when revoked.
-fn list_of(certificate: &Certificate) -> String {
+pub(super) fn list_of(certificate: &Certificate) -> String {
     CrlList::base(&certificate.authority, certificate.crl_shard).name()
 }
 
@@ -544,6 +546,20 @@ fn change_list(transaction: &WriteTransaction, list: &str, change: CrlChange) ->
     save(transaction, CRLS, list.as_bytes(), &crl)
 }
 
+/// Puts the revocation of a certificate, as its record says it, in line for the next CRL.
+///
+/// # Errors
+/// When the file fails.
+pub(super) fn list_again(transaction: &WriteTransaction, certificate: &Certificate, at: i64) -> Result<(), StoreError> {
+    let Certificate { serial, revoked_at, reason, not_after, invalid_since, .. } = certificate.clone();
+    let list = list_of(certificate);
+    let was_listed = drop_revocation(transaction, &list, &serial)?;
+    let revocation = Revocation { serial: serial.clone(), revoked_at, reason, not_after, invalid_since };
+    put(transaction, REVOKED_UNTIL, &revoked_until_key(&list, &revocation), &[])?;
+    save(transaction, REVOCATIONS, &joined(&list, &serial), &revocation)?;
+    change_list(transaction, &list, CrlChange { serial, at, was_listed, ..CrlChange::default() })
+}
+
 /// Marks a certificate as revoked and puts it in line for the next CRL. The caller saves the certificate.
 fn revoke_record(
     transaction: &WriteTransaction,
@@ -554,13 +570,7 @@ fn revoke_record(
     let is_hold = reason == CERTIFICATE_HOLD;
     certificate.set_state(if is_hold { CertificateState::OnHold } else { CertificateState::Revoked });
     (certificate.reason, certificate.revoked_at, certificate.invalid_since) = (reason, at, invalid_since);
-    let list = list_of(certificate);
-    let (serial, not_after) = (certificate.serial.clone(), certificate.not_after);
-    let was_listed = drop_revocation(transaction, &list, &serial)?;
-    let revocation = Revocation { serial: serial.clone(), revoked_at: at, reason, not_after, invalid_since };
-    put(transaction, REVOKED_UNTIL, &revoked_until_key(&list, &revocation), &[])?;
-    save(transaction, REVOCATIONS, &joined(&list, &serial), &revocation)?;
-    change_list(transaction, &list, CrlChange { serial, at, was_listed, ..CrlChange::default() })
+    list_again(transaction, certificate, at)
 }
 
 fn crl_of(transaction: &WriteTransaction, list: &str) -> Result<Crl, StoreError> {

@@ -11,6 +11,7 @@
 //! | --- | --- | --- |
 //! | `meta` | `version`, `sequence`, `journal_size`, `least_crl_number` | 8 bytes |
 //! | `meta` | `restored` | Restoration, until somebody has said what the store lacks |
+//! | `meta` | `clock_ahead` | ClockAhead, if the clock ever was |
 //! | `certificates` | serial | Certificate |
 //! | `issued` | sequence | serial |
 //! | `issued_to` | device, 0, sequence | serial |
@@ -43,6 +44,7 @@
 
 mod answer;
 mod apply;
+mod clock;
 mod counts;
 mod image;
 mod journal;
@@ -50,6 +52,7 @@ mod migrate;
 mod restored;
 
 use super::{Change, StoreError};
+use crate::file::sync_folder_of;
 use crate::store::record::Revocation;
 use prost::Message;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
@@ -98,6 +101,8 @@ const CHECKPOINTS: Table = Table::new("checkpoints");
 const JOURNAL_SIZE: &[u8] = b"journal_size";
 /// Where `meta` keeps that this store came from a backup and nobody has said yet what it lacks.
 const RESTORED: &[u8] = b"restored";
+/// Where `meta` keeps how far the clock was ahead.
+const CLOCK_AHEAD: &[u8] = b"clock_ahead";
 /// Where `meta` keeps the least number of the first CRL of a list that a restored store knows nothing of.
 const LEAST_CRL_NUMBER: &[u8] = b"least_crl_number";
 const COUNTS: Table = Table::new("counts");
@@ -193,8 +198,7 @@ impl RedbStore {
             };
             drop(Self::start(database)?);
             std::fs::rename(&draft, path).map_err(backend)?;
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(backend)?;
+            sync_folder_of(path).map_err(backend)?;
         }
         Self::start(file(path)?)
     }

@@ -1,13 +1,14 @@
 //! The lists of others: fetched, verified, kept, and fetched again in time.
 
 use super::{REST_SECONDS, Settings};
+use crate::clock;
 use crate::counters;
 use crate::fetch::{Address, Question};
 use crate::store::query::Span;
 use crate::store::record::ForeignList;
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
 use crate::x509::foreign_crl::ForeignCrl;
-use crate::x509::{ders_of_pem, hex, name, sha256};
+use crate::x509::{ders_of, hex, name, sha256};
 use der::{Decode, Encode};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -40,7 +41,7 @@ impl Slot {
         let Some((list, _)) = &self.list else { return false };
         let half = list.next_update.saturating_sub(list.this_update) / 2;
         let due = self.fetched_at.saturating_add(settings.refresh_seconds).min(list.this_update.saturating_add(half));
-        now >= due && now.saturating_sub(self.tried_at) >= REST_SECONDS
+        now >= due && !clock::is_within(REST_SECONDS, self.tried_at, now)
     }
 }
 
@@ -95,7 +96,7 @@ impl Lists {
         };
         // One fetches, the others wait for him.
         let mut slot = slot.lock();
-        if slot.good_until(0) <= now && now.saturating_sub(slot.tried_at) >= REST_SECONDS {
+        if slot.good_until(0) <= now && !clock::is_within(REST_SECONDS, slot.tried_at, now) {
             self.fetch(&place, &mut slot, settings, now);
         }
         let is_old = slot.good_until(0) <= now;
@@ -142,8 +143,7 @@ impl Lists {
         if answer.status != 200 {
             return Err(format!("it answers with status {}", answer.status));
         }
-        let in_pem = std::str::from_utf8(&answer.body).ok().and_then(|text| ders_of_pem(text, "X509 CRL"));
-        let der = in_pem.and_then(|ders| ders.into_iter().next()).unwrap_or(answer.body);
+        let der = ders_of(answer.body, "X509 CRL").into_iter().next().unwrap_or_default();
         let hash = sha256(&der);
         if slot.list.as_ref().is_some_and(|(_, known)| *known == hash) {
             slot.fetched_at = now;

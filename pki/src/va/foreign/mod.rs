@@ -11,6 +11,7 @@ pub(crate) mod settings;
 mod tests;
 
 use crate::ca::serial;
+use crate::clock;
 use crate::counters;
 use crate::fetch::{Address, Bounds, Question};
 use crate::store::Store;
@@ -183,7 +184,7 @@ impl Foreign {
 
     /// Asks one responder. Gives what it says and until when that may be remembered.
     fn asked(&self, url: &str, issuer: &Certificate, serial: &[u8], now: i64) -> Result<(Said, i64), String> {
-        if self.resting.lock().get(url).is_some_and(|since| now.saturating_sub(*since) < REST_SECONDS) {
+        if self.resting.lock().get(url).is_some_and(|since| clock::is_within(REST_SECONDS, *since, now)) {
             return Err("it did not answer a moment ago".to_owned());
         }
         let nonce = serial::random(NONCE_BYTES).map_err(|fault| fault.to_string())?;

@@ -2,6 +2,7 @@
 //! tests' own.
 
 use super::{Foreign, ForeignFault, Method, Settings};
+use crate::clock::DAY_SECONDS as DAY;
 use crate::fetch::Bounds;
 use crate::store::query::Span;
 use crate::store::redb::RedbStore;
@@ -28,7 +29,6 @@ use x509_cert::ext::pkix::{CrlReason, KeyUsages};
 use x509_cert::name::Name;
 
 const NOW: i64 = 1_800_000_000;
-const DAY: i64 = 86_400;
 
 /// Somebody with a key.
 struct Party {
