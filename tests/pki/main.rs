@@ -1,6 +1,8 @@
 //! The PKI on our token. The tenant's own tests run wherever PKCS#11 leads (SoftHSM2 by default); here it meets the token that it
 //! will live on, and what happens to one when the other is restarted.
 
+mod clock;
+mod kill;
 mod post_quantum;
 
 use std::fs;
@@ -16,8 +18,13 @@ use acceptance::tools::{Finished, available, run, run_with_input};
 use acceptance::world::{LABEL, PIN, World};
 use acceptance::{module, page};
 
+/// Days for which the root, the issuing authority and devices are good.
+const DAYS: [u32; 3] = [100, 50, 10];
+
 /// A PKI in the world's directory, its keys in the world's token.
 struct Pki {
+    /// What its programs find in their environment.
+    environment: Vec<(&'static str, PathBuf)>,
     config: PathBuf,
     state: PathBuf,
     est: String,
@@ -38,13 +45,24 @@ impl Pki {
 
     /// The same with another kind of key for the issuing authority.
     fn found_keyed(world: &World, issuing_key: &str, more: &str) -> Pki {
+        Pki::found_for(world, issuing_key, DAYS, more, Vec::new())
+    }
+
+    /// The same for other times, and with an environment.
+    fn found_for(
+        world: &World,
+        issuing_key: &str,
+        [root_days, issuing_days, device_days]: [u32; 3],
+        more: &str,
+        environment: Vec<(&'static str, PathBuf)>,
+    ) -> Pki {
         let (config, state) = (world.dir().join("craton_pki.toml"), world.dir().join("pki"));
         let (est, crl) = (free_address(), free_address());
         let text = format!(
             "[token]\nmodule = \"{}\"\nlabel = \"{LABEL}\"\npin = \"file:pki.pin\"\n[store]\nstate_dir = \"{}\"\n\
-             [ca.root]\nsubject = \"CN=Root\"\nkey = \"ec:P-384\"\nvalidity_days = 100\n\
-             [ca.issuing]\nsubject = \"CN=Issuing\"\nkey = \"{issuing_key}\"\nvalidity_days = 50\n\
-             [profiles.device]\nvalidity_days = 10\n\
+             [ca.root]\nsubject = \"CN=Root\"\nkey = \"ec:P-384\"\nvalidity_days = {root_days}\n\
+             [ca.issuing]\nsubject = \"CN=Issuing\"\nkey = \"{issuing_key}\"\nvalidity_days = {issuing_days}\n\
+             [profiles.device]\nvalidity_days = {device_days}\n\
              [est]\nlisten = \"{est}\"\nhost_names = [\"localhost\"]\naddresses = [\"127.0.0.1\"]\n\
              [crl]\nlisten = \"{crl}\"\nbase_url = \"http://{crl}\"\n{more}\n",
             module::path().display(),
@@ -55,13 +73,14 @@ impl Pki {
             fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("our own file");
         }
         let (est, crl) = (format!("https://{est}/.well-known/est"), format!("http://{crl}"));
-        let pki = Pki { config, state, est, crl, server: None };
+        let pki = Pki { environment, config, state, est, crl, server: None };
         pki.command(world, &["init"]).ok();
         pki
     }
 
     fn command(&self, world: &World, args: &[&str]) -> Finished {
-        run(world.command(binary("craton-pki")).arg("--config").arg(&self.config).args(args))
+        let mut command = world.command(binary("craton-pki"));
+        run(command.envs(self.environment.iter().cloned()).arg("--config").arg(&self.config).args(args))
     }
 
     fn json(&self, world: &World, args: &[&str]) -> serde_json::Value {
@@ -71,12 +90,22 @@ impl Pki {
 
     /// Serves, and waits for the EST door.
     fn serve(&mut self, world: &World) {
+        self.serve_until(world, &[]);
+    }
+
+    /// The same for who does not believe the server's certificate.
+    fn serve_unbelieved(&mut self, world: &World) {
+        self.serve_until(world, &["--insecure"]);
+    }
+
+    fn serve_until(&mut self, world: &World, curl: &[&str]) {
         let log = fs::File::options().create(true).append(true).open(world.dir().join("pki.log")).expect("a log");
         let mut command = world.command(binary("craton-pki"));
+        command.envs(self.environment.iter().cloned());
         command.arg("--config").arg(&self.config).arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.server = Some(command.spawn().expect("craton-pki starts"));
         let deadline = Instant::now() + Duration::from_secs(180);
-        while !self.curl(&["-o", "/dev/null"], "cacerts").status.success() {
+        while !self.curl(&[curl, &["-o", "/dev/null"]].concat(), "cacerts").status.success() {
             let log = || fs::read_to_string(world.dir().join("pki.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "craton-pki does not answer:\n{}", log());
             std::thread::sleep(Duration::from_millis(50));
@@ -99,11 +128,14 @@ impl Pki {
             .arg(format!("{}/{operation}", self.est)))
     }
 
-    /// Enrols a new device by a bootstrap credential; gives its certificate as PEM.
-    fn enrol(&self, world: &World, name: &str) -> PathBuf {
-        let device = world.dir().join(name);
-        let (key, csr, certificate) =
-            (device.with_extension("key"), device.with_extension("b64"), device.with_extension("pem"));
+    /// The files of a device: its key, its request, its certificate.
+    fn files(world: &World, name: &str) -> [PathBuf; 3] {
+        ["key", "b64", "pem"].map(|ending| world.dir().join(name).with_extension(ending))
+    }
+
+    /// Makes a key for a device, and its request.
+    fn request(world: &World, name: &str) {
+        let [key, csr, _] = Pki::files(world, name);
         let subject = format!("/CN={name}");
         let new = [
             "req",
@@ -120,13 +152,33 @@ impl Pki {
         ];
         let der = run(Command::new("openssl").args(new).arg("-keyout").arg(&key)).ok().stdout;
         fs::write(&csr, data_encoding::BASE64_MIME.encode(&der)).expect("the world's directory is writable");
+    }
+
+    /// A credential for a first enrolment, as curl takes it.
+    fn credential(&self, world: &World) -> String {
         let credential = self.json(world, &["bootstrap", "new"]);
         let text = |field: &str| credential[field].as_str().expect("a credential").to_owned();
-        let user = format!("{}:{}", text("username"), text("password"));
+        format!("{}:{}", text("username"), text("password"))
+    }
+
+    /// Asks for a certificate with the request of a device, and with more arguments for curl.
+    fn ask(&self, world: &World, name: &str, operation: &str, more: &[&str]) -> Finished {
+        let [_, csr, _] = Pki::files(world, name);
         let body = format!("@{}", csr.display());
-        let answer = self
-            .curl(&["-u", &user, "-H", "Content-Type: application/pkcs10", "--data-binary", &body], "simpleenroll")
-            .ok();
+        let common = ["-H", "Content-Type: application/pkcs10", "--data-binary", &body];
+        self.curl(&[&common, more].concat(), operation)
+    }
+
+    /// Enrols a new device by a bootstrap credential; gives its certificate as PEM.
+    fn enrol(&self, world: &World, name: &str) -> PathBuf {
+        Pki::request(world, name);
+        let credential = self.credential(world);
+        self.keep(world, name, &self.ask(world, name, "simpleenroll", &["-u", &credential]).ok())
+    }
+
+    /// Keeps the certificate of an answer; gives its file.
+    fn keep(&self, world: &World, name: &str, answer: &Finished) -> PathBuf {
+        let [_, _, certificate] = Pki::files(world, name);
         let der = run_with_input(Command::new("openssl").args(["base64", "-d"]), &answer.stdout).ok().stdout;
         let pem = run_with_input(Command::new("openssl").args(["pkcs7", "-inform", "DER", "-print_certs"]), &der).ok();
         fs::write(&certificate, pem.stdout).expect("the world's directory is writable");
@@ -406,6 +458,7 @@ fn after_a_disaster_the_page_leads_back_to_a_pki_that_enrols() {
         state: here(&pki.state),
         est: pki.est.clone(),
         crl: pki.crl.clone(),
+        environment: Vec::new(),
         server: None,
     };
     for name in ["root.pem", "issuing.pem", "chain.pem"] {

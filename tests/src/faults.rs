@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use crate::daemon::workspace;
 use crate::tools::{available, run};
@@ -55,7 +56,9 @@ const PATH: u64 = 32;
 const NAMES: u64 = 124;
 /// What stands for a kill where an errno would stand.
 const KILL: i32 = -9;
-const LEN: usize = 128;
+/// Where the instant lies at which the clock stands still.
+const FROZEN: u64 = 128;
+const LEN: usize = 136;
 
 /// The switchboard of one daemon's faults.
 pub struct Faults {
@@ -125,6 +128,15 @@ impl Faults {
     /// Seconds by which the daemon's wall clock runs ahead of ours.
     pub fn shift_clock(&self, seconds: i64) {
         self.put(SECONDS, &seconds.to_ne_bytes());
+    }
+
+    /// The programs' wall clock stands still at an instant; `None` lets it run.
+    ///
+    /// # Panics
+    /// When the clock of this machine stands before 1970.
+    pub fn freeze_clock(&self, at: Option<SystemTime>) {
+        let since = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        self.put(FROZEN, &at.map_or(0, since).to_ne_bytes());
     }
 
     /// How many calls have failed so far.

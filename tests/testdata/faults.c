@@ -5,7 +5,7 @@
  *   offset  8  errno of ftruncate and fallocate   offset 12  calls that still succeed before the failures begin
  *   offset 16  seconds to add to the wall clock   offset 24  how many calls have failed (written here)
  *   offset 32  part of the path that is concerned, with a closing NUL
- *   offset 124 errno of rename, link and unlink
+ *   offset 124 errno of rename, link and unlink   offset 128 seconds at which the wall clock stands still, 0 for a clock that runs
  * An errno of -9 is no failure: the process is killed instead of the call.
  */
 #define _GNU_SOURCE
@@ -31,6 +31,7 @@ struct faults {
     _Atomic uint64_t failed;
     char path[92];
     _Atomic int32_t name_errno;
+    _Atomic int64_t frozen;
 };
 
 static struct faults none, *faults = &none;
@@ -119,5 +120,9 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     int answer = real(clock, now);
     if (answer == 0 && clock == CLOCK_REALTIME)
         now->tv_sec += atomic_load(&faults->seconds);
+    if (answer == 0 && clock == CLOCK_REALTIME && atomic_load(&faults->frozen)) {
+        now->tv_sec = atomic_load(&faults->frozen);
+        now->tv_nsec = 0;
+    }
     return answer;
 }
