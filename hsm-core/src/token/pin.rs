@@ -76,6 +76,8 @@ impl Drop for Turn<'_> {
 
 /// How often the wait of a client doubles at most.
 const DOUBLINGS_MAX: u32 = 6;
+/// By so much two runs of the daemon may disagree how long the machine is up: they learn it in seconds.
+const ROUNDED_NS: u64 = 2_000_000_000;
 /// Clients remembered; beyond, the one that has been quiet longest is forgotten.
 const CLIENTS_MAX: usize = 4096;
 
@@ -110,7 +112,8 @@ impl Conduct {
         let (began, up) = (self.blocked_until_up_ns.saturating_sub(whole), clock.since_boot_nanos());
         // A machine that has been up for less than when the wait began was started since. One that was and has been up for longer
         // has waited at least as long as this clock says. Earlier versions kept the time of day only.
-        let left = if up < began || self.blocked_until_up_ns == 0 {
+        let is_started_anew = up.saturating_add(ROUNDED_NS) < began;
+        let left = if is_started_anew || self.blocked_until_up_ns == 0 {
             self.blocked_until_ns.saturating_sub(clock.now_unix_nanos())
         } else {
             self.blocked_until_up_ns.saturating_sub(up)
@@ -295,6 +298,8 @@ mod tests {
             (5 * SECOND, NOW + 61 * SECOND, 0),
             (5 * SECOND, NOW - DAY, 60),
             (5 * SECOND, 0, 60),
+            // Another run of the daemon on the same machine, which learned a second less.
+            (DAY - SECOND, NOW + DAY, 60),
             // It cannot be told from one that went on; that errs on the long side.
             (DAY + 20 * SECOND, NOW + DAY, 40),
             (2 * DAY, NOW + DAY, 0),
