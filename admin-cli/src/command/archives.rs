@@ -446,16 +446,15 @@ mod tests {
     }
 
     /// Ten years ahead.
-    fn of_another_decade(mut found: Found) -> Found {
+    fn of_another_decade(found: &mut Found) {
         found.archive.created = NOW + 3653 * DAY;
         found.file = PathBuf::from("ahead");
-        found
     }
 
     #[test]
     fn an_archive_that_was_taken_while_the_clock_was_ahead_displaces_none() {
         let mut archives = archives(&[0, 0, 1, 2]);
-        archives[0] = of_another_decade(archives.remove(0));
+        of_another_decade(&mut archives[0]);
         let (kept, removed) = divided(&archives, &Keep { newest: 1, days: 0, daily: 0 }, NOW);
         assert_eq!((kept, removed), (["ahead", "0", "2"].map(PathBuf::from).to_vec(), vec![PathBuf::from("1")]));
     }
@@ -463,7 +462,7 @@ mod tests {
     #[test]
     fn an_archive_that_was_taken_while_the_clock_was_ahead_is_not_fresh_for_years() {
         let mut archives = hourly([0, 30].into_iter());
-        archives[0] = of_another_decade(archives.remove(0));
+        of_another_decade(&mut archives[0]);
         for (max_age, expected) in [(31, "ok"), (26, "warning"), (15, "critical")] {
             let stores = freshness(&archives, max_age, NOW);
             assert_eq!((stores.len(), stores[0].age_hours, stores[0].state), (1, 30, expected));
