@@ -71,6 +71,8 @@ pub(crate) enum Token {
     Init(TokenInit),
     /// Shows the tokens.
     Info(TokenInfo),
+    /// Lets clients that have the role "auto-login" log in as the user without a PIN, or ends that.
+    AutoLogin(TokenAutoLogin),
     /// Gives the token a new master key and seals its objects again, while it is used.
     RotateKey(TokenRotateKey),
 }
@@ -112,6 +114,22 @@ pub(crate) struct TokenRotateKey {
     /// The user PIN; without it the old key goes at the user's next login.
     #[arg(long, value_name = "PIN")]
     pub(crate) user_pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PIN_HELP)]
+pub(crate) struct TokenAutoLogin {
+    /// DANGER: the token's master key is then wrapped under the store key too: whoever has the store and its key has every private key.
+    #[arg(long, required_unless_present = "disable")]
+    pub(crate) enable: bool,
+    /// Takes that away, at once for new logins; who is logged in stays so. Needs no PIN.
+    #[arg(long, conflicts_with_all = ["enable", "pin"])]
+    pub(crate) disable: bool,
+    /// The user PIN, to enable it.
+    #[arg(long, value_name = "PIN")]
+    pub(crate) pin: Option<String>,
     #[command(flatten)]
     pub(crate) which: Which,
 }
@@ -662,6 +680,8 @@ mod tests {
             "token init --label L --slot 1 --so-pin - --user-pin env:X",
             "token info --json",
             "token rotate-key --pin - --user-pin env:P --slot 0",
+            "token auto-login --enable --pin env:P --token L",
+            "token auto-login --disable",
             "--config c.toml status",
             "doctor --backups D",
             "metrics",

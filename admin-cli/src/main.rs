@@ -40,6 +40,7 @@ fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Metrics => command::health::metrics(&settings()?),
         Command::Token(Token::Init(given)) => command::token::init(&settings()?, given, output),
         Command::Token(Token::Info(given)) => command::token::info(&settings()?, given, output),
+        Command::Token(Token::AutoLogin(given)) => command::token::auto_login(&settings()?, given, output),
         Command::Token(Token::RotateKey(given)) => command::token::rotate_key(&settings()?, given, output),
         Command::Pin(Pin::Change(given)) => command::pin::change(&settings()?, given, output),
         Command::Pin(Pin::Reset(given)) => command::pin::reset(&settings()?, given, output),

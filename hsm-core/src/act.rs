@@ -87,6 +87,7 @@ acts! {
     DECAPSULATE_KEY:   "decapsulate_key",    Crypto, Nothing, InTransaction;
     BACKUP:            "backup",             Admin,  Nothing, Durably;
     LIST_KEYS:         "list_keys",          Admin,  Nothing, Durably;
+    AUTO_LOGIN:        "auto_login",         Auth,   Nothing, InTransaction;
     ROTATE_KEY:        "rotate_key",         Admin,  Nothing, InTransaction;
     UNSEAL:            "unseal",             Admin,  Nothing, Durably;
     WITNESS:           "witness_checkpoint", Admin,  Nothing, Durably;

@@ -1,7 +1,8 @@
 //! What one client may do: which tokens, in which roles, by which mechanisms, with which keys. A door finds the grant of a peer in
 //! its configuration; from then on the pipeline holds the peer to it.
 //!
-//! A grant only takes away. Whoever may use a token still needs its PIN, and a key's own attributes still say what it is for.
+//! A grant only takes away. Whoever may use a token still needs its PIN, and a key's own attributes still say what it is for. The one
+//! exception is [`ClientRole::AutoLogin`], and only where the token's user has allowed it.
 
 use ck::Mechanism;
 use ck::attribute::{CKA_CLASS, CKA_LABEL, CKA_TOKEN};
@@ -27,11 +28,13 @@ pub enum ClientRole {
     Witness,
     /// Everything that the administrative service offers.
     Admin,
+    /// Logs in as the user without a PIN, at tokens with an AUTO slot. Nobody has it who was not given it by name.
+    AutoLogin,
 }
 
 impl ClientRole {
     /// Every role with its word in the configuration.
-    pub const ALL: [(&'static str, ClientRole); 7] = [
+    pub const ALL: [(&'static str, ClientRole); 8] = [
         ("use", ClientRole::Use),
         ("manage", ClientRole::Manage),
         ("so", ClientRole::So),
@@ -39,6 +42,7 @@ impl ClientRole {
         ("audit-read", ClientRole::AuditRead),
         ("witness", ClientRole::Witness),
         ("admin", ClientRole::Admin),
+        ("auto-login", ClientRole::AutoLogin),
     ];
 }
 
@@ -85,9 +89,10 @@ impl Grant {
         }
     }
 
-    /// Everything.
+    /// Everything, but nothing without a PIN.
     pub fn everything() -> Self {
-        Grant { roles: ClientRole::ALL.into_iter().map(|(_, role)| role).collect(), ..Grant::token_service() }
+        let roles = ClientRole::ALL.into_iter().map(|(_, role)| role).filter(|role| *role != ClientRole::AutoLogin);
+        Grant { roles: roles.collect(), ..Grant::token_service() }
     }
 
     /// Whether the client has this role.
@@ -163,5 +168,13 @@ mod tests {
         assert!(!grant.sees_token("test", "0001"));
         assert!(Grant::token_service().sees_token("test", "0001"));
         assert!(!Grant::token_service().has(ClientRole::Admin));
+    }
+
+    #[test]
+    fn nobody_may_log_in_without_a_pin_unless_a_row_says_so() {
+        for grant in [Grant::token_service(), Grant::everything()] {
+            assert!(!grant.has(ClientRole::AutoLogin));
+        }
+        assert!(Grant::everything().has(ClientRole::Admin));
     }
 }

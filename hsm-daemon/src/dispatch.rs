@@ -153,6 +153,7 @@ impl Desk {
                 let info = hsm.session_info(c, r.session)?;
                 Outcome::SessionInfo(v1::SessionInfoReply { slot: info.slot, state: info.state, flags: info.flags })
             }
+            Op::Login(r) if r.without_pin => done(hsm.login_without_pin(c, r.session, r.user)?),
             Op::Login(r) => done(hsm.login(c, r.session, r.user, SecretBytes::new(r.pin))?),
             Op::Logout(r) => done(hsm.logout(c, r.session)?),
             Op::CreateObject(r) => made(hsm.create_object(c, r.session, convert::template(r.template))?),

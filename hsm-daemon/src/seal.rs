@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn login() -> v1::Request {
-        let login = v1::LoginRequest { session: 7, user: 1, pin: b"a PIN of the test".to_vec() };
+        let login = v1::LoginRequest { session: 7, user: 1, pin: b"a PIN of the test".to_vec(), without_pin: false };
         v1::Request { op: Some(Op::Login(login)), number: 9 }
     }
 

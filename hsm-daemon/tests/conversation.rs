@@ -73,7 +73,7 @@ fn open_session(stream: &UnixStream, slot: u64) -> u64 {
 }
 
 fn login(session: u64) -> v1::LoginRequest {
-    v1::LoginRequest { session, user: USER, pin: USER_PIN.to_vec() }
+    v1::LoginRequest { session, user: USER, pin: USER_PIN.to_vec(), without_pin: false }
 }
 
 fn flag(kind: ck::Attribute, value: bool) -> v1::Attribute {

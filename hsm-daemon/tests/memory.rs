@@ -101,7 +101,7 @@ async fn after_logout_the_memory_holds_no_pin_and_no_key() {
         other => panic!("{other:?}"),
     };
     let done = |op| assert!(!matches!(ask(&stream, op).result, Some(Outcome::Fault(_)) | None));
-    done(Op::Login(v1::LoginRequest { session, user: 1, pin: pin.clone() }));
+    done(Op::Login(v1::LoginRequest { session, user: 1, pin: pin.clone(), without_pin: false }));
     let key = match ask(&stream, Op::CreateObject(secret_key(session, first_key.clone()))).result {
         Some(Outcome::Object(made)) => made.object,
         other => panic!("{other:?}"),
@@ -129,7 +129,7 @@ async fn after_logout_the_memory_holds_no_pin_and_no_key() {
             reply.open(answer).unwrap().result.unwrap()
         }};
     }
-    let login = |pin: &[u8]| Op::Login(v1::LoginRequest { session, user: 1, pin: pin.to_vec() });
+    let login = |pin: &[u8]| Op::Login(v1::LoginRequest { session, user: 1, pin: pin.to_vec(), without_pin: false });
     let refused = sealed!(login(&wrong));
     assert!(matches!(&refused, Outcome::Fault(fault) if fault.rv == ck::rv::CKR_PIN_INCORRECT.0), "{refused:?}");
     assert!(matches!(sealed!(login(&pin)), Outcome::Done(_)));
@@ -143,7 +143,10 @@ async fn after_logout_the_memory_holds_no_pin_and_no_key() {
 
     // What a client says plainly stays while its connection is open: the search would have found the others there.
     let mut plain = TokenClient::new(local_channel(world.path("hsm.sock")).await);
-    plain.login(v1::LoginRequest { session, user: 1, pin: said_plainly.clone() }).await.unwrap_err();
+    plain
+        .login(v1::LoginRequest { session, user: 1, pin: said_plainly.clone(), without_pin: false })
+        .await
+        .unwrap_err();
 
     // The label is no secret: that it is found says that the search works.
     let needles = [

@@ -254,7 +254,7 @@ async fn guess(channel: Channel, slot: u64, pin: &str, times: usize) -> Vec<u64>
     let session = token.open_session(request).await.unwrap().into_inner().session;
     let mut answers = Vec::new();
     for _ in 0..times {
-        let login = v1::LoginRequest { session, user: 1, pin: pin.as_bytes().to_vec() };
+        let login = v1::LoginRequest { session, user: 1, pin: pin.as_bytes().to_vec(), without_pin: false };
         let mut request = tonic::Request::new(login);
         request.metadata_mut().insert_bin("craton-application-bin", name.clone());
         answers.push(match token.login(request).await {

@@ -88,7 +88,7 @@ fn refusal(reply: v1::SealedReply) -> ck::Rv {
 }
 
 fn login(session: u64, pin: &[u8]) -> Op {
-    Op::Login(v1::LoginRequest { session, user: 1, pin: pin.to_vec() })
+    Op::Login(v1::LoginRequest { session, user: 1, pin: pin.to_vec(), without_pin: false })
 }
 
 /// A running daemon with one token, which was initialised by a sealed request.
@@ -208,7 +208,7 @@ async fn a_daemon_that_wants_seals_takes_nothing_plain() {
     for secret in [login(session, PIN), random()] {
         assert_eq!(rv(&client.plain(secret).await), ck::rv::CKR_FUNCTION_REJECTED);
     }
-    let by_name = client.request(v1::LoginRequest { session, user: 1, pin: PIN.to_vec() });
+    let by_name = client.request(v1::LoginRequest { session, user: 1, pin: PIN.to_vec(), without_pin: false });
     let refused = client.token.login(by_name).await.unwrap_err();
     assert_eq!(v1::Fault::from_status(&refused, ck::rv::CKR_OK).rv, ck::rv::CKR_FUNCTION_REJECTED.0);
     let half = v1::SealedExchange {

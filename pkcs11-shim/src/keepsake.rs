@@ -1,11 +1,12 @@
 //! What it takes to go on after the daemon was away (`[shim] session_resume`): sessions are opened again under their old handles, and
-//! where `pin_cache` allows it the user is logged in again. Nothing else comes back: active multi-part operations and session objects
-//! are gone, and who was logged in without a kept PIN is logged out.
+//! the user is logged in again where the PIN is kept (`pin_cache`) or where the token takes this client without one. Nothing else comes
+//! back: active multi-part operations and session objects are gone, and who had to log in by a PIN that was not kept is logged out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use ck::flags::token::CKF_PROTECTED_AUTHENTICATION_PATH;
 use ck::flags::user::CKU_USER;
 use ck::rv::CKR_USER_ALREADY_LOGGED_IN;
 use hsm_proto::v1::{self, reply::Result as Answer, request::Op};
@@ -17,42 +18,38 @@ use crate::session::Session;
 
 /// See the module.
 pub(crate) struct Keepsake {
-    /// The user PINs by slot; none where they are not to be kept.
-    pins: Option<Mutex<HashMap<u64, Locked>>>,
+    /// Whether PINs are kept.
+    pin_cache: bool,
+    /// The slots at which the user is logged in, each with the PIN if that is kept.
+    users: Mutex<HashMap<u64, Option<Locked>>>,
 }
 
 impl Keepsake {
     pub(crate) fn new(pin_cache: bool) -> Self {
-        Keepsake { pins: pin_cache.then(Mutex::default) }
+        Keepsake { pin_cache, users: Mutex::default() }
     }
 
-    /// A user has logged in, or changed the PIN. Where memory cannot be locked nothing is kept.
+    /// A user has logged in, or changed the PIN. Where memory cannot be locked no PIN is kept.
     pub(crate) fn remember(&self, slot: u64, pin: Option<Locked>) {
-        if let (Some(pins), Some(pin)) = (&self.pins, pin) {
-            lock(pins).insert(slot, pin);
-        }
+        lock(&self.users).insert(slot, pin);
     }
 
     /// A copy for [`Keepsake::remember`], if PINs are kept.
     pub(crate) fn copy(&self, pin: &[u8]) -> Option<Locked> {
-        self.pins.as_ref().and_then(|_| Locked::copy_of(pin))
+        if self.pin_cache { Locked::copy_of(pin) } else { None }
     }
 
     /// Whether a PIN is kept for this slot.
     pub(crate) fn holds(&self, slot: u64) -> bool {
-        self.pins.as_ref().is_some_and(|pins| lock(pins).contains_key(&slot))
+        lock(&self.users).get(&slot).is_some_and(Option::is_some)
     }
 
     pub(crate) fn forget(&self, slot: u64) {
-        if let Some(pins) = &self.pins {
-            lock(pins).remove(&slot);
-        }
+        lock(&self.users).remove(&slot);
     }
 
     pub(crate) fn forget_all(&self) {
-        if let Some(pins) = &self.pins {
-            lock(pins).clear();
-        }
+        lock(&self.users).clear();
     }
 
     /// Makes the daemon at the other end take the sessions up again, in `epoch`.
@@ -76,28 +73,42 @@ impl Keepsake {
                 back.push(session);
             }
         }
-        if let Some(pins) = &self.pins {
-            let mut pins = lock(pins);
-            let slots: Vec<u64> = pins.keys().copied().collect();
-            for slot in slots {
-                let session = back.iter().find(|session| session.slot == slot);
-                let entered = match (session, pins.get(&slot)) {
-                    (Some(session), Some(pin)) => log_in(carrier, session, pin, deadline)?,
-                    _ => false,
+        let mut users = lock(&self.users);
+        let slots: Vec<u64> = users.keys().copied().collect();
+        for slot in slots {
+            let mut entered = false;
+            if let Some(session) = back.iter().find(|session| session.slot == slot) {
+                entered = match users.get(&slot).and_then(Option::as_ref) {
+                    Some(pin) => log_in(carrier, session, pin.bytes(), deadline)?,
+                    None => false,
                 };
-                if !entered {
-                    pins.remove(&slot);
+                if !entered && takes_no_pin(carrier, slot, deadline)? {
+                    users.insert(slot, None);
+                    entered = log_in(carrier, session, &[], deadline)?;
                 }
             }
+            if !entered {
+                users.remove(&slot);
+            }
         }
+        drop(users);
         back.iter().for_each(|session| session.resume(epoch));
         Ok(())
     }
 }
 
-/// Whether the user is logged in now.
-fn log_in(carrier: &dyn Carrier, session: &Session, pin: &Locked, deadline: Instant) -> Result<bool, Failure> {
-    let login = v1::LoginRequest { session: session.daemon_handle, user: CKU_USER, pin: pin.bytes().to_vec() };
+/// Whether the token in a slot lets the user of this client log in without a PIN.
+fn takes_no_pin(carrier: &dyn Carrier, slot: u64, deadline: Instant) -> Result<bool, Failure> {
+    let request = v1::Request { op: Some(Op::ListSlots(v1::ListSlotsRequest {})), number: 0 };
+    let Some(Answer::ListSlots(answer)) = carrier.carry(&request, false, deadline)?.result else { return Ok(false) };
+    let token = answer.slots.into_iter().find(|seen| seen.slot == slot).and_then(|seen| seen.token);
+    Ok(token.is_some_and(|token| token.flags & CKF_PROTECTED_AUTHENTICATION_PATH != 0))
+}
+
+/// Whether the user is logged in now; no bytes are no PIN.
+fn log_in(carrier: &dyn Carrier, session: &Session, pin: &[u8], deadline: Instant) -> Result<bool, Failure> {
+    let (session, without_pin) = (session.daemon_handle, pin.is_empty());
+    let login = v1::LoginRequest { session, user: CKU_USER, pin: pin.to_vec(), without_pin };
     let mut request = v1::Request { op: Some(Op::Login(login)), number: 0 };
     let outcome = carrier.carry(&request, true, deadline);
     if let Some(Op::Login(login)) = &mut request.op {

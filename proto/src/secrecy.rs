@@ -111,6 +111,7 @@ sealable! {
     ListKeysRequest "ListKeys" user_pin;
     BackupRequest "Backup" so_pin recipients;
     RotateKeyRequest "RotateKey" so_pin user_pin;
+    AutoLoginRequest "AutoLogin" user_pin;
     UnsealRequest "Unseal" brought;
 }
 

@@ -210,6 +210,10 @@ fn administration() -> BTreeSet<String> {
     worker.vanish();
     world.admin(["token", "rotate-key", "--pin", "env:SO_PIN", "--user-pin", "env:PIN"]).ok();
     assert_eq!(since(&world)[..], ["rotate_key CKR_OK"], "token rotate-key");
+    world.admin(["token", "auto-login", "--enable", "--pin", "env:PIN"]).ok();
+    assert_eq!(since(&world)[..], ["auto_login CKR_OK"], "token auto-login --enable");
+    world.admin(["token", "auto-login", "--disable"]).ok();
+    assert_eq!(since(&world)[..], ["auto_login CKR_OK"], "token auto-login --disable");
     world.admin(["backup", "--pin", "env:SO_PIN", "--output", "token.backup"]).ok();
     assert_eq!(since(&world)[..], ["backup CKR_OK", "backup CKR_OK"], "backup: its beginning and its end");
     fs::write(world.dir().join("phrase"), "six words that nobody else knows\n").expect("our own directory");
@@ -225,13 +229,15 @@ fn administration() -> BTreeSet<String> {
 }
 
 /// The same call by the command line, and what a refusal of it leaves; none for what only looks.
-const REFUSED: [(&[&str], Option<&str>); 9] = [
+const REFUSED: [(&[&str], Option<&str>); 11] = [
     (&["token", "init", "--label", "x", "--so-pin", "env:SO_PIN"], Some("init_token")),
     (&["pin", "change", "--pin", "env:PIN", "--new-pin", "env:PIN"], Some("set_pin")),
     (&["pin", "reset", "--so-pin", "env:SO_PIN", "--new-pin", "env:PIN"], Some("reset_pin")),
     (&["key", "list"], Some("list_keys")),
     (&["key", "list", "--pin", "env:PIN"], Some("list_keys")),
     (&["token", "rotate-key", "--pin", "env:SO_PIN", "--user-pin", "env:PIN"], Some("rotate_key")),
+    (&["token", "auto-login", "--enable", "--pin", "env:PIN"], Some("auto_login")),
+    (&["token", "auto-login", "--disable"], Some("auto_login")),
     (&["backup", "--pin", "env:SO_PIN", "--output", "token.backup"], Some("backup")),
     (&["status"], None),
     (&["token", "info"], None),

@@ -4,6 +4,7 @@
 mod abuse;
 mod approved;
 mod attribute;
+mod auto_login;
 mod chance;
 mod daemon_away;
 mod derive;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::daemon::{binary, workspace};
 use crate::tools::{self, find_in, skip};
-use crate::world::World;
+use crate::world::{World, trusted};
 
 /// The longest that one page may take: Java starts a dozen times on a busy machine.
 const PAGE_LIMIT: Duration = Duration::from_secs(600);
@@ -178,11 +178,37 @@ pub fn run_text<P: AsRef<OsStr>>(world: &World, title: &str, text: &str, variabl
 /// # Panics
 /// When the daemon does not come up.
 pub fn world_for_servers(shim: &str) -> World {
+    world_of_servers(shim, "")
+}
+
+/// The same, and the token takes this user and the servers' without a PIN.
+///
+/// # Panics
+/// When the daemon does not come up.
+pub fn unattended_world_for_servers(shim: &str) -> World {
+    let own = rustix::process::geteuid();
+    let serving = tools::run(Command::new("id").args(["-u", "www-data"]));
+    let mut clients = trusted(own.as_raw());
+    if own.is_root() {
+        let serving = String::from_utf8_lossy(&serving.ok().stdout).trim().to_owned();
+        clients += &format!("[[client]]\nuid = {serving}\nroles = [\"use\", \"auto-login\"]\ntokens = [\"*\"]\n");
+    }
+    let world = world_of_servers(shim, &clients);
+    world.take_without_pin();
+    world
+}
+
+/// `clients` is a clients file, unless it is empty.
+fn world_of_servers(shim: &str, clients: &str) -> World {
     let mut world = World::unstarted();
-    let standard = world.config_with_shim(shim);
-    world.write_config(&standard);
+    let mut config = world.config_with_shim(shim);
+    if !clients.is_empty() {
+        world.write_clients(clients);
+        config += "clients = \"clients.toml\"\n";
+    }
+    world.write_config(&config);
     if rustix::process::geteuid().is_root() {
-        world.write_config(&format!("{standard}socket_group = \"www-data\"\n"));
+        world.write_config(&format!("{config}socket_group = \"www-data\"\n"));
         let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("our own file");
         set(world.dir(), 0o711);
         set(&world.config(), 0o644);

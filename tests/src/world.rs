@@ -29,6 +29,14 @@ pub const SO_PIN: &str = "so-pin-12345678";
 pub const ANY_CERTIFICATE: &str =
     "[[client]]\nany_certificate = true\nroles = [\"use\", \"manage\", \"so\"]\ntokens = [\"*\"]\n";
 
+/// The row of a clients file by which a user of this machine may do everything, also log in without a PIN.
+pub fn trusted(uid: u32) -> String {
+    format!(
+        "[[client]]\nuid = {uid}\nroles = [\"use\", \"manage\", \"so\", \"backup\", \"audit-read\", \"admin\", \"auto-login\"]\n\
+         tokens = [\"*\"]\n"
+    )
+}
+
 /// The longest that a test in its own process may take.
 const OWN_PROCESS_LIMIT: Duration = Duration::from_secs(900);
 /// Set to `grpc`, it puts every world's module behind TCP and mutual TLS.
@@ -105,6 +113,22 @@ impl World {
         }
         world.configure("");
         world
+    }
+
+    /// A running daemon whose token takes this user without a PIN; `shim` is keys of the module's own table.
+    pub fn unattended(shim: &str) -> World {
+        let mut world = World::unstarted_for(Carrier::Express);
+        world.write_clients(&trusted(rustix::process::geteuid().as_raw()));
+        world.write_config(&format!("{}clients = \"clients.toml\"\n", world.config_with_shim(shim)));
+        world.start_daemon();
+        world.init_token();
+        world.take_without_pin();
+        world
+    }
+
+    /// Gives the token an AUTO slot.
+    pub fn take_without_pin(&self) {
+        self.admin(["token", "auto-login", "--enable", "--pin", "env:PIN"]).ok();
     }
 
     /// Writes the configuration; `more` is TOML that follows the daemon's section (more keys of it, or more sections).

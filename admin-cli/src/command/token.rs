@@ -1,11 +1,11 @@
-//! `token init`, `token info` and `token rotate-key`.
+//! `token init`, `token info`, `token auto-login` and `token rotate-key`.
 
 use hsm_core::audit::first_key;
-use hsm_proto::v1::{AdminInitTokenRequest, ListTokensRequest, RotateKeyRequest, TokenSummary};
+use hsm_proto::v1::{AdminInitTokenRequest, AutoLoginRequest, ListTokensRequest, RotateKeyRequest, TokenSummary};
 use serde::Serialize;
 
 use super::yes_no;
-use crate::cli::{TokenInfo, TokenInit, TokenRotateKey};
+use crate::cli::{TokenAutoLogin, TokenInfo, TokenInit, TokenRotateKey};
 use crate::config::Settings;
 use crate::connect::{talk, talk_sealed};
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ struct Token {
     objects: u64,
     sessions: u64,
     token_id: String,
+    auto_login: bool,
 }
 
 /// A token that was just made, and what to keep where nobody who has this host can write.
@@ -53,6 +54,7 @@ impl From<TokenSummary> for Token {
             objects: token.objects,
             sessions: token.sessions,
             token_id: token.token_id,
+            auto_login: token.auto_login,
         }
     }
 }
@@ -107,6 +109,7 @@ fn facts(token: &Token) -> Table {
     table.fact("initialized", yes_no(token.initialized));
     table.fact("user PIN", pin_state(token.user_pin_set, token.user_pin_locked, token.user_pin_failures));
     table.fact("SO PIN", pin_state(token.initialized, token.so_pin_locked, token.so_pin_failures));
+    table.fact("logins without PIN", if token.auto_login { "yes (token auto-login)" } else { "no" });
     table.fact("objects", token.objects);
     table.fact("sessions", token.sessions);
     table.fact("token id", &token.token_id);
@@ -114,8 +117,17 @@ fn facts(token: &Token) -> Table {
 }
 
 fn list(tokens: &[Token]) -> Table {
-    let mut table =
-        Table::new(&["SLOT", "LABEL", "SERIAL", "INITIALIZED", "USER PIN", "SO PIN", "OBJECTS", "SESSIONS"]);
+    let mut table = Table::new(&[
+        "SLOT",
+        "LABEL",
+        "SERIAL",
+        "INITIALIZED",
+        "USER PIN",
+        "SO PIN",
+        "AUTO LOGIN",
+        "OBJECTS",
+        "SESSIONS",
+    ]);
     for token in tokens {
         table.row([
             token.slot.to_string(),
@@ -124,6 +136,7 @@ fn list(tokens: &[Token]) -> Table {
             yes_no(token.initialized),
             pin_state(token.user_pin_set, token.user_pin_locked, token.user_pin_failures),
             pin_state(token.initialized, token.so_pin_locked, token.so_pin_failures),
+            yes_no(token.auto_login),
             token.objects.to_string(),
             token.sessions.to_string(),
         ]);
@@ -138,6 +151,20 @@ fn pin_state(set: bool, locked: bool, failures: u64) -> String {
         (true, false, 0) => "set".to_owned(),
         (true, false, failures) => format!("set, {failures} wrong"),
     }
+}
+
+/// Lets clients log in without a PIN, or ends that.
+pub(crate) fn auto_login(settings: &Settings, given: &TokenAutoLogin, output: &Output) -> Result<(), Failure> {
+    let user_pin = match given.enable {
+        true => prompt::pin("--pin", "user PIN", given.pin.as_deref())?.expose().to_vec(),
+        false => Vec::new(),
+    };
+    let request = AutoLoginRequest { token: Some((&given.which).into()), enable: given.enable, user_pin, sealed: None };
+    let token = talk_sealed(settings, request, |mut daemon, sealed| async move {
+        Ok(daemon.auto_login(sealed).await?.into_inner())
+    })?;
+    let token = Token::from(token);
+    output.answer(&token, || facts(&token))
 }
 
 #[derive(Serialize)]

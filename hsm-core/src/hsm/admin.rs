@@ -63,6 +63,7 @@ pub struct TokenSummary {
     pub objects: u64,
     pub sessions: u64,
     pub token_id: String,
+    pub auto_login: bool,
 }
 
 /// One key for the operator.
@@ -103,6 +104,8 @@ pub enum Errand {
     ResetPin,
     /// To see the keys.
     ListKeys,
+    /// To allow or forbid logins without a PIN.
+    AutoLogin,
     /// To give a token another master key.
     RotateKey,
     /// To bring what opens the store.
@@ -121,6 +124,7 @@ impl Errand {
             Errand::ChangePin => &act::SET_PIN,
             Errand::ResetPin => &act::RESET_PIN,
             Errand::ListKeys => &act::LIST_KEYS,
+            Errand::AutoLogin => &act::AUTO_LOGIN,
             Errand::RotateKey => &act::ROTATE_KEY,
             Errand::Unseal => &act::UNSEAL,
             Errand::Backup => &act::BACKUP,
@@ -219,6 +223,7 @@ impl Hsm {
             objects: vault.object_count(token.id),
             sessions: self.applications().iter().map(here).sum::<usize>() as u64,
             token_id: token.id.to_string(),
+            auto_login: vault.has_auto_slot(token.id)?,
         })
     }
 
@@ -346,6 +351,31 @@ impl Hsm {
         self.check_pin_length(&new).or_else(|error| self.refused(&act::RESET_PIN, peer, error))?;
         let slot = self.named_for(&act::RESET_PIN, peer, token)?;
         self.set_user_pin(peer, &slot, &so_pin, &new)
+    }
+
+    /// Makes the token's AUTO slot, for which the user PIN is needed, or takes it away, for which it is not. Clients that have the role log in
+    /// without a PIN while there is one; who is logged in stays so.
+    ///
+    /// # Errors
+    /// [`Kind::PinIncorrect`] and its kin.
+    pub fn admin_auto_login(
+        &self,
+        peer: &Peer,
+        token: &TokenName,
+        enable: Option<SecretBytes>,
+    ) -> Result<TokenSummary> {
+        let slot = self.named_for(&act::AUTO_LOGIN, peer, token)?;
+        self.administer(&act::AUTO_LOGIN, peer, &slot, |entry| {
+            let (vault, id) = (self.vault()?, slot.token_id());
+            let entry = entry.clone().with_fact("state", Fact::word(if enable.is_some() { "on" } else { "off" }));
+            let body = self.body(&entry);
+            let committed = match &enable {
+                Some(user_pin) => vault.enable_auto_login(id, user_pin, &peer.canonical(), &body)?,
+                None => vault.disable_auto_login(id, &body)?,
+            };
+            Ok(((), committed.receipt))
+        })?;
+        self.summary(&slot)
     }
 
     /// The token's keys: all with the user PIN, the public ones without.

@@ -18,6 +18,13 @@ use crate::session::{Place, Session, SessionView, UserType};
 use crate::store::Role;
 use crate::token::login::{LoggedIn, Login};
 
+/// What a login rests on.
+enum Proof {
+    Pin(SecretBytes),
+    /// The client's role and the token's AUTO slot.
+    AutoSlot,
+}
+
 impl Hsm {
     /// C_OpenSession: a session with a slot's token.
     ///
@@ -125,12 +132,29 @@ impl Hsm {
     /// [`Kind::UserTypeInvalid`], [`Kind::AlreadyLoggedIn`], [`Kind::OtherUserLoggedIn`], [`Kind::ReadOnlySessionExists`],
     /// [`Kind::PinIncorrect`], [`Kind::PinLocked`], [`Kind::UserPinNotInitialized`], [`Kind::LoginBackoff`].
     pub fn login(&self, caller: &Caller, session: u64, user: u64, pin: SecretBytes) -> Result<()> {
+        self.log_in(caller, session, user, &Proof::Pin(pin))
+    }
+
+    /// C_Login with NULL_PTR for the PIN, at a token that shows CKF_PROTECTED_AUTHENTICATION_PATH to this client (PKCS#11 v3.1 §5.6.8): the
+    /// user's login by the token's AUTO slot. No count of PINs is looked at, and none is changed.
+    ///
+    /// # Errors
+    /// [`Kind::PinIncorrect`] for whoever may not: a client without the role, a token without the slot, the SO. The states of a login as in
+    /// [`Hsm::login`].
+    pub fn login_without_pin(&self, caller: &Caller, session: u64, user: u64) -> Result<()> {
+        self.log_in(caller, session, user, &Proof::AutoSlot)
+    }
+
+    fn log_in(&self, caller: &Caller, session: u64, user: u64, proof: &Proof) -> Result<()> {
         let user = UserType::from_number(user).ok_or(Kind::UserTypeInvalid)?;
         let _turn = caller.app().login_turn.lock();
         let mut entered = None;
         let result = self.perform(caller, &act::LOGIN, session, |work| {
             work.fact("user", Fact::word(user.word()));
-            self.enter(work, user, &pin, &mut entered)
+            if matches!(proof, Proof::AutoSlot) {
+                work.fact("by", Fact::word("auto"));
+            }
+            self.enter(work, user, proof, &mut entered)
         });
         if let (Err(_), Some(slot)) = (&result, entered) {
             // Who is told that the login failed, because it could not be recorded, is not logged in.
@@ -139,7 +163,7 @@ impl Hsm {
         result
     }
 
-    fn enter(&self, work: &mut Work<'_>, user: UserType, pin: &SecretBytes, entered: &mut Option<u64>) -> Result<()> {
+    fn enter(&self, work: &mut Work<'_>, user: UserType, proof: &Proof, entered: &mut Option<u64>) -> Result<()> {
         // PKCS#11 v3.0 §5.6.8: beside a read-only session the SO cannot log in, whoever is logged in.
         let slot = work.slot.number;
         let read_only = |session: &Arc<Session>| session.slot == slot && !session.read_write;
@@ -161,7 +185,13 @@ impl Hsm {
             return Err(Error::new(Kind::UserTypeInvalid, "the client does not have the role \"so\""));
         }
         let token = work.slot.token();
-        let tmk = self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?;
+        let tmk = match proof {
+            Proof::Pin(pin) => self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?,
+            Proof::AutoSlot if user == UserType::User && work.right.grant.has(ClientRole::AutoLogin) => {
+                self.vault()?.unlock_without_pin(token.id)?
+            }
+            Proof::AutoSlot => return Err(Error::new(Kind::PinIncorrect, "this login takes a PIN")),
+        };
         self.go_on_rotating(&tmk);
         if user == UserType::ContextSpecific {
             work.session.operations.lock().context = Context::Entered;

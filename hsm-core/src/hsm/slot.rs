@@ -149,7 +149,7 @@ impl Hsm {
                 label: record.label.clone(),
                 model: "Craton HSM".to_owned(),
                 serial: record.serial.clone(),
-                flags: self.token_flags(&record)?,
+                flags: self.token_flags(&record)? | self.protected_path(caller, &record)?,
                 sessions: here().count() as u64,
                 rw_sessions: here().filter(|session| session.read_write).count() as u64,
                 pin_min_len: self.config().pin.min_length as u64,
@@ -158,6 +158,12 @@ impl Hsm {
                 max_rw_sessions: u64::from(config.max_rw_sessions),
             },
         })
+    }
+
+    /// The flag that says that the user logs in without a PIN (PKCS#11 v3.1 §3.2): shown to those only who may.
+    fn protected_path(&self, caller: &Caller, record: &TokenRecord) -> Result<u64> {
+        let may = caller.peer().grant.has(ClientRole::AutoLogin) && self.vault()?.has_auto_slot(record.id)?;
+        Ok(if may { token::CKF_PROTECTED_AUTHENTICATION_PATH } else { 0 })
     }
 
     fn token_flags(&self, record: &TokenRecord) -> Result<u64> {

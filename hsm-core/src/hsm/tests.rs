@@ -776,3 +776,70 @@ fn a_key_made_in_a_public_session_needs_a_login() {
     let data = vec![Attr::number(CKA_CLASS, ObjectClass::from(CKO_DATA.0).0), Attr::bytes(CKA_VALUE, b"v".to_vec())];
     world.hsm.create_object(&caller, session, data).expect("public data needs none");
 }
+
+/// The user of this machine to whom a row gives the role beside those of an application.
+fn trusted(pid: u32) -> Peer {
+    let mut grant = crate::Grant::token_service();
+    grant.roles.push(crate::ClientRole::AutoLogin);
+    Peer { grant: Arc::new(grant), ..peer(pid) }
+}
+
+#[test]
+fn without_a_pin_only_those_log_in_who_may_and_only_as_the_user() {
+    use ck::flags::token::CKF_PROTECTED_AUTHENTICATION_PATH;
+    let world = world();
+    let (trusted, other) = (world.hsm.attach(trusted(7), "test").expect("attaches"), world.caller(8));
+    let path = |caller: &Caller| {
+        world.hsm.slots(caller).expect("slots")[0].token.flags & CKF_PROTECTED_AUTHENTICATION_PATH != 0
+    };
+    let (session, others) = (world.session(&trusted), world.session(&other));
+    let log_in =
+        |caller, session, user| world.hsm.login_without_pin(caller, session, user).err().map(|error| error.kind());
+    assert_eq!(log_in(&trusted, session, user::CKU_USER), Some(Kind::PinIncorrect), "there is no slot");
+    assert!(!path(&trusted));
+    let summary = world.hsm.admin_auto_login(&peer(1), &Default::default(), Some(pin(PIN))).expect("enabled");
+    assert!(summary.auto_login && path(&trusted) && !path(&other));
+    for (caller, session, user) in
+        [(&other, others, user::CKU_USER), (&other, others, user::CKU_SO), (&trusted, session, user::CKU_SO)]
+    {
+        assert_eq!(log_in(caller, session, user), Some(Kind::PinIncorrect));
+    }
+    assert_eq!(log_in(&trusted, session, user::CKU_CONTEXT_SPECIFIC), Some(Kind::NotLoggedIn));
+    assert_eq!(log_in(&trusted, session, user::CKU_USER), None);
+    assert_eq!(log_in(&trusted, session, user::CKU_USER), Some(Kind::AlreadyLoggedIn));
+    assert_eq!(log_in(&trusted, session, user::CKU_CONTEXT_SPECIFIC), Some(Kind::PinIncorrect));
+    let summary = &world.hsm.admin_tokens().expect("tokens")[0];
+    assert_eq!((summary.user_pin_failures, summary.so_pin_failures), (0, 0));
+    // Taken away: who is in stays, nobody comes.
+    world.hsm.admin_auto_login(&peer(1), &Default::default(), None).expect("disabled");
+    assert!(!path(&trusted));
+    let key = world.hsm.generate_key(&trusted, session, plain(CKM_AES_KEY_GEN), vec![Attr::number(CKA_VALUE_LEN, 32)]);
+    key.expect("the login lasts");
+    world.hsm.logout(&trusted, session).expect("logs out");
+    assert_eq!(log_in(&trusted, session, user::CKU_USER), Some(Kind::PinIncorrect));
+    let journal = world.journal();
+    for told in ["\"by\":\"auto\"", "\"state\":\"on\"", "\"state\":\"off\""] {
+        assert!(journal.contains(told), "{told}");
+    }
+}
+
+#[test]
+fn a_key_that_wants_the_pin_each_time_gets_it_although_the_login_had_none() {
+    let world = world();
+    world.hsm.admin_auto_login(&peer(1), &Default::default(), Some(pin(PIN))).expect("enabled");
+    let caller = world.hsm.attach(trusted(7), "test").expect("attaches");
+    let session = world.session(&caller);
+    world.hsm.login_without_pin(&caller, session, user::CKU_USER).expect("logs in");
+    let public = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::ecdsa::Curve::P256.params_der())];
+    let private = vec![Attr::flag(CKA_ALWAYS_AUTHENTICATE, true), Attr::flag(CKA_PRIVATE, true)];
+    let (_, private) =
+        world.hsm.generate_key_pair(&caller, session, plain(CKM_EC_KEY_PAIR_GEN), public, private).expect("generates");
+    let signs = || {
+        let begin = Begin { mechanism: plain(CKM_ECDSA_SHA256), key: private.object };
+        let signed = world.hsm.one_shot(&caller, session, OperationKind::Sign, begin, b"x", &[], None);
+        signed.map(drop).map_err(|error| error.kind())
+    };
+    assert_eq!(signs(), Err(Kind::NotLoggedIn));
+    assert!(world.hsm.login_without_pin(&caller, session, user::CKU_CONTEXT_SPECIFIC).is_err());
+    assert_eq!(signs(), Err(Kind::NotLoggedIn));
+}

@@ -123,6 +123,13 @@ pub(crate) fn link_key(token: TokenId) -> [u8; 17] {
     key
 }
 
+/// Key of a token's AUTO slot in [`Table::Pin`].
+pub(crate) fn auto_key(token: TokenId) -> [u8; 17] {
+    let mut key = [3; 17];
+    key[..16].copy_from_slice(&token.0);
+    key
+}
+
 /// Key of an object record.
 pub(crate) fn object_key(token: TokenId, object: ObjectId) -> [u8; 32] {
     let mut key = [0; 32];
@@ -304,6 +311,17 @@ pub(crate) struct KeyLink {
     /// The old key under the new one, as long as an object is sealed under the old one.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) backward: Vec<u8>,
+}
+
+/// The token master key under a key that the store key gives: no PIN opens it and none is needed.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AutoSlot {
+    /// The write's number, as that of [`AutoSlot::wrapped`].
+    #[prost(uint64, tag = "1")]
+    pub(crate) version: u64,
+    /// A record of type [`WRAPPED_KEY_TYPE`].
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) wrapped: Vec<u8>,
 }
 
 /// How many attempts with one PIN have been made since the last that succeeded.

@@ -4,6 +4,9 @@
 //! A back end never sees a plaintext, and nothing here knows what an operation means: the journal's entries pass
 //! through as bytes.
 
+mod auto;
+#[cfg(test)]
+mod auto_tests;
 mod backup;
 mod clients;
 mod commit;

@@ -73,6 +73,9 @@ impl<L: Ledger> Vault<L> {
             self.put_pin(&mut work, token, (epoch, &new), Role::User, user.version + 1, pin)?;
             waits_for_user = false;
         }
+        if self.has_auto_slot(token)? {
+            self.put_auto(&mut work, token, (epoch, &new))?;
+        }
         let link = KeyLink {
             from: old_epoch,
             to: epoch,

@@ -145,6 +145,11 @@ impl StoreKeys {
         stretched.derive(self.pepper(token).expose(), &info)
     }
 
+    /// The key of a token's AUTO slot.
+    pub(crate) fn auto_key(&self, token: TokenId, version: u64) -> Key {
+        self.store_key.derive(&self.store_id, &[b"craton-hsm store v1 auto", &token.0, &version.to_le_bytes()])
+    }
+
     /// The key that seals a table's records; private objects are sealed under their token's master key instead.
     pub(crate) fn for_table(&self, table: Table) -> Option<&Key> {
         match table {
@@ -513,7 +518,9 @@ mod tests {
                 .unwrap();
         let pin_key = keys.pin_key(&stretched, TokenId([0x22; 16]), Role::User, 3);
         let set = keys.set_element(Table::Token, b"key", b"record");
-        let rows: [(&str, &[u8], &str); 7] = [
+        let auto = keys.auto_key(TokenId([0x22; 16]), 3);
+        let rows: [(&str, &[u8], &str); 8] = [
+            ("auto", auto.expose(), KNOWN_AUTO),
             ("pub", keys.public.expose(), KNOWN_PUB),
             ("sys", keys.system.expose(), KNOWN_SYS),
             ("key id", &keys.key_id(), KNOWN_KEY_ID),
@@ -525,6 +532,18 @@ mod tests {
         for (name, found, known) in rows {
             assert_eq!(data_encoding::HEXLOWER.encode(found), known, "{name}");
         }
+    }
+
+    /// By the same program.
+    #[test]
+    fn the_record_in_an_auto_slot_has_its_known_answer() {
+        let keys = StoreKeys::new(Key::from_slice(&[0x44; 32]).unwrap(), [0x11; 16]);
+        let token = TokenId([0x22; 16]);
+        let (kek, label) = (keys.auto_key(token, 3), wrapped_label([0x11; 16], token, 3, 1));
+        let key = layout::auto_key(token);
+        let record =
+            seal_with_salt(&kek, &label, Place { table: Table::Pin, key: &key }, &[0x66; 32], &[0x55; 32]).unwrap();
+        assert!(record == hex(KNOWN_AUTO_RECORD));
     }
 
     #[test]
@@ -564,6 +583,13 @@ mod tests {
         "7ecae6e41e21c632c4f7d6b34eaf510df997e0b055e3d0332fbabecddcdc53300d000000f94ed0482b0012eaf0365421d7d9",
         "7a46685ec57cd9c70e539caf900982",
     );
+    const KNOWN_AUTO_RECORD: &str = concat!(
+        "4853523101010300111111111111111111111111111111112222222222222222222222222222222200000000000000000000",
+        "0000000000000300000000000000010000005555555555555555555555555555555555555555555555555555555555555555",
+        "5be7c5c482261d3561b0cca37710fce8fc38273561c160b2285780ae7de55856200000005b4d50059da874cc5f8c6cc18cb6",
+        "45603acdce1db13fb5e6c5031563fd40f633175316af4146e1039ec4358bc53b1020",
+    );
+    const KNOWN_AUTO: &str = "82b62975eab00e401a328affc13654eb11e717fc81bdab1867e0ce42b92b9615";
     const KNOWN_PUB: &str = "3cd9e54a847ea67f991deb6a5c80e5e9a2f133051d753b571f378aac0cf2ccba";
     const KNOWN_SYS: &str = "75878b4b209aa9620576b74d1aa597e55a7e64e13d997f377b34176ff8dddbbf";
     const KNOWN_KEY_ID: &str = "b575e3f57857bc2bc24dec1081ad25e2";

@@ -23,6 +23,7 @@ fn subject() -> Subject {
     let keys = Arc::clone(&opened.keys);
     let vault = Vault::start(opened, &quick(), Arc::new(Book::default()), Arc::new(SystemClock)).unwrap();
     let (token, tmk) = ready(&vault);
+    let _receipt = vault.enable_auto_login(token, &pin("user-pin"), "t", b"on").unwrap();
     vault.reserve_handles(5).unwrap();
     let _receipt = vault.commit(put(token, 1, false, "public"), None, b"e").unwrap();
     let _receipt = vault.commit(put(token, 2, true, "private"), Some(&tmk), b"e").unwrap();

@@ -123,18 +123,29 @@ impl<L: Ledger> Vault<L> {
         let proven = self.prove(token, role, pin, client)?;
         failpoint!("pin.clear.before");
         let mut work = Work { requires: Some(token), ..Work::default() };
-        self.forgive(&mut work, client, token);
-        let (epoch, key) = proven.tmk.current();
-        if proven.function == self.pins.function && proven.epoch == epoch {
-            self.put_attempts(&mut work, token, role, 0)?;
-        } else {
-            // The configured function or its cost has changed, or the token's key: this is the moment when the PIN is known.
-            self.put_pin(&mut work, token, (epoch, &key), role, proven.version + 1, pin)?;
-        }
+        self.put_right(&mut work, (token, role), pin, client, &proven)?;
         let _links = self.links.lock();
         self.trim_link(&mut work, token, role)?;
         self.pen.write_unrecorded(work)?;
         Ok(proven.tmk)
+    }
+
+    /// The counts of a PIN that was right go; its slot is written anew where its function or its key is not the present one.
+    pub(super) fn put_right(
+        &self,
+        work: &mut Work,
+        (token, role): (TokenId, Role),
+        pin: &SecretBytes,
+        client: &str,
+        proven: &Proven,
+    ) -> Result<()> {
+        self.forgive(work, client, token);
+        let (epoch, key) = proven.tmk.current();
+        if proven.function == self.pins.function && proven.epoch == epoch {
+            return self.put_attempts(work, token, role, 0);
+        }
+        // The configured function or its cost has changed, or the token's key: this is the moment when the PIN is known.
+        self.put_pin(work, token, (epoch, &key), role, proven.version + 1, pin)
     }
 
     /// C_SetPIN: from the old PIN to the new one, in one step.

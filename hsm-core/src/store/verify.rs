@@ -165,7 +165,7 @@ fn name(table: Table, key: &[u8]) -> String {
             format!(
                 "{} {} of token {}",
                 table.name(),
-                ["so", "user", "link"].get(usize::from(*role)).unwrap_or(&"unknown"),
+                ["so", "user", "link", "auto"].get(usize::from(*role)).unwrap_or(&"unknown"),
                 TokenId(*token)
             )
         }

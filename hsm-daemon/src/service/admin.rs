@@ -188,6 +188,7 @@ fn token_summary(token: TokenSummary) -> v1::TokenSummary {
         objects: token.objects,
         sessions: token.sessions,
         token_id: token.token_id,
+        auto_login: token.auto_login,
     }
 }
 
@@ -291,6 +292,14 @@ impl Admin for AdminService {
         self.run_sealed(Errand::ListKeys, request, |desk, peer, r| {
             let keys = desk.hsm.admin_list_keys(peer, &token_name(r.token), maybe_pin(r.user_pin))?;
             Ok(v1::ListKeysReply { keys: keys.into_iter().map(key_summary).collect() })
+        })
+        .await
+    }
+
+    async fn auto_login(&self, request: Request<v1::AutoLoginRequest>) -> Result<Response<v1::TokenSummary>, Status> {
+        self.run_sealed(Errand::AutoLogin, request, |desk, peer, r| {
+            let enable = r.enable.then(|| SecretBytes::new(r.user_pin));
+            desk.hsm.admin_auto_login(peer, &token_name(r.token), enable).map(token_summary)
         })
         .await
     }

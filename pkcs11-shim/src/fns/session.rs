@@ -15,7 +15,7 @@ use cryptoki_sys::CK_SESSION_INFO;
 use hsm_proto::v1::request::Op;
 use hsm_proto::v1::{self, OperationKind};
 
-use super::slot::pin;
+use super::slot::{has_protected_path, pin};
 use crate::carrier::Failure;
 use crate::ffi::claim::{InBytes, Out};
 use crate::library::{Run, expect_answer};
@@ -71,15 +71,18 @@ pub(crate) fn info(run: &Run, handle: u64, info: Out<'_, CK_SESSION_INFO>) -> Re
     Ok(())
 }
 
-/// C_Login. What can be seen changes with it, so nothing remembered of objects stays.
+/// C_Login. What can be seen changes with it, so nothing remembered of objects stays. NULL_PTR is no PIN but at a token that says that
+/// it needs none (PKCS#11 v3.1 section 5.6.8).
 pub(crate) fn login(run: &Run, handle: u64, user: u64, given: InBytes<'_>) -> Result<(), Rv> {
     let session = run.session(handle)?;
     if user == CKU_CONTEXT_SPECIFIC && !session.has_any() {
         return Err(CKR_OPERATION_NOT_INITIALIZED);
     }
-    let request = v1::LoginRequest { session: session.daemon_handle, user, pin: pin(given, CKR_ARGUMENTS_BAD)? };
+    let without_pin = given.is_null() && has_protected_path(run, session.slot)?;
+    let pin = if without_pin { Vec::new() } else { pin(given, CKR_ARGUMENTS_BAD)? };
+    let request = v1::LoginRequest { session: session.daemon_handle, user, pin, without_pin };
     let keepsake = run.keepsake.as_ref().filter(|_| user == CKU_USER);
-    let copy = keepsake.and_then(|keepsake| keepsake.copy(&request.pin));
+    let copy = keepsake.filter(|_| !without_pin).and_then(|keepsake| keepsake.copy(&request.pin));
     let outcome = run.command(&session, Op::Login(request));
     if user != CKU_CONTEXT_SPECIFIC {
         run.mirror.forget_objects();

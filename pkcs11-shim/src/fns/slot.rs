@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ck::Rv;
 use ck::flags::slot::CKF_TOKEN_PRESENT;
+use ck::flags::token::CKF_PROTECTED_AUTHENTICATION_PATH;
 use ck::rv::{
     CKR_ARGUMENTS_BAD, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_MECHANISM_INVALID, CKR_NO_EVENT, CKR_PIN_LEN_RANGE,
     CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT,
@@ -156,9 +157,15 @@ pub(crate) fn mechanism_info(run: &Run, slot: u64, number: u64, info: Out<'_, CK
 /// The longest PIN that is carried to the daemon, which says how long one may be.
 const MAX_PIN: u64 = 64 * 1024;
 
-/// A PIN: there is no other way to log in, so it cannot be missing.
+/// A PIN, which is there.
 pub(crate) fn pin(pin: InBytes<'_>, too_long: Rv) -> Result<Vec<u8>, Rv> {
     if pin.is_null() { Err(CKR_ARGUMENTS_BAD) } else { pin.at_most(MAX_PIN, too_long)?.to_vec() }
+}
+
+/// Whether the token lets this client's user log in without a PIN. Never asked for a PIN that is there.
+pub(crate) fn has_protected_path(run: &Run, id: u64) -> Result<bool, Rv> {
+    let token = slot(run, id)?.token.ok_or(CKR_TOKEN_NOT_PRESENT)?;
+    Ok(token.flags & CKF_PROTECTED_AUTHENTICATION_PATH != 0)
 }
 
 /// C_InitToken. The label is padded with blanks; some callers give a C string, behind which anything may follow.

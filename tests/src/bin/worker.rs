@@ -87,6 +87,14 @@ impl Worker {
                 Ok(self.session()?.handle().to_string())
             }
             ["login"] => self.session()?.login(UserType::User, Some(&module::pin(PIN))).map(|()| String::new()),
+            // C_Login with NULL_PTR for the PIN, as that user: the return value. Whether the token says that this is the way.
+            ["login-without-pin", user] => {
+                let session = self.session()?.handle();
+                Ok(format!("rv {:#x}", self.raw.call("C_Login", &[session, number(user), 0, 0])))
+            }
+            ["protected-path"] => {
+                Ok(self.pkcs11.get_token_info(self.slot()?)?.protected_authentication_path().to_string())
+            }
             ["logout"] => self.session()?.logout().map(|()| String::new()),
             ["state"] => Ok(format!("{:?}", self.session()?.get_session_info()?.session_state())),
             // The state of any session handle, as a number, or the CKR.

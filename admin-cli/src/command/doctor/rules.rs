@@ -69,6 +69,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "pin-attempts", find: pin_attempts, remedy: "set security.max_failed_logins = 10 or fewer" },
     Rule { name: "pin-locked", find: pin_locked, remedy: "user PIN: craton-hsm-admin pin reset; SO PIN: restore a backup" },
     Rule { name: "pin-guessed", find: pin_guessed, remedy: "find out who tried: craton-hsm-admin audit dump" },
+    Rule { name: "auto-login", find: auto_login, remedy: "craton-hsm-admin token auto-login --disable, where somebody is there to enter the PIN" },
     Rule { name: "slot-open", find: slot_open, remedy: "initialise the slot's token, or lower token.slot_count" },
     Rule { name: "journal-partial", find: journal_partial, remedy: "set audit.log_level = \"all\"" },
     Rule { name: "journal-delayed", find: journal_delayed, remedy: "audit.use_operations = \"synced\" where a record must survive a power cut" },
@@ -184,6 +185,20 @@ fn pin_guessed(facts: &Facts) -> Sentences {
         (Warning, format!("slot {}: {user} wrong user PINs and {so} wrong SO PINs in a row", token.slot))
     };
     guessed.map(sentence).collect()
+}
+
+fn auto_login(facts: &Facts) -> Sentences {
+    let open = facts.tokens.iter().filter(|token| token.auto_login);
+    let is_beside =
+        facts.store_key.as_ref().zip(facts.store.as_ref()).is_some_and(|(key, store)| key.device == store.device);
+    let severity = if is_beside { Warning } else { Note };
+    let sentence = |token: &hsm_proto::v1::TokenSummary| {
+        (
+            severity,
+            format!("slot {} opens without a PIN: whoever has the store and its key has its private keys", token.slot),
+        )
+    };
+    open.map(sentence).collect()
 }
 
 fn slot_open(facts: &Facts) -> Sentences {

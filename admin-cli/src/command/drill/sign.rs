@@ -88,7 +88,7 @@ impl Talk {
 
     /// Logs the user in.
     pub(super) async fn login(&mut self, pin: &[u8]) -> Result<(), Failure> {
-        let login = v1::LoginRequest { session: self.session, user: USER, pin: pin.to_vec() };
+        let login = v1::LoginRequest { session: self.session, user: USER, pin: pin.to_vec(), without_pin: false };
         let login = v1::Request { op: Some(v1::request::Op::Login(login)), number: 0 };
         let key = self.client.seal_key(v1::SealKeyRequest {}).await?.into_inner();
         let sealed = seal::request(&key, &login, None).map_err(|error| Failure::new(error.to_string()))?;
