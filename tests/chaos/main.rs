@@ -11,6 +11,7 @@ mod kill_during_commit;
 mod memcheck;
 mod oracle;
 mod pins;
+mod restarts;
 mod soak;
 
 /// A row of figures, which `make chaos` shows at its end.
