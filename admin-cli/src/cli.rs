@@ -484,7 +484,7 @@ pub(crate) struct Drill {
     /// Signs the report with this key of the running token, by label; the signature goes beside it (`.sig`).
     #[arg(long, value_name = "LABEL", requires = "report", requires = "user_pin")]
     pub(crate) sign_with: Option<String>,
-    /// The user PIN: of the running token for --sign-with; and where no SO PIN is given, the one that the copy's keys are used by.
+    /// The user PIN: of the running token for --sign-with; and where no SO PIN is given, or the SO does not hold the master key, the one that the copy's keys are used by.
     #[arg(long, value_name = "PIN")]
     pub(crate) user_pin: Option<String>,
     /// Where the scratch directory is made; else the system's directory for temporary files.

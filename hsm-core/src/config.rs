@@ -127,6 +127,8 @@ pub struct SecurityTable {
     pub argon2_memory_mib: u32,
     /// Argon2id passes for new PINs: 2 to 64.
     pub argon2_passes: u32,
+    /// Whether the SO PIN of tokens that are initialised from now on opens the master key.
+    pub so_holds_master_key: bool,
 }
 
 /// The function that stretches PINs.
@@ -149,6 +151,7 @@ impl Default for SecurityTable {
             pbkdf2_iterations: 600_000,
             argon2_memory_mib: 64,
             argon2_passes: 3,
+            so_holds_master_key: true,
         }
     }
 }
@@ -377,6 +380,8 @@ pub struct PinConfig {
     pub max_attempts: u32,
     /// Stretches new PINs.
     pub function: PasswordFunction,
+    /// Whether the SO PIN of a new token opens its master key.
+    pub so_holds_master_key: bool,
     /// Wrong PINs from one client until that client must wait; `daemon.max_login_attempts`.
     pub client_attempts: u32,
     /// How long it waits the first time, doubling; `daemon.login_cooldown_secs`.
@@ -391,6 +396,7 @@ impl Default for PinConfig {
             max_length: written.pin_max_length,
             max_attempts: written.max_failed_logins,
             function: PasswordFunction::Pbkdf2 { iterations: written.pbkdf2_iterations },
+            so_holds_master_key: written.so_holds_master_key,
             client_attempts: 5,
             client_cooldown: Duration::from_secs(60),
         }
@@ -555,6 +561,7 @@ fn pin_config(table: &SecurityTable) -> Result<PinConfig, ConfigError> {
         min_length: table.pin_min_length,
         max_length: table.pin_max_length,
         max_attempts: table.max_failed_logins,
+        so_holds_master_key: table.so_holds_master_key,
         function: match table.pin_kdf {
             PinKdf::Pbkdf2 => PasswordFunction::Pbkdf2 { iterations: table.pbkdf2_iterations },
             PinKdf::Argon2id => PasswordFunction::Argon2id {

@@ -115,7 +115,7 @@ impl Work<'_> {
     pub(crate) fn commit(&mut self, change: Change) -> Result<()> {
         let held = self.app.logins.held(self.slot.number);
         let body = self.hsm.body(&self.entry);
-        let tmk = held.as_ref().map(|held| &*held.tmk);
+        let tmk = held.as_ref().and_then(|held| held.tmk.as_deref());
         self.handed = true;
         match self.hsm.vault()?.commit(change, tmk, &body) {
             Ok(committed) => self.record(committed),

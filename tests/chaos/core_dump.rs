@@ -11,9 +11,10 @@ use acceptance::module::{Token, import_aes, import_ec};
 use acceptance::module_test;
 use acceptance::tools::{self, available, skip};
 use acceptance::worker::Worker;
-use acceptance::world::{Carrier, LABEL, PIN, SO_PIN, World};
+use acceptance::world::{Carrier, LABEL, PIN, SO_PIN, World, trusted};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
+use cryptoki::session::{Session, UserType};
 use data_encoding::HEXLOWER;
 
 /// Not a constant of the program, so that only the daemon's own memory can hold it in one piece.
@@ -31,41 +32,67 @@ module_test! {
         if !available(test, "gdb") {
             return;
         }
-        let token = Token::open();
-        let session = token.user();
-        let lasting = [Attribute::Token(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
-        // A later attribute of the same kind would be a template that contradicts itself: the token flag comes from here only.
-        let ec = session.copy_object(import_ec(&session, &scalar(), &lasting[1..]).expect("an EC key"), &lasting[..1]).expect("stored");
-        let aes = import_aes(&session, &aes_value(), &[&lasting[1..], &[Attribute::Encrypt(true)]].concat()).expect("an AES key");
-        let aes = session.copy_object(aes, &lasting[..1]).expect("stored");
-        session.sign(&Mechanism::EcdsaSha256, ec, b"in use").expect("signs");
-        session.encrypt(&Mechanism::AesCbcPad([0; 16]), aes, b"in use").expect("encrypts");
-        session.logout().expect("logout");
-        drop(session);
-        let core = world.dir().join("core");
-        let pid = world.daemon().pid().to_string();
-        let gdb = tools::run(
-            Command::new("gdb")
-                .args(["-batch", "-nx", "-p", &pid, "-ex", "set dump-excluded-mappings on"])
-                .args(["-ex", "set use-coredump-filter off", "-ex", &format!("gcore {}", core.display())]),
-        );
-        let Ok(dump) = fs::read(&core) else {
-            return skip(test, &format!("gdb cannot attach here ({})", gdb.stderr.lines().last().unwrap_or_default()));
-        };
-        assert!(found(&dump, LABEL.as_bytes()) && found(&dump, b"craton-hsm-daemon"), "the search finds nothing at all");
-        let reversed = |bytes: Vec<u8>| bytes.into_iter().rev().collect::<Vec<u8>>();
-        let secrets = [
-            ("the user PIN", PIN.as_bytes().to_vec()),
-            ("the SO PIN", SO_PIN.as_bytes().to_vec()),
-            ("the EC key", scalar()),
-            ("the EC key in little-endian words", reversed(scalar())),
-            ("half of the EC key", scalar()[..16].to_vec()),
-            ("the AES key", aes_value()),
-            ("half of the AES key", aes_value()[16..].to_vec()),
-        ];
-        let held: Vec<&str> = secrets.iter().filter(|(_, bytes)| found(&dump, bytes)).map(|(name, _)| *name).collect();
-        assert!(held.is_empty(), "the dump of {} bytes holds {held:?}", dump.len());
+        leaves_nothing(world, test, Token::open().user());
     }
+}
+
+module_test! {
+    fn a_core_dump_after_a_login_without_a_pin_holds_none_either(world) {
+        let test = "core_dump::a_core_dump_after_a_login_without_a_pin_holds_none_either";
+        if !available(test, "gdb") {
+            return;
+        }
+        world.stop_daemon();
+        world.write_clients(&trusted(rustix::process::geteuid().as_raw()));
+        world.configure("clients = \"clients.toml\"");
+        world.start_daemon();
+        world.take_without_pin();
+        let session = Token::open().session();
+        session.login(UserType::User, None).expect("nobody is asked for a PIN");
+        leaves_nothing(world, test, session);
+    }
+}
+
+/// Imports keys, uses them, logs out, and looks for them and for the PINs in the daemon's memory.
+fn leaves_nothing(world: &World, test: &str, session: Session) {
+    let lasting = [Attribute::Token(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+    // A later attribute of the same kind would be a template that contradicts itself: the token flag comes from here only.
+    let ec = session
+        .copy_object(import_ec(&session, &scalar(), &lasting[1..]).expect("an EC key"), &lasting[..1])
+        .expect("stored");
+    let aes =
+        import_aes(&session, &aes_value(), &[&lasting[1..], &[Attribute::Encrypt(true)]].concat()).expect("an AES key");
+    let aes = session.copy_object(aes, &lasting[..1]).expect("stored");
+    session.sign(&Mechanism::EcdsaSha256, ec, b"in use").expect("signs");
+    session.encrypt(&Mechanism::AesCbcPad([0; 16]), aes, b"in use").expect("encrypts");
+    session.logout().expect("logout");
+    drop(session);
+    let core = world.dir().join("core");
+    let pid = world.daemon().pid().to_string();
+    let gdb = tools::run(
+        Command::new("gdb").args(["-batch", "-nx", "-p", &pid, "-ex", "set dump-excluded-mappings on"]).args([
+            "-ex",
+            "set use-coredump-filter off",
+            "-ex",
+            &format!("gcore {}", core.display()),
+        ]),
+    );
+    let Ok(dump) = fs::read(&core) else {
+        return skip(test, &format!("gdb cannot attach here ({})", gdb.stderr.lines().last().unwrap_or_default()));
+    };
+    assert!(found(&dump, LABEL.as_bytes()) && found(&dump, b"craton-hsm-daemon"), "the search finds nothing at all");
+    let reversed = |bytes: Vec<u8>| bytes.into_iter().rev().collect::<Vec<u8>>();
+    let secrets = [
+        ("the user PIN", PIN.as_bytes().to_vec()),
+        ("the SO PIN", SO_PIN.as_bytes().to_vec()),
+        ("the EC key", scalar()),
+        ("the EC key in little-endian words", reversed(scalar())),
+        ("half of the EC key", scalar()[..16].to_vec()),
+        ("the AES key", aes_value()),
+        ("half of the AES key", aes_value()[16..].to_vec()),
+    ];
+    let held: Vec<&str> = secrets.iter().filter(|(_, bytes)| found(&dump, bytes)).map(|(name, _)| *name).collect();
+    assert!(held.is_empty(), "the dump of {} bytes holds {held:?}", dump.len());
 }
 
 module_test! {

@@ -25,6 +25,7 @@ mod legacy;
 mod mechanisms;
 mod message;
 mod object;
+mod officer;
 mod random;
 mod recover;
 mod remote;

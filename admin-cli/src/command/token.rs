@@ -27,6 +27,7 @@ struct Token {
     sessions: u64,
     token_id: String,
     auto_login: bool,
+    so_holds_master_key: bool,
 }
 
 /// A token that was just made, and what to keep where nobody who has this host can write.
@@ -55,6 +56,7 @@ impl From<TokenSummary> for Token {
             sessions: token.sessions,
             token_id: token.token_id,
             auto_login: token.auto_login,
+            so_holds_master_key: token.so_holds_master_key,
         }
     }
 }
@@ -110,6 +112,9 @@ fn facts(token: &Token) -> Table {
     table.fact("user PIN", pin_state(token.user_pin_set, token.user_pin_locked, token.user_pin_failures));
     table.fact("SO PIN", pin_state(token.initialized, token.so_pin_locked, token.so_pin_failures));
     table.fact("logins without PIN", if token.auto_login { "yes (token auto-login)" } else { "no" });
+    if token.initialized && !token.so_holds_master_key {
+        table.fact("master key", "the SO PIN does not open it: a forgotten user PIN costs the private objects");
+    }
     table.fact("objects", token.objects);
     table.fact("sessions", token.sessions);
     table.fact("token id", &token.token_id);

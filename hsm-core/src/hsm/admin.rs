@@ -64,6 +64,7 @@ pub struct TokenSummary {
     pub sessions: u64,
     pub token_id: String,
     pub auto_login: bool,
+    pub so_holds_master_key: bool,
 }
 
 /// One key for the operator.
@@ -224,6 +225,7 @@ impl Hsm {
             sessions: self.applications().iter().map(here).sum::<usize>() as u64,
             token_id: token.id.to_string(),
             auto_login: vault.has_auto_slot(token.id)?,
+            so_holds_master_key: vault.so_holds_master_key(token.id)?,
         })
     }
 
@@ -297,8 +299,12 @@ impl Hsm {
     fn set_user_pin(&self, peer: &Peer, slot: &Slot, so_pin: &SecretBytes, pin: &SecretBytes) -> Result<()> {
         self.administer(&act::RESET_PIN, peer, slot, |entry| {
             let vault = self.vault()?;
-            let tmk = vault.unlock(slot.token_id(), Role::So, so_pin, &peer.canonical())?;
-            Ok(((), vault.init_user_pin(&tmk, pin, &self.body(entry))?.receipt))
+            let token = slot.token_id();
+            let committed = match vault.let_in(token, Role::So, so_pin, &peer.canonical())? {
+                Some(tmk) => vault.init_user_pin(&tmk, pin, &self.body(entry))?,
+                None => vault.init_user_pin_anew(token, pin, &self.body(entry))?,
+            };
+            Ok(((), committed.receipt))
         })
     }
 
@@ -443,7 +449,7 @@ impl Hsm {
     ) -> Result<backup::Written> {
         let vault = self.vault()?;
         let token = slot.token();
-        vault.unlock(token.id, Role::So, so_pin, &peer.canonical())?;
+        vault.let_in(token.id, Role::So, so_pin, &peer.canonical())?;
         self.record_intent(&act::BACKUP, entry.clone())?;
         failpoint!("backup.begin");
         let snapshot = vault.snapshot_for_backup()?;

@@ -185,14 +185,17 @@ impl Hsm {
             return Err(Error::new(Kind::UserTypeInvalid, "the client does not have the role \"so\""));
         }
         let token = work.slot.token();
+        let vault = self.vault()?;
         let tmk = match proof {
-            Proof::Pin(pin) => self.vault()?.unlock(token.id, role, pin, &work.app.peer.canonical())?,
+            Proof::Pin(pin) => vault.let_in(token.id, role, pin, &work.app.peer.canonical())?,
             Proof::AutoSlot if user == UserType::User && work.right.grant.has(ClientRole::AutoLogin) => {
-                self.vault()?.unlock_without_pin(token.id)?
+                Some(vault.unlock_without_pin(token.id)?)
             }
             Proof::AutoSlot => return Err(Error::new(Kind::PinIncorrect, "this login takes a PIN")),
         };
-        self.go_on_rotating(&tmk);
+        if let Some(tmk) = &tmk {
+            self.go_on_rotating(tmk);
+        }
         if user == UserType::ContextSpecific {
             work.session.operations.lock().context = Context::Entered;
             return Ok(());
@@ -200,8 +203,9 @@ impl Hsm {
         match role {
             Role::So => work.app.logins.enter(slot, LoggedIn { login: Login::So, tmk }),
             Role::User => {
+                let tmk = tmk.ok_or(Kind::Internal)?;
                 work.slot.enter(Arc::clone(&tmk), || self.load(token.id, Some(&tmk)))?;
-                work.app.logins.enter(slot, LoggedIn { login: Login::User, tmk });
+                work.app.logins.enter(slot, LoggedIn { login: Login::User, tmk: Some(tmk) });
             }
         }
         *entered = Some(slot);

@@ -279,12 +279,17 @@ impl Hsm {
     /// C_InitPIN: the SO sets the user PIN. No object is touched.
     ///
     /// # Errors
-    /// [`Kind::NotLoggedIn`] unless the SO is logged in; [`Kind::PinLength`].
+    /// [`Kind::NotLoggedIn`] unless the SO is logged in; [`Kind::PinLength`]; [`Kind::ActionProhibited`] where the SO does not hold the
+    /// master key and private objects would be lost.
     pub fn init_pin(&self, caller: &Caller, session: u64, pin: SecretBytes) -> Result<()> {
         self.perform(caller, &act::INIT_PIN, session, |work| {
             let held = work.app.logins.held(work.slot.number).ok_or(Kind::NotLoggedIn)?;
             let body = self.body(&work.entry);
-            let committed = self.vault()?.init_user_pin(&held.tmk, &pin, &body)?;
+            let vault = self.vault()?;
+            let committed = match &held.tmk {
+                Some(tmk) => vault.init_user_pin(tmk, &pin, &body)?,
+                None => vault.init_user_pin_anew(work.slot.token_id(), &pin, &body)?,
+            };
             work.record(committed);
             Ok(())
         })

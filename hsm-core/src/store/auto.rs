@@ -31,10 +31,11 @@ impl<L: Ledger> Vault<L> {
     ) -> Result<Committed<L::Receipt>> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, Role::User, user_pin, client)?;
-        self.check_newest(&proven.tmk)?;
+        let tmk = proven.tmk.as_ref().ok_or(Kind::Internal)?;
+        self.check_newest(tmk)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.put_right(&mut work, (token, Role::User), user_pin, client, &proven)?;
-        let (epoch, key) = proven.tmk.current();
+        let (epoch, key) = tmk.current();
         self.put_auto(&mut work, token, (epoch, &key))?;
         let _links = self.links.lock();
         self.trim_link(&mut work, token, Role::User)?;

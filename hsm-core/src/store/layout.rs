@@ -77,6 +77,9 @@ impl Table {
 /// The record type of the wrapped token master key inside a PIN record.
 pub(crate) const WRAPPED_KEY_TYPE: u8 = 3;
 
+/// The record type of what stands in a PIN slot whose PIN does not open the master key.
+pub(crate) const PROOF_TYPE: u8 = 9;
+
 /// Key of the format row in [`Table::Meta`].
 pub(crate) const FORMAT_KEY: &[u8] = b"format";
 /// Key of the manifest row in [`Table::Meta`].
@@ -253,7 +256,7 @@ pub(crate) struct PinSlot {
     /// Rises with every change of this PIN.
     #[prost(uint64, tag = "4")]
     pub(crate) version: u64,
-    /// A record of type [`WRAPPED_KEY_TYPE`].
+    /// A record of type [`WRAPPED_KEY_TYPE`]; nothing where there is a proof.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) wrapped: Vec<u8>,
     /// The cost of Argon2id; zero for PBKDF2.
@@ -263,6 +266,9 @@ pub(crate) struct PinSlot {
     pub(crate) passes: u32,
     #[prost(uint32, tag = "8")]
     pub(crate) lanes: u32,
+    /// A record of type [`PROOF_TYPE`], which holds nothing: the PIN opens this and not the master key.
+    #[prost(bytes = "vec", tag = "9")]
+    pub(crate) proof: Vec<u8>,
 }
 
 /// [`PinSlot::kdf`] of PBKDF2-HMAC-SHA256.
@@ -272,8 +278,8 @@ const ARGON2ID: u32 = 2;
 
 impl PinSlot {
     /// An unlocked slot's fields, with the function that stretches its PIN.
-    pub(crate) fn new(function: PasswordFunction, salt: Vec<u8>, version: u64, wrapped: Vec<u8>) -> PinSlot {
-        let slot = PinSlot { salt, version, wrapped, ..PinSlot::default() };
+    pub(crate) fn new(function: PasswordFunction, salt: Vec<u8>, version: u64) -> PinSlot {
+        let slot = PinSlot { salt, version, ..PinSlot::default() };
         match function {
             PasswordFunction::Pbkdf2 { iterations } => PinSlot { kdf: PBKDF2, iterations, ..slot },
             PasswordFunction::Argon2id { memory_kib, passes, lanes } => {
@@ -435,7 +441,7 @@ mod tests {
 
     #[test]
     fn record_types_are_distinct() {
-        let mut seen = vec![WRAPPED_KEY_TYPE];
+        let mut seen = vec![WRAPPED_KEY_TYPE, PROOF_TYPE];
         for table in Table::SEALED {
             assert!(!seen.contains(&table.record_type()), "{}", table.name());
             seen.push(table.record_type());

@@ -33,6 +33,8 @@ mod rotate_tests;
 mod seal;
 mod sealed_key;
 mod since;
+#[cfg(test)]
+mod so_key_tests;
 mod spread;
 mod store_key;
 #[cfg(test)]

@@ -113,6 +113,6 @@ fn prove(request: &Acceptance<'_>, opened: &Opened, clock: Arc<dyn Clock>) -> Re
     let verified = verify::verify(&*snapshot, &opened.keys, &path)?;
     let copy = Opened { store, keys: Arc::clone(&opened.keys), verified, lock: None };
     let vault = Vault::start(copy, request.pins, Arc::new(Aside), clock)?;
-    vault.unlock(token, Role::So, request.so_pin, request.client)?;
+    vault.let_in(token, Role::So, request.so_pin, request.client)?;
     Ok(())
 }

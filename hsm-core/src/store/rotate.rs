@@ -47,8 +47,14 @@ impl<L: Ledger> Vault<L> {
         entry: &[u8],
     ) -> Result<(Arc<TokenMasterKey>, Committed<L::Receipt>)> {
         let _turn = self.turnstile.enter(token)?;
+        if user_pin.is_none() && self.pin_slot(token, Role::So)?.is_some_and(|slot| !slot.proof.is_empty()) {
+            let why = "the SO PIN does not open this token's master key: give the user PIN too";
+            return Err(Error::new(Kind::ArgumentsBad, why));
+        }
         let so = self.prove(token, Role::So, so_pin, client)?;
         let user = user_pin.map(|pin| self.prove(token, Role::User, pin, client)).transpose()?;
+        let opened = so.tmk.as_ref().or(user.as_ref().and_then(|user| user.tmk.as_ref()));
+        let tmk = Arc::clone(opened.ok_or(Kind::Internal)?);
         let link = self.link(token)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.forgive(&mut work, client, token);
@@ -57,20 +63,23 @@ impl<L: Ledger> Vault<L> {
             if user.is_some() {
                 self.put_attempts(&mut work, token, Role::User, 0)?;
             }
-            return Ok((so.tmk, self.pen.write(work, entry)?));
+            return Ok((tmk, self.pen.write(work, entry)?));
         }
         let is_behind = link.is_some_and(|link| !link.forward.is_empty());
         if is_behind && user.is_none() {
             let why = "the user has not logged in since the last rotation: give the user PIN too";
             return Err(Error::new(Kind::ArgumentsBad, why));
         }
-        let (old_epoch, old) = so.tmk.current();
+        let (old_epoch, old) = tmk.current();
         let epoch = old_epoch.checked_add(1).ok_or(Kind::ResourceExceeded)?;
         let new = Key::random()?;
-        self.put_pin(&mut work, token, (epoch, &new), Role::So, so.version + 1, so_pin)?;
+        match so.tmk {
+            Some(_) => self.put_pin(&mut work, token, Some((epoch, &new)), Role::So, so.version + 1, so_pin)?,
+            None => self.put_attempts(&mut work, token, Role::So, 0)?,
+        }
         let mut waits_for_user = self.pin_slot(token, Role::User)?.is_some();
         if let (Some(user), Some(pin)) = (user, user_pin) {
-            self.put_pin(&mut work, token, (epoch, &new), Role::User, user.version + 1, pin)?;
+            self.put_pin(&mut work, token, Some((epoch, &new)), Role::User, user.version + 1, pin)?;
             waits_for_user = false;
         }
         if self.has_auto_slot(token)? {
@@ -89,8 +98,8 @@ impl<L: Ledger> Vault<L> {
         failpoint!("rotate.begin.before");
         let committed = self.pen.write(work, entry)?;
         failpoint!("rotate.begin.after");
-        so.tmk.advance(epoch, new);
-        Ok((so.tmk, committed))
+        tmk.advance(epoch, new);
+        Ok((tmk, committed))
     }
 
     /// Seals again what is still under the old key, and drops it. Other changes go on between the batches. Nothing to do is no error.

@@ -480,6 +480,11 @@ pub(super) fn epoch_of(row: &[u8]) -> Option<u32> {
     read_label(record).ok().map(|label| label.epoch)
 }
 
+/// The label of the proof in a PIN record whose PIN does not open the master key.
+pub(crate) fn proof_label(store_id: [u8; 16], token: TokenId, version: u64) -> Label {
+    Label { record_type: layout::PROOF_TYPE, ..wrapped_label(store_id, token, version, 0) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

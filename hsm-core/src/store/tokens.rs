@@ -5,6 +5,7 @@
 //! reads or writes its PIN rows.
 
 use super::commit::{Committed, Work};
+use super::device;
 use super::layout::{self, Attempts, PinSlot, Role, Table, TokenRecord};
 use super::ledger::Ledger;
 use super::seal::{self, Key, Place, SealError, TokenMasterKey};
@@ -28,9 +29,10 @@ const FIRST_EPOCH: u32 = 1;
 
 /// A PIN that was right, and what its slot held.
 pub(super) struct Proven {
-    pub(super) tmk: Arc<TokenMasterKey>,
+    /// Nothing where the PIN does not open the master key.
+    pub(super) tmk: Option<Arc<TokenMasterKey>>,
     pub(super) version: u64,
-    /// The number of the key in its slot.
+    /// The number of the key in its slot; zero without one.
     epoch: u32,
     function: PasswordFunction,
 }
@@ -97,7 +99,9 @@ impl<L: Ledger> Vault<L> {
             ..old
         };
         self.put_token(&mut work, &token)?;
-        self.put_pin(&mut work, token.id, (FIRST_EPOCH, &Key::random()?), Role::So, 1, so_pin)?;
+        let first = Key::random()?;
+        let key = self.pins.so_holds_master_key.then_some((FIRST_EPOCH, &first));
+        self.put_pin(&mut work, token.id, key, Role::So, 1, so_pin)?;
         let entry = entry(&token);
         let committed = self.pen.write(work, &entry);
         failpoint!("token.init.after");
@@ -119,6 +123,22 @@ impl<L: Ledger> Vault<L> {
         pin: &SecretBytes,
         client: &str,
     ) -> Result<Arc<TokenMasterKey>> {
+        let opened = self.let_in(token, role, pin, client)?;
+        opened.ok_or_else(|| Error::new(Kind::ActionProhibited, "this PIN does not open the token's master key"))
+    }
+
+    /// Checks a PIN, and gives the master key where the PIN opens it: the SO's does not where `security.so_holds_master_key` was off when
+    /// the token was initialised.
+    ///
+    /// # Errors
+    /// As [`Vault::unlock`].
+    pub(crate) fn let_in(
+        &self,
+        token: TokenId,
+        role: Role,
+        pin: &SecretBytes,
+        client: &str,
+    ) -> Result<Option<Arc<TokenMasterKey>>> {
         let _turn = self.turnstile.enter(token)?;
         let proven = self.prove(token, role, pin, client)?;
         failpoint!("pin.clear.before");
@@ -140,12 +160,13 @@ impl<L: Ledger> Vault<L> {
         proven: &Proven,
     ) -> Result<()> {
         self.forgive(work, client, token);
-        let (epoch, key) = proven.tmk.current();
-        if proven.function == self.pins.function && proven.epoch == epoch {
+        let newest = proven.tmk.as_ref().map(|tmk| tmk.current());
+        if proven.function == self.pins.function && proven.epoch == newest.as_ref().map_or(0, |(epoch, _)| *epoch) {
             return self.put_attempts(work, token, role, 0);
         }
         // The configured function or its cost has changed, or the token's key: this is the moment when the PIN is known.
-        self.put_pin(work, token, (epoch, &key), role, proven.version + 1, pin)
+        let newest = newest.as_ref().map(|(epoch, key)| (*epoch, &**key));
+        self.put_pin(work, token, newest, role, proven.version + 1, pin)
     }
 
     /// C_SetPIN: from the old PIN to the new one, in one step.
@@ -166,8 +187,9 @@ impl<L: Ledger> Vault<L> {
         let proven = self.prove(token, role, old, client)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.forgive(&mut work, client, token);
-        let (epoch, key) = proven.tmk.current();
-        self.put_pin(&mut work, token, (epoch, &key), role, proven.version + 1, new)?;
+        let newest = proven.tmk.as_ref().map(|tmk| tmk.current());
+        let newest = newest.as_ref().map(|(epoch, key)| (*epoch, &**key));
+        self.put_pin(&mut work, token, newest, role, proven.version + 1, new)?;
         failpoint!("pin.change.before");
         let committed = self.pen.write(work, entry);
         failpoint!("pin.change.after");
@@ -192,8 +214,66 @@ impl<L: Ledger> Vault<L> {
         let version = self.pin_slot(token, Role::User)?.map_or(1, |slot| slot.version + 1);
         let mut work = Work { requires: Some(token), ..Work::default() };
         let (epoch, key) = tmk.current();
-        self.put_pin(&mut work, token, (epoch, &key), Role::User, version, new)?;
+        self.put_pin(&mut work, token, Some((epoch, &key)), Role::User, version, new)?;
         self.pen.write(work, entry)
+    }
+
+    /// C_InitPIN by an SO whose PIN does not open the master key: the token gets a new one, so it must hold nothing under the old one.
+    ///
+    /// # Errors
+    /// [`Kind::ActionProhibited`] where there is a private object, or the user is logged in somewhere; as [`Vault::init_user_pin`].
+    pub(crate) fn init_user_pin_anew(
+        &self,
+        token: TokenId,
+        new: &SecretBytes,
+        entry: &[u8],
+    ) -> Result<Committed<L::Receipt>> {
+        pin::check_length(&self.pins, new)?;
+        let _turn = self.turnstile.enter(token)?;
+        self.awaken()?;
+        let old = self.pin_slot(token, Role::User)?;
+        let epoch = old.as_ref().and_then(|slot| seal::read_label(&slot.wrapped).ok()).map_or(0, |label| label.epoch);
+        let epoch = epoch.checked_add(1).ok_or(Kind::ResourceExceeded)?;
+        let mut work = Work { requires: Some(token), as_it_is: true, ..Work::default() };
+        let version = old.map_or(1, |slot| slot.version + 1);
+        self.put_pin(&mut work, token, Some((epoch, &Key::random()?)), Role::User, version, new)?;
+        for gone in [layout::link_key(token), layout::auto_key(token)] {
+            work.batch.delete(Table::Pin, &gone);
+        }
+        // Nobody seals under the old key between the look at what there is and the moment when the new one is durable.
+        let _sealing = self.sealing.write();
+        self.check_nothing_to_lose(token)?;
+        self.pen.write(work, entry)
+    }
+
+    /// Refuses a new master key in the place of one that somebody still needs.
+    fn check_nothing_to_lose(&self, token: TokenId) -> Result<()> {
+        let refuse =
+            |why| Err(Error::new(Kind::ActionProhibited, format!("the SO does not hold the master key: {why}")));
+        if self.rings.lock().get(&token).is_some_and(|ring| ring.strong_count() > 0) {
+            return refuse("the user is logged in, and may change the PIN");
+        }
+        if self.has_private_objects(token)? {
+            return refuse(
+                "private objects would be lost; the user changes the PIN, or the token is initialised again",
+            );
+        }
+        Ok(())
+    }
+
+    fn has_private_objects(&self, token: TokenId) -> Result<bool> {
+        let mut has = false;
+        let mut visit = |_: &[u8], _: &[u8]| {
+            has = true;
+            Ok(())
+        };
+        self.snapshot()?.scan(Table::PrivateObject, &token.0, &mut visit).map_err(|error| device(&error))?;
+        Ok(has)
+    }
+
+    /// Whether the SO's PIN opens the token's master key.
+    pub(crate) fn so_holds_master_key(&self, token: TokenId) -> Result<bool> {
+        Ok(self.pin_slot(token, Role::So)?.is_some_and(|slot| slot.proof.is_empty()))
     }
 
     /// What the token flags tell about a PIN.
@@ -238,9 +318,11 @@ impl<L: Ledger> Vault<L> {
         let stretched = self.stretch(pin, &slot.salt, function)?;
         failpoint!("pin.kdf.after");
         match self.unwrap(token, role, &slot, &stretched) {
-            Ok((epoch, key)) => {
+            Ok(opened) => {
                 self.clients.succeeded(client, token);
-                Ok(Proven { tmk: self.ring(token, epoch, key)?, version: slot.version, epoch, function })
+                let epoch = opened.as_ref().map_or(0, |(epoch, _)| *epoch);
+                let tmk = opened.map(|(epoch, key)| self.ring(token, epoch, key)).transpose()?;
+                Ok(Proven { tmk, version: slot.version, epoch, function })
             }
             Err(SealError::WrongKey) => {
                 let left = self.pins.max_attempts.saturating_sub(failed + 1);
@@ -270,22 +352,35 @@ impl<L: Ledger> Vault<L> {
         })
     }
 
-    fn unwrap(&self, token: TokenId, role: Role, slot: &PinSlot, stretched: &Key) -> Result<(u32, Key), SealError> {
+    /// What a PIN slot holds: the master key with its number, or nothing but the proof that the PIN is right.
+    fn unwrap(
+        &self,
+        token: TokenId,
+        role: Role,
+        slot: &PinSlot,
+        stretched: &Key,
+    ) -> Result<Option<(u32, Key)>, SealError> {
         let kek = self.keys.pin_key(stretched, token, role, slot.version);
         let key = layout::pin_key(token, role);
-        let (label, tmk) = seal::open(&kek, Place { table: Table::Pin, key: &key }, &slot.wrapped)?;
+        let place = Place { table: Table::Pin, key: &key };
+        if !slot.proof.is_empty() {
+            let (label, _) = seal::open(&kek, place, &slot.proof)?;
+            let is_ours = label == seal::proof_label(self.store_id(), token, slot.version);
+            return if is_ours { Ok(None) } else { Err(SealError::Misplaced) };
+        }
+        let (label, tmk) = seal::open(&kek, place, &slot.wrapped)?;
         if label != seal::wrapped_label(self.store_id(), token, slot.version, label.epoch) {
             return Err(SealError::Misplaced);
         }
-        Ok((label.epoch, Key::from_slice(tmk.expose()).ok_or(SealError::NotARecord)?))
+        Ok(Some((label.epoch, Key::from_slice(tmk.expose()).ok_or(SealError::NotARecord)?)))
     }
 
-    /// A new slot and a cleared count, in the same change.
+    /// A new slot and a cleared count, in the same change; without a key one that only tells whether the PIN is right.
     pub(super) fn put_pin(
         &self,
         work: &mut Work,
         token: TokenId,
-        (epoch, tmk): (u32, &Key),
+        held: Option<(u32, &Key)>,
         role: Role,
         version: u64,
         new: &SecretBytes,
@@ -294,10 +389,16 @@ impl<L: Ledger> Vault<L> {
         seal::fill_random(&mut salt)?;
         let stretched = self.stretch(new, &salt, self.pins.function)?;
         let kek = self.keys.pin_key(&stretched, token, role, version);
-        let label = seal::wrapped_label(self.store_id(), token, version, epoch);
         let key = layout::pin_key(token, role);
-        let wrapped = seal::seal(&kek, &label, Place { table: Table::Pin, key: &key }, tmk.expose())?;
-        let slot = PinSlot::new(self.pins.function, salt, version, wrapped);
+        let place = Place { table: Table::Pin, key: &key };
+        let mut slot = PinSlot::new(self.pins.function, salt, version);
+        match held {
+            Some((epoch, tmk)) => {
+                let label = seal::wrapped_label(self.store_id(), token, version, epoch);
+                slot.wrapped = seal::seal(&kek, &label, place, tmk.expose())?;
+            }
+            None => slot.proof = seal::seal(&kek, &seal::proof_label(self.store_id(), token, version), place, b"")?,
+        }
         work.batch.put(Table::Pin, &key, self.seal_own(Table::Pin, token, &key, &slot.encode_to_vec())?);
         self.put_attempts(work, token, role, 0)
     }

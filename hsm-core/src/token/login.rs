@@ -19,13 +19,13 @@ pub(crate) enum Login {
     So,
 }
 
-/// A login and the token master key that its PIN opened.
+/// A login and the token master key.
 #[derive(Clone)]
 pub(crate) struct LoggedIn {
     /// Who.
     pub(crate) login: Login,
-    /// The key; dropped with the login.
-    pub(crate) tmk: Arc<TokenMasterKey>,
+    /// The key, if this PIN opens it; dropped with the login.
+    pub(crate) tmk: Option<Arc<TokenMasterKey>>,
 }
 
 /// The logins of one application, by slot.

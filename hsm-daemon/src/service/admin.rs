@@ -189,6 +189,7 @@ fn token_summary(token: TokenSummary) -> v1::TokenSummary {
         sessions: token.sessions,
         token_id: token.token_id,
         auto_login: token.auto_login,
+        so_holds_master_key: token.so_holds_master_key,
     }
 }
 

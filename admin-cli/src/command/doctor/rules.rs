@@ -70,6 +70,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "pin-locked", find: pin_locked, remedy: "user PIN: craton-hsm-admin pin reset; SO PIN: restore a backup" },
     Rule { name: "pin-guessed", find: pin_guessed, remedy: "find out who tried: craton-hsm-admin audit dump" },
     Rule { name: "auto-login", find: auto_login, remedy: "craton-hsm-admin token auto-login --disable, where somebody is there to enter the PIN" },
+    Rule { name: "so-without-key", find: so_without_key, remedy: "keep the user PIN where it outlasts a person: nobody resets it" },
     Rule { name: "slot-open", find: slot_open, remedy: "initialise the slot's token, or lower token.slot_count" },
     Rule { name: "journal-partial", find: journal_partial, remedy: "set audit.log_level = \"all\"" },
     Rule { name: "journal-delayed", find: journal_delayed, remedy: "audit.use_operations = \"synced\" where a record must survive a power cut" },
@@ -199,6 +200,20 @@ fn auto_login(facts: &Facts) -> Sentences {
         )
     };
     open.map(sentence).collect()
+}
+
+fn so_without_key(facts: &Facts) -> Sentences {
+    let without = facts.tokens.iter().filter(|token| token.initialized && !token.so_holds_master_key);
+    let sentence = |token: &hsm_proto::v1::TokenSummary| {
+        (
+            Note,
+            format!(
+                "the SO PIN of slot {} does not open its master key: a forgotten user PIN costs the private objects",
+                token.slot
+            ),
+        )
+    };
+    without.map(sentence).collect()
 }
 
 fn slot_open(facts: &Facts) -> Sentences {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use hsm_core::audit::head_path;
 use hsm_core::backup::{Credential, Manifest, Replace, Restore as Request, TokenLine, extract, restore, verify};
 use hsm_core::{Clock, SecretBytes, SystemClock};
-use hsm_proto::v1::{AdminResetPinRequest, StatusRequest, TokenName};
+use hsm_proto::v1::{AdminResetPinRequest, ListTokensRequest, StatusRequest, TokenName};
 
 use super::archives::{FILES, beside, files_beside};
 use crate::cli::{Drill, Which};
@@ -224,7 +224,12 @@ impl<'a> Rehearsal<'a> {
         begun: Instant,
     ) -> Result<(Vec<Signed>, String), Failure> {
         let pin = match holder {
-            Holder::So(so_pin) => reset(scratch, token, so_pin)?,
+            Holder::So(so_pin) if so_resets(scratch, token)? => reset(scratch, token, so_pin)?,
+            Holder::So(_) => {
+                let why = "the SO of this token does not hold its master key: give --user-pin too, or no key signs";
+                let place = self.given.user_pin.as_deref().ok_or_else(|| Failure::new(why))?;
+                prompt::pin("--user-pin", "user PIN", Some(place))?
+            }
             Holder::User(pin) => pin.duplicate(),
         };
         let (restored, running) = (&scratch.settings.socket, self.running.then_some(&self.settings.socket));
@@ -279,6 +284,14 @@ impl<'a> Rehearsal<'a> {
         }
         Ok(((), findings.join("; ")))
     }
+}
+
+/// Whether the SO of the copy holds the master key, and so may set another user PIN.
+fn so_resets(scratch: &Scratch, token: &TokenLine) -> Result<bool, Failure> {
+    let reply = talk(&scratch.settings, |mut daemon| async move {
+        Ok(daemon.list_tokens(ListTokensRequest {}).await?.into_inner())
+    })?;
+    Ok(reply.tokens.iter().any(|seen| seen.slot == token.slot && seen.so_holds_master_key))
 }
 
 /// Has the SO of the copy set a random user PIN.
