@@ -188,6 +188,19 @@ pub struct AuditTable {
     pub witness: Vec<String>,
     /// Whether checkpoints have an ML-DSA-44 signature beside that of Ed25519.
     pub post_quantum: bool,
+    /// What the daemon does about a store or a journal that is not what was written.
+    pub on_tamper: OnTamper,
+}
+
+/// What a daemon does that finds its store or its journal changed by somebody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTamper {
+    /// It does not start.
+    #[default]
+    Refuse,
+    /// It starts sealed: it answers health, status and metrics, and nobody can use or change a token.
+    Seal,
 }
 
 impl AuditTable {
@@ -220,6 +233,7 @@ impl Default for AuditTable {
             anchor: None,
             witness: Vec::new(),
             post_quantum: false,
+            on_tamper: OnTamper::Refuse,
         }
     }
 }
@@ -429,6 +443,8 @@ pub struct AuditConfig {
     pub witnesses: Vec<Witness>,
     /// With what checkpoints are signed.
     pub suite: Suite,
+    /// What is done about a store or a journal that is not what was written.
+    pub on_tamper: OnTamper,
 }
 
 impl AuditConfig {
@@ -656,7 +672,8 @@ fn audit_config(table: AuditTable, store: &Path) -> Result<AuditConfig, ConfigEr
     }
     let (log_level, use_operations) = (table.log_level, table.use_operations);
     let suite = if table.post_quantum { Suite::WithMlDsa44 } else { Suite::Ed25519 };
-    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor: table.anchor, witnesses, suite })
+    let (anchor, on_tamper) = (table.anchor, table.on_tamper);
+    Ok(AuditConfig { log_path, log_level, use_operations, files, anchor, witnesses, suite, on_tamper })
 }
 
 /// A file that shall tell of a journal that was rolled back.

@@ -324,10 +324,19 @@ impl Lane {
 
     /// How many wrong PINs the daemon has counted; nothing when it has ended.
     fn counted(&mut self, when: &str) -> Option<u64> {
-        let said = self.admin("", &["--json", "token", "info"]);
-        if self.world.daemon_has_ended() {
-            return None;
-        }
+        let begun = Instant::now();
+        let said = loop {
+            let said = self.admin("", &["--json", "token", "info"]);
+            if self.world.daemon_has_ended() {
+                return None;
+            }
+            // A daemon that is ending has closed its socket a moment before.
+            if !said.all().contains("no daemon answers") {
+                break said;
+            }
+            assert!(begun.elapsed() < LIMIT, "{when}: a daemon runs and does not answer");
+            thread::sleep(Duration::from_millis(10));
+        };
         let tokens: serde_json::Value = serde_json::from_slice(&said.ok().stdout).expect("JSON");
         let tokens = tokens.as_array().or_else(|| tokens["tokens"].as_array()).expect("tokens");
         let ours = tokens.iter().find(|token| token["label"] == LABEL);

@@ -100,6 +100,39 @@ fn tampered(world: &World) -> Finished {
     refused
 }
 
+/// `audit.on_tamper = "seal"`: monitors are told why, and nobody gets at a key or leaves anything in the files.
+#[test]
+fn a_damaged_store_or_journal_may_start_sealed_and_is_left_alone() {
+    for what in ["store", "journal"] {
+        let mut world = World::start();
+        world.stop_daemon();
+        let sealing = world.standard_config().replace("[audit]", "[audit]\non_tamper = \"seal\"");
+        world.write_config(&sealing);
+        let file = if what == "store" { store_file(&world.store()) } else { world.journal() };
+        let bytes = fs::read(&file).expect("our own file");
+        let damaged = match what {
+            "store" => bytes[..bytes.len() / 2].to_vec(),
+            _ => String::from_utf8(bytes.clone()).expect("text").replacen("\"seq\":2,", "\"seq\":7,", 1).into_bytes(),
+        };
+        assert!(damaged != bytes);
+        fs::write(&file, &damaged).expect("our own file");
+        world.start_daemon();
+        // Not well: its exit status says so too.
+        let status = world.admin(["--json", "status"]).refused();
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+        assert_eq!(status["sealed"], true, "{status}");
+        assert!(status["health"].as_str().is_some_and(|health| health.contains(what)), "{status}");
+        world.admin(["token", "info"]).refused();
+        world.admin(["token", "init", "--label", "new", "--so-pin", "env:SO_PIN"]).refused();
+        world.stop_daemon();
+        assert!(fs::read(&file).expect("still there") == damaged, "the damaged {what} was written to");
+        // What was written is in its place again.
+        fs::write(&file, &bytes).expect("our own file");
+        world.start_daemon();
+        assert_eq!(world.admin_json(["status"])["sealed"], false);
+    }
+}
+
 /// Damages the store of a stopped daemon; it must refuse the start with a sentence and leave the file as it found it.
 fn damaged(how: &str, damage: impl FnOnce(&Path, u64)) {
     let mut world = World::start();

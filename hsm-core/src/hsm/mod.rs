@@ -42,7 +42,7 @@ pub use slot::{SlotView, TokenView};
 use crate::application::Application;
 use crate::audit::{self, Category, Durability, Entry, Fact, Journal};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, OnTamper};
 use crate::crypto::{rng, selftest};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ObjectId, TokenId};
@@ -132,24 +132,34 @@ impl Hsm {
     }
 
     /// Opens journal and store and brings them to agreement. A store whose key is missing opens sealed: everything but `status` is
-    /// refused until the daemon is started with the key.
+    /// refused until the daemon is started with the key. What was tampered with opens sealed if `audit.on_tamper` says so.
     ///
     /// # Errors
     /// [`StartError`] with a sentence for the operator.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Hsm>, StartError> {
-        let journal = Journal::open(config.audit.options(), Arc::clone(&clock)).map_err(StartError::Journal)?;
+        let seals = |error: &StartError| error.is_lasting() && config.audit.on_tamper == OnTamper::Seal;
+        let options = || config.audit.options();
+        let (journal, tampered) = match Journal::open(options(), Arc::clone(&clock)).map_err(StartError::Journal) {
+            Err(error) if seals(&error) => {
+                (Journal::closed(options(), Arc::clone(&clock), &error.to_string()), Some(error))
+            }
+            opened => (opened?, None),
+        };
         let journal = Arc::new(journal);
-        let opened = if config.token.persist_objects {
-            Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock))
+        let opened = if let Some(error) = tampered {
+            Err(error)
+        } else if config.token.persist_objects {
+            Vault::open(&config.store, &config.pin, Arc::clone(&journal), Arc::clone(&clock)).map_err(StartError::from)
         } else {
             // A token in memory begins anew each time: its generations say nothing of an earlier run's.
             journal.forget_generations();
-            Vault::in_memory(&config.pin, Arc::clone(&journal), Arc::clone(&clock))
+            Vault::in_memory(&config.pin, Arc::clone(&journal), Arc::clone(&clock)).map_err(StartError::from)
         };
         let (vault, seal) = match opened {
             Ok(vault) => (Some(vault), seal::Seal::default()),
-            Err(error) if error.is_sealed() => (None, seal::Seal::because(error.to_string())),
-            Err(error) => return Err(error.into()),
+            Err(StartError::Store(error)) if error.is_sealed() => (None, seal::Seal::because(error.to_string())),
+            Err(error) if seals(&error) => (None, seal::Seal::for_good(error.to_string())),
+            Err(error) => return Err(error),
         };
         let (mut boot, mut base) = ([0; 16], [0; 3]);
         rng::fill(&mut boot).and_then(|()| rng::fill(&mut base)).map_err(|error| StartError::Token(error.into()))?;

@@ -15,12 +15,19 @@ use crate::store::{SealedKey, Vault, sealed_key};
 #[derive(Default)]
 pub(super) struct Seal {
     why: Option<String>,
+    /// No key helps: store or journal are not what was written.
+    for_good: bool,
     shares: Vec<Share>,
 }
 
 impl Seal {
     pub(super) fn because(why: String) -> Seal {
-        Seal { why: Some(why), shares: Vec::new() }
+        Seal { why: Some(why), ..Seal::default() }
+    }
+
+    /// Sealed until somebody has restored what was tampered with, and started the daemon again.
+    pub(super) fn for_good(why: String) -> Seal {
+        Seal { for_good: true, ..Seal::because(why) }
     }
 
     pub(super) fn why(&self) -> String {
@@ -98,6 +105,9 @@ impl Hsm {
     fn try_unsealing(&self, brought: Unsealing) -> Result<()> {
         if self.vault.get().is_some() {
             return Ok(());
+        }
+        if self.seal.lock().for_good {
+            return Err(Error::new(Kind::Sealed, self.seal.lock().why()));
         }
         let sealed = self.sealed_store_key()?;
         let mut seal = self.seal.lock();

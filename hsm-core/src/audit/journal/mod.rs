@@ -6,6 +6,7 @@
 //! else by the flusher 10 ms later. Lines that are written but not yet durable are kept in memory until they are, because a failed
 //! fsync may have dropped them from the page cache: they are then written again before anything else.
 
+mod closed;
 mod closing;
 mod flush;
 mod lines;
