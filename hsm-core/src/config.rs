@@ -80,10 +80,12 @@ pub struct TokenTable {
     pub label: String,
     /// Directory of the store.
     pub storage_path: Option<PathBuf>,
-    /// Sessions per client.
+    /// Sessions per application.
     pub max_sessions: u32,
-    /// Read-write sessions per client.
+    /// Read-write sessions per application.
     pub max_rw_sessions: u32,
+    /// Sessions per client (user number or certificate), of all its applications.
+    pub max_sessions_per_client: u32,
     /// Sessions of all clients together.
     pub max_sessions_total: u32,
     /// False: the token lives in memory and is gone when the daemon stops.
@@ -101,7 +103,8 @@ impl Default for TokenTable {
             storage_path: None,
             max_sessions: 1024,
             max_rw_sessions: 1024,
-            max_sessions_total: 65_536,
+            max_sessions_per_client: 12_288,
+            max_sessions_total: 16_384,
             persist_objects: true,
             slot_count: 1,
             serial_number: None,
@@ -369,10 +372,12 @@ pub fn witness_stem(origin: &str) -> String {
 pub struct TokenConfig {
     /// Label of slot 0 until its token is initialised.
     pub label: String,
-    /// Sessions per client.
+    /// Sessions per application.
     pub max_sessions: u32,
-    /// Read-write sessions per client.
+    /// Read-write sessions per application.
     pub max_rw_sessions: u32,
+    /// Sessions per client (user number or certificate), of all its applications.
+    pub max_sessions_per_client: u32,
     /// Sessions of all clients together.
     pub max_sessions_total: u32,
     /// False: nothing is written to disk.
@@ -536,6 +541,14 @@ fn token_config(table: TokenTable) -> Result<TokenConfig, ConfigError> {
     if !(1..=1_000_000).contains(&table.max_sessions_total) {
         return Err(range("token.max_sessions_total", table.max_sessions_total, "1 to 1000000"));
     }
+    let of_one = table.max_sessions_per_client;
+    let max_sessions_per_client = match of_one == TokenTable::default().max_sessions_per_client {
+        true => of_one.min(table.max_sessions_total),
+        false => of_one,
+    };
+    if !(1..=table.max_sessions_total).contains(&max_sessions_per_client) {
+        return Err(range("token.max_sessions_per_client", of_one, "1 to token.max_sessions_total"));
+    }
     if !(1..=256).contains(&table.slot_count) {
         return Err(range("token.slot_count", table.slot_count, "1 to 256"));
     }
@@ -543,6 +556,7 @@ fn token_config(table: TokenTable) -> Result<TokenConfig, ConfigError> {
         label: table.label,
         max_sessions: table.max_sessions,
         max_rw_sessions,
+        max_sessions_per_client,
         max_sessions_total: table.max_sessions_total,
         persist_objects: table.persist_objects,
         slot_count: table.slot_count,
@@ -790,6 +804,7 @@ mod tests {
             ("[token]\nmax_sessions = 10001", "1 to 10000"),
             ("[token]\nmax_sessions = 5\nmax_rw_sessions = 6", "token.max_rw_sessions"),
             ("[token]\nmax_sessions_total = 0", "token.max_sessions_total"),
+            ("[token]\nmax_sessions_total = 9\nmax_sessions_per_client = 10", "token.max_sessions_per_client"),
             ("[token]\nslot_count = 257", "1 to 256"),
             ("[token]\nstorage_path = \"a/../b\"", ".."),
             ("[token]\nstorage_path = \"a\\u0000b\"", "NUL"),

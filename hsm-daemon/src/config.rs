@@ -92,6 +92,10 @@ pub(crate) struct Limits {
     pub(crate) pending: usize,
     /// How long they may take to say so.
     pub(crate) greeting: Duration,
+    /// How long a connection may ask nothing when no application of it has a session.
+    pub(crate) idle: Duration,
+    /// How many requests of one gRPC connection are taken at once.
+    pub(crate) streams: u32,
 }
 
 /// The TCP listener as it is meant.
@@ -150,6 +154,8 @@ struct WrittenDaemon {
     max_connections_per_client: u64,
     max_handshakes: u64,
     handshake_timeout_secs: u64,
+    idle_timeout_secs: u64,
+    max_streams: u64,
     clients: Option<PathBuf>,
     allow_root: bool,
     request_timeout_secs: u64,
@@ -177,6 +183,8 @@ impl Default for WrittenDaemon {
             max_connections_per_client: 192,
             max_handshakes: 256,
             handshake_timeout_secs: 5,
+            idle_timeout_secs: 600,
+            max_streams: 64,
             clients: None,
             allow_root: false,
             request_timeout_secs: 30,
@@ -305,6 +313,8 @@ fn judge_limits(written: &WrittenDaemon) -> Result<Limits, Refused> {
         of_one_client: narrow(within("daemon.max_connections_per_client", of_one_client, 1, 100_000)?),
         pending: narrow(within("daemon.max_handshakes", written.max_handshakes, 1, 10_000)?),
         greeting: seconds("daemon.handshake_timeout_secs", written.handshake_timeout_secs, 60)?,
+        idle: seconds("daemon.idle_timeout_secs", written.idle_timeout_secs, 86_400)?,
+        streams: narrow(within("daemon.max_streams", written.max_streams, 1, 1024)?),
     })
 }
 
@@ -414,6 +424,8 @@ mod tests {
             ("[daemon]\nmax_connections_per_client = 0", "daemon.max_connections_per_client"),
             ("[daemon]\nmax_handshakes = 0", "daemon.max_handshakes"),
             ("[daemon]\nhandshake_timeout_secs = 61", "daemon.handshake_timeout_secs"),
+            ("[daemon]\nidle_timeout_secs = 0", "daemon.idle_timeout_secs"),
+            ("[daemon]\nmax_streams = 1025", "daemon.max_streams"),
             ("[daemon]\nmax_random_length = 99999999", "daemon.max_random_length"),
             ("[daemon]\nrequest_timeout_secs = 0", "daemon.request_timeout_secs"),
         ];

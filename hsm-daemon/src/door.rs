@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hsm_core::config::Config;
 use hsm_core::{Attr, Caller, Hsm, Peer};
 use hsm_proto::v1;
 
 use crate::dispatch::{Desk, Seat};
-use crate::express::{self, Lookouts};
+use crate::express::{self, Deadlines, Lookouts};
 use crate::seal::{ReplySeal, SealKeys};
 use crate::{config, convert};
 
@@ -74,12 +75,16 @@ impl Client {
     }
 }
 
+/// Longer than a fuzz target waits.
+const IDLE: Duration = Duration::from_secs(600);
+
 /// A conversation of frames on a socket, until the client ends it.
 ///
 /// # Errors
 /// Why it was broken off.
 pub fn converse(stream: &UnixStream, answer: impl FnMut(v1::Request) -> v1::Reply) -> Result<(), String> {
-    express::converse(stream, &Lookouts::of_this_machine(), answer).map_err(|broken| broken.to_string())
+    express::converse(stream, &Lookouts::of_this_machine(), Deadlines::idle(IDLE), answer)
+        .map_err(|broken| broken.to_string())
 }
 
 /// What a configuration file means, as far as safety is concerned.

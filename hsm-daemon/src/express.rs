@@ -5,10 +5,14 @@
 //! has lately been worth it: a sleep and a wake-up between two processors cost more than most operations, and spinning
 //! on a busy machine takes the processor from the client whose request it waits for.
 //!
+//! A client that does not finish what it says, or does not read what it is answered, loses its connection; so does one that asks nothing
+//! for long and has no session.
+//!
 //! Nothing here knows what a request means. Received and sent bytes are wiped as soon as they have been used; a buffer
 //! that is replaced is wiped by the allocator (`main.rs`).
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -31,11 +35,29 @@ const FLUSH_AT: usize = 256 * 1024;
 /// How long to look for the next request before sleeping.
 const LOOK_FOR: Duration = Duration::from_micros(30);
 
-/// A client that does not read its answers for so long is gone.
-const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a client may take for a frame that it has begun, and for reading its answers.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client that has connected must say so within this time.
 const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a client gets time for.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// Asking nothing, without a session.
+    idle: Duration,
+    /// Finishing a frame that it has begun.
+    frame: Duration,
+    /// Reading its answers.
+    reading: Duration,
+}
+
+impl Deadlines {
+    /// The usual ones, with so long for asking nothing.
+    pub(crate) fn idle(idle: Duration) -> Self {
+        Deadlines { idle, frame: PATIENCE, reading: PATIENCE }
+    }
+}
 
 /// How many threads may look for requests without sleeping at the same time.
 pub(crate) struct Lookouts {
@@ -107,44 +129,114 @@ pub(crate) enum Broken {
     /// A body is not a request.
     #[error("a frame's body is not a request")]
     Garbage,
+    /// A frame does not come to its end.
+    #[error("a frame was not finished in time")]
+    Slow,
     /// The client left in the middle of a frame.
     #[error("the connection ended inside a frame")]
     Truncated,
 }
 
-/// Serves the connection until the client ends it: `answer` turns each request into its reply.
+/// Whoever the conversation is with.
+pub(crate) trait Host {
+    /// Turns a request into its reply.
+    fn answer(&mut self, request: v1::Request) -> v1::Reply;
+
+    /// Whether the client has something that its connection must be kept for.
+    fn has_sessions(&self) -> bool;
+}
+
+impl<F: FnMut(v1::Request) -> v1::Reply> Host for F {
+    fn answer(&mut self, request: v1::Request) -> v1::Reply {
+        self(request)
+    }
+
+    fn has_sessions(&self) -> bool {
+        false
+    }
+}
+
+/// Serves the connection until the client ends it, or asks nothing for long and has no session.
 ///
 /// # Errors
 /// [`Broken`]: the connection is of no more use and the caller closes it.
 pub(crate) fn converse(
     stream: &UnixStream,
     lookouts: &Lookouts,
-    mut answer: impl FnMut(v1::Request) -> v1::Reply,
+    deadlines: Deadlines,
+    mut host: impl Host,
 ) -> Result<(), Broken> {
     greet(stream)?;
-    stream.set_write_timeout(Some(WRITE_DEADLINE))?;
+    stream.set_write_timeout(Some(deadlines.reading))?;
+    stream.set_read_timeout(Some(deadlines.idle))?;
     let mut inbox = Inbox::new();
     let mut outbox = Vec::with_capacity(SMALL);
     let mut patience = Patience::default();
+    let mut frame_begun = None;
     loop {
-        while let Some((request_id, body)) = inbox.next_frame()? {
+        while let Some((request_id, body)) = next_frame(stream, &mut inbox, &mut outbox, deadlines)? {
             let request = v1::Request::decode(inbox.body(&body)).map_err(|_| Broken::Garbage);
             inbox.wipe(body);
-            let reply = answer(request?);
+            let reply = host.answer(request?);
             hsm_core::failpoint!("reply.express.before");
             encode_reply(request_id, reply, &mut outbox)?;
             if outbox.len() >= FLUSH_AT {
-                flush(stream, &mut outbox)?;
+                flush(stream, &mut outbox, deadlines)?;
             }
         }
-        flush(stream, &mut outbox)?;
+        flush(stream, &mut outbox, deadlines)?;
         hsm_core::failpoint!("reply.express.after");
-        let received = wait(stream, inbox.room(), lookouts, &mut patience)?;
-        if received == 0 {
-            return if inbox.is_empty() { Ok(()) } else { Err(Broken::Truncated) };
+        watch_the_clock(stream, inbox.is_empty(), &mut frame_begun, deadlines)?;
+        match wait(stream, inbox.room(), lookouts, &mut patience)? {
+            Some(0) => return if inbox.is_empty() { Ok(()) } else { Err(Broken::Truncated) },
+            Some(received) => inbox.received(received),
+            None if frame_begun.is_some() => return Err(Broken::Slow),
+            None if host.has_sessions() => {}
+            // The client cannot send any more from now on, and what it has just sent is answered yet.
+            None => stream.shutdown(Shutdown::Read)?,
         }
-        inbox.received(received);
     }
+}
+
+/// The next whole frame. A client whose frame is too long is told so before the connection ends.
+fn next_frame(
+    stream: &UnixStream,
+    inbox: &mut Inbox,
+    outbox: &mut Vec<u8>,
+    deadlines: Deadlines,
+) -> Result<Option<(u32, core::ops::Range<usize>)>, Broken> {
+    inbox.next_frame().map_err(|too_long| {
+        let fault = v1::Fault::new(ck::rv::CKR_DATA_LEN_RANGE, too_long.to_string());
+        let reply = v1::Reply { generation: 0, result: Some(v1::reply::Result::Fault(fault)) };
+        let told = frame::encode(inbox.request_id(), &reply, outbox).map_err(Broken::TooLong);
+        match told.and_then(|()| Ok(flush(stream, outbox, deadlines)?)) {
+            Ok(()) => Broken::TooLong(too_long),
+            Err(why) => why,
+        }
+    })
+}
+
+/// A frame that has begun has its deadline, which bytes that come one by one do not move.
+fn watch_the_clock(
+    stream: &UnixStream,
+    all_answered: bool,
+    frame_begun: &mut Option<Instant>,
+    deadlines: Deadlines,
+) -> Result<(), Broken> {
+    match (all_answered, *frame_begun) {
+        (true, None) => {}
+        (true, Some(_)) => {
+            *frame_begun = None;
+            stream.set_read_timeout(Some(deadlines.idle))?;
+        }
+        (false, None) => {
+            *frame_begun = Some(Instant::now());
+            stream.set_read_timeout(Some(deadlines.frame))?;
+        }
+        (false, Some(begun)) if begun.elapsed() >= deadlines.frame => return Err(Broken::Slow),
+        (false, Some(_)) => {}
+    }
+    Ok(())
 }
 
 /// Reads the first bytes, within their deadline.
@@ -168,11 +260,11 @@ fn encode_reply(request_id: u32, reply: v1::Reply, outbox: &mut Vec<u8>) -> Resu
     }
 }
 
-fn flush(mut stream: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
+fn flush(stream: &UnixStream, outbox: &mut Vec<u8>, deadlines: Deadlines) -> io::Result<()> {
     if outbox.is_empty() {
         return Ok(());
     }
-    stream.write_all(outbox)?;
+    write_within(stream, outbox, deadlines.reading)?;
     if outbox.capacity() > KEPT {
         *outbox = Vec::with_capacity(SMALL);
     } else {
@@ -182,18 +274,40 @@ fn flush(mut stream: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for bytes: looking first, if that is worth it, then asleep. Zero is the end of the connection.
-fn wait(mut stream: &UnixStream, room: &mut [u8], lookouts: &Lookouts, patience: &mut Patience) -> io::Result<usize> {
+/// Writes everything; a client that reads a byte now and then gets no more time than one that reads nothing.
+fn write_within(mut stream: &UnixStream, mut bytes: &[u8], deadline: Duration) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match stream.write(bytes) {
+            Ok(written) if written == bytes.len() => return Ok(()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if begun.elapsed() >= deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers"));
+        }
+    }
+}
+
+/// Waits for bytes: looking first, if that is worth it, then asleep. Zero is the end of the connection, nothing that the time is over.
+fn wait(
+    mut stream: &UnixStream,
+    room: &mut [u8],
+    lookouts: &Lookouts,
+    patience: &mut Patience,
+) -> io::Result<Option<usize>> {
     if patience.wants_to_look()
         && let Some(_lookout) = lookouts.take()
         && let Some(received) = look(stream, room, patience)?
     {
-        return Ok(received);
+        return Ok(Some(received));
     }
     loop {
         match stream.read(room) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            outcome => return outcome.map(Some),
         }
     }
 }
@@ -254,6 +368,11 @@ impl Inbox {
         Ok(Some((header.request_id, from..self.start)))
     }
 
+    /// The id of the frame whose header has come.
+    fn request_id(&self) -> u32 {
+        self.bytes[self.start..self.end].first_chunk::<HEADER_LEN>().copied().map_or(0, Header::id)
+    }
+
     fn body(&self, place: &core::ops::Range<usize>) -> &[u8] {
         &self.bytes[place.clone()]
     }
@@ -304,10 +423,31 @@ mod tests {
     }
 
     fn served(most_lookouts: usize) -> (UnixStream, JoinHandle<Result<(), Broken>>) {
+        served_within(Deadlines::idle(Duration::from_secs(600)), most_lookouts, echo)
+    }
+
+    fn served_within(
+        deadlines: Deadlines,
+        most_lookouts: usize,
+        host: impl Host + Send + 'static,
+    ) -> (UnixStream, JoinHandle<Result<(), Broken>>) {
         let (client, server) = UnixStream::pair().expect("pair");
         let lookouts = Arc::new(Lookouts::new(most_lookouts));
-        let thread = std::thread::spawn(move || converse(&server, &lookouts, echo));
+        let thread = std::thread::spawn(move || converse(&server, &lookouts, deadlines, host));
         (client, thread)
+    }
+
+    /// An application with a session.
+    struct Busy;
+
+    impl Host for Busy {
+        fn answer(&mut self, request: v1::Request) -> v1::Reply {
+            echo(request)
+        }
+
+        fn has_sessions(&self) -> bool {
+            true
+        }
     }
 
     fn request(id: u32, op: v1::request::Op) -> Vec<u8> {
@@ -408,6 +548,65 @@ mod tests {
             let broken = thread.join().expect("no panic").expect_err(expected).to_string();
             assert!(broken.contains(expected), "{broken}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_answered_with_what_is_wrong() {
+        let (mut client, thread) = served(0);
+        let header = [(64u32 << 20).to_le_bytes(), 9u32.to_le_bytes()].concat();
+        client.write_all(&[PREFACE.to_vec(), header, vec![7; 1000]].concat()).expect("sent");
+        let (id, answer) = reply(&client);
+        let Some(v1::reply::Result::Fault(fault)) = answer.result else { panic!("{answer:?}") };
+        assert_eq!((id, fault.rv), (9, ck::rv::CKR_DATA_LEN_RANGE.0));
+        assert!(fault.detail.contains("67108864 bytes is longer"), "{}", fault.detail);
+        assert!(matches!(thread.join().expect("no panic"), Err(Broken::TooLong(_))));
+    }
+
+    #[test]
+    fn a_frame_that_comes_byte_by_byte_has_its_deadline() {
+        let deadlines = Deadlines { frame: Duration::from_millis(50), ..Deadlines::idle(Duration::from_secs(600)) };
+        // Nothing of the header, a part of it, all of it and a part of a body of a megabyte.
+        for begun in [&[1][..], &[0, 0, 16], &[0, 0, 16, 0, 1, 0, 0, 0, 1]] {
+            let (mut client, thread) = served_within(deadlines, 0, Busy);
+            client.write_all(&[&PREFACE[..], begun].concat()).expect("sent");
+            if begun.len() > HEADER_LEN {
+                while client.write_all(&[0]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            assert!(matches!(thread.join().expect("no panic"), Err(Broken::Slow)));
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_its_answers_has_its_deadline() {
+        let deadlines = Deadlines { reading: Duration::from_millis(50), ..Deadlines::idle(Duration::from_secs(600)) };
+        for reads in [false, true] {
+            let (mut client, thread) = served_within(deadlines, 0, Busy);
+            client.write_all(&[PREFACE.to_vec(), random(1, 4 << 20), random(2, 4 << 20)].concat()).expect("sent");
+            let mut byte = [0];
+            // Reading a byte now and then is no reading.
+            while !thread.is_finished() && (!reads || client.read(&mut byte).is_ok()) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(matches!(thread.join().expect("no panic"), Err(Broken::Socket(_))), "{reads}");
+        }
+    }
+
+    #[test]
+    fn who_asks_nothing_is_sent_away_unless_it_has_a_session() {
+        let deadlines = Deadlines::idle(Duration::from_millis(50));
+        let (mut idle, idle_thread) = served_within(deadlines, 0, echo);
+        let (mut busy, busy_thread) = served_within(deadlines, 0, Busy);
+        busy.write_all(&PREFACE).expect("sent");
+        idle.write_all(&[PREFACE.to_vec(), random(1, 1)].concat()).expect("sent");
+        assert_eq!(bytes_of(reply(&idle).1), [7]);
+        assert_eq!(idle.read(&mut [0]).expect("the end"), 0);
+        assert!(idle_thread.join().expect("no panic").is_ok());
+        busy.write_all(&random(2, 1)).expect("sent");
+        assert_eq!(bytes_of(reply(&busy).1), [7]);
+        drop(busy);
+        assert!(busy_thread.join().expect("no panic").is_ok());
     }
 
     #[test]

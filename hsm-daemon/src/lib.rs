@@ -11,6 +11,7 @@ mod express;
 mod hardening;
 mod identify;
 mod lifecycle;
+mod line;
 mod log;
 mod metrics;
 mod outcomes;
@@ -24,6 +25,7 @@ mod telemetry;
 mod tls;
 mod tls_files;
 mod toml_file;
+mod traffic;
 mod watch;
 mod witness;
 

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hsm_core::Peer;
@@ -27,6 +28,7 @@ pub(crate) struct Guests {
     limits: Limits,
     book: Mutex<Book>,
     left: Condvar,
+    departures: AtomicU64,
 }
 
 #[derive(Default)]
@@ -42,6 +44,8 @@ struct Book {
     strangers: HashMap<Door, BTreeMap<u64, OwnedFd>>,
     /// The express lane's sockets, so that their blocked readers can be woken.
     waiting: HashMap<u64, (Arc<UnixStream>, Peer)>,
+    /// The sockets of local gRPC connections, so that they can be ended when what their clients may do has changed.
+    lines: HashMap<u64, (OwnedFd, Peer)>,
     last_refusal: Option<Instant>,
 }
 
@@ -62,6 +66,7 @@ pub(crate) struct Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
+        self.guests.departures.fetch_add(1, Ordering::Relaxed);
         if let Some(strangers) = self.guests.book.lock().strangers.get_mut(&self.door) {
             strangers.remove(&self.name);
         }
@@ -71,7 +76,17 @@ impl Drop for Stranger {
 impl Guests {
     /// Room for so many connections.
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Guests { limits, book: Mutex::default(), left: Condvar::new() })
+        Arc::new(Guests { limits, book: Mutex::default(), left: Condvar::new(), departures: AtomicU64::new(0) })
+    }
+
+    /// What it was opened with.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How many connections have ended.
+    pub(crate) fn departures(&self) -> u64 {
+        self.departures.load(Ordering::Relaxed)
     }
 
     /// How long a stranger may take to say who it is.
@@ -133,9 +148,12 @@ impl Guests {
 
     /// Ends the conversations of local clients for which `still` does not hold any more.
     pub(crate) fn part_from(&self, still: impl Fn(&Peer) -> bool) {
-        for (stream, peer) in self.book.lock().waiting.values().filter(|(_, peer)| !still(peer)) {
+        let book = self.book.lock();
+        let waiting = book.waiting.values().map(|(stream, peer)| (stream.as_fd(), peer));
+        let lines = book.lines.values().map(|(socket, peer)| (socket.as_fd(), peer));
+        for (socket, peer) in waiting.chain(lines).filter(|(_, peer)| !still(peer)) {
             tracing::warn!(?peer.identity, "what a client may do has changed: its connection is closed");
-            stream.shutdown(Shutdown::Both).unwrap_or_default();
+            rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap_or_default();
         }
     }
 
@@ -184,14 +202,26 @@ impl Permit {
         }
         book.waiting.insert(self.name, (Arc::clone(stream), peer.clone()));
     }
+
+    /// Lets [`Guests::part_from`] end this connection, which is served elsewhere.
+    ///
+    /// # Errors
+    /// Without a descriptor for it.
+    pub(crate) fn end_when_changed(&self, socket: impl AsFd, peer: &Peer) -> std::io::Result<()> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        self.guests.book.lock().lines.insert(self.name, (socket, peer.clone()));
+        Ok(())
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.guests.departures.fetch_add(1, Ordering::Relaxed);
         let mut book = self.guests.book.lock();
         book.inside -= 1;
         book.from_afar -= usize::from(self.door == Door::Remote);
         book.waiting.remove(&self.name);
+        book.lines.remove(&self.name);
         if let Some(open) = book.of.get_mut(&self.client) {
             *open -= 1;
             if *open == 0 {
@@ -253,6 +283,8 @@ mod tests {
             of_one_client,
             pending,
             greeting: Duration::from_secs(1),
+            idle: Duration::from_secs(600),
+            streams: 64,
         })
     }
 

@@ -38,6 +38,9 @@ const NOT_LOCKED: &str = "secrets cannot be locked in memory, and hardening.requ
 /// How soon after the unsealing the health service tells of it.
 const SEAL_CHECK: Duration = Duration::from_millis(200);
 
+/// How often memory of clients that have gone is given back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
 /// The Craton HSM daemon: keeps keys and uses them for its clients.
 #[derive(Parser)]
 #[command(name = "craton-hsm-daemon", version)]
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    hsm_core::sys::keep_little_memory();
     hsm_core::sys::harden_process().map_err(|e| Failure::Start(format!("the process cannot be hardened: {e}")))?;
     let settings = config::load(arguments.config.as_deref())?;
     let files = settings.daemon.tcp.as_ref().and_then(|tcp| tcp.tls.clone());
@@ -184,6 +188,7 @@ fn serve(settings: Settings, tls: Option<Arc<Tls>>, clients: Arc<Clients>) -> Re
             signal = until_told_to_stop(&mut signals, &mut watch, reload) => signal,
             never = unsealed => never,
             never = tell_that_it_lives(&supervisor, &hsm) => never,
+            never = give_memory_back(&doors) => never,
         };
         supervisor.tell("STOPPING=1");
         doors.report_health(false).await;
@@ -214,6 +219,20 @@ async fn tell_that_it_lives(supervisor: &Supervisor, hsm: &Arc<Hsm>) -> &'static
         let token = Arc::clone(hsm);
         if let Ok(health) = tokio::task::spawn_blocking(move || token.status().health).await {
             supervisor.tell(&format!("WATCHDOG=1\nSTATUS={health}"));
+        }
+    }
+}
+
+/// What clients that have gone have left behind.
+async fn give_memory_back(doors: &Doors) -> &'static str {
+    let mut seen = [0, 0];
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        let gone = doors.departures();
+        // Twice for each: some of a connection's memory is freed after it has been counted.
+        if seen != [gone, gone] {
+            hsm_core::sys::give_memory_back();
+            seen = [seen[1], gone];
         }
     }
 }

@@ -10,49 +10,49 @@
 //! The administrative service is on the Unix socket only.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hsm_core::Peer;
 use hsm_core::sys::Indivisible;
-use hsm_proto::frame;
 use hsm_proto::v1::admin_server::AdminServer;
 use hsm_proto::v1::token_server::TokenServer;
 use hsm_proto::v1::witness_server::WitnessServer;
-use rustix::net::{RecvFlags, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hsm_proto::{frame, v1};
+use rustix::net::RecvFlags;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, Router};
+use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tower::layer::util::{Identity, Stack};
 
 use crate::clients::Clients;
 use crate::config::Daemon;
 use crate::dispatch::{Desk, Seat};
-use crate::express::{Broken, Lookouts, converse};
+use crate::express::{Broken, Deadlines, Host, Lookouts, converse};
 use crate::identify;
-use crate::lifecycle::{Door, Guests, Permit, Stranger};
-use crate::service::{AdminService, SelfTest, TokenService, Visitor, WitnessService};
+use crate::lifecycle::{Door, Guests, Stranger};
+use crate::line::{Line, LocalArrival, Reception, RemoteArrival};
+use crate::service::{AdminService, Counting, SelfTest, TokenService, Visitor, WitnessService};
 use crate::socket::{NoListener, SocketFile, listen_locally};
-use crate::tls::{Tls, Watched};
+use crate::tls::Tls;
 
 /// The token's service, as health checks name it.
 const TOKEN_SERVICE: &str = "craton.hsm.v1.Token";
 
 /// Threads for long operations, per worker.
 const POOL: usize = 4;
+
+/// The longest header list of a request, in bytes as HTTP/2 counts them.
+const MAX_HEADERS: u32 = 16 * 1024;
 
 /// Everything that serves connections, from the first listener to the end.
 pub(crate) struct Doors {
@@ -119,6 +119,11 @@ impl Doors {
     /// Ends the conversations of local clients whose grant is another one now.
     pub(crate) fn judge_again(&self, clients: &Clients) {
         self.guests.part_from(|peer| *identify::local_grant(&peer.identity, clients) == *peer.grant);
+    }
+
+    /// How many connections have ended.
+    pub(crate) fn departures(&self) -> u64 {
+        self.guests.departures()
     }
 
     /// Accepts nobody any more and lets everybody finish, for at most `patience`; says whether all have.
@@ -218,9 +223,12 @@ fn greet(stream: UnixStream, stranger: Stranger, hall: &Hall) {
         byte if byte == frame::PREFACE[0] => {
             let stream = Arc::new(stream);
             permit.wake_at_the_end(&stream, &peer);
-            serve_express(&stream, peer, &hall.desk, &hall.lookouts);
+            serve_express(&stream, peer, hall);
         }
         b'P' => {
+            if let Err(error) = permit.end_when_changed(&stream, &peer) {
+                return tracing::warn!(%error, "a local connection could not be served");
+            }
             let visitor = Visitor::new(peer);
             hall.lanes.deal(|lane| lane.local.send(LocalArrival { stream, visitor, permit }).is_ok());
         }
@@ -237,10 +245,26 @@ fn first_byte(stream: &UnixStream, patience: Duration) -> Option<u8> {
     (seen == 1).then_some(byte[0])
 }
 
-fn serve_express(stream: &UnixStream, peer: Peer, desk: &Desk, lookouts: &Lookouts) {
+/// One application's seat before the desk.
+struct Seated<'a> {
+    desk: &'a Desk,
+    seat: Seat,
+}
+
+impl Host for Seated<'_> {
+    fn answer(&mut self, request: v1::Request) -> v1::Reply {
+        self.desk.dispatch(&mut self.seat, request)
+    }
+
+    fn has_sessions(&self) -> bool {
+        self.seat.caller.as_ref().is_some_and(|caller| caller.has_sessions())
+    }
+}
+
+fn serve_express(stream: &UnixStream, peer: Peer, hall: &Hall) {
     let pid = peer.pid;
-    let mut seat = Seat::new(peer);
-    match converse(stream, lookouts, |request| desk.dispatch(&mut seat, request)) {
+    let seated = Seated { desk: &hall.desk, seat: Seat::new(peer) };
+    match converse(stream, &hall.lookouts, Deadlines::idle(hall.guests.limits().idle), seated) {
         Ok(()) => tracing::debug!(pid, "an express connection ended"),
         Err(Broken::Socket(error)) => tracing::debug!(pid, %error, "an express connection broke"),
         Err(broken) => tracing::warn!(pid, %broken, "an express connection was closed"),
@@ -256,20 +280,6 @@ struct Lanes {
 struct Lane {
     local: mpsc::UnboundedSender<LocalArrival>,
     remote: mpsc::UnboundedSender<RemoteArrival>,
-}
-
-/// A local connection that speaks HTTP/2. Waiting arrivals are bounded by the permits they hold.
-struct LocalArrival {
-    stream: UnixStream,
-    visitor: Visitor,
-    permit: Permit,
-}
-
-/// A TCP connection before its handshake.
-struct RemoteArrival {
-    stream: TcpStream,
-    address: SocketAddr,
-    stranger: Stranger,
 }
 
 impl Lanes {
@@ -291,14 +301,6 @@ struct Services {
     witness: WitnessServer<WitnessService>,
     request_timeout: Duration,
     reception: Reception,
-}
-
-/// What a connection from afar is greeted with.
-#[derive(Clone)]
-struct Reception {
-    guests: Arc<Guests>,
-    clients: Arc<Clients>,
-    tls: Option<Arc<Tls>>,
 }
 
 fn start_workers(
@@ -352,7 +354,8 @@ async fn work(
     tokio::spawn(shake_hands(remote, services.reception.clone(), ready));
     let local_door = router(&services).add_service(services.admin.clone());
     let remote_door = router(&services);
-    let locals = UnboundedReceiverStream::new(local).filter_map(Line::local);
+    let idle = services.reception.guests.limits().idle;
+    let locals = UnboundedReceiverStream::new(local).filter_map(move |arrival| Line::local(arrival, idle));
     let remotes = ReceiverStream::new(handshaken).map(Ok::<_, io::Error>);
     let (first, second) = tokio::join!(
         local_door.serve_with_incoming_shutdown(locals, until_stopped(stopped.clone())),
@@ -368,29 +371,20 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
 }
 
-fn limits(services: &Services) -> Server {
+fn limits(services: &Services) -> Server<Stack<Counting, Identity>> {
     Server::builder()
         .timeout(services.request_timeout)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(16 << 20)
-        .max_concurrent_streams(1024)
-        .http2_max_header_list_size(16 * 1024)
+        .max_concurrent_streams(services.reception.guests.limits().streams)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .layer(Counting)
 }
 
 /// What both doors offer; administration comes to the local one.
-fn router(services: &Services) -> Router {
+fn router(services: &Services) -> Router<Stack<Counting, Identity>> {
     let (health, token) = (services.health.clone(), services.token.clone());
     limits(services).add_service(health).add_service(token).add_service(services.witness.clone())
-}
-
-/// A peer that is silent for half a minute is asked by its kernel whether it is still there. Not by HTTP/2: a module runs nothing
-/// between two calls and could not answer.
-fn ask_when_silent(stream: &TcpStream) -> io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    Ok(())
 }
 
 /// Each arrival in a task of its own, so that a slow client delays nobody.
@@ -411,119 +405,5 @@ async fn shake_hands(
                 Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
             }
         });
-    }
-}
-
-/// One connection as tonic serves it. The fields are dropped in this order: the place is free when all else is gone.
-struct Line {
-    stream: Box<dyn Duplex>,
-    visitor: Visitor,
-    /// Until it has said its first word: how long it may still be silent. A place is not for those who only hold it.
-    silence: Option<Pin<Box<Sleep>>>,
-    _watched: Option<Watched>,
-    _permit: Permit,
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-impl Line {
-    fn local(arrival: LocalArrival) -> Option<io::Result<Line>> {
-        let stream = arrival
-            .stream
-            .set_nonblocking(true)
-            .and_then(|()| tokio::net::UnixStream::from_std(arrival.stream))
-            .inspect_err(|error| tracing::warn!(%error, "a local connection could not be served"))
-            .ok()?;
-        let (visitor, permit) = (arrival.visitor, arrival.permit);
-        // It has spoken, or it would not be here.
-        Some(Ok(Line { stream: Box::new(stream), visitor, silence: None, _watched: None, _permit: permit }))
-    }
-
-    /// The connection of a client that is known and has a place; nothing for any other.
-    async fn remote(arrival: RemoteArrival, reception: &Reception) -> io::Result<Option<Line>> {
-        let silence = || Some(Box::pin(tokio::time::sleep(reception.guests.patience())));
-        let place = |peer: &Peer| reception.guests.admit(&peer.canonical(), Door::Remote);
-        arrival.stream.set_nonblocking(true)?;
-        arrival.stream.set_nodelay(true)?;
-        ask_when_silent(&arrival.stream)?;
-        let Some(tls) = reception.tls.as_deref() else {
-            let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
-            let peer = identify::anonymous();
-            let Some(permit) = place(&peer) else { return Ok(None) };
-            return Ok(Some(Line {
-                stream: Box::new(stream),
-                visitor: Visitor::new(peer),
-                silence: silence(),
-                _watched: None,
-                _permit: permit,
-            }));
-        };
-        let socket = arrival.stream.try_clone()?;
-        let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
-        let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
-        let (peer, watched) = match stream.get_ref().1.peer_certificates() {
-            Some(chain @ [leaf, ..]) => {
-                let known = identify::certificate(leaf, &reception.clients).map_err(io::Error::other)?;
-                let Some(peer) = known else { return Ok(None) };
-                let watched = tls.watch(chain, &peer, socket);
-                (peer, Some(watched))
-            }
-            // The verifier demands a certificate unless the configuration lets anonymous clients in.
-            _ => (identify::anonymous(), None),
-        };
-        let Some(permit) = place(&peer) else { return Ok(None) };
-        drop(arrival.stranger);
-        let (stream, visitor) = (Box::new(stream), Visitor::new(peer));
-        Ok(Some(Line { stream, visitor, silence: silence(), _watched: watched, _permit: permit }))
-    }
-}
-
-impl Connected for Line {
-    type ConnectInfo = Visitor;
-
-    fn connect_info(&self) -> Visitor {
-        self.visitor.clone()
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(silence) = &mut self.silence {
-            if read.is_ready() {
-                self.silence = None;
-            } else if silence.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client said nothing")));
-            }
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -6,25 +6,15 @@ mod world;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hsm_proto::frame::{self, HEADER_LEN, PREFACE};
 use hsm_proto::v1;
 use hsm_proto::v1::token_client::TokenClient;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
+use tonic::transport::{Channel, Endpoint};
+use world::network::{ANY_CERTIFICATE, TLS13, channel, free_port, health, health_over_tls, make_certificates};
 use world::{World, ask, attach_request, local_channel};
-
-async fn health(channel: Channel, service: &str) -> Result<i32, tonic::Status> {
-    let request = HealthCheckRequest { service: service.to_owned() };
-    HealthClient::new(channel).check(request).await.map(|reply| reply.into_inner().status)
-}
 
 fn fault(reply: v1::Reply) -> u64 {
     match reply.result {
@@ -207,104 +197,6 @@ async fn grpc_on_the_same_socket_answers_health_and_the_token_service() {
     assert!(status.self_test.starts_with("passed"), "{}", status.self_test);
 }
 
-/// Certificates made with the `openssl` command; `None`, and a line that says so, when there is none.
-fn make_certificates(folder: &Path, test: &str) -> Option<()> {
-    let script = r#"
-        set -e
-        umask 077
-        ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
-               -keyout "$1.key" -out "$1.pem"; }
-        leaf() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
-                 printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=%s\n' "$3" > "$1.ext"
-                 openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile "$1.ext" \
-                         -out "$1.pem"; }
-        ca ca; ca other
-        leaf server ca serverAuth 2; leaf right ca clientAuth 2; leaf stranger other clientAuth 2
-        leaf expired ca clientAuth -1; leaf purpose ca serverAuth 2; leaf revoked ca clientAuth 2
-        mkdir db; : > db/index.txt; echo 01 > db/crlnumber
-        printf '[ca]\ndefault_ca=x\n[x]\ndatabase=db/index.txt\ncrlnumber=db/crlnumber\ndefault_md=sha256\ndefault_crl_days=2\n' > ca.cnf
-        openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke revoked.pem
-        openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem
-    "#;
-    if Command::new("openssl").arg("version").output().is_err() {
-        println!("SKIPPED {test}: openssl not found");
-        return None;
-    }
-    let output = Command::new("bash").args(["-c", script]).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(())
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// What the health service answers a client with this certificate, over TLS.
-async fn health_over_tls(
-    folder: &Path,
-    port: u16,
-    client: Option<&str>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> Result<i32, String> {
-    health(tls_channel(folder, port, client, versions).await?, "").await.map_err(|e| e.to_string())
-}
-
-async fn tls_channel(
-    folder: &Path,
-    port: u16,
-    client: Option<&str>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> Result<Channel, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match client {
-        None => builder.with_no_client_auth(),
-        Some(name) => {
-            let chain = vec![CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap()];
-            let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let connect = move |_: Uri| {
-        let connector = connector.clone();
-        async move {
-            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
-            connector.connect(name, stream).await.map(hyper_util::rt::TokioIo::new)
-        }
-    };
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(tower::service_fn(connect)).await;
-    channel.map_err(|e| e.to_string())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_client_loses_its_open_connection_when_the_list_is_read_again() {
-    let port = free_port();
-    let mut world = World::new(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
-         tls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\"\nclients = \"clients.toml\""
-    ));
-    world.write_clients(ANY_CERTIFICATE);
-    let name = "a_revoked_client_loses_its_open_connection_when_the_list_is_read_again";
-    let Some(()) = make_certificates(world.folder.path(), name) else { return };
-    world.start();
-    let folder = world.folder.path();
-    let open = tls_channel(folder, port, Some("right"), &[&rustls::version::TLS13]).await.unwrap();
-    assert_eq!(health(open.clone(), "").await.unwrap(), 1);
-    let revoke = "openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke right.pem && \
-                  openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem";
-    assert!(Command::new("bash").args(["-c", revoke]).current_dir(folder).output().unwrap().status.success());
-    // Without a signal: the daemon sees that the file has changed.
-    until_not_served(&open).await;
-}
-
 async fn until_not_served(open: &Channel) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while health(open.clone(), "").await.is_ok() {
@@ -315,18 +207,11 @@ async fn until_not_served(open: &Channel) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_is_served_as_long_as_the_clients_file_names_it() {
-    let port = free_port();
-    let mut world = World::new(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
-         tls_client_ca = \"ca.pem\"\nclients = \"clients.toml\""
-    ));
     let name = "a_client_is_served_as_long_as_the_clients_file_names_it";
-    let Some(()) = make_certificates(world.folder.path(), name) else { return };
-    world.write_clients("");
+    let Some((mut world, port)) = World::on_the_network(name, &["right"], "", "") else { return };
     world.start();
-    let tls13 = [&rustls::version::TLS13];
     let folder = world.folder.path();
-    assert!(health_over_tls(folder, port, Some("right"), &tls13).await.is_err(), "no row names it");
+    assert!(health_over_tls(folder, port, Some("right"), TLS13).await.is_err(), "no row names it");
     let hang_up = || {
         let pid = world.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
@@ -335,7 +220,7 @@ async fn a_client_is_served_as_long_as_the_clients_file_names_it() {
     hang_up();
     let deadline = Instant::now() + Duration::from_secs(60);
     let open = loop {
-        match tls_channel(folder, port, Some("right"), &tls13).await {
+        match channel(folder, port, Some("right"), TLS13).await {
             Ok(open) if health(open.clone(), "").await.is_ok() => break open,
             _ => assert!(Instant::now() < deadline, "not served:\n{}", world.log()),
         }
@@ -346,31 +231,6 @@ async fn a_client_is_served_as_long_as_the_clients_file_names_it() {
     assert_eq!(health(open.clone(), "").await.unwrap(), 1);
     world.write_clients("[[client]]\nsubject = \"CN=somebody else\"\nroles = [\"use\"]\ntokens = [\"*\"]\n");
     until_not_served(&open).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_half_open_connections_keep_nobody_out() {
-    let port = free_port();
-    let mut world = World::new(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
-         tls_client_ca = \"ca.pem\"\nclients = \"clients.toml\"\nhandshake_timeout_secs = 60\nmax_handshakes = 64"
-    ));
-    let Some(()) = make_certificates(world.folder.path(), "a_thousand_half_open_connections_keep_nobody_out") else {
-        return;
-    };
-    world.write_clients(ANY_CERTIFICATE);
-    world.start();
-    // In pieces, so that the limits of this process on open files do not matter; every piece is larger than the daemon's room.
-    for _ in 0..5 {
-        let silent: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-        let answer = health_over_tls(world.folder.path(), port, Some("right"), &[&rustls::version::TLS13]).await;
-        assert_eq!(answer, Ok(1));
-        drop(silent);
-    }
-    let express = UnixStream::connect(world.path("hsm.sock")).unwrap();
-    (&express).write_all(&PREFACE).unwrap();
-    ask(&express, v1::request::Op::Attach(attach_request()));
-    assert_eq!(world.stop().code(), Some(0), "{}", world.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -404,23 +264,11 @@ async fn tcp_clients_that_say_nothing_keep_no_place_and_none_of_the_local_ones()
     assert_eq!(world.stop().code(), Some(0), "{}", world.log());
 }
 
-/// Whoever has a certificate may do everything in the token service.
-const ANY_CERTIFICATE: &str =
-    "[[client]]\nany_certificate = true\nroles = [\"use\", \"manage\", \"so\"]\ntokens = [\"*\"]\n";
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_right_certificate_passes_mutual_tls() {
-    let port = free_port();
-    let mut world = World::new(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
-         tls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\"\nclients = \"clients.toml\""
-    ));
-    world.write_clients(ANY_CERTIFICATE);
-    let Some(()) = make_certificates(world.folder.path(), "only_the_right_certificate_passes_mutual_tls") else {
-        return;
-    };
+    let name = "only_the_right_certificate_passes_mutual_tls";
+    let Some((mut world, port)) = World::on_the_network(name, &["right"], ANY_CERTIFICATE, "") else { return };
     world.start();
-    let tls13 = [&rustls::version::TLS13];
     let rows = [
         (None, false),
         (Some("stranger"), false),
@@ -430,14 +278,14 @@ async fn only_the_right_certificate_passes_mutual_tls() {
         (Some("right"), true),
     ];
     for (client, passes) in rows {
-        let answer = health_over_tls(world.folder.path(), port, client, &tls13).await;
+        let answer = health_over_tls(world.folder.path(), port, client, TLS13).await;
         assert_eq!(answer.is_ok(), passes, "{client:?}: {answer:?}");
     }
     let old = health_over_tls(world.folder.path(), port, Some("right"), &[&rustls::version::TLS12]).await;
     assert!(old.is_err());
     // Silent clients hold nobody up.
     let silent: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-    assert_eq!(health_over_tls(world.folder.path(), port, Some("right"), &tls13).await, Ok(1));
+    assert_eq!(health_over_tls(world.folder.path(), port, Some("right"), TLS13).await, Ok(1));
     drop(silent);
     assert_eq!(world.stop().code(), Some(0), "{}", world.log());
 }
@@ -447,7 +295,9 @@ fn a_key_file_that_others_can_read_is_refused() {
     let world = World::new(
         "bind = \"127.0.0.1:0\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"",
     );
-    let Some(()) = make_certificates(world.folder.path(), "a_key_file_that_others_can_read_is_refused") else { return };
+    let Some(()) = make_certificates(world.folder.path(), "a_key_file_that_others_can_read_is_refused", &[]) else {
+        return;
+    };
     std::fs::set_permissions(world.path("server.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
     let (code, said) = world.refuses();
     assert_eq!(code, Some(78), "{said}");
@@ -479,68 +329,6 @@ fn a_log_on_a_full_disk_stops_nothing() {
     // A refusal is worth a line, and gets its answer although there is none.
     let long = v1::RandomRequest { session: 0, len: 101 };
     assert_eq!(fault(ask(&stream, v1::request::Op::Random(long))), ck::rv::CKR_ARGUMENTS_BAD.0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it measures and judges nothing: make chaos runs it"]
-async fn handshakes_beside_a_thousand_half_open_connections() {
-    let port = free_port();
-    let mut world = World::new(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
-         tls_client_ca = \"ca.pem\"\nclients = \"clients.toml\""
-    ));
-    let name = "handshakes_beside_a_thousand_half_open_connections";
-    let Some(()) = make_certificates(world.folder.path(), name) else { return };
-    world.write_clients(ANY_CERTIFICATE);
-    world.start();
-    let folder = world.folder.path().to_owned();
-    // A client has finished its handshake before the daemon has looked at its certificate: what counts is the first answer.
-    let measure = async |count: usize| {
-        let (mut took, mut refused) = (Vec::new(), 0);
-        for _ in 0..count {
-            let begun = Instant::now();
-            match health_over_tls(&folder, port, Some("right"), &[&rustls::version::TLS13]).await {
-                Ok(_) => took.push(begun.elapsed()),
-                Err(_) => refused += 1,
-            }
-        }
-        took.sort();
-        (took[took.len() / 2], took[took.len() * 99 / 100], refused)
-    };
-    measure(20).await;
-    let quiet = measure(300).await;
-    // Whoever was closed to make room comes back at once.
-    let running = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let (connected, all_connected) = std::sync::mpsc::channel();
-    let flood = {
-        let running = Arc::clone(&running);
-        std::thread::spawn(move || {
-            let connect =
-                || std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|s| s.set_nonblocking(true).map(|()| s));
-            let mut silent: Vec<_> = (0..1000).filter_map(|_| connect().ok()).collect();
-            connected.send(()).expect("somebody waits");
-            let mut closed = 0u64;
-            while running.load(std::sync::atomic::Ordering::Relaxed) {
-                for stream in &mut silent {
-                    if matches!(stream.read(&mut [0; 1]), Ok(0)) {
-                        closed += 1;
-                        if let Ok(next) = connect() {
-                            *stream = next;
-                        }
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            (silent.len(), closed)
-        })
-    };
-    tokio::task::spawn_blocking(move || all_connected.recv()).await.unwrap().expect("the flood has begun");
-    let beside = measure(300).await;
-    running.store(false, std::sync::atomic::Ordering::Relaxed);
-    let (silent, closed) = flood.join().expect("no panic");
-    println!(
-        "TABLE handshake and first answer, p50, p99 and refused of 300: {quiet:?} alone, {beside:?} beside {silent} half-open connections ({closed} were closed and came back)"
-    );
 }
 
 /// sd_notify(3): a unit of Type=notify is started when the daemon serves, and ended by its watchdog when it does not live any more.

@@ -3,48 +3,30 @@
 
 mod world;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hsm_proto::v1;
 use hsm_proto::v1::admin_client::AdminClient;
 use hsm_proto::v1::token_client::TokenClient;
 use prost::bytes::Buf;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConnection, StreamOwned};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use world::http2;
+use world::network::{TLS13, raw_tls, revoke, tls};
 use world::{World, attach_request, local_channel};
 
-/// Every kind of certificate that is none for this daemon, and two that are.
-const CERTIFICATES: &str = r#"
-    set -e
-    umask 077
-    ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
-           -keyout "$1.key" -out "$1.pem"; }
-    csr() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
-            printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=%s\n' "$2" > "$1.ext"; }
-    leaf() { csr "$1" "$3"
-             openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile "$1.ext" \
-                     -out "$1.pem"; }
-    ca ca; ca other
-    leaf server ca serverAuth 2; leaf stranger other clientAuth 2; leaf expired ca clientAuth -1; leaf purpose ca serverAuth 2
-    for name in revoked right witness unnamed guest1 guest2 guest3 guest4 guest5; do leaf $name ca clientAuth 2; done
-    mkdir db; : > db/index.txt; echo 01 > db/crlnumber; echo 7001 > db/serial
-    printf '[ca]\ndefault_ca=x\n[x]\ndatabase=db/index.txt\ncrlnumber=db/crlnumber\ndefault_md=sha256\ndefault_crl_days=2\n' > ca.cnf
-    printf 'serial=db/serial\nnew_certs_dir=db\npolicy=p\n[p]\ncommonName=supplied\n' >> ca.cnf
-    openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke revoked.pem
-    openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem
-    csr early clientAuth
-    openssl ca -batch -notext -config ca.cnf -cert ca.pem -keyfile ca.key -extfile early.ext -startdate 20990101000000Z \
-               -enddate 21000101000000Z -in early.csr -out early.pem
-"#;
+/// Clients that are accepted, by the names in their certificates. `unnamed` has no row.
+const GOOD: [&str; 8] = ["right", "witness", "unnamed", "guest1", "guest2", "guest3", "guest4", "guest5"];
 
-/// Roles, by the names in the certificates. `unnamed` has no row.
+/// Their roles.
 const CLIENTS: &str = r#"
 [[client]]
 subject = "CN=witness"
@@ -77,51 +59,14 @@ tokens = ["*"]
 
 /// A running daemon on TCP with these certificates and clients; `None`, and a line that says so, without openssl.
 fn on_the_network(test: &str) -> Option<(World, u16)> {
-    if Command::new("openssl").arg("version").output().is_err() {
-        println!("SKIPPED {test}: openssl not found");
-        return None;
-    }
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut world = World::new(&format!(
-        "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n\
-         tls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\"\nclients = \"clients.toml\""
-    ));
-    let made = Command::new("bash").args(["-c", CERTIFICATES]).current_dir(world.folder.path()).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    world.write_clients(CLIENTS);
+    let (mut world, port) = World::on_the_network(test, &GOOD, CLIENTS, "")?;
     world.start();
     Some((world, port))
 }
 
 /// A connection with this certificate, or with none.
 async fn channel(folder: &Path, port: u16, client: Option<&str>) -> Result<Channel, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match client {
-        None => builder.with_no_client_auth(),
-        Some(name) => {
-            let chain = vec![CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap()];
-            let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let connect = move |_: Uri| {
-        let connector = connector.clone();
-        async move {
-            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
-            connector.connect(name, stream).await.map(hyper_util::rt::TokioIo::new)
-        }
-    };
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(tower::service_fn(connect)).await;
-    channel.map_err(|e| e.to_string())
+    world::network::channel(folder, port, client, TLS13).await
 }
 
 /// Sends the empty message, and takes any.
@@ -301,4 +246,41 @@ async fn fifty_connections_of_five_clients_guess_no_more_than_the_limit() {
     assert!(token.user_pin_locked && token.user_pin_failures == 10, "{token:?}");
     let right = channel(&folder, port, Some("right")).await.unwrap();
     assert_eq!(guess(right, slot, "the-user-pin", 1).await, [ck::rv::CKR_PIN_LOCKED.0]);
+}
+
+/// What a client that is told nothing notices: its connection ends. Times are told, and their order is what is demanded.
+#[test]
+fn a_revoked_client_loses_its_open_connection_and_no_other_does() {
+    let name = "a_revoked_client_loses_its_open_connection_and_no_other_does";
+    let Some((world, port)) = on_the_network(name) else { return };
+    let folder = world.folder.path();
+    let connect = |client| {
+        let mut stream = raw_tls(&tls(folder, Some(client), TLS13), port).unwrap();
+        stream.sock.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(&http2::hello(1 << 20)).unwrap();
+        stream
+    };
+    let check = |stream: &mut StreamOwned<ClientConnection, TcpStream>, number| {
+        let asked = http2::message(number, &HealthCheckRequest::default());
+        stream.write_all(&[http2::call(number, "/grpc.health.v1.Health/Check", None), asked].concat()).unwrap();
+        assert_eq!(http2::answer(stream, number), [8, 1], "serving");
+    };
+    let (mut right, mut guest) = (connect("right"), connect("guest1"));
+    check(&mut right, 1);
+    check(&mut guest, 1);
+    assert!(!world.log().contains("no longer accepted"));
+    revoke(folder, "right");
+    let begun = Instant::now();
+    // Without a signal: the daemon sees that the file has changed. A goodbye or none, then the end; anything but silence.
+    let end = std::iter::repeat_with(|| http2::next(&mut right)).find_map(Result::err).unwrap();
+    assert_ne!(end.kind(), std::io::ErrorKind::WouldBlock, "the connection stays open");
+    println!("TABLE a revoked client's connection ends: {:?} after the list was replaced", begun.elapsed());
+    assert!(world.log().contains("no longer accepted"), "it ended for another reason:\n{}", world.log());
+    check(&mut guest, 3);
+    // Nor does it come back. Its side of the handshake may end before the daemon has looked at its certificate.
+    if let Ok(mut again) = raw_tls(&tls(folder, Some("right"), TLS13), port) {
+        again.sock.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let refused = again.read(&mut [0; 64]).map_err(|error| error.kind());
+        assert!(!matches!(refused, Ok(1..) | Err(std::io::ErrorKind::WouldBlock)), "{refused:?}");
+    }
 }

@@ -50,6 +50,11 @@ impl Header {
         }
         Ok(Header { body_len, request_id: u32::from_le_bytes([e, f, g, h]) })
     }
+
+    /// The request id of a header, whatever length it announces.
+    pub fn id([_, _, _, _, bytes @ ..]: [u8; HEADER_LEN]) -> u32 {
+        u32::from_le_bytes(bytes)
+    }
 }
 
 /// Appends one whole frame to `out`.

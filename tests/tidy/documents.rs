@@ -78,13 +78,51 @@ fn every_test_that_the_page_of_promises_names_exists() {
         .filter(|file| file.extension().is_some_and(|kind| kind == "rs"))
         .map(|file| read(file))
         .collect();
-    let page = read(Path::new("docs/reliability.md"));
-    let is_test = |word: &&str| word.matches('_').count() > 2 && !word.contains(['.', '/', ' ']);
-    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
-    assert!(named.len() > 60, "{} tests are named", named.len());
-    for test in named {
-        assert!(sources.contains(&format!("fn {test}(")), "docs/reliability.md names {test}, which is no test");
+    for (document, least, underscores) in [("docs/reliability.md", 60, 2), ("docs/operations.md", 15, 3)] {
+        let page = read(Path::new(document));
+        let is_test = |word: &&str| {
+            word.matches('_').count() > underscores
+                && !word.starts_with("craton_hsm")
+                && !word.contains(['.', '/', ' ', '{', '<'])
+        };
+        let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+        assert!(named.len() > least, "{} tests are named in {document}", named.len());
+        for test in named {
+            assert!(sources.contains(&format!("fn {test}(")), "{document} names {test}, which is no test");
+        }
     }
+}
+
+/// The table of limits says the defaults that the example configuration has, which a test of the daemon holds to the program.
+#[test]
+fn every_default_in_the_table_of_limits_is_the_configurations() {
+    let (page, example) = (read(Path::new("docs/operations.md")), read(Path::new("craton_hsm.toml")));
+    let (_, table) = page.split_once("\n## Limits\n").expect("the table of limits");
+    let rows = table.split("\n## ").next().unwrap_or_default().lines().filter(|line| line.starts_with("| "));
+    let mut seen = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (Some(said), Some(key)) = (cells.get(2), cells.get(3).and_then(|key| key.split('.').nth(1))) else {
+            continue;
+        };
+        let key = key.trim_end_matches('`');
+        let written = example.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")));
+        let default: u64 =
+            written.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{key} has no default"));
+        // The last number, in its unit.
+        let said = said.rsplit(": ").next().unwrap_or_default();
+        let (number, unit) = said.split_once(' ').unwrap_or((said, ""));
+        let factor = match unit {
+            "" | "s" => 1,
+            "min" => 60,
+            "MiB" => 1 << 20,
+            other => panic!("{key}: {other}"),
+        };
+        let number: u64 = number.replace(',', "").parse().unwrap_or_else(|e| panic!("{key}: {said}: {e}"));
+        assert_eq!(number * factor, default, "{key}");
+        seen += 1;
+    }
+    assert!(seen >= 11, "{seen} limits have keys");
 }
 
 /// The keys that a table of the configuration accepts, out of its declaration in the source.

@@ -33,6 +33,11 @@ impl Caller {
         &self.application.peer
     }
 
+    /// Whether the application has a session open.
+    pub fn has_sessions(&self) -> bool {
+        !self.application.sessions.read().is_empty()
+    }
+
     pub(crate) fn app(&self) -> &Arc<Application> {
         &self.application
     }

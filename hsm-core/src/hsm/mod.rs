@@ -25,7 +25,7 @@ mod wrap;
 mod wrap_authenticated;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -49,6 +49,7 @@ use crate::id::{ObjectId, TokenId};
 use crate::mechanism::Mechanisms;
 use crate::object::{Object, codec};
 use crate::observe::Observer;
+use crate::session::Places;
 use crate::session::objects::SessionObjects;
 use crate::store::{OpenError, TokenMasterKey, TokenRecord, Vault};
 use crate::token::login::Login;
@@ -105,7 +106,7 @@ pub struct Hsm {
     boot: [u8; 16],
     generation: AtomicU64,
     next_session: AtomicU64,
-    sessions_open: Arc<AtomicU32>,
+    sessions_open: Arc<Places>,
     handles: Mutex<std::ops::Range<u64>>,
     iv_books: iv::IvBooks,
     signature_counts: count::SignatureCounts,

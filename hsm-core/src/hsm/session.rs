@@ -14,7 +14,7 @@ use crate::grant::ClientRole;
 use crate::perform::Work;
 use crate::secret::SecretBytes;
 use crate::session::operation::Context;
-use crate::session::{Place, Session, SessionView, UserType};
+use crate::session::{Full, Session, SessionView, UserType};
 use crate::store::Role;
 use crate::token::login::{LoggedIn, Login};
 
@@ -74,8 +74,14 @@ impl Hsm {
         {
             return Err(Error::new(Kind::TooManySessions, "token.max_sessions or token.max_rw_sessions is reached"));
         }
-        let place = Place::take(&self.sessions_open, config.max_sessions_total)
-            .ok_or_else(|| Error::new(Kind::TooManySessions, "token.max_sessions_total is reached"))?;
+        let (of_one, of_all) = (config.max_sessions_per_client, config.max_sessions_total);
+        let place = self.sessions_open.take(caller.peer().canonical(), of_one, of_all).map_err(|full| {
+            let limit = match full {
+                Full::Client => "token.max_sessions_per_client is reached",
+                Full::All => "token.max_sessions_total is reached",
+            };
+            Error::new(Kind::TooManySessions, limit)
+        })?;
         let handle = match resumed {
             // A handle is the application's own: what it names reaches nobody else's session.
             Some(handle) if handle == 0 || sessions.contains_key(&handle) => {

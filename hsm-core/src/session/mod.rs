@@ -5,8 +5,8 @@ pub(crate) mod objects;
 pub(crate) mod operation;
 pub(crate) mod scheme;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use ck::flags::{session as cf, state, user};
 use parking_lot::Mutex;
@@ -27,21 +27,60 @@ pub(crate) struct Session {
     _place: Place,
 }
 
-/// One of the sessions that all applications together may have; given back when dropped.
-pub(crate) struct Place(Arc<AtomicU32>);
+/// How many sessions are open: of each client, whatever number of applications it has, and of all.
+#[derive(Default)]
+pub(crate) struct Places(Mutex<Taken>);
 
-impl Place {
-    /// Takes a place if fewer than `most` are taken.
-    pub(crate) fn take(taken: &Arc<AtomicU32>, most: u32) -> Option<Place> {
-        let one_more = |now: u32| (now < most).then_some(now + 1);
-        taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Place(Arc::clone(taken)))
+#[derive(Default)]
+struct Taken {
+    all: u32,
+    of: HashMap<String, u32>,
+}
+
+/// The place of one session; given back when dropped.
+pub(crate) struct Place {
+    places: Arc<Places>,
+    client: String,
+}
+
+/// Whose limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The client's own.
+    Client,
+    /// That of all together.
+    All,
+}
+
+impl Places {
+    /// Takes a place for a client, if it has fewer than `of_one` and all together fewer than `of_all`.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(crate) fn take(self: &Arc<Self>, client: String, of_one: u32, of_all: u32) -> Result<Place, Full> {
+        let mut taken = self.0.lock();
+        if taken.all >= of_all {
+            return Err(Full::All);
+        }
+        if taken.of.get(&client).is_some_and(|count| *count >= of_one) {
+            return Err(Full::Client);
+        }
+        taken.all += 1;
+        *taken.of.entry(client.clone()).or_default() += 1;
+        Ok(Place { places: Arc::clone(self), client })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut taken = self.places.0.lock();
+        taken.all = taken.all.saturating_sub(1);
+        if let Some(count) = taken.of.get_mut(&self.client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                taken.of.remove(&self.client);
+            }
+        }
     }
 }
 
@@ -104,5 +143,25 @@ impl UserType {
             UserType::User => "user",
             UserType::ContextSpecific => "context",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_leaves_sessions_for_others_and_gives_its_own_back() {
+        let places = Arc::new(Places::default());
+        let take = |client: &str| places.take(client.to_owned(), 2, 3);
+        let own: Vec<Place> = (0..2).map(|_| take("a").expect("room")).collect();
+        assert_eq!(take("a").err(), Some(Full::Client));
+        let other = take("b").expect("room");
+        assert_eq!(take("c").err(), Some(Full::All));
+        drop(own);
+        assert!(take("a").is_ok() && take("c").is_ok());
+        drop(other);
+        let taken = places.0.lock();
+        assert!(taken.all == 0 && taken.of.is_empty());
     }
 }

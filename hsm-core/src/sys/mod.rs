@@ -3,6 +3,7 @@
 
 mod arena;
 mod file;
+mod heap;
 mod indivisible;
 mod process;
 mod shared;
@@ -10,6 +11,7 @@ mod shared;
 pub(crate) use arena::Slot;
 pub use arena::{Protection, protect_secrets};
 pub(crate) use file::{Lock, create_private_dir, create_private_file, owner_and_mode, replace_durably, write_durably};
+pub use heap::{give_memory_back, keep_little_memory};
 pub use indivisible::Indivisible;
 pub(crate) use process::give_way;
 pub use process::harden_process;

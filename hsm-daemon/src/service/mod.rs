@@ -2,6 +2,7 @@
 //! status, once.
 
 mod admin;
+mod counted;
 mod token;
 mod witness;
 
@@ -14,11 +15,16 @@ use parking_lot::Mutex;
 use tonic::{Request, Status};
 
 pub(crate) use admin::{AdminService, SelfTest};
+pub(crate) use counted::Counting;
 pub(crate) use token::TokenService;
 pub(crate) use witness::WitnessService;
 
 use crate::convert::Refusal;
 use crate::seal::SealKeys;
+use crate::traffic::Traffic;
+
+/// The most applications that attach through one connection: a module is one.
+const MOST_APPLICATIONS: usize = 64;
 
 /// What a gRPC client that speaks plainly is told where it may not.
 fn too_plain() -> Refusal {
@@ -35,15 +41,33 @@ struct Inner {
     peer: Peer,
     seal_keys: SealKeys,
     callers: Mutex<HashMap<[u8; 16], Arc<Caller>>>,
+    traffic: Arc<Traffic>,
 }
 
 impl Visitor {
     /// A connection on which nobody has attached yet.
     pub(crate) fn new(peer: Peer) -> Self {
-        Visitor(Arc::new(Inner { peer, seal_keys: SealKeys::default(), callers: Mutex::default() }))
+        let (seal_keys, callers) = (SealKeys::default(), Mutex::default());
+        Visitor(Arc::new(Inner { peer, seal_keys, callers, traffic: Traffic::new() }))
     }
 
-    fn peer(&self) -> &Peer {
+    /// Its requests and answers.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.0.traffic)
+    }
+
+    /// Whether an application that attached through it has a session open.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.0.callers.lock().values().any(|caller| caller.has_sessions())
+    }
+
+    /// Whether no more applications may attach through it.
+    fn is_full(&self) -> bool {
+        self.0.callers.lock().len() >= MOST_APPLICATIONS
+    }
+
+    /// Who it is.
+    pub(crate) fn peer(&self) -> &Peer {
         &self.0.peer
     }
 

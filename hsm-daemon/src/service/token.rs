@@ -56,6 +56,10 @@ impl TokenService {
             return Ok(self.desk.refuse(&asked, too_plain()));
         }
         let Call { visitor, application, parent } = call;
+        if matches!(asked.op, Some(Op::Attach(_))) && visitor.is_full() {
+            let sentence = "too many applications have attached through this connection";
+            return Ok(self.desk.refuse(&asked, Refusal::new(ck::rv::CKR_DEVICE_MEMORY, sentence)));
+        }
         let caller = application.and_then(|name| visitor.caller(&name));
         let mut seat = Seat { peer: visitor.peer().clone(), caller, parent };
         let long = asked.op.as_ref().is_some_and(is_long);

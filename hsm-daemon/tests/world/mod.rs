@@ -1,5 +1,8 @@
 //! A daemon in a temporary folder, and how to talk to it.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test program uses its part")]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::print_stdout, reason = "each test program uses its part")]
+
+pub mod http2;
+pub mod network;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -24,9 +27,14 @@ pub struct World {
 impl World {
     /// A folder whose configuration has this `[daemon]` table besides the socket.
     pub fn new(daemon: &str) -> Self {
+        World::with_token(daemon, "")
+    }
+
+    /// The same, with this `[token]` table besides the store.
+    pub fn with_token(daemon: &str, token: &str) -> Self {
         let folder = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir().unwrap();
         let text = format!(
-            "[daemon]\nallow_root = true\nbind_unix = \"hsm.sock\"\n{daemon}\n[token]\nstorage_path = \"store\"\n\
+            "[daemon]\nallow_root = true\nbind_unix = \"hsm.sock\"\n{daemon}\n[token]\nstorage_path = \"store\"\n{token}\n\
              [security]\npbkdf2_iterations = 100000\n"
         );
         let world = World { folder, child: None };
@@ -64,6 +72,11 @@ impl World {
             assert!(ended.is_none(), "ended with {ended:?}:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     pub fn log(&self) -> String {
@@ -134,4 +147,38 @@ pub fn express(world: &World) -> UnixStream {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     (&stream).write_all(&PREFACE).unwrap();
     stream
+}
+
+/// A connection on the express lane whose application has attached, and the application's name.
+pub fn attached(world: &World) -> (UnixStream, Vec<u8>) {
+    let stream = express(world);
+    match ask(&stream, v1::request::Op::Attach(attach_request())).result {
+        Some(v1::reply::Result::Attach(attached)) => (stream, attached.application),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Initialises the token of slot 0.
+pub fn init_token(stream: &UnixStream) {
+    let so_pin = b"so-pin-1234".to_vec();
+    let init = v1::InitTokenRequest { slot: 0, so_pin, label: "test".to_owned() };
+    let answer = ask(stream, v1::request::Op::InitToken(init));
+    assert!(matches!(answer.result, Some(v1::reply::Result::Done(_))), "{answer:?}");
+}
+
+/// Opens a session with slot 0; the error is the return value.
+pub fn open_session(stream: &UnixStream) -> Result<u64, u64> {
+    match ask(stream, v1::request::Op::OpenSession(v1::OpenSessionRequest { slot: 0, flags: 6 })).result {
+        Some(v1::reply::Result::OpenSession(opened)) => Ok(opened.session),
+        Some(v1::reply::Result::Fault(fault)) => Err(fault.rv),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// So many random bytes.
+pub fn random(stream: &UnixStream, session: u64, len: u64) -> Vec<u8> {
+    match ask(stream, v1::request::Op::Random(v1::RandomRequest { session, len })).result {
+        Some(v1::reply::Result::Random(random)) => random.bytes,
+        other => panic!("{other:?}"),
+    }
 }
