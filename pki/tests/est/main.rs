@@ -29,4 +29,5 @@ mod refused;
 mod related;
 mod revoke;
 mod smuggling;
+mod tls;
 mod world;
