@@ -61,6 +61,7 @@ acts! {
     SET_PIN:           "set_pin",            Auth,   Nothing, InTransaction;
     RESET_PIN:         "reset_pin",          Auth,   Nothing, InTransaction;
     LOGIN:             "login",              Auth,   Nothing, Durably;
+    REFUSE_SECRET:     "refuse_secret",      Auth,   Nothing, BeforeAnswer;
     LOGOUT:            "logout",             Auth,   Anyone,  BeforeAnswer;
     OPEN_SESSION:      "open_session",       Auth,   Nothing, OnFailure;
     SESSION_INFO:      "session_info",       Auth,   Nothing, Never;

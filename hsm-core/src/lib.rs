@@ -35,8 +35,8 @@ pub use error::{Error, Kind, Result};
 pub use grant::{ClientRole, Grant, Patterns};
 pub use hsm::{
     AttributeRead, Caller, Derived, Errand, Found, Hsm, KeyRotation, KeySummary, Message, MessagePart, MessagePiece,
-    SealState, SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary, TokenView,
-    Unsealing,
+    SealState, SecretRefused, SelfTestFailure, SlotView, StartError, Status, StreamStatus, TokenName, TokenSummary,
+    TokenView, Unsealing,
 };
 pub use id::{ObjectId, TokenId};
 pub use mechanism::{

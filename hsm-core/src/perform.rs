@@ -239,6 +239,14 @@ impl Hsm {
         self.append(act, entry.with_fact("phase", Fact::word("begin"))).map(drop)
     }
 
+    /// Records what came to no operation.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] when it could not be recorded.
+    pub(crate) fn note(&self, act: &Act, entry: Entry) -> Result<()> {
+        self.append(act, entry).map(drop)
+    }
+
     fn append(&self, act: &Act, entry: Entry) -> Result<Receipt> {
         let durability = match (act.when, self.config().audit.use_operations) {
             (When::Durably, _) | (_, UseRecords::Synced) => Durability::Durable,

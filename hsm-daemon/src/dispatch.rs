@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use hsm_core::{Caller, Hsm, Peer, SecretBytes};
+use hsm_core::{Caller, Hsm, Peer, SecretBytes, SecretRefused};
 use hsm_proto::v1::reply::Result as Outcome;
 use hsm_proto::v1::request::Op;
 use hsm_proto::{frame, v1};
@@ -84,6 +84,25 @@ impl Desk {
         let reply = v1::Reply { generation: self.hsm.generation(), result: Some(Outcome::Fault(fault)) };
         self.metrics.end(begun, &reply);
         reply
+    }
+
+    /// The answer to a request whose secret is not looked at, which is recorded.
+    pub(crate) fn refuse_secret(
+        &self,
+        peer: &Peer,
+        request: &v1::Request,
+        why: SecretRefused,
+        refusal: Refusal,
+    ) -> v1::Reply {
+        self.refuse(request, self.record_refusal(peer, why, refusal))
+    }
+
+    /// The same refusal once it is recorded; else the one that says that it is not.
+    pub(crate) fn record_refusal(&self, peer: &Peer, why: SecretRefused, refusal: Refusal) -> Refusal {
+        match self.hsm.refuse_secret(peer, why, ck::Rv(refusal.0.rv)) {
+            Ok(()) => refusal,
+            Err(error) => error.into(),
+        }
     }
 
     fn answer(&self, seat: &mut Seat, request: v1::Request) -> v1::Reply {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hsm_core::Hsm;
-use hsm_core::audit::{Follower, Pin, Step, Trust, Witness, newest_checkpoint};
+use hsm_core::audit::{Complaint, Follower, Pin, Step, Trust, Witness, newest_checkpoint};
 use hsm_core::config::AuditConfig;
 use hsm_proto::v1;
 use hsm_proto::v1::witness_client::WitnessClient;
@@ -145,12 +145,12 @@ struct Listener {
     /// All checkpoints of the records up to this one have been told.
     told: u64,
     due: Instant,
-    deaf: bool,
+    complaint: Complaint,
 }
 
 impl Listener {
     fn at(endpoint: String) -> Self {
-        Listener { endpoint, follower: None, told: 0, due: Instant::now(), deaf: false }
+        Listener { endpoint, follower: None, told: 0, due: Instant::now(), complaint: Complaint::default() }
     }
 
     /// Tells all that is new up to a record.
@@ -212,13 +212,13 @@ impl Listener {
         match outcome {
             Ok(()) => {
                 self.told = durable;
-                if core::mem::take(&mut self.deaf) {
+                if self.complaint.is_over() {
                     tracing::info!(witness, "the witness hears of the journal's checkpoints again");
                 }
             }
             Err(why) => {
                 meter.failed();
-                if !core::mem::replace(&mut self.deaf, true) {
+                if self.complaint.is_due(&why) {
                     tracing::error!(witness, why, "a witness could not be told of the journal's checkpoint");
                 }
             }

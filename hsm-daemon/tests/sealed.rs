@@ -87,6 +87,22 @@ fn refusal(reply: v1::SealedReply) -> ck::Rv {
     }
 }
 
+/// How many secrets were refused, as the journal tells: those for this reason, with this return value.
+fn refusals(world: &World, why: &str, rv: &str) -> usize {
+    let journal = std::fs::read_to_string(world.path("craton_hsm_audit.jsonl")).unwrap();
+    let wanted = [format!("\"why\":\"{why}\""), "\"op\":\"refuse_secret\"".to_owned(), format!("\"rv\":\"{rv}\"")];
+    journal.lines().filter(|line| wanted.iter().all(|part| line.contains(part))).count()
+}
+
+/// Waits until the journal's file has as many of them: what is no change is written some milliseconds later.
+fn until_refused(world: &World, why: &str, rv: &str, count: usize) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while refusals(world, why, rv) != count {
+        assert!(std::time::Instant::now() < deadline, "{} of {count} records of {why}, {rv}", refusals(world, why, rv));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 fn login(session: u64, pin: &[u8]) -> Op {
     Op::Login(v1::LoginRequest { session, user: 1, pin: pin.to_vec(), without_pin: false })
 }
@@ -190,6 +206,8 @@ async fn what_is_wrong_with_a_seal_is_named_and_nothing_is_done() {
     let no_key = v1::SealedExchange { request: Some(Asked::Plain(plain)), reply_key: vec![4; 65] };
     assert_eq!(refusal(client.exchange(no_key).await), unknown, "a reply key that is none");
     assert_eq!(rv(&client.sealed(login(session, PIN)).await), ck::rv::CKR_OK, "nobody was logged in by all this");
+    until_refused(&world, "seal", "CKR_ENCRYPTED_DATA_INVALID", 2);
+    until_refused(&world, "seal", "CKR_ARGUMENTS_BAD", 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,4 +239,6 @@ async fn a_daemon_that_wants_seals_takes_nothing_plain() {
     assert_eq!(info.state, 2, "a public session, read and write");
     assert_eq!(rv(&client.sealed(login(session, PIN)).await), ck::rv::CKR_OK);
     assert_eq!(rv(&client.sealed(random()).await), ck::rv::CKR_OK);
+    // The operator's list, a login and random bytes, a login by its own name, one whose reply alone was to be sealed.
+    until_refused(&world, "plain", "CKR_FUNCTION_REJECTED", 5);
 }

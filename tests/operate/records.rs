@@ -86,8 +86,9 @@ module_test! {
     }
 }
 
-/// Acts that take two daemons, and the test that plays them and looks for their records.
-const ELSEWHERE: [(&str, &str); 1] = [("witness_checkpoint", "tests/backup/witness.rs")];
+/// Acts that take two daemons, or a client that is not ours, and the test that plays them and looks for their records.
+const ELSEWHERE: [(&str, &str); 2] =
+    [("witness_checkpoint", "tests/backup/witness.rs"), ("refuse_secret", "hsm-daemon/tests/sealed.rs")];
 
 /// The rows of the core's act table that promise a record.
 fn recorded_acts() -> Vec<String> {

@@ -7,6 +7,7 @@
 mod anchor;
 mod chain;
 mod checkpoint;
+mod complaint;
 mod draft;
 mod entry;
 pub mod export;
@@ -39,6 +40,7 @@ mod witness_tests;
 pub use anchor::read as read_anchor;
 pub use chain::{Finding, Head, Line, Summary, Wrong, verify, visit};
 pub use checkpoint::{Checkpoint, Note, SignedCheckpoint, Timestamped};
+pub use complaint::Complaint;
 pub use entry::{Category, Client, Entry, Fact, Level, Subject};
 pub use file::{closed_files, closed_path, first_key, head_path, remembered_head, visit_file, visit_trusting};
 pub use follow::{Follower, Step};

@@ -18,6 +18,7 @@ use time::macros::format_description;
 use super::anchor;
 use super::chain::{Finding, Head, Summary, Wrong};
 use super::checkpoint::{Checkpoint, SignedCheckpoint};
+use super::complaint::Complaint;
 use super::file::visit_trusting;
 use super::keys::PublicKey;
 use super::trust::Trust;
@@ -182,7 +183,7 @@ impl Desk {
     fn run(&self, anchor: Option<&Path>, witnesses: &[Witness]) {
         // Else checkpoints would go on, and nobody outside would hear of them.
         let _whole = sys::Indivisible::begin("the messenger of the journal");
-        let mut deaf = vec![false; witnesses.len()];
+        let mut complaints: Vec<Complaint> = witnesses.iter().map(|_| Complaint::default()).collect();
         loop {
             let mut pile = self.pile.lock();
             while pile.newest.is_none() && !pile.closing {
@@ -193,15 +194,13 @@ impl Desk {
             if let Some(anchor) = anchor {
                 anchor::write(anchor, &news.head);
             }
-            for (witness, deaf) in witnesses.iter().zip(&mut deaf) {
+            for (witness, complaint) in witnesses.iter().zip(&mut complaints) {
                 match witness.tell(&news) {
-                    Err(error) if !*deaf => {
+                    Err(error) if complaint.is_due(&error.to_string()) => {
                         tracing::error!(%witness, %error, "a witness could not be told of the journal's checkpoint");
-                        *deaf = true;
                     }
-                    Ok(()) if *deaf => {
+                    Ok(()) if complaint.is_over() => {
                         tracing::info!(%witness, "the witness hears of the journal's checkpoints again");
-                        *deaf = false;
                     }
                     _ => {}
                 }

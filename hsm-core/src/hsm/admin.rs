@@ -117,6 +117,24 @@ pub enum Errand {
     ShowCheckpoint,
 }
 
+/// Why a message with a secret was not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretRefused {
+    /// It was said, or was to be told, in plain words.
+    Plain,
+    /// Its seal does not open.
+    Seal,
+}
+
+impl SecretRefused {
+    fn word(self) -> &'static str {
+        match self {
+            SecretRefused::Plain => "plain",
+            SecretRefused::Seal => "seal",
+        }
+    }
+}
+
 impl Errand {
     fn act(self) -> Option<&'static act::Act> {
         Some(match self {
@@ -145,6 +163,18 @@ impl Hsm {
             Some(act) => self.refused(act, peer, refusal),
             None => Err(refusal),
         }
+    }
+
+    /// Records that a message with a secret was not looked at: because it, or its answer, was not to travel plainly, or because its seal does
+    /// not open. `rv` is what the client is told.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] when it could not be recorded: the client is told that.
+    pub fn refuse_secret(&self, peer: &Peer, why: SecretRefused, rv: ck::Rv) -> Result<()> {
+        let act = &act::REFUSE_SECRET;
+        let mut entry = Entry::new(act.category, act.name, peer.journal()).with_fact("why", Fact::word(why.word()));
+        entry.rv = rv;
+        self.note(act, entry)
     }
 
     /// The state of the whole token. Answered even while sealed.

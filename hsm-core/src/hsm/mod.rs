@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use admin::{Errand, KeySummary, Status, StreamStatus, TokenName, TokenSummary};
+pub use admin::{Errand, KeySummary, SecretRefused, Status, StreamStatus, TokenName, TokenSummary};
 pub use caller::Caller;
 pub use derive::Derived;
 pub use message::{Message, MessagePart, MessagePiece};

@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hsm_core::backup::{BackupPublicKey, For, Share, ShareSet};
 use hsm_core::store_key::ModuleKey;
-use hsm_core::{ClientRole, Errand, KeySummary, Kind, Peer, SecretBytes, TokenName, TokenSummary, Unsealing};
+use hsm_core::{
+    ClientRole, Errand, KeySummary, Kind, Peer, SecretBytes, SecretRefused, TokenName, TokenSummary, Unsealing,
+};
 use hsm_proto::secrecy::Sealable;
 use hsm_proto::v1;
 use hsm_proto::v1::admin_server::Admin;
@@ -102,12 +104,15 @@ impl AdminService {
         let visitor = visitor(&request)?;
         let (metadata, extensions, message) = request.into_parts();
         if !self.desk.plain_secrets && message.is_plain() {
-            let Refusal(fault) = too_plain();
+            let Refusal(fault) = self.desk.record_refusal(visitor.peer(), SecretRefused::Plain, too_plain());
             return Err(fault.into());
         }
         match visitor.seal_keys().message(message) {
             Ok(message) => Ok(Request::from_parts(metadata, extensions, message)),
-            Err(Refusal(fault)) => Err(fault.into()),
+            Err(refusal) => {
+                let Refusal(fault) = self.desk.record_refusal(visitor.peer(), SecretRefused::Seal, refusal);
+                Err(fault.into())
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hsm_core::SecretRefused;
 use hsm_proto::v1;
 use hsm_proto::v1::reply::Result as Outcome;
 use hsm_proto::v1::request::Op;
@@ -45,7 +46,10 @@ impl TokenService {
                 let cover = Cover { request: was_sealed, reply: reply.is_some() };
                 (self.answer(call, request, cover).await?, reply)
             }
-            Err(refusal) => (self.desk.refuse(&v1::Request::default(), refusal), None),
+            Err(refusal) => {
+                let (peer, nothing) = (call.visitor.peer(), v1::Request::default());
+                (self.desk.refuse_secret(peer, &nothing, SecretRefused::Seal, refusal), None)
+            }
         };
         ReplySeal::close(seal, reply).map_err(|Refusal(fault)| fault.into())
     }
@@ -53,7 +57,7 @@ impl TokenService {
     /// Dispatches one operation for the application that the call names.
     async fn answer(&self, call: Call, asked: v1::Request, cover: Cover) -> Result<v1::Reply, Status> {
         if !self.desk.plain_secrets && asked.op.as_ref().is_some_and(|op| cover.lacks(op)) {
-            return Ok(self.desk.refuse(&asked, too_plain()));
+            return Ok(self.desk.refuse_secret(call.visitor.peer(), &asked, SecretRefused::Plain, too_plain()));
         }
         let Call { visitor, application, parent } = call;
         if matches!(asked.op, Some(Op::Attach(_))) && visitor.is_full() {
