@@ -255,8 +255,11 @@ async fn until_told_to_stop(signals: &mut Signals, watch: &mut Watch, reload: im
         };
         match wish {
             Wish::Stop(signal) => return signal,
-            Wish::Reload => reload(),
+            // What is changed while it is read is seen at the next look.
+            Wish::Reload => {
+                watch.begin_again();
+                reload();
+            }
         }
-        watch.begin_again();
     }
 }

@@ -43,7 +43,7 @@ impl Watch {
         }
     }
 
-    /// The files have been read.
+    /// The files are about to be read.
     pub(crate) fn begin_again(&mut self) {
         for (path, known) in &mut self.files {
             *known = stamp(path);

@@ -1,7 +1,7 @@
 //! What TLS the EST port speaks, tried with `openssl s_client`: versions 1.2 and 1.3, no suite but AEADs with ephemeral keys, no compression,
 //! no renegotiation, no tickets and so no early data. And a body of 64 MiB, which is not read.
 
-use crate::world::{Choice, World};
+use crate::world::{Choice, PKCS10, World};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -87,9 +87,11 @@ fn a_body_of_64_mib_is_refused_unread_and_takes_no_memory() {
         line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).expect("a number")
     };
     std::fs::write(world.path("large"), vec![b'A'; 64 << 20]).expect("writes");
+    let credential = world.credential(&[]);
+    let user = format!("{}:{}", credential.name, credential.secret);
     // Once to warm up.
     for (round, kept) in [(0, u64::MAX), (1, resident() + 32 * 1024)] {
-        let answer = world.est("simpleenroll", &["-H", "Content-Type: application/pkcs10", "--data-binary", "@large"]);
+        let answer = world.est("simpleenroll", &["-u", &user, "-H", PKCS10, "--data-binary", "@large"]);
         assert_eq!(answer.refusal(), (413, "body_too_large".to_owned()), "{round}");
         assert!(resident() < kept, "{} KiB", resident());
     }
