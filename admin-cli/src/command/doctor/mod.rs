@@ -50,6 +50,14 @@ impl Severity {
     }
 }
 
+/// What a rule finds.
+type Sentences = Vec<(Severity, String)>;
+
+/// One sentence, if it is so.
+fn when(is_so: bool, severity: Severity, sentence: impl Into<String>) -> Sentences {
+    if is_so { vec![(severity, sentence.into())] } else { Vec::new() }
+}
+
 /// What is not as it should be, and what to do.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {

@@ -6,7 +6,7 @@ use hsm_core::config::{LogLevel, PasswordFunction, UseRecords};
 use super::facts::{Facts, Place, started};
 use super::host::Clock;
 use super::volume::Volume;
-use super::{Finding, Severity, shelf};
+use super::{Finding, Sentences, Severity, shelf, when};
 
 use Severity::{Critical, Note, Warning};
 
@@ -25,8 +25,6 @@ const FILES_BESIDE: u64 = 128;
 /// The arena of secrets, and the page around each of its parts.
 const LOCKED: u64 = 2 << 20;
 
-pub(super) type Sentences = Vec<(Severity, String)>;
-
 /// A rule: its name, what it finds, and what helps.
 pub(super) struct Rule {
     pub(super) name: &'static str,
@@ -41,10 +39,6 @@ impl Rule {
         let finding = |(severity, sentence)| Finding { rule: self.name, severity, sentence, remedy: self.remedy };
         findings.map(finding).collect()
     }
-}
-
-pub(super) fn when(is_so: bool, severity: Severity, sentence: impl Into<String>) -> Sentences {
-    if is_so { vec![(severity, sentence.into())] } else { Vec::new() }
 }
 
 /// Every rule.

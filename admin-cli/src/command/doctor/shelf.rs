@@ -3,8 +3,8 @@
 use super::Severity::{Critical, Note, Warning};
 use super::facts::{Backups, Facts};
 use super::host::TIMERS;
-use super::rules::{Sentences, when};
 use super::volume::Volume;
+use super::{Sentences, when};
 
 /// Backups are daily, drills quarterly, both with some grace.
 const BACKUP_HOURS: u64 = 26;
