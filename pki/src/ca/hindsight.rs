@@ -4,8 +4,7 @@
 //! That the clock was ahead is noted before anything else, so that a kill loses nothing; then the certificates are read in pieces, between
 //! which the store does other work. Where the clock was never ahead this costs one record a second.
 
-use super::CaError;
-use super::sweep::PIECE;
+use super::{CaError, PIECE};
 use crate::clock;
 use crate::store::lifecycle::{self, Event};
 use crate::store::query::{Cursor, Span};

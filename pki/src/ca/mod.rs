@@ -32,6 +32,9 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Most certificates that are revoked, or looked at again, in one change.
+const PIECE: usize = 250;
+
 /// The desk at which certificates are issued: what every act of the authorities needs.
 #[derive(Clone)]
 pub(crate) struct Desk {

@@ -3,7 +3,7 @@
 //! a kill between two pieces loses nothing. The lists are made when the last piece is done.
 
 use super::revoke::{self, Cause, Selection};
-use super::{CaError, hindsight};
+use super::{CaError, PIECE, hindsight};
 use crate::store::query::{Cursor, Span};
 use crate::store::record::{Certificate, CertificateState, CrlList, Sweep};
 use crate::store::{Change, Conflict, Query, Record, Store, StoreError};
@@ -11,9 +11,6 @@ use crate::x509::reason;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use x509_cert::ext::pkix::CrlReason;
-
-/// Most certificates that are revoked in one change.
-pub(crate) const PIECE: usize = 250;
 
 /// One of this process goes on with sweeps at a time; two would only hinder each other.
 static TURN: Mutex<()> = Mutex::new(());

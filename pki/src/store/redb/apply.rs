@@ -1,11 +1,15 @@
 //! The changes: what each business event does to the tables.
 
-use super::counts::{account, count};
+use super::counts::account;
+use super::rows::{
+    change_list, crl_of, drop_revocation, fresh, list_again, list_of, notice_key, queue_key, save_certificate,
+    save_device,
+};
 use super::{
     APPROVALS, AUTHORITIES, CERTIFICATES, CHECKPOINTS, CLAIMS, COUNTS, CREDENTIALS, CRL_BODIES, CRL_CHANGES, CRLS,
-    DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES,
-    LEAST_CRL_NUMBER, META, NOTICES, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get,
-    joined, next_sequence, number, put, raw, remove, revoked_until_key, save,
+    DEVICES, FOREIGN_LISTS, HOUSE, INTENTS, ISSUED, ISSUED_BY, ISSUED_TO, ISSUED_UNDER, KEY_PLANS, KEY_USES, META,
+    NOTICES, QUEUE, READ, RESTORED, REVOCATIONS, REVOKED_UNTIL, SWEEPS, Table, backend, get, joined, next_sequence,
+    put, raw, remove, save,
 };
 use super::{clock, journal, restored};
 use crate::store::change::Doubt;
@@ -14,7 +18,7 @@ use crate::store::notice::{self, Outcome};
 use crate::store::query::{MADE, OPEN, SETTLED, count_name};
 use crate::store::record::{
     Approval, ApprovalState, Authority, AuthorityState, Certificate, CertificateState, Credential, Crl, CrlChange,
-    CrlList, Device, Due, DueEvent, ForeignList, Intent, KeyUse, Notice, Revocation, Sweep,
+    Device, Due, DueEvent, ForeignList, Intent, KeyUse, Notice, Sweep,
 };
 use crate::store::{Change, Conflict, Passed, StoreError, Supersession};
 use crate::x509::reason;
@@ -186,12 +190,6 @@ fn due_passed(transaction: &WriteTransaction, passed: &[Passed]) -> Result<(), S
     Ok(())
 }
 
-/// Time first: the notices are read from the front.
-pub(super) fn notice_key(notice: &Notice) -> Vec<u8> {
-    let time = u64::try_from(notice.next_try).unwrap_or(0).to_be_bytes();
-    [&time[..], &notice.days.to_be_bytes(), &notice.serial].concat()
-}
-
 fn notices_tried(
     transaction: &WriteTransaction,
     notices: &[Notice],
@@ -294,13 +292,6 @@ fn close_intent(transaction: &WriteTransaction, intent: &Intent) -> Result<(), S
     remove(transaction, INTENTS, &intent.serial)
 }
 
-/// Time first: the queue is read from its front.
-pub(super) fn queue_key(due: &Due) -> Vec<u8> {
-    let time = u64::try_from(due.at).unwrap_or(0).to_be_bytes();
-    let event = u8::try_from(due.event).unwrap_or(u8::MAX);
-    [&time[..], &[event], &due.serial].concat()
-}
-
 fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) -> Result<(), StoreError> {
     let sequence = next_sequence(transaction)?;
     put(transaction, ISSUED, &sequence, &certificate.serial)?;
@@ -327,28 +318,6 @@ fn store_certificate(transaction: &WriteTransaction, certificate: &Certificate) 
         save(transaction, KEY_USES, &certificate.spki_sha256, &use_of_key)?;
     }
     save_certificate(transaction, certificate)
-}
-
-/// The stored device must be the one the change was made from.
-pub(super) fn fresh(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
-    let stored: Option<Device> = get(transaction, DEVICES, device.id.as_bytes())?;
-    if stored.map_or(0, |stored| stored.revision) == device.revision { Ok(()) } else { Err(Conflict::Stale.into()) }
-}
-
-/// Saves a certificate and counts it by its state.
-fn save_certificate(transaction: &WriteTransaction, certificate: &Certificate) -> Result<(), StoreError> {
-    let counted = |record: &Certificate| format!("certificates/{}/{}", record.authority, record.state().word());
-    let before: Option<Certificate> = get(transaction, CERTIFICATES, &certificate.serial)?;
-    count(transaction, before.as_ref().map(counted), counted(certificate))?;
-    save(transaction, CERTIFICATES, &certificate.serial, certificate)
-}
-
-pub(super) fn save_device(transaction: &WriteTransaction, device: &Device) -> Result<(), StoreError> {
-    let counted = |record: &Device| format!("devices/{}", record.state().words());
-    let before: Option<Device> = get(transaction, DEVICES, device.id.as_bytes())?;
-    count(transaction, before.as_ref().map(counted), counted(device))?;
-    let next = Device { revision: device.revision.saturating_add(1), ..device.clone() };
-    save(transaction, DEVICES, device.id.as_bytes(), &next)
 }
 
 fn enrolled(
@@ -517,49 +486,6 @@ fn move_device(
     }
 }
 
-/// The name of the list that a certificate is on when revoked.
-pub(super) fn list_of(certificate: &Certificate) -> String {
-    CrlList::base(&certificate.authority, certificate.crl_shard).name()
-}
-
-fn drop_revocation(transaction: &WriteTransaction, list: &str, serial: &[u8]) -> Result<bool, StoreError> {
-    let key = joined(list, serial);
-    let before: Option<Revocation> = get(transaction, REVOCATIONS, &key)?;
-    if let Some(before) = &before {
-        remove(transaction, REVOKED_UNTIL, &revoked_until_key(list, before))?;
-        remove(transaction, REVOCATIONS, &key)?;
-    }
-    Ok(before.is_some())
-}
-
-/// Adds to the history of a list, and puts it in line for the next.
-fn change_list(transaction: &WriteTransaction, list: &str, change: CrlChange) -> Result<(), StoreError> {
-    let sequence = next_sequence(transaction)?;
-    let is_pruned = change.is_pruned;
-    let change = CrlChange { sequence: u64::from_be_bytes(sequence), ..change };
-    save(transaction, CRL_CHANGES, &joined(list, &sequence), &change)?;
-    if is_pruned {
-        return Ok(());
-    }
-    let mut crl = crl_of(transaction, list)?;
-    crl.pending = crl.pending.saturating_add(1);
-    save(transaction, CRLS, list.as_bytes(), &crl)
-}
-
-/// Puts the revocation of a certificate, as its record says it, in line for the next CRL.
-///
-/// # Errors
-/// When the file fails.
-pub(super) fn list_again(transaction: &WriteTransaction, certificate: &Certificate, at: i64) -> Result<(), StoreError> {
-    let Certificate { serial, revoked_at, reason, not_after, invalid_since, .. } = certificate.clone();
-    let list = list_of(certificate);
-    let was_listed = drop_revocation(transaction, &list, &serial)?;
-    let revocation = Revocation { serial: serial.clone(), revoked_at, reason, not_after, invalid_since };
-    put(transaction, REVOKED_UNTIL, &revoked_until_key(&list, &revocation), &[])?;
-    save(transaction, REVOCATIONS, &joined(&list, &serial), &revocation)?;
-    change_list(transaction, &list, CrlChange { serial, at, was_listed, ..CrlChange::default() })
-}
-
 /// Marks a certificate as revoked and puts it in line for the next CRL. The caller saves the certificate.
 fn revoke_record(
     transaction: &WriteTransaction,
@@ -571,14 +497,6 @@ fn revoke_record(
     certificate.set_state(if is_hold { CertificateState::OnHold } else { CertificateState::Revoked });
     (certificate.reason, certificate.revoked_at, certificate.invalid_since) = (reason, at, invalid_since);
     list_again(transaction, certificate, at)
-}
-
-fn crl_of(transaction: &WriteTransaction, list: &str) -> Result<Crl, StoreError> {
-    if let Some(stored) = get(transaction, CRLS, list.as_bytes())? {
-        return Ok(stored);
-    }
-    let last_number = number(transaction, LEAST_CRL_NUMBER)?;
-    Ok(Crl { authority: list.to_owned(), last_number, ..Crl::default() })
 }
 
 /// A base and its delta take their numbers from the record of the base.

@@ -1,6 +1,6 @@
 //! What is undone after the clock was ahead.
 
-use super::apply::{fresh, list_again, notice_key, queue_key, save_device};
+use super::rows::{fresh, list_again, notice_key, queue_key, save_device};
 use super::{CERTIFICATES, CLOCK_AHEAD, META, NOTICES, QUEUE, decode, entries, get, remove, save};
 use crate::store::record::{Certificate, ClockAhead, Notice};
 use crate::store::{Conflict, StoreError, Undone};

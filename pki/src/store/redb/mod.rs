@@ -50,6 +50,7 @@ mod image;
 mod journal;
 mod migrate;
 mod restored;
+mod rows;
 
 use super::{Change, StoreError};
 use crate::file::sync_folder_of;
