@@ -38,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal", run: target::archive::journal },
     Target { name: "backup", run: target::archive::archive },
     Target { name: "store", run: target::archive::store },
+    Target { name: "record", run: target::record::record },
+    Target { name: "share", run: target::record::share },
     Target { name: "issuance", run: target::issuance::run },
     Target { name: "csr", run: target::enrolment::csr },
     Target { name: "est", run: target::enrolment::est },

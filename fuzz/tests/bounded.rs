@@ -76,6 +76,16 @@ fn no_changed_store_shows_what_was_not_in_it() {
 }
 
 #[test]
+fn no_changed_record_is_opened() {
+    bounded("record", SHORT);
+}
+
+#[test]
+fn no_changed_share_gives_the_key() {
+    bounded("share", SHORT);
+}
+
+#[test]
 fn no_message_leaves_its_issuance_policy() {
     bounded("issuance", SHORT);
 }

@@ -82,7 +82,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Changes bytes here and there, cuts, repeats, or removes.
-fn change(input: &mut Input<'_>, bytes: &mut Vec<u8>) {
+pub(crate) fn change(input: &mut Input<'_>, bytes: &mut Vec<u8>) {
     for _ in 0..=input.below(4) {
         let at = (input.number() as usize).checked_rem(bytes.len()).unwrap_or_default();
         match input.below(8) {

@@ -7,6 +7,7 @@ pub(crate) mod frames;
 pub(crate) mod import;
 pub(crate) mod issuance;
 pub(crate) mod parameter;
+pub(crate) mod record;
 pub(crate) mod request;
 pub(crate) mod sequence;
 pub(crate) mod template;

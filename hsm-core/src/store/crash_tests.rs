@@ -3,145 +3,16 @@
 //! kill -9 does not lose the page cache; this does. After each crash the store must open, verify, and hold every change
 //! that was acknowledged, plus at most the one that was under way.
 
+use super::crash_disk::{Dice, Disk};
 use super::memory::MemoryStore;
 use super::redb::RedbStore;
 use super::vault_tests::{Book, pin, put, quick, ready};
 use super::*;
 use crate::clock::SystemClock;
 use crate::id::TokenId;
-use parking_lot::Mutex;
-use std::io::{Error as IoError, Result as IoResult};
+use std::io::Result as IoResult;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The unit in which a disk writes or does not write.
-const SECTOR: usize = 512;
-
-#[derive(Debug)]
-enum Pending {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
-#[derive(Debug, Default)]
-struct State {
-    durable: Vec<u8>,
-    /// What a reader sees while the power is on.
-    seen: Vec<u8>,
-    pending: Vec<Pending>,
-    /// Operations until the power goes; `None` is never.
-    left: Option<usize>,
-    done: usize,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>);
-
-impl Disk {
-    fn with(image: Vec<u8>) -> Disk {
-        Disk(Arc::new(Mutex::new(State { durable: image.clone(), seen: image, ..State::default() })))
-    }
-
-    pub(super) fn operations(&self) -> usize {
-        self.0.lock().done
-    }
-
-    /// The power goes after so many operations.
-    pub(super) fn stop_after(&self, operations: usize) {
-        self.0.lock().left = Some(operations);
-    }
-
-    /// The disk after the power has gone: all that was not synced is there, or nothing of it.
-    pub(super) fn after_crash(&self, keep: bool) -> Disk {
-        Disk::with(self.crash(&mut || keep))
-    }
-
-    fn step(state: &mut State) -> IoResult<()> {
-        state.done += 1;
-        match &mut state.left {
-            None => Ok(()),
-            Some(0) => Err(IoError::other("the power is gone")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-        }
-    }
-
-    /// What the platter holds after the crash: of the unsynced sectors, those that `keep` says.
-    fn crash(&self, keep: &mut dyn FnMut() -> bool) -> Vec<u8> {
-        let state = self.0.lock();
-        let mut image = state.durable.clone();
-        for pending in &state.pending {
-            match pending {
-                Pending::Length(length) if keep() => image.resize(*length, 0),
-                Pending::Length(_) => (),
-                Pending::Write(offset, data) => {
-                    for (sector, bytes) in data.chunks(SECTOR).enumerate() {
-                        let at = offset + sector * SECTOR;
-                        if keep() && at + bytes.len() <= image.len() {
-                            image[at..at + bytes.len()].copy_from_slice(bytes);
-                        }
-                    }
-                }
-            }
-        }
-        image
-    }
-}
-
-impl ::redb::StorageBackend for Disk {
-    fn len(&self) -> IoResult<u64> {
-        Ok(self.0.lock().seen.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> IoResult<()> {
-        let state = self.0.lock();
-        let at = usize::try_from(offset).unwrap();
-        let bytes = state.seen.get(at..at + out.len()).ok_or_else(|| IoError::other("beyond the end"))?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> IoResult<()> {
-        let mut state = self.0.lock();
-        Disk::step(&mut state)?;
-        let len = usize::try_from(len).unwrap();
-        state.seen.resize(len, 0);
-        state.pending.push(Pending::Length(len));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> IoResult<()> {
-        let mut state = self.0.lock();
-        Disk::step(&mut state)?;
-        state.pending.clear();
-        state.durable = state.seen.clone();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> IoResult<()> {
-        let mut state = self.0.lock();
-        Disk::step(&mut state)?;
-        let at = usize::try_from(offset).unwrap();
-        state.seen[at..at + data.len()].copy_from_slice(data);
-        state.pending.push(Pending::Write(at, data.to_vec()));
-        Ok(())
-    }
-}
-
-/// A small generator (SplitMix64), so that a failing run can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
 
 const PATH: &str = "(a disk in memory)";
 
@@ -213,19 +84,19 @@ fn every_acknowledged_change_survives_a_crash_at_every_write() {
     let (keys, token) = (&base.keys, base.token);
     let (disk, book) = base.again();
     let vault = start(open(&disk, keys).unwrap(), &book);
-    let before = disk.0.lock().done;
+    let before = disk.operations();
     assert_eq!(work(&vault, token), CHANGES);
-    let operations = disk.0.lock().done - before;
+    let operations = disk.operations() - before;
     drop(vault);
     assert!(operations > 20, "{operations} operations");
     for at in 0..operations {
         for seed in 0..4 {
             let (disk, book) = base.again();
             let vault = start(open(&disk, keys).unwrap(), &book);
-            disk.0.lock().left = Some(at);
+            disk.stop_after(at);
             let acknowledged = work(&vault, token);
             drop(vault);
-            let mut dice = Dice(seed << 32 | at as u64);
+            let mut dice = Dice::of(seed << 32 | at as u64);
             // All, nothing, and two mixtures.
             let crashed = disk.crash(&mut || match seed {
                 0 => true,
@@ -250,14 +121,14 @@ fn a_wrong_pin_is_counted_even_if_the_power_goes_before_the_answer() {
     let (keys, token) = (&base.keys, base.token);
     let (disk, book) = base.again();
     let vault = start(open(&disk, keys).unwrap(), &book);
-    let before = disk.0.lock().done;
+    let before = disk.operations();
     vault.unlock(token, Role::User, &pin("guess"), "t").unwrap_err();
-    let operations = disk.0.lock().done - before;
+    let operations = disk.operations() - before;
     drop(vault);
     for at in 0..=operations {
         let (disk, book) = base.again();
         let vault = start(open(&disk, keys).unwrap(), &book);
-        disk.0.lock().left = Some(at);
+        disk.stop_after(at);
         let derivations = vault.derivations();
         let answered = vault.unlock(token, Role::User, &pin("guess"), "t").unwrap_err().kind();
         let checked = vault.derivations() > derivations;
@@ -303,7 +174,7 @@ fn a_pin_that_is_changed_while_the_power_goes_is_the_old_one_or_the_new_one() {
                 disk.stop_after(at);
                 let answered = change(&vault, &so);
                 drop(vault);
-                let mut dice = Dice(seed << 32 | at as u64);
+                let mut dice = Dice::of(seed << 32 | at as u64);
                 let crashed = disk.crash(&mut || match seed {
                     0 => true,
                     1 => false,

@@ -14,8 +14,11 @@ mod commit;
 mod conformance;
 mod counts;
 #[cfg(test)]
+mod crash_disk;
+#[cfg(test)]
 mod crash_tests;
 mod create;
+mod door;
 #[cfg(test)]
 mod golden_tests;
 mod ivs;
@@ -30,6 +33,8 @@ mod rollback;
 mod rotate;
 #[cfg(test)]
 mod rotate_tests;
+#[cfg(test)]
+mod script_tests;
 mod seal;
 mod sealed_key;
 mod since;
@@ -51,6 +56,7 @@ mod verify;
 
 pub(crate) use backup::{BackupSnapshot, RawRecord, RestoreFloor, Restored, restore_into};
 pub(crate) use commit::Committed;
+pub use door::{Opened, Records};
 pub(crate) use layout::{Role, TokenRecord};
 pub(crate) use ledger::Ledger;
 pub(crate) use manifest::LedgerHead;

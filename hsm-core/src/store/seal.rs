@@ -219,7 +219,7 @@ impl StoreKeys {
     }
 
     /// A record's share in the set hash of the manifest.
-    fn set_element(&self, table: Table, key: &[u8], record: &[u8]) -> [u8; 32] {
+    pub(super) fn set_element(&self, table: Table, key: &[u8], record: &[u8]) -> [u8; 32] {
         use sha2::Digest;
         let mut mac = mac(&self.set);
         for field in [table.name().as_bytes(), key] {
