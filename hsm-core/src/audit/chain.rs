@@ -98,6 +98,11 @@ pub enum Wrong {
         /// Where the incomplete line begins.
         offset: u64,
     },
+    /// From here on there are bytes that no write has reached: the power was lost before they were synced.
+    Unwritten {
+        /// Where the first line that lacks some of them begins.
+        offset: u64,
+    },
     /// Records that existed are missing at the end.
     CutTail,
     /// The file could not be read.
@@ -122,6 +127,11 @@ impl core::fmt::Display for Finding {
 }
 
 impl std::error::Error for Finding {}
+
+/// Whether a part of a line was never written: what a file system shows of such a part are zeros, which no line of JSON has.
+pub(super) fn is_unwritten(line: &[u8]) -> bool {
+    memchr::memchr(0, line).is_some()
+}
 
 /// Verifies a whole journal. `known` are records that somebody remembers: the journal must still hold them.
 ///
@@ -278,14 +288,25 @@ impl Walk {
         Finding { line: self.lines + 1, wrong, what: what.into() }
     }
 
+    fn unwritten(&self) -> Finding {
+        let wrong = Wrong::Unwritten { offset: self.bytes };
+        self.finding(wrong, "parts of it were never written: the power was lost, or it was overwritten with zeros")
+    }
+
     pub(super) fn step(&mut self, line: &[u8]) -> Result<Record, Finding> {
         let Some((b'\n', text)) = line.split_last() else {
+            if is_unwritten(line) {
+                return Err(self.unwritten());
+            }
             if u64::try_from(line.len()).unwrap_or(u64::MAX) >= MAX_LINE_BYTES {
                 return Err(self.finding(Wrong::Line, format!("longer than {MAX_LINE_BYTES} bytes")));
             }
             let wrong = Wrong::TornTail { offset: self.bytes };
             return Err(self.finding(wrong, "the last line is incomplete: a write did not finish"));
         };
+        if is_unwritten(text) {
+            return Err(self.unwritten());
+        }
         let record = Record::parse(text).map_err(|what| self.finding(Wrong::Line, what))?;
         if self.summary.records == 0 && self.keys.later_start() && record.op == SEGMENT_OPEN {
             self.begin_at(&record)?;

@@ -107,10 +107,12 @@ impl JournalFile {
         let closed = closed_files(&self.path);
         let live = self.live.read();
         let from_start = || BufReader::with_capacity(1 << 16, FromStart { file: &live.file, at: 0 });
-        let empty = live.file.metadata().map(|found| found.len() == 0).unwrap_or_default();
+        let length = live.file.metadata().map(|found| found.len()).unwrap_or_default();
+        // Its first record, which says what it continues, was not written, or was lost with the power.
+        let unbegun = !closed.is_empty() && (length == 0 || !is_begun(from_start()));
         if let Some((first, path)) = closed.last() {
             let broken = |finding| Opening { path: path.clone(), finding };
-            let before = if empty { read_closed(path, &mut walk, known, &mut each) } else { last_hash(path) };
+            let before = if unbegun { read_closed(path, &mut walk, known, &mut each) } else { last_hash(path) };
             let before = before.map_err(broken)?;
             let begins = first_line(from_start()).map(|record| (record.seq, record.prev));
             if let Some((seq, prev)) = begins
@@ -123,10 +125,11 @@ impl JournalFile {
         }
         walk.next_file();
         let of_live = |finding| Opening { path: self.path.clone(), finding };
-        let outcome = walk.read(from_start(), known, Tail::Whole, &mut each);
+        let outcome = if unbegun { Ok(()) } else { walk.read(from_start(), known, Tail::Whole, &mut each) };
         let torn = match outcome {
-            Ok(()) => None,
-            Err(Finding { wrong: Wrong::TornTail { offset }, .. })
+            Ok(()) => (unbegun && length > 0).then_some(0),
+            // After a kill the last line may be incomplete; after a loss of power so may be all that was not synced.
+            Err(Finding { wrong: Wrong::TornTail { offset } | Wrong::Unwritten { offset }, .. })
                 if known.iter().all(|head| head.seq <= walk.head().seq) =>
             {
                 Some(offset)
@@ -134,7 +137,7 @@ impl JournalFile {
             Err(finding) => return Err(of_live(finding)),
         };
         walk.clone().finish(known).map_err(of_live)?;
-        Ok(Opened { walk, torn, begin_another: empty && !closed.is_empty() })
+        Ok(Opened { walk, torn, begin_another: unbegun })
     }
 
     /// Moves the bytes from `offset` on into `torn-<seq>.bin` beside the journal and cuts them off.
@@ -234,6 +237,13 @@ fn last_hash(path: &Path) -> Result<[u8; 32], Finding> {
     let text = tail.strip_suffix(b"\n").ok_or_else(|| broken("the last line is incomplete"))?;
     let line = text.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     Record::parse(line).map(|record| record.hash(line)).map_err(|what| broken(&what))
+}
+
+/// Whether the first line is whole, right or wrong, as far as it can be read.
+fn is_begun<R: BufRead>(mut reader: R) -> bool {
+    let mut line = Vec::new();
+    let read = reader.by_ref().take(chain::MAX_LINE_BYTES).read_until(b'\n', &mut line);
+    read.is_err() || line.ends_with(b"\n") && !chain::is_unwritten(&line)
 }
 
 fn first_line<R: BufRead>(mut reader: R) -> Option<Record> {

@@ -259,6 +259,25 @@ fn a_run_that_ends_while_a_file_is_closed_goes_on() {
     assert!(visit_first(&path) > first);
 }
 
+/// The next file has its name, and its first record was cut off or never written when the power went: the journal was refused.
+#[test]
+fn a_file_whose_first_record_was_lost_with_the_power_is_begun_again() {
+    let torn = [&b"{\"v\":2,\"seq\":"[..], &[0; 700], b"{\"v\":2,\0\0\0\0\n{\"v\""];
+    let folder = tempfile::tempdir().unwrap();
+    let (path, key) = many_files(folder.path(), 2);
+    for bytes in torn {
+        let records = check(&path, key).unwrap().records;
+        let first = visit_first(&path);
+        std::fs::rename(&path, closed_path(&path, first)).unwrap();
+        std::io::Write::write_all(&mut crate::sys::create_private_file(&path).unwrap(), bytes).unwrap();
+        drop(open(&path, SMALL));
+        assert!(check(&path, key).unwrap().records > records);
+        assert!(visit_first(&path) > first);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"op\":\"tail_repaired\""), "{text}");
+    }
+}
+
 fn visit_first(path: &Path) -> u64 {
     let text = std::fs::read_to_string(path).unwrap();
     Record::parse(text.lines().next().unwrap().as_bytes()).unwrap().seq

@@ -288,6 +288,39 @@ fn incomplete_last_line_is_set_aside_and_recorded() {
     }
 }
 
+/// A file system that had given the file its new length and not yet the bytes shows zeros where they were to be: the journal was refused.
+#[test]
+fn records_that_a_loss_of_power_left_unwritten_are_set_aside_and_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = journal_file(folder.path(), 40);
+    let whole = std::fs::read(&path).unwrap();
+    let (mut durable, mut durable_len) = (None, 0);
+    visit_file(&path, |line| {
+        if line.record.seq <= 20 {
+            durable = Some(line.head);
+            durable_len += line.text.len() + 1;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let at = whole[durable_len + 900..].iter().position(|byte| *byte == b'\n').unwrap() + durable_len + 930;
+    let mut lost = whole.clone();
+    lost[at..at + 512].fill(0);
+    std::fs::write(&path, &lost).unwrap();
+    // Acknowledged as durable: no loss of power takes them.
+    assert!(refusal(&path).contains("never written"), "{}", refusal(&path));
+    std::fs::write(head_path(&path), durable.unwrap().to_line()).unwrap();
+    // Where the staging file is still whole, as after a kill, it has them all.
+    std::fs::remove_file(super::stage::stage_path(&path)).unwrap();
+    drop(open(&path));
+    let kept = records(&path);
+    let repaired = kept.iter().position(|record| record.op == "tail_repaired").unwrap();
+    assert!((20..40).contains(&repaired), "{repaired}");
+    let aside = folder.path().join(format!("torn-{}.bin", repaired + 1));
+    let set_aside = std::fs::read(aside).unwrap();
+    assert!(lost.ends_with(&set_aside) && set_aside.len() > 512);
+}
+
 #[test]
 fn line_that_is_being_written_is_no_finding_for_a_reader() {
     let folder = tempfile::tempdir().unwrap();

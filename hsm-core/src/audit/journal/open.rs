@@ -39,10 +39,10 @@ impl Journal {
         rng::fill(&mut boot).map_err(|_| Error::new(Kind::Device, "no random bytes from the system"))?;
         let staged = leftover(&options.path, &pen.last_boot, pen.head.seq)?;
         let journal = Journal::start(Box::new(file), clock, HEXLOWER.encode(&boot), options, pen);
-        journal.finish(staged)?;
         if begin_another {
             journal.shared.continue_file(&mut journal.shared.pen.lock())?;
         }
+        journal.finish(staged)?;
         let generation = journal.last_generation();
         if let Some(torn) = torn {
             let entry = Entry::new(Category::Journal, "tail_repaired", Client::Daemon)
