@@ -237,6 +237,8 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Never looked at: that somebody listens keeps the signal from ending the daemon, and the write that was refused says so itself.
+    _file_too_long: Signal,
 }
 
 /// What a signal asks for.
@@ -257,6 +259,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            _file_too_long: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

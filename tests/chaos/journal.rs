@@ -27,7 +27,7 @@ pub(crate) fn records(journal: &Path, one: &str, other: &str) -> u64 {
 }
 
 /// All the journal's files.
-fn files(journal: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(journal: &Path) -> Vec<PathBuf> {
     let folder = journal.parent().expect("a file lies in a folder");
     let files = fs::read_dir(folder).expect("our own folder").filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let of_journal = files.filter(|path| {

@@ -11,8 +11,10 @@ mod kill_during_commit;
 mod memcheck;
 mod oracle;
 mod pins;
+mod power;
 mod restarts;
 mod soak;
+mod volume;
 
 /// A row of figures, which `make chaos` shows at its end.
 fn table(what: &str, figures: &str) {

@@ -1,4 +1,4 @@
-//! Faults of the operating system, injected into a running daemon: system calls that fail and a clock that runs elsewhere. The other
+//! Faults of the operating system, injected into a running program: system calls that fail and a clock that runs elsewhere. The other
 //! half is `testdata/faults.c`, which is compiled here and loaded beside the daemon by LD_PRELOAD.
 
 use std::fs::File;
@@ -17,6 +17,8 @@ pub enum Errno {
     BrokenDisk,
     /// ENOSPC: the disk is full.
     FullDisk,
+    /// EROFS: the disk takes no more writes, as a file system goes on after an error.
+    ReadOnly,
 }
 
 impl Errno {
@@ -24,6 +26,7 @@ impl Errno {
         match self {
             Errno::BrokenDisk => 5,
             Errno::FullDisk => 28,
+            Errno::ReadOnly => 30,
         }
     }
 }
@@ -37,6 +40,10 @@ pub enum Calls {
     Sync,
     /// ftruncate, fallocate.
     Length,
+    /// rename, link, unlink, mkdir, rmdir.
+    Name,
+    /// open for writing, which may make a file.
+    Open,
 }
 
 impl Calls {
@@ -45,6 +52,8 @@ impl Calls {
             Calls::Write => 0,
             Calls::Sync => 4,
             Calls::Length => 8,
+            Calls::Name => 124,
+            Calls::Open => 136,
         }
     }
 }
@@ -53,12 +62,11 @@ const SPARE: u64 = 12;
 const SECONDS: u64 = 16;
 const FAILED: u64 = 24;
 const PATH: u64 = 32;
-const NAMES: u64 = 124;
 /// What stands for a kill where an errno would stand.
 const KILL: i32 = -9;
 /// Where the instant lies at which the clock stands still.
 const FROZEN: u64 = 128;
-const LEN: usize = 136;
+const LEN: usize = 140;
 
 /// The switchboard of one daemon's faults.
 pub struct Faults {
@@ -107,8 +115,8 @@ impl Faults {
     /// that succeed.
     pub fn kill(&self, part: &str, spare: i32) {
         self.fail(Calls::Write, Errno::BrokenDisk, part, spare);
-        for offset in [Calls::Write.offset(), Calls::Sync.offset(), Calls::Length.offset(), NAMES] {
-            self.put(offset, &KILL.to_ne_bytes());
+        for calls in [Calls::Write, Calls::Sync, Calls::Length, Calls::Name] {
+            self.put(calls.offset(), &KILL.to_ne_bytes());
         }
     }
 
@@ -122,7 +130,8 @@ impl Faults {
     /// Everything succeeds again.
     pub fn heal(&self) {
         self.put(0, &[0; 16]);
-        self.put(NAMES, &[0; 4]);
+        self.put(Calls::Name.offset(), &[0; 4]);
+        self.put(Calls::Open.offset(), &[0; 4]);
     }
 
     /// Seconds by which the daemon's wall clock runs ahead of ours.
