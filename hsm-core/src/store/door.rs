@@ -56,7 +56,8 @@ impl Records {
         let wrapped = seal::wrapped_label(keys.store_id(), token, 1, 1);
         let pin_key = layout::pin_key(token, Role::User);
         let wrapped = seal::seal(&master, &wrapped, Place { table: Table::Pin, key: &pin_key }, master.expose())?;
-        let slot = PinSlot::new(PasswordFunction::Pbkdf2 { iterations: 10 }, vec![7; 32], 1, wrapped);
+        let function = PasswordFunction::Pbkdf2 { iterations: 10 };
+        let slot = PinSlot { wrapped, ..PinSlot::new(function, vec![7; 32], 1) };
         let object_key = layout::object_key(token, object).to_vec();
         let bodies = [
             (Table::Token, layout::token_key(1).to_vec(), none, record.encode()),
