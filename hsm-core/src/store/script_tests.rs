@@ -334,7 +334,7 @@ fn every_operation(seed: u64, stride: usize, losses: &'static [Loss]) -> (usize,
     let now = Arc::clone(&allowed);
     let mut torn = Dice::of(!seed);
     disk.watch(move |operation, state| {
-        if (operation + seed as usize) % stride != 0 {
+        if !(operation + seed as usize).is_multiple_of(stride) {
             return;
         }
         let chosen =
