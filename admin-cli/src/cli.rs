@@ -674,6 +674,34 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_every_command() {
+        fn paths(command: &clap::Command, before: &str, found: &mut Vec<String>) {
+            let below: Vec<_> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
+            if below.is_empty() || command.get_name() == "backup" {
+                found.push(before.trim().to_owned());
+            }
+            for below in below {
+                paths(below, &format!("{before} {}", below.get_name()), found);
+            }
+        }
+        // One cell may name several that differ in the last word, parted by an escaped bar.
+        let readme = include_str!("../README.md").replace("\\|", "|");
+        let cells: Vec<&str> = readme.split('`').skip(1).step_by(2).collect();
+        let mut all = Vec::new();
+        paths(&Cli::command(), "", &mut all);
+        assert!(all.len() > 30, "{all:?}");
+        for path in all {
+            let (before, last) = path.rsplit_once(' ').unwrap_or(("", &path));
+            let names = |cell: &&str| {
+                let rest = cell.strip_prefix(before).map(str::trim_start).unwrap_or_default();
+                rest.split(' ').next().is_some_and(|word| word.split('|').any(|name| name == last))
+            };
+            let is_export = path.starts_with("audit export-") && cells.contains(&last);
+            assert!(is_export || cells.iter().any(|cell| names(&cell)), "README.md does not name {path}");
+        }
+    }
+
+    #[test]
     fn documented_lines_parse() {
         let lines = [
             "token init --label L",

@@ -103,7 +103,7 @@ pub(crate) fn status(settings: &Settings, output: &Output) -> Result<(), Failure
     reader.answer(&status, || status_table(settings, &status))?;
     match (status.sealed, status.health.as_str()) {
         (false, "ok") => Ok(()),
-        (true, _) => Err(Failure::new("the daemon is sealed: craton-hsm-admin unseal says what its store key needs")),
+        (true, why) => Err(Failure::new(format!("the daemon is {why}"))),
         (false, why) => Err(Failure::new(format!("the daemon is not well: {why}"))),
     }
 }

@@ -77,5 +77,8 @@ fn table(state: &State) -> Table {
     for way in &state.opens_with {
         table.fact("opens with", way);
     }
+    if state.sealed && state.shares_needed > 0 {
+        table.fact("next", "each of the people brings a share: craton-hsm-admin unseal --share -");
+    }
     table
 }

@@ -123,7 +123,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The journal could not take an entry that the store holds for it, or randomness failed.
-    #[error("the store cannot be started: {0}")]
+    #[error("the store cannot be started: {}", .0.detail().unwrap_or(.0.rv().sentence()))]
     Start(Error),
 }
 
