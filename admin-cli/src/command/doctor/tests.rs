@@ -43,7 +43,12 @@ fn well() -> Facts {
         hardening: settings.hardening,
         is_watched: true,
         status: Ok(StatusReply { version, health: "ok".into(), ..StatusReply::default() }),
-        tokens: vec![TokenSummary { initialized: true, objects: 7, ..TokenSummary::default() }],
+        tokens: vec![TokenSummary {
+            initialized: true,
+            so_holds_master_key: true,
+            objects: 7,
+            ..TokenSummary::default()
+        }],
         socket: place("/run/hsm.sock", 0o660, ELSEWHERE),
         config_file: place("/etc/craton_hsm.toml", 0o640, STORE),
         config_changed: Some(1_000),
@@ -127,6 +132,9 @@ const ROWS: &[Row] = &[
     ("pin-locked", Warning, |facts| token(facts).user_pin_locked = true),
     ("pin-locked", Critical, |facts| token(facts).so_pin_locked = true),
     ("pin-guessed", Warning, |facts| token(facts).user_pin_failures = 1),
+    ("auto-login", Note, |facts| token(facts).auto_login = true),
+    ("auto-login", Warning, |facts| { token(facts).auto_login = true; open(&mut facts.store_key).device = STORE; }),
+    ("so-without-key", Note, |facts| token(facts).so_holds_master_key = false),
     ("slot-open", Warning, |facts| token(facts).initialized = false),
     ("journal-partial", Warning, |facts| facts.core.audit.log_level = LogLevel::Auth),
     ("journal-delayed", Note, |facts| facts.core.audit.use_operations = UseRecords::Written),
