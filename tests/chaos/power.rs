@@ -24,7 +24,7 @@ fn concerns(name: &str) -> bool {
 }
 
 /// So many signatures fill a file of the journal.
-const FULL: u64 = 3000;
+const FULL: u64 = 3500;
 
 /// The points at which the power goes, of so many: every one, or about so many of them.
 fn points(steps: &[Step], about: usize) -> BTreeSet<usize> {
@@ -134,7 +134,7 @@ fn a_daemon_that_lost_power_after_any_step_holds_what_was_acknowledged() {
     world.stop_daemon();
     world.daemon_environment(Vec::new());
     let steps = trace.take();
-    let points = points(&steps, 60);
+    let points = points(&steps, 40);
     let begun = Instant::now();
     let mut known = Known::default();
     let mut tried = 0;
