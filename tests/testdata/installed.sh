@@ -52,9 +52,13 @@ systemctl start craton-drill.service
 [ "$(find /var/lib/craton-backup -name '*.backup.files' | wc -l)" = 1 ]
 report=$(find /var/lib/craton-backup/drills -name '*.json')
 grep -q '"passed": true' "$report"
-! grep '"passed": false' "$report"
+[ -z "$(grep '"passed": false' "$report" || :)" ]
 craton-hsm-admin backup status /var/lib/craton-backup --max-age 2
-runuser -u craton-hsm -- env CRATON_HSM_CONFIG=$CRATON_HSM_CONFIG craton-hsm-admin doctor
+# Nothing but the clock, which nobody sets on this copy of a machine.
+found=$(runuser -u craton-hsm -- env CRATON_HSM_CONFIG=$CRATON_HSM_CONFIG craton-hsm-admin doctor || :)
+echo "$found"
+echo "$found" | grep -q '^doctor: '
+[ -z "$(echo "$found" | grep -E '^(warning|critical) ' | grep -v '\[clock\]' || :)" ]
 
 echo "== a PKI on it"
 install -m 0640 -g craton-pki /dev/null $CRATON_PKI_CONFIG

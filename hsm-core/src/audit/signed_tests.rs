@@ -104,6 +104,35 @@ fn files_follow_one_another_over_restarts_each_with_its_key() {
     assert_eq!(journal.append_change(3, &entry(30).encode()).unwrap().seq(), None, "no record is written twice");
 }
 
+/// The start asks for the record that the store remembers while a file that is full is closed: it was not found under either name, and the daemon
+/// said that the journal was cut.
+#[test]
+fn a_record_is_found_while_its_file_gets_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let journal = open(&path, SMALL);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                if over.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                journal.append(entry(number), 0, Durability::Durable).map(drop).unwrap();
+            }
+        });
+        let begun = std::time::Instant::now();
+        let mut missed = 0;
+        while closed_files(&path).len() < 60 && begun.elapsed() < Duration::from_secs(60) {
+            let remembered = journal.durable_head();
+            missed += usize::from((0..5).any(|_| !journal.contains_head(&remembered).unwrap_or(false)));
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(missed, 0);
+    });
+    assert!(closed_files(&path).len() > 1);
+}
+
 /// Fifty files, closed by length, with a restart after each: no false alarm, one chain, and proofs of records from its first file to its last.
 #[test]
 fn fifty_files_and_restarts_are_one_journal_with_proofs_across_its_files() {

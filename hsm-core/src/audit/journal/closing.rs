@@ -21,7 +21,7 @@ impl Shared {
         if !pen.file_is_full(&self.files) {
             return false;
         }
-        let _alone = MutexGuard::unlocked(pen, || self.key_files.lock());
+        let _alone = MutexGuard::unlocked(pen, || self.names.lock());
         let outcome = self.close_file(pen);
         pen.close_failed = outcome.as_ref().is_err().then(Instant::now);
         if let Err(error) = outcome {
@@ -69,7 +69,7 @@ impl Shared {
     pub(super) fn erase_key_before(&self, pen: &mut MutexGuard<'_, Pen>) -> bool {
         let tried = pen.key_to_erase.is_some() && pen.may_close();
         if tried {
-            let _alone = MutexGuard::unlocked(pen, || self.key_files.lock());
+            let _alone = MutexGuard::unlocked(pen, || self.names.lock());
             self.erase(pen);
         }
         tried
@@ -89,7 +89,7 @@ impl Shared {
 
     /// Goes over to keys of the kinds that are wanted, in the middle of a file.
     pub(super) fn change_suite(&self) -> Result<()> {
-        let _alone = self.key_files.lock();
+        let _alone = self.names.lock();
         let mut pen = self.lock_when_formed();
         while pen.syncing {
             self.settled.wait(&mut pen);

@@ -123,8 +123,9 @@ struct Shared {
     files: Files,
     path: PathBuf,
     pen: Mutex<Pen>,
-    /// Whoever makes and erases signing keys holds it, never while waiting for it with the pen locked.
-    key_files: Mutex<()>,
+    /// Whoever makes and erases signing keys, gives files other names, or looks for a file by its name holds it, and never waits for it with
+    /// the pen locked.
+    names: Mutex<()>,
     /// Told when a group became durable or failed.
     settled: Condvar,
     /// Told when there is something to make durable, or the journal closes.
@@ -163,7 +164,7 @@ impl Journal {
             files: options.files,
             path: options.path.clone(),
             pen: Mutex::new(pen),
-            key_files: Mutex::new(()),
+            names: Mutex::new(()),
             settled: Condvar::new(),
             dirty: Condvar::new(),
             observer: OnceLock::new(),
@@ -309,6 +310,8 @@ impl Journal {
         if *head == Head::EMPTY || *head == now || *head == durable {
             return Ok(true);
         }
+        // A file that is closed meanwhile, as a full one is right after the start, would not be found under either name.
+        let _named = self.shared.names.lock();
         let hash = hash_of_record(&self.path, head.seq)
             .map_err(|error| Error::new(Kind::Device, format!("the journal cannot be read: {error}")))?;
         Ok(hash == Some(head.hash))
