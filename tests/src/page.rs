@@ -26,8 +26,15 @@ const PAGE_LIMIT: Duration = Duration::from_secs(600);
 /// Says the block's number in the output, where that block begins.
 const MARK: &str = "@@ block ";
 
-/// What every page's script begins with. A server that ends by itself leaves nothing to kill.
-const PREAMBLE: &str = "set -euo pipefail\ntrap 'kill $(jobs -p) $(cat *.pid 2>/dev/null) 2>/dev/null || true' EXIT\n";
+/// What every page's script begins with. A server that ends by itself leaves nothing to kill; whoever comes after the page finds their files free.
+const PREAMBLE: &str = "set -euo pipefail
+ended() {
+    local served=\"$(jobs -p) $(cat *.pid 2>/dev/null || true)\"
+    kill $served 2>/dev/null || true
+    for pid in $served; do for _ in $(seq 600); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done; done
+}
+trap ended EXIT
+";
 
 /// One fenced block.
 #[derive(Debug, PartialEq)]
