@@ -92,5 +92,25 @@ async fn open(path: std::path::PathBuf) -> std::io::Result<UnixStream> {
 }
 
 fn no_daemon(socket: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("no daemon answers on {}: {error}; is craton-hsm running?", socket.display()))
+    let next = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "run this as root or as the daemon's user",
+        _ => "is it running? systemctl status craton-hsm, and journalctl -u craton-hsm says why not",
+    };
+    Failure::new(format!("no daemon answers on {}: {error}; {next}", socket.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn who_may_not_connect_is_not_sent_to_look_whether_the_daemon_runs() {
+        let rows = [(ErrorKind::PermissionDenied, "as root"), (ErrorKind::NotFound, "is it running?")];
+        for (kind, next) in rows {
+            let failure = no_daemon(Path::new("/run/hsm.sock"), &Error::from(kind));
+            assert!(failure.sentence().contains(next), "{}", failure.sentence());
+        }
+    }
 }

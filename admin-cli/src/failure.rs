@@ -1,7 +1,7 @@
 //! Why a command did not do what was asked, and the exit status that says so.
 //!
-//! 0 done; 1 refused or failed (of `backup status`: a warning); 2 wrong usage (clap's own; of `backup status`: critical); 78 the configuration cannot be used (`EX_CONFIG` of
-//! sysexits.h).
+//! 0 done; 1 refused or failed (of `backup status` and `doctor`: a warning); 2 wrong usage (clap's own; of those two: critical); 78 the
+//! configuration cannot be used (`EX_CONFIG` of sysexits.h).
 
 use std::process::ExitCode;
 
@@ -39,6 +39,12 @@ impl Failure {
         Failure { kind: Kind::Config, sentence: sentence.into(), rv: None }
     }
 
+    /// A call on a token that this tool made itself was refused: as if the daemon had answered.
+    pub(crate) fn of_call(error: &hsm_core::Error) -> Self {
+        let rv = error.rv();
+        Failure { kind: Kind::Refused, sentence: told(rv, error.detail().unwrap_or_default()), rv: Some(rv) }
+    }
+
     /// What happened, for people.
     pub(crate) fn sentence(&self) -> &str {
         &self.sentence
@@ -68,6 +74,16 @@ const GENERAL: [Rv; 5] = [
     ck::rv::CKR_GENERAL_ERROR,
 ];
 
+/// A return value and its detail.
+fn told(rv: Rv, detail: &str) -> String {
+    match detail {
+        "" => rv.sentence().to_owned(),
+        // Their own sentences are for programmers, and say no more than that something was wrong.
+        _ if GENERAL.contains(&rv) => detail.to_owned(),
+        _ => format!("{}: {detail}", rv.sentence()),
+    }
+}
+
 /// What the daemon answered.
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
@@ -80,13 +96,7 @@ impl From<tonic::Status> for Failure {
         }
         let fault = Fault::from_status(&status, ck::rv::CKR_GENERAL_ERROR);
         let rv = Rv(fault.rv);
-        let sentence = match fault.detail.as_str() {
-            "" => rv.sentence().to_owned(),
-            // Their own sentences are for programmers, and say no more than that something was wrong.
-            detail if GENERAL.contains(&rv) => detail.to_owned(),
-            detail => format!("{}: {detail}", rv.sentence()),
-        };
-        Failure { kind: Kind::Refused, sentence, rv: Some(rv) }
+        Failure { kind: Kind::Refused, sentence: told(rv, &fault.detail), rv: Some(rv) }
     }
 }
 
@@ -111,5 +121,8 @@ mod tests {
         assert_eq!(silent.sentence(), ck::rv::CKR_PIN_LOCKED.sentence());
         let general = Failure::from(tonic::Status::from(Fault::new(ck::rv::CKR_DATA_INVALID, "it is no share")));
         assert_eq!(general.sentence(), "it is no share");
+        // The same call made by this tool itself, on a store that no daemon has open.
+        let wrong = hsm_core::Error::new(hsm_core::Kind::PinIncorrect, "9 attempts are left");
+        assert_eq!(Failure::of_call(&wrong).sentence(), failure.sentence());
     }
 }

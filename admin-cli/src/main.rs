@@ -11,7 +11,9 @@ mod failure;
 mod output;
 mod prompt;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser;
 
@@ -23,13 +25,30 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
-    match run(&cli, &output) {
+    match unbroken(|| run(&cli, &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
             failure.exit_code()
         }
     }
+}
+
+/// A defect is one sentence, too. What a damaged store makes the database's library say is not one: who opens the store catches it, and
+/// answers.
+fn unbroken(run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let place = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&place);
+    std::panic::set_hook(Box::new(move |panic| {
+        let found = panic.location().map(ToString::to_string).unwrap_or_default();
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(Failure::new(format!(
+            "a defect of this program: an invariant did not hold at {place}; what was asked may be half done"
+        )))
+    })
 }
 
 fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {

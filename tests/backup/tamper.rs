@@ -91,6 +91,27 @@ fn a_target_that_is_not_empty_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_restore_over_a_damaged_store_says_what_it_did_and_nothing_of_the_damage() {
+    let name = "tamper::a_restore_over_a_damaged_store_says_what_it_did_and_nothing_of_the_damage";
+    if !available(name, "pkcs11-tool") {
+        return;
+    }
+    let (mut world, file) = backed_up();
+    world.stop_daemon();
+    let store = world.store().join("vault.redb");
+    let mut bytes = fs::read(&store).expect("the store");
+    for page in 1..8 {
+        bytes[page * 4096 + 100..][..4].copy_from_slice(b"XXXX");
+    }
+    fs::write(&store, bytes).expect("the store");
+    let input = file.to_str().expect("UTF-8");
+    let restored = world.admin(["restore", "--pin", "env:SO_PIN", "--input", input, "--force"]).ok();
+    assert!(restored.stderr.is_empty(), "the operator reads: {restored}");
+    world.start_daemon();
+    world.pkcs11_tool_login(["-O"]).ok().says("kept");
+}
+
+#[test]
 fn a_backup_does_not_replace_a_file() {
     if !available("tamper::a_backup_does_not_replace_a_file", "pkcs11-tool") {
         return;

@@ -24,7 +24,7 @@ pub(crate) fn accept_rollback(settings: &Settings, given: &AcceptRollback, outpu
         uid: rustix::process::geteuid().as_raw(),
         clock: Arc::new(SystemClock),
     };
-    let accepted = accept(&request)?;
+    let accepted = accept(&request).map_err(|error| Failure::of_call(&error))?;
     output.answer(&accepted, || {
         let mut table = Table::default();
         table.fact("accepted", accepted.store_path.display());

@@ -1,6 +1,8 @@
 //! What the doctor looks at: files and their modes, disks, the running daemon, the newest backup and drill, certificates.
 
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -18,8 +20,7 @@ use x509_cert::Certificate;
 use super::host::Host;
 use super::volume::Volume;
 use crate::cli::Doctor;
-use crate::command::archives::MANIFEST;
-use crate::command::archives::{Found, archives_in, is_to_come};
+use crate::command::archives::{Found, MANIFEST, archives_in, is_to_come};
 use crate::config::{DaemonTable, HardeningTable, Settings, ShimTable};
 use crate::connect::talk;
 
@@ -60,6 +61,8 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(super) struct Backups {
     pub(super) place: Option<Place>,
+    /// Why the directory cannot be read.
+    pub(super) unread: Option<String>,
     /// Of this store; in hours.
     pub(super) newest_age: Option<u64>,
     /// When it was taken, in seconds since 1970.
@@ -111,6 +114,8 @@ pub(super) struct Facts {
     pub(super) hardening: HardeningTable,
     /// The store key needs somebody, or something else, to open it.
     pub(super) is_key_sealed: bool,
+    /// What restores have kept, and what operators have moved aside: it holds the keys of then.
+    pub(super) old_stores: Vec<PathBuf>,
     pub(super) store_volume: Volume,
     /// The anchor, and witnesses that are files.
     pub(super) outside: Vec<Place>,
@@ -150,6 +155,7 @@ impl Facts {
             backups: directory.as_deref().map(|directory| look_at_backups(directory, &tokens)),
             hardening: settings.hardening.clone(),
             is_key_sealed: key_state(&core).is_ok_and(|state| state.sealed),
+            old_stores: old_stores(&core.store.path),
             store_volume: Volume::of(&core.store.path),
             outside: outside(&core),
             host: Host::look(&settings.socket),
@@ -173,8 +179,24 @@ fn outside(core: &Config) -> Vec<Place> {
     places.filter_map(|path| Place::look(path).or_else(|| Place::look(path.parent()?))).collect()
 }
 
+/// Directories beside the store that bear its name and more.
+fn old_stores(store: &Path) -> Vec<PathBuf> {
+    let begins = |name: &OsStr| {
+        let known = store.file_name().unwrap_or_default().as_bytes();
+        name.as_bytes().strip_prefix(known).is_some_and(|rest| rest.starts_with(b"."))
+    };
+    let beside = store.parent().and_then(|folder| folder.read_dir().ok()).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<PathBuf> =
+        beside.filter(|entry| begins(&entry.file_name()) && entry.path().is_dir()).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
 fn look_at_backups(directory: &Path, tokens: &[TokenSummary]) -> Backups {
-    let mut found = archives_in(directory).unwrap_or_default();
+    let (mut found, unread) = match archives_in(directory) {
+        Ok(found) => (found, None),
+        Err(failure) => (Vec::new(), Some(failure.sentence().to_owned())),
+    };
     let line_of = |found: &Found, token: &TokenSummary| {
         let mut lines = found.archive.tokens.iter();
         lines.find(|line| line.serial == token.serial).map(|line| line.objects)
@@ -182,20 +204,21 @@ fn look_at_backups(directory: &Path, tokens: &[TokenSummary]) -> Backups {
     // Those of the tokens here; where nobody says which these are, of all tokens.
     let is_here = |found: &Found| tokens.is_empty() || tokens.iter().any(|token| line_of(found, token).is_some());
     found.retain(|found| found.archive.files.is_none() && is_here(found));
-    let other = |token: &TokenSummary| {
-        let saved = line_of(found.first()?, token)?;
-        (saved != token.objects).then_some((token.slot, token.objects, saved))
-    };
     let nanos = SystemClock.now_unix_nanos();
     let age = |created: u64| (nanos / 1_000_000_000).saturating_sub(created / 1_000_000_000) / HOUR;
     let newest = found.iter().find(|found| !is_to_come(&found.archive, nanos));
+    let other = |token: &TokenSummary| {
+        let saved = line_of(newest?, token)?;
+        (saved != token.objects).then_some((token.slot, token.objects, saved))
+    };
     let drill = newest_drill(directory);
     let exposed = found.iter().find(|found| Place::look(&found.file).is_some_and(|place| place.mode & 0o077 != 0));
     Backups {
         place: Place::look(directory),
+        unread,
         newest_age: newest.map(|found| age(found.archive.created)),
         newest_taken: newest.map(|found| found.archive.created / 1_000_000_000),
-        newest_is_bundle: found.first().is_some_and(|found| found.bundle.is_some()),
+        newest_is_bundle: newest.is_some_and(|found| found.bundle.is_some()),
         drill_age: drill.as_ref().map(|(age, _)| age.as_secs() / HOUR / 24),
         failed_drill: drill.map(|(_, report)| report).filter(|report| has_failed(report)),
         exposed: exposed.map(|found| found.file.clone()),
@@ -248,7 +271,7 @@ fn changed(path: &Path) -> Option<u64> {
 }
 
 /// The newest report of a drill in the directory or in its `drills`, and how long ago it was written. The manifests of bundles are JSON,
-/// too.
+/// too. What was written while the clock was ahead is not the newest for ever.
 fn newest_drill(directory: &Path) -> Option<(Duration, PathBuf)> {
     let reports =
         [directory.to_owned(), directory.join("drills")].into_iter().filter_map(|folder| folder.read_dir().ok());
@@ -257,8 +280,8 @@ fn newest_drill(directory: &Path) -> Option<(Duration, PathBuf)> {
         let is_report = name.ends_with(".json") && !name.ends_with(MANIFEST);
         Some((entry.metadata().ok().filter(|_| is_report)?.modified().ok()?, entry.path()))
     });
-    let (written, report) = written.max()?;
-    Some((SystemTime::now().duration_since(written).ok()?, report))
+    let now = SystemTime::now();
+    written.filter_map(|(written, report)| Some((now.duration_since(written).ok()?, report))).min()
 }
 
 /// Whether a report says so.

@@ -98,7 +98,7 @@ pub(crate) fn run(settings: &Settings, asked: &Doctor, output: &Output) -> Resul
     })?;
     match worst {
         Severity::Note => Ok(()),
-        Severity::Warning => Err(Failure::new(format!("{warnings} warnings"))),
-        Severity::Critical => Err(Failure::critical(format!("{critical} critical findings, {warnings} warnings"))),
+        Severity::Warning => Err(Failure::new(format!("warnings: {warnings}"))),
+        Severity::Critical => Err(Failure::critical(format!("critical findings: {critical}, warnings: {warnings}"))),
     }
 }

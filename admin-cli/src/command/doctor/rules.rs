@@ -47,7 +47,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "daemon-away", find: daemon_away, remedy: "systemctl start craton-hsm, and read its log: journalctl -u craton-hsm" },
     Rule { name: "daemon-unwell", find: daemon_unwell, remedy: "docs/runbook.md, \"The daemon is not well\"" },
     Rule { name: "daemon-version", find: daemon_version, remedy: "restart the daemon: a newer program waits to be started" },
-    Rule { name: "daemon-root", find: daemon_root, remedy: "run the daemon as a user of its own, as packaging/systemd/craton-hsm.service does" },
+    Rule { name: "daemon-root", find: daemon_root, remedy: "run the daemon as a user of its own, as the package's craton-hsm.service does" },
     Rule { name: "unit-failed", find: unit_failed, remedy: "systemctl status and journalctl -u the unit say why; when it is mended: systemctl reset-failed, and start it" },
     Rule { name: "timer-off", find: shelf::timer_off, remedy: "systemctl enable --now the timer (packaging/README.md says what it needs)" },
     Rule { name: "clock", find: clock, remedy: "run chrony or systemd-timesyncd: certificates, CRLs and the journal's times depend on the clock" },
@@ -74,6 +74,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "file-modes", find: file_modes, remedy: "chmod 0700 the directory, chmod 0600 the file" },
     Rule { name: "config-owner", find: config_owner, remedy: "chown root the configuration" },
     Rule { name: "key-beside-store", find: key_beside_store, remedy: "keep the store key on another device, or as a systemd credential (packaging/README.md)" },
+    Rule { name: "old-store", find: old_store, remedy: "remove it when the store that took its place has proved itself: it holds the keys of then" },
     Rule { name: "disk-full", find: disk_full, remedy: "make room: the daemon refuses work that it cannot record" },
     Rule { name: "tls-open", find: tls_open, remedy: "set tls_cert, tls_key and tls_client_ca, and remove the allow_ keys" },
     Rule { name: "tls-expiry", find: tls_expiry, remedy: "renew daemon.tls_cert; the daemon reads it again by itself" },
@@ -268,6 +269,12 @@ fn key_beside_store(facts: &Facts) -> Sentences {
     );
     let is_open = !facts.is_key_sealed && facts.store_volume != Volume::Encrypted;
     when(is_open && key.device == store.device, Note, sentence)
+}
+
+fn old_store(facts: &Facts) -> Sentences {
+    let sentence =
+        |path: &std::path::PathBuf| (Note, format!("{} is a store that is not used any more", path.display()));
+    facts.old_stores.iter().map(sentence).collect()
 }
 
 fn disk_full(facts: &Facts) -> Sentences {

@@ -13,6 +13,7 @@ const DRILL_DAYS: u64 = 100;
 pub(super) fn backup_none(facts: &Facts) -> Sentences {
     match &facts.backups {
         None => vec![(Warning, "no directory of backups is known".to_owned())],
+        Some(Backups { unread: Some(why), .. }) => vec![(Critical, why.clone())],
         Some(backups) => when(backups.newest_age.is_none(), Critical, "there is no backup"),
     }
 }
@@ -110,6 +111,9 @@ pub(super) fn backup_deletable(facts: &Facts) -> Sentences {
 }
 
 pub(super) fn timer_off(facts: &Facts) -> Sentences {
+    if facts.host.units.is_empty() {
+        return vec![(Note, "whether the timers run cannot be told: systemd does not answer".to_owned())];
+    }
     let is_due = |name: &str| {
         let pki = facts.host.unit(super::host::PKI).is_some_and(|unit| unit.active == "active");
         !name.contains("pki") || pki
