@@ -100,6 +100,35 @@ fn each_man_page_has_every_command_and_option_of_its_program() {
     }
 }
 
+/// Somebody who was woken has the package and not this repository.
+#[test]
+fn every_document_that_the_doctor_sends_to_is_in_the_package_and_so_are_their_links() {
+    const NAME: &str = "package::every_document_that_the_doctor_sends_to_is_in_the_package_and_so_are_their_links";
+    if !available(NAME, "dpkg-deb") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let package = build(folder.path());
+    let unpacked = folder.path().join("unpacked");
+    run(Command::new("dpkg-deb").arg("--extract").args([&package, &unpacked])).ok();
+    let documents = unpacked.join("usr/share/doc/craton-hsm");
+    let remedies = fs::read_to_string(workspace().join("admin-cli/src/command/doctor/rules.rs")).expect("the rules");
+    let is_place = |word: &&str| word.starts_with("docs/") || word.starts_with("packaging/");
+    let remedies = remedies.lines().filter(|line| line.contains("remedy: "));
+    let places: Vec<&str> = remedies.flat_map(|line| line.split([' ', '"', '(', ')', ','])).filter(is_place).collect();
+    assert!(places.len() > 4, "{places:?}");
+    for place in places {
+        assert!(documents.join(place).is_file(), "the doctor names {place}, which is not in the package");
+    }
+    for entry in fs::read_dir(documents.join("docs")).expect("documents").filter_map(Result::ok) {
+        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let leads = link.is_empty() || link.contains("://") || documents.join("docs").join(link).exists();
+            assert!(leads, "{}: {link} is not in the package", entry.path().display());
+        }
+    }
+}
+
 #[test]
 fn debians_checker_finds_nothing_to_say() {
     const NAME: &str = "package::debians_checker_finds_nothing_to_say";
