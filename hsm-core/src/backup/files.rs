@@ -13,7 +13,7 @@ use super::body::{Sealer, check_name};
 use super::header::{FilesLine, Header};
 use super::read::Archive;
 use super::write::{Counted, head};
-use super::{TRAILER_MAGIC, damaged, io};
+use super::{TRAILER_MAGIC, io};
 use crate::crypto::rng;
 use crate::envelope::Credential;
 use crate::{Error, Kind, Result, sys};
@@ -112,7 +112,8 @@ fn fill(reader: &mut impl Read, part: &mut [u8]) -> std::io::Result<usize> {
 pub fn extract(path: &Path, credential: &Credential, directory: &Path) -> Result<Vec<FileLine>> {
     let mut archive = Archive::open(path, credential)?;
     if archive.header().files.is_none() {
-        return Err(damaged("it holds a token's store: restore it"));
+        let sentence = "it is an archive of a store, not of files: see `craton-hsm-admin restore`";
+        return Err(Error::new(Kind::DataInvalid, sentence));
     }
     archive.verify()?;
     let unwritable = |error: std::io::Error| io(&format!("{} cannot be written", directory.display()), &error);
@@ -214,6 +215,8 @@ mod tests {
         assert!(!folder.path().join("host").exists());
         let refused = extract(&folder.path().join("backup.enc"), &credential, &folder.path().join("x")).unwrap_err();
         assert_eq!(refused.kind(), Kind::DataInvalid);
+        let sentence = refused.detail().unwrap();
+        assert!(sentence.contains("restore") && !sentence.contains("damaged"), "{sentence}");
     }
 
     #[test]

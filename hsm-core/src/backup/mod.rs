@@ -49,6 +49,11 @@ fn damaged(what: &str) -> Error {
     Error::new(Kind::DataInvalid, format!("the backup is damaged: {what}"))
 }
 
+/// An archive of files where one of a store is needed.
+fn of_files() -> Error {
+    Error::new(Kind::DataInvalid, "it is an archive of files, not of a store: see `craton-hsm-admin backup extract`")
+}
+
 fn io(what: &str, error: &std::io::Error) -> Error {
     Error::new(Kind::Device, format!("{what}: {error}"))
 }

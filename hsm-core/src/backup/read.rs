@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::body::{Item, Opener, check_name};
 use super::header::{Header, MAX_HEADER_BYTES, TokenLine};
 use super::keys::FileKey;
-use super::{DIGEST_LEN, FORMAT, MAC_LEN, MAGIC, PREFIX_LEN, TRAILER_LEN, TRAILER_MAGIC, damaged, io};
+use super::{DIGEST_LEN, FORMAT, MAC_LEN, MAGIC, PREFIX_LEN, TRAILER_LEN, TRAILER_MAGIC, damaged, io, of_files};
 use crate::envelope::{Credential, Envelope, Purpose};
 use crate::store::RawRecord;
 use crate::{Error, Kind, Result, SecretBytes};
@@ -220,8 +220,7 @@ impl Archive {
     /// The manifest row, the store key, and the records one by one.
     pub(super) fn contents(&mut self) -> Result<Contents<'_>> {
         if self.frame.header.files.is_some() {
-            let sentence = "it is an archive of files, not of a store: see `craton-hsm-admin backup extract`";
-            return Err(Error::new(Kind::DataInvalid, sentence));
+            return Err(of_files());
         }
         let expected = self.frame.records;
         let mut body = self.body()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::journal::{self, RESTORE};
+use super::of_files;
 use super::read::{Archive, Manifest};
 use crate::audit::{Category, Client, Durability, Entry, Fact};
 use crate::config::Config;
@@ -69,8 +70,7 @@ pub fn restore(request: &Restore<'_>) -> Result<Restored> {
     let mut archive = Archive::open(request.input, request.credential)?;
     let manifest = archive.verify()?;
     if manifest.files.is_some() {
-        let sentence = "it is an archive of files, not of a store: see `craton-hsm-admin backup extract`";
-        return Err(Error::new(Kind::DataInvalid, sentence));
+        return Err(of_files());
     }
     let replaced = to_replace(request, &mut archive, &manifest)?;
     let journal = journal::open(request.config, Arc::clone(&request.clock))?;

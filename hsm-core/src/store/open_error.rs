@@ -25,7 +25,7 @@ pub enum OpenError {
         opens: Vec<String>,
     },
     /// The key file is there and is not the key of this store.
-    #[error("the key {} is not the key of the store {}", key.display(), store.display())]
+    #[error("the key {} is not the key of the store {}; put the right key back or restore a backup", key.display(), store.display())]
     WrongKey {
         /// The store file.
         store: PathBuf,
@@ -33,7 +33,7 @@ pub enum OpenError {
         key: PathBuf,
     },
     /// The key file does not hold a key.
-    #[error("the key file {} does not hold a store key", .0.display())]
+    #[error("the key file {} does not hold a store key; put the right key back or restore a backup", .0.display())]
     KeyMalformed(PathBuf),
     /// Another daemon has it.
     #[error("the store {} is in use by another process", .0.display())]
@@ -94,11 +94,8 @@ pub enum OpenError {
         /// Its owner's number.
         owner: u32,
     },
-    /// The store is older than the journal.
-    #[error(
-        "the store was rolled back: it is at generation {store} and the journal at {journal}; restore the newest backup, or have the SO \
-         accept it (craton-hsm-admin store accept-rollback)"
-    )]
+    /// The store is older than the journal, or is not there at all (generation 0).
+    #[error("{}", rolled_back(*store, *journal))]
     RolledBack {
         /// The store's generation.
         store: u64,
@@ -106,7 +103,10 @@ pub enum OpenError {
         journal: u64,
     },
     /// The journal lacks an entry that was durable when the store was last written.
-    #[error("the journal was cut or replaced: the store remembers its entry {sequence}, which is not there")]
+    #[error(
+        "the journal was cut or replaced: the store remembers its entry {sequence}, which is not there; put the journal back (is its \
+         volume mounted?) or, if it is lost, restore the newest backup"
+    )]
     JournalCut {
         /// The sequence number that the store remembers.
         sequence: u64,
@@ -155,5 +155,18 @@ impl OpenError {
 impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
         OpenError::Start(error)
+    }
+}
+
+fn rolled_back(store: u64, journal: u64) -> String {
+    match store {
+        0 => format!(
+            "there is no store, and the journal is at generation {journal}: is the store's volume mounted? If the store is lost, restore the \
+             newest backup"
+        ),
+        _ => format!(
+            "the store was rolled back: it is at generation {store} and the journal at {journal}; restore the newest backup, or have the SO \
+             accept it (craton-hsm-admin store accept-rollback)"
+        ),
     }
 }
