@@ -1,6 +1,8 @@
 //! docs/runbook.md, run from its first block to its last. Its links lead somewhere, and so do those of the alerts.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use acceptance::daemon::workspace;
 use acceptance::page;
@@ -29,22 +31,36 @@ fn no_command_of_the_runbook_is_left_untried() {
     // What the two words are that the machine defines is the one block that is only read.
     let untried: Vec<&&str> = fences.iter().filter(|info| !["sh", "sh fails", "output"].contains(*info)).collect();
     assert_eq!(untried, [&"console"]);
-    // Commands within sentences are offered with the options that they name.
-    let mut seen = 0;
-    for name in ["runbook.md", "operations.md"] {
-        let text = page::document(name);
-        // Blocks aside: their fences are back quotes, too.
-        let prose: String = text.split("```").step_by(2).collect();
-        for line in quoted(&prose).iter().filter(|line| line.starts_with("craton-")) {
-            if ["craton-hsm-admin", "craton-pki", "craton-hsm-daemon"]
-                .contains(&line.split(' ').next().unwrap_or_default())
-            {
-                is_offered(line);
-                seen += 1;
+}
+
+/// The documents in a folder of the repository.
+fn documents(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(workspace().join(folder)).expect("a folder of the repository").filter_map(Result::ok);
+    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect()
+}
+
+#[test]
+fn every_command_that_a_document_names_is_offered_with_its_options() {
+    const PROGRAMS: [&str; 3] = ["craton-hsm-admin", "craton-hsm-daemon", "craton-pki"];
+    let mut commands = BTreeSet::new();
+    for file in [".", "docs", "docs/clients", "admin-cli", "pkcs11-shim", "pki", "packaging"].map(documents).concat() {
+        let text = fs::read_to_string(&file).expect("a document");
+        let parts = text.split("```");
+        // Between the blocks, what stands in back quotes; in them, lines.
+        let said = parts.clone().step_by(2).flat_map(quoted);
+        let lines = parts.skip(1).step_by(2).flat_map(str::lines).map(str::to_owned);
+        for command in said.chain(lines) {
+            let command = command.split(['#', '|', ';', '>', '&']).next().unwrap_or_default();
+            let command = command.trim().trim_start_matches("sudo ").trim_end_matches('\\').trim();
+            if PROGRAMS.contains(&command.split_whitespace().next().unwrap_or_default()) {
+                commands.insert(command.to_owned());
             }
         }
     }
-    assert!(seen > 8, "{seen} commands");
+    assert!(commands.len() > 100, "{} commands", commands.len());
+    for command in &commands {
+        is_offered(command);
+    }
 }
 
 /// Headings as the anchors that links name.
