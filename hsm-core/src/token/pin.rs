@@ -105,7 +105,7 @@ pub(crate) struct Conduct {
     pub(crate) failed: u32,
     /// How often it had to wait.
     pub(crate) blocks: u32,
-    /// Until when it has to wait, by the time of day: what counts when the machine was started anew meanwhile.
+    /// Until when it has to wait, by the time of day: with `seen_ns` the length of the wait, and all that earlier versions kept.
     pub(crate) blocked_until_ns: u64,
     /// The same by the clock that nobody sets ([`Clock::since_boot_nanos`]).
     pub(crate) blocked_until_up_ns: u64,
@@ -114,20 +114,18 @@ pub(crate) struct Conduct {
 }
 
 impl Conduct {
-    /// How long it still has to wait. Nobody who sets the time of day makes that shorter, and a time of day that was wrong never makes it
-    /// longer than the wait was in the beginning.
+    /// How long it still has to wait. Nobody who sets the time of day changes that. How long a machine was off that was started anew
+    /// meanwhile is known from the time of day only: so of a wait from before, only the time since then has passed.
     fn left_ns(&self, clock: &dyn Clock) -> u64 {
         let whole = self.blocked_until_ns.saturating_sub(self.seen_ns);
+        if self.blocked_until_up_ns == 0 {
+            return self.blocked_until_ns.saturating_sub(clock.now_unix_nanos()).min(whole);
+        }
         let (began, up) = (self.blocked_until_up_ns.saturating_sub(whole), clock.since_boot_nanos());
-        // A machine that has been up for less than when the wait began was started since. One that was and has been up for longer
-        // has waited at least as long as this clock says. Earlier versions kept the time of day only.
+        // A machine that has been up for less than when the wait began was started since. One that was, and has been up for longer than
+        // that, has waited at least as long as the difference.
         let is_started_anew = up.saturating_add(ROUNDED_NS) < began;
-        let left = if is_started_anew || self.blocked_until_up_ns == 0 {
-            self.blocked_until_ns.saturating_sub(clock.now_unix_nanos())
-        } else {
-            self.blocked_until_up_ns.saturating_sub(up)
-        };
-        left.min(whole)
+        whole.saturating_sub(if is_started_anew { up } else { up.saturating_sub(began) })
     }
 }
 
@@ -300,24 +298,25 @@ mod tests {
     }
 
     #[test]
-    fn after_a_new_start_of_the_machine_the_time_of_day_counts_up_to_the_whole_wait() {
-        // How long the machine is up; the time of day; what is left, in seconds.
-        let rows: &[(u64, u64, u64)] = &[
-            (5 * SECOND, NOW + 20 * SECOND, 40),
-            (5 * SECOND, NOW + 61 * SECOND, 0),
-            (5 * SECOND, NOW - DAY, 60),
-            (5 * SECOND, 0, 60),
+    fn a_new_start_of_the_machine_ends_no_wait_whatever_the_time_of_day_is_then() {
+        // How long the machine is up; what is left, in seconds.
+        let rows: &[(u64, u64)] = &[
+            (0, 60),
+            (5 * SECOND, 55),
+            (60 * SECOND, 0),
             // Another run of the daemon on the same machine, which learned a second less.
-            (DAY - SECOND, NOW + DAY, 60),
+            (DAY - SECOND, 60),
             // It cannot be told from one that went on; that errs on the long side.
-            (DAY + 20 * SECOND, NOW + DAY, 40),
-            (2 * DAY, NOW + DAY, 0),
+            (DAY + 20 * SECOND, 40),
+            (2 * DAY, 0),
         ];
-        for (up, wall, left) in rows {
-            let (clock, conduct) = blocked(NOW, DAY);
-            clock.up.store(*up, Ordering::Relaxed);
-            clock.wall.store(*wall, Ordering::Relaxed);
-            assert_eq!(conduct.left_ns(clock.as_ref()), left * SECOND, "up for {up}, at {wall}");
+        for (up, left) in rows {
+            for wall in [0, NOW - DAY, NOW + 20 * SECOND, NOW + 3653 * DAY] {
+                let (clock, conduct) = blocked(NOW, DAY);
+                clock.up.store(*up, Ordering::Relaxed);
+                clock.wall.store(wall, Ordering::Relaxed);
+                assert_eq!(conduct.left_ns(clock.as_ref()), left * SECOND, "up for {up}, at {wall}");
+            }
         }
     }
 
