@@ -5,6 +5,7 @@ use super::commit::{Committed, Work};
 use super::layout::{self, AutoSlot, Role, Table};
 use super::ledger::Ledger;
 use super::seal::{self, Key, Place, SealError, TokenMasterKey};
+use super::tokens::held_epoch;
 use super::vault::{Vault, broken_row};
 use crate::error::{Error, Kind, Result};
 use crate::id::TokenId;
@@ -101,12 +102,16 @@ impl<L: Ledger> Vault<L> {
         slot.map(Some).map_err(|_| broken_row(Table::Pin, &key, SealError::NotARecord))
     }
 
+    /// The number of the master key that the AUTO slot holds.
+    pub(super) fn auto_epoch(&self, token: TokenId) -> Result<Option<u32>> {
+        Ok(self.auto_slot(token)?.and_then(|slot| seal::read_label(&slot.wrapped).ok()).map(|label| label.epoch))
+    }
+
     /// The number of the newest master key that a PIN slot holds.
     fn newest_epoch(&self, token: TokenId) -> Result<Option<u32>> {
         let mut newest = None;
         for role in [Role::So, Role::User] {
-            let held = self.pin_slot(token, role)?.and_then(|slot| seal::read_label(&slot.wrapped).ok());
-            newest = newest.max(held.map(|label| label.epoch));
+            newest = newest.max(self.pin_slot(token, role)?.as_ref().and_then(held_epoch));
         }
         Ok(newest)
     }

@@ -123,6 +123,10 @@ fn one_that_a_rotation_left_behind_opens_nothing() {
     vault.finish_rotation(&tmk).unwrap();
     drop(tmk);
     assert_eq!(opens(&vault, token), Err(Kind::PinIncorrect));
+    let (tmk, _receipt) = vault.begin_rotation(token, &pin("so-pin"), Some(&pin("user-pin")), "t", b"e").unwrap();
+    vault.finish_rotation(&tmk).unwrap();
+    drop(tmk);
+    assert_eq!(opens(&vault, token), Err(Kind::PinIncorrect), "the next rotation leaves it there");
     let _receipt = vault.enable_auto_login(token, &pin("user-pin"), "t", b"on").unwrap();
     assert_eq!(opens(&vault, token), Ok(true));
 }

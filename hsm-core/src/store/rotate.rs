@@ -47,11 +47,17 @@ impl<L: Ledger> Vault<L> {
         entry: &[u8],
     ) -> Result<(Arc<TokenMasterKey>, Committed<L::Receipt>)> {
         let _turn = self.turnstile.enter(token)?;
+        self.awaken()?;
         if user_pin.is_none() && self.pin_slot(token, Role::So)?.is_some_and(|slot| !slot.proof.is_empty()) {
             let why = "the SO PIN does not open this token's master key: give the user PIN too";
             return Err(Error::new(Kind::ArgumentsBad, why));
         }
         let so = self.prove(token, Role::So, so_pin, client)?;
+        // Whatever is wrong with the rest, this PIN was right.
+        let mut right = Work { requires: Some(token), ..Work::default() };
+        self.forgive(&mut right, client, token);
+        self.put_attempts(&mut right, token, Role::So, 0)?;
+        self.pen.write_unrecorded(right)?;
         let user = user_pin.map(|pin| self.prove(token, Role::User, pin, client)).transpose()?;
         let opened = so.tmk.as_ref().or(user.as_ref().and_then(|user| user.tmk.as_ref()));
         let tmk = Arc::clone(opened.ok_or(Kind::Internal)?);
@@ -59,7 +65,6 @@ impl<L: Ledger> Vault<L> {
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.forgive(&mut work, client, token);
         if link.as_ref().is_some_and(|link| !link.backward.is_empty()) {
-            self.put_attempts(&mut work, token, Role::So, 0)?;
             if user.is_some() {
                 self.put_attempts(&mut work, token, Role::User, 0)?;
             }
@@ -73,16 +78,16 @@ impl<L: Ledger> Vault<L> {
         let (old_epoch, old) = tmk.current();
         let epoch = old_epoch.checked_add(1).ok_or(Kind::ResourceExceeded)?;
         let new = Key::random()?;
-        match so.tmk {
-            Some(_) => self.put_pin(&mut work, token, Some((epoch, &new)), Role::So, so.version + 1, so_pin)?,
-            None => self.put_attempts(&mut work, token, Role::So, 0)?,
+        if so.tmk.is_some() {
+            self.put_pin(&mut work, token, Some((epoch, &new)), Role::So, so.version + 1, so_pin)?;
         }
         let mut waits_for_user = self.pin_slot(token, Role::User)?.is_some();
         if let (Some(user), Some(pin)) = (user, user_pin) {
             self.put_pin(&mut work, token, Some((epoch, &new)), Role::User, user.version + 1, pin)?;
             waits_for_user = false;
         }
-        if self.has_auto_slot(token)? {
+        // One that was left behind opened nothing, and does not begin to.
+        if self.auto_epoch(token)? == Some(old_epoch) {
             self.put_auto(&mut work, token, (epoch, &new))?;
         }
         let link = KeyLink {

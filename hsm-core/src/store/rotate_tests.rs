@@ -102,6 +102,24 @@ fn without_the_user_pin_the_old_key_goes_at_the_users_next_login() {
     assert_eq!(rotate(&vault, token, Some("other-pin")).epoch, 4);
 }
 
+/// Ten rotations with a wrong user PIN, or without the one that was needed, locked the SO PIN, which had been right each time.
+#[test]
+fn an_so_pin_that_was_right_is_not_counted_as_wrong_because_the_users_was() {
+    let vault = vault();
+    let (token, tmk) = ready(&vault);
+    drop(tmk);
+    let begin = |user: Option<&str>| {
+        let user = user.map(pin);
+        vault.begin_rotation(token, &pin("so-pin"), user.as_ref(), "t", b"e").map(drop).map_err(|error| error.kind())
+    };
+    let failed = |role| vault.pin_state(token, role).unwrap().failed;
+    assert_eq!(begin(Some("wrong")), Err(Kind::PinIncorrect));
+    assert_eq!((failed(Role::So), failed(Role::User)), (0, 1));
+    rotate(&vault, token, None);
+    assert_eq!(begin(None), Err(Kind::ArgumentsBad));
+    assert_eq!((failed(Role::So), failed(Role::User)), (0, 1));
+}
+
 /// The change was durable and its record was not written: the caller was told of a failure, whoever was logged in kept the old key, and
 /// the operator's second try took that for the newest. It dropped the way to the objects, and after a restart none of them opened.
 #[test]

@@ -160,11 +160,23 @@ impl<L: Ledger> Vault<L> {
         proven: &Proven,
     ) -> Result<()> {
         self.forgive(work, client, token);
-        let newest = proven.tmk.as_ref().map(|tmk| tmk.current());
-        if proven.function == self.pins.function && proven.epoch == newest.as_ref().map_or(0, |(epoch, _)| *epoch) {
+        let newest = proven.tmk.as_ref().map_or(0, |tmk| tmk.current().0);
+        if proven.function == self.pins.function && proven.epoch == newest {
             return self.put_attempts(work, token, role, 0);
         }
         // The configured function or its cost has changed, or the token's key: this is the moment when the PIN is known.
+        self.put_next(work, (token, role), pin, proven)
+    }
+
+    /// The slot after the one that was proven, under this PIN.
+    fn put_next(
+        &self,
+        work: &mut Work,
+        (token, role): (TokenId, Role),
+        pin: &SecretBytes,
+        proven: &Proven,
+    ) -> Result<()> {
+        let newest = proven.tmk.as_ref().map(|tmk| tmk.current());
         let newest = newest.as_ref().map(|(epoch, key)| (*epoch, &**key));
         self.put_pin(work, token, newest, role, proven.version + 1, pin)
     }
@@ -187,9 +199,7 @@ impl<L: Ledger> Vault<L> {
         let proven = self.prove(token, role, old, client)?;
         let mut work = Work { requires: Some(token), ..Work::default() };
         self.forgive(&mut work, client, token);
-        let newest = proven.tmk.as_ref().map(|tmk| tmk.current());
-        let newest = newest.as_ref().map(|(epoch, key)| (*epoch, &**key));
-        self.put_pin(&mut work, token, newest, role, proven.version + 1, new)?;
+        self.put_next(&mut work, (token, role), new, &proven)?;
         failpoint!("pin.change.before");
         let committed = self.pen.write(work, entry);
         failpoint!("pin.change.after");
@@ -232,8 +242,8 @@ impl<L: Ledger> Vault<L> {
         let _turn = self.turnstile.enter(token)?;
         self.awaken()?;
         let old = self.pin_slot(token, Role::User)?;
-        let epoch = old.as_ref().and_then(|slot| seal::read_label(&slot.wrapped).ok()).map_or(0, |label| label.epoch);
-        let epoch = epoch.checked_add(1).ok_or(Kind::ResourceExceeded)?;
+        let epoch =
+            old.as_ref().and_then(held_epoch).unwrap_or_default().checked_add(1).ok_or(Kind::ResourceExceeded)?;
         let mut work = Work { requires: Some(token), as_it_is: true, ..Work::default() };
         let version = old.map_or(1, |slot| slot.version + 1);
         self.put_pin(&mut work, token, Some((epoch, &Key::random()?)), Role::User, version, new)?;
@@ -443,6 +453,11 @@ impl<L: Ledger> Vault<L> {
         let attempts = Attempts::decode(body.expose());
         Ok(attempts.map_err(|_| broken_row(Table::Attempts, &key, SealError::NotARecord))?.failed)
     }
+}
+
+/// The number of the master key that a PIN slot holds, if it holds one.
+pub(super) fn held_epoch(slot: &PinSlot) -> Option<u32> {
+    seal::read_label(&slot.wrapped).ok().map(|label| label.epoch)
 }
 
 /// Sixteen hexadecimal digits, as long as CK_TOKEN_INFO's serial number is.
