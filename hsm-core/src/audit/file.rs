@@ -197,7 +197,7 @@ pub(super) struct Opening {
     pub(super) finding: Finding,
 }
 
-/// A run that ended while it closed the file may have left it under both names: then it is not closed yet.
+/// A run that ended while it closed the file, or failed to, may have left it under both names: then it is not closed yet.
 fn undo_half_closed(path: &Path, live: &std::fs::Metadata) -> io::Result<()> {
     match closed_files(path).pop() {
         Some((_, closed)) if std::fs::metadata(&closed)?.ino() == live.ino() => std::fs::remove_file(closed),
@@ -341,6 +341,8 @@ impl Medium for JournalFile {
 
     fn begin_another(&self, first: u64) -> io::Result<()> {
         let mut live = self.live.write();
+        // An attempt before this one may have come as far as that.
+        undo_half_closed(&self.path, &live.file.metadata()?)?;
         // The new file is complete and locked before it takes the journal's name.
         let fresh = beside(&self.path, ".new");
         match std::fs::remove_file(&fresh) {

@@ -344,6 +344,22 @@ fn a_file_that_cannot_be_closed_goes_on_under_the_next_key() {
     assert!(summary.signatures.checkpoints as usize == keys_seen.len());
 }
 
+/// The file had got its closed name and could not give up its own: it was never closed again.
+#[test]
+fn a_file_that_has_its_closed_name_already_is_closed_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let journal = open(&path, SMALL);
+    std::fs::hard_link(&path, closed_path(&path, 1)).unwrap();
+    let begun = std::time::Instant::now();
+    while closed_files(&path).len() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no file is closed");
+        journal.append(entry(1), 0, Durability::Durable).map(drop).unwrap();
+    }
+    drop(journal);
+    assert!(visit_file(&path, |_| Ok(())).unwrap().signatures.uncertified_keys.is_empty());
+}
+
 /// The next key took over and its file lies beside the old one's: another key would be written over it.
 #[test]
 fn no_file_is_closed_before_the_key_of_the_last_one_is_erased() {
