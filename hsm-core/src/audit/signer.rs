@@ -199,9 +199,7 @@ impl SigningKeys {
             .ok()?;
         PrivateKey::from_seeds(&seeds).filter(|key| key.public.pin().to_string() == pin)
     }
-}
 
-impl SigningKeys {
     /// Makes and saves the key of the next file.
     pub(super) fn prepare(&self) -> Result<Prepared> {
         let key = PrivateKey::generate(self.suite)?;

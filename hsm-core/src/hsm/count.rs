@@ -53,8 +53,8 @@ impl Hsm {
         Ok(durable)
     }
 
-    /// Counts a signature that is about to be given out, if its key is guarded: which one of the key's it is. A signature that could not be counted is not given
-    /// out; its number is not taken back, so that the count is never too low.
+    /// Counts a signature that is about to be given out, if its key is guarded, and says which one of the key's it is. A signature that could
+    /// not be counted is not given out; its number is not taken back, so that the count is never too low.
     ///
     /// # Errors
     /// [`crate::Kind::Device`] if the count could not be made durable.

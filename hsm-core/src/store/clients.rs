@@ -6,13 +6,12 @@ use super::commit::Work;
 use super::device;
 use super::layout::{self, CLIENT_PREFIX, ClientRow, Table};
 use super::ledger::Ledger;
+use super::seal::SealError;
 use super::vault::{Vault, broken_row};
 use super::verify::NO_TOKEN;
 use crate::error::Result;
 use crate::id::TokenId;
 use crate::token::pin::Conduct;
-
-use super::seal::SealError;
 
 impl<L: Ledger> Vault<L> {
     fn client_row(&self, client: &str, token: TokenId) -> Vec<u8> {

@@ -443,6 +443,12 @@ pub(crate) fn read_label(record: &[u8]) -> Result<Label, SealError> {
     })
 }
 
+/// The number of the master key that a row is sealed under.
+pub(super) fn epoch_of(row: &[u8]) -> Option<u32> {
+    let (record, _) = split_row(row)?;
+    read_label(record).ok().map(|label| label.epoch)
+}
+
 fn field<const N: usize>(record: &[u8], at: usize) -> [u8; N] {
     record[at..at + N].try_into().expect("the caller has checked that the header is complete")
 }
@@ -472,12 +478,6 @@ pub(crate) fn table_label(table: Table, store_id: [u8; 16], token: TokenId, obje
 /// The label of the wrapped master key inside a PIN record.
 pub(crate) fn wrapped_label(store_id: [u8; 16], token: TokenId, version: u64, epoch: u32) -> Label {
     Label { record_type: layout::WRAPPED_KEY_TYPE, store_id, token, object: ObjectId([0; 16]), version, epoch }
-}
-
-/// The number of the master key that a row is sealed under.
-pub(super) fn epoch_of(row: &[u8]) -> Option<u32> {
-    let (record, _) = split_row(row)?;
-    read_label(record).ok().map(|label| label.epoch)
 }
 
 /// The label of the proof in a PIN record whose PIN does not open the master key.

@@ -28,7 +28,6 @@ use super::draft::{Change, Draft};
 use super::entry::{Category, Entry, Level};
 use super::file::{Medium, hash_of_record};
 use super::outside::{Outside, Witness};
-
 use super::signer::{Announced, Signer, SigningKeys};
 use crate::act;
 use crate::observe::Observer;
