@@ -52,7 +52,8 @@ fn hashed_blocks(hash: Hash, len: usize, pieces: [Option<&[u8]>; 3]) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::ecdsa::{Curve, PrivateKey};
+    use crate::crypto::Curve;
+    use crate::crypto::ecdsa::PrivateKey;
     use crate::crypto::testing::hex;
 
     #[test]

@@ -3,201 +3,12 @@
 //! A signature is r‖s, each half of the curve's width. A digest longer than the order is cut to its leftmost bits, a
 //! shorter one is taken as it is (FIPS 186-5), so every length signs.
 
-use const_oid::ObjectIdentifier;
-use der::asn1::{AnyRef, PrintableStringRef};
-use der::{Decode, Encode, Tag, Tagged};
-
-use super::ffi::{EcGroup, EcKey};
-use super::{Error, Result};
+use super::ffi::EcKey;
+use super::{Curve, Error, Result};
 use crate::SecretBytes;
 
-/// The curves that the token offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Curve {
-    /// NIST P-224, secp224r1: old signatures are verified, nothing new is made.
-    P224,
-    /// NIST P-256, secp256r1, prime256v1.
-    P256,
-    /// NIST P-384, secp384r1.
-    P384,
-    /// NIST P-521, secp521r1.
-    P521,
-    /// secp256k1.
-    Secp256k1,
-    /// brainpoolP256r1.
-    BrainpoolP256r1,
-    /// brainpoolP320r1.
-    BrainpoolP320r1,
-    /// brainpoolP384r1.
-    BrainpoolP384r1,
-    /// brainpoolP512r1.
-    BrainpoolP512r1,
-}
-
-struct CurveRow {
-    curve: Curve,
-    group: EcGroup,
-    oid: ObjectIdentifier,
-    order_bits: u32,
-    names: &'static [&'static str],
-    /// Whether private keys are taken.
-    signs: bool,
-}
-
-/// The curves in the order of their variants: identifiers and names as in SEC 2 version 2.0, RFC 5480 section 2.1.1.1, FIPS 186-5
-/// and RFC 5639 section 4.1.
-static CURVES: [CurveRow; 9] = [
-    CurveRow {
-        curve: Curve::P224,
-        group: EcGroup::P224,
-        oid: ObjectIdentifier::new_unwrap("1.3.132.0.33"),
-        order_bits: 224,
-        names: &["secp224r1", "P-224"],
-        signs: false,
-    },
-    CurveRow {
-        curve: Curve::P256,
-        group: EcGroup::P256,
-        oid: ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
-        order_bits: 256,
-        names: &["secp256r1", "prime256v1", "P-256"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::P384,
-        group: EcGroup::P384,
-        oid: ObjectIdentifier::new_unwrap("1.3.132.0.34"),
-        order_bits: 384,
-        names: &["secp384r1", "P-384"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::P521,
-        group: EcGroup::P521,
-        oid: ObjectIdentifier::new_unwrap("1.3.132.0.35"),
-        order_bits: 521,
-        names: &["secp521r1", "P-521"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::Secp256k1,
-        group: EcGroup::Secp256k1,
-        oid: ObjectIdentifier::new_unwrap("1.3.132.0.10"),
-        order_bits: 256,
-        names: &["secp256k1"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::BrainpoolP256r1,
-        group: EcGroup::BrainpoolP256r1,
-        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.7"),
-        order_bits: 256,
-        names: &["brainpoolP256r1"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::BrainpoolP320r1,
-        group: EcGroup::BrainpoolP320r1,
-        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.9"),
-        order_bits: 320,
-        names: &["brainpoolP320r1"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::BrainpoolP384r1,
-        group: EcGroup::BrainpoolP384r1,
-        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.11"),
-        order_bits: 384,
-        names: &["brainpoolP384r1"],
-        signs: true,
-    },
-    CurveRow {
-        curve: Curve::BrainpoolP512r1,
-        group: EcGroup::BrainpoolP512r1,
-        oid: ObjectIdentifier::new_unwrap("1.3.36.3.3.2.8.1.1.13"),
-        order_bits: 512,
-        names: &["brainpoolP512r1"],
-        signs: true,
-    },
-];
-
-impl Curve {
-    /// Every curve that signs.
-    #[cfg(test)]
-    pub(crate) const ALL: &'static [Curve] = &[
-        Curve::P256,
-        Curve::P384,
-        Curve::P521,
-        Curve::Secp256k1,
-        Curve::BrainpoolP256r1,
-        Curve::BrainpoolP320r1,
-        Curve::BrainpoolP384r1,
-        Curve::BrainpoolP512r1,
-    ];
-
-    fn row(self) -> &'static CurveRow {
-        CURVES.iter().find(|row| row.curve == self).expect("every variant has its row: a test walks them")
-    }
-
-    fn check_signs(self) -> Result<()> {
-        if self.row().signs { Ok(()) } else { Err(Error::UnsupportedCurve) }
-    }
-
-    /// The curve's object identifier.
-    pub(crate) fn oid(self) -> ObjectIdentifier {
-        self.row().oid
-    }
-
-    /// The curve of an object identifier.
-    pub(crate) fn from_oid(oid: ObjectIdentifier) -> Result<Self> {
-        CURVES.iter().find(|row| row.oid == oid).map(|row| row.curve).ok_or(Error::UnsupportedCurve)
-    }
-
-    /// The DER of the named-curve choice of ECParameters: the object identifier.
-    pub(crate) fn params_der(self) -> Vec<u8> {
-        self.oid().to_der().expect("a constant identifier has an encoding")
-    }
-
-    /// Reads ECParameters: a named curve by identifier, or by name in a PrintableString.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedCurve`] for another curve and for explicit parameters, [`Error::MalformedCurve`] for
-    /// anything that is not DER.
-    pub(crate) fn from_params(der: &[u8]) -> Result<Self> {
-        if let Ok(oid) = ObjectIdentifier::from_der(der) {
-            return Curve::from_oid(oid);
-        }
-        if AnyRef::from_der(der).is_ok_and(|explicit| explicit.tag() == Tag::Sequence) {
-            return Err(Error::UnsupportedCurve);
-        }
-        let name = PrintableStringRef::from_der(der).map_err(|_| Error::MalformedCurve)?;
-        let known = |row: &&CurveRow| row.names.contains(&name.as_str());
-        CURVES.iter().find(known).map(|row| row.curve).ok_or(Error::UnsupportedCurve)
-    }
-
-    /// Bits of the group's order, which PKCS#11 calls the key's size.
-    pub(crate) fn order_bits(self) -> u32 {
-        self.row().order_bits
-    }
-
-    /// Bytes of a field element; a scalar has as many.
-    pub(crate) fn field_len(self) -> usize {
-        self.row().group.len()
-    }
-
-    /// Bytes of an uncompressed point.
-    pub(crate) fn point_len(self) -> usize {
-        1 + 2 * self.field_len()
-    }
-
-    /// Bytes of a signature.
-    pub(crate) fn signature_len(self) -> usize {
-        2 * self.field_len()
-    }
-
-    pub(super) fn group(self) -> EcGroup {
-        self.row().group
-    }
+fn check_signs(curve: Curve) -> Result<()> {
+    if curve.signs() { Ok(()) } else { Err(Error::UnsupportedCurve) }
 }
 
 /// A private key with its public point; wiped when dropped.
@@ -212,8 +23,8 @@ impl PrivateKey {
     /// # Errors
     /// [`Error::UnsupportedCurve`] for a curve that only verifies.
     pub(crate) fn generate(curve: Curve) -> Result<Self> {
-        curve.check_signs()?;
-        Ok(PrivateKey { key: EcKey::generate(curve.group())?, curve })
+        check_signs(curve)?;
+        Ok(PrivateKey { key: EcKey::generate(curve)?, curve })
     }
 
     /// A key from its scalar (big-endian, leading zeros allowed or missing) and, if it is given, its public point,
@@ -223,14 +34,14 @@ impl PrivateKey {
     /// [`Error::InvalidKey`] if the scalar is zero or not below the order, or the point is another;
     /// [`Error::UnsupportedCurve`] for a curve that only verifies.
     pub(crate) fn from_scalar(curve: Curve, scalar: &[u8], point: Option<&[u8]>) -> Result<Self> {
-        curve.check_signs()?;
+        check_signs(curve)?;
         if scalar.len() > curve.field_len() {
             let (excess, _) = scalar.split_at(scalar.len() - curve.field_len());
             if excess.iter().any(|&byte| byte != 0) {
                 return Err(Error::InvalidKey);
             }
         }
-        let key = PrivateKey { key: EcKey::private(curve.group(), scalar)?, curve };
+        let key = PrivateKey { key: EcKey::private(curve, scalar)?, curve };
         match point {
             Some(point) if key.key.point()? != point => Err(Error::InvalidKey),
             _ => Ok(key),
@@ -279,7 +90,7 @@ impl PublicKey {
     /// # Errors
     /// [`Error::InvalidKey`] for another form or length, a point off the curve, and the point at infinity.
     pub(crate) fn from_point(curve: Curve, point: &[u8]) -> Result<Self> {
-        Ok(PublicKey { key: EcKey::public(curve.group(), point)?, curve })
+        Ok(PublicKey { key: EcKey::public(curve, point)?, curve })
     }
 
     /// The curve.
@@ -308,34 +119,6 @@ impl PublicKey {
 mod tests {
     use super::*;
     use crate::crypto::testing::hex;
-
-    #[test]
-    fn curves_are_found_by_identifier_and_by_name() {
-        for &curve in Curve::ALL {
-            assert_eq!(Curve::from_params(&curve.params_der()), Ok(curve));
-        }
-        for row in &CURVES {
-            assert_eq!(Curve::from_params(&row.curve.params_der()), Ok(row.curve));
-            assert_eq!(u32::try_from(row.group.len()), Ok(row.order_bits.div_ceil(8)));
-            for name in row.names {
-                let der = PrintableStringRef::new(name).expect("printable").to_der().expect("der");
-                assert_eq!(Curve::from_params(&der), Ok(row.curve), "{name}");
-            }
-        }
-        assert_eq!(hex("06082a8648ce3d030107"), Curve::P256.params_der());
-    }
-
-    #[test]
-    fn other_parameters_are_refused() {
-        let name = PrintableStringRef::new("secp192k1").expect("printable").to_der().expect("der");
-        let trailing = [Curve::P256.params_der(), vec![0]].concat();
-        for unknown in [&hex("06052b8104001f")[..], &hex("30030201 01"), &name] {
-            assert_eq!(Curve::from_params(unknown), Err(Error::UnsupportedCurve), "{unknown:x?}");
-        }
-        for malformed in [&[][..], &[5, 0], &trailing, &[0xff; 40]] {
-            assert_eq!(Curve::from_params(malformed), Err(Error::MalformedCurve), "{malformed:x?}");
-        }
-    }
 
     #[test]
     fn digests_of_every_length_sign_and_verify() {

@@ -13,7 +13,7 @@ use core::ptr;
 
 use aws_lc_sys as c;
 
-use super::{Error, Hash, Result};
+use super::{Curve, Error, Hash, Result};
 use crate::SecretBytes;
 
 mod aes;
@@ -33,7 +33,7 @@ pub(super) use curve25519::{sign as ed25519_sign, verify as ed25519_verify};
 pub(super) use curve25519::{x25519, x25519_public};
 pub(crate) use digest::Shake;
 pub(super) use digest::{DigestState, ShakeState, digest, pbkdf2};
-pub(super) use ec::{EcGroup, EcKey};
+pub(super) use ec::EcKey;
 pub(super) use mac::{CmacState, HmacState};
 pub(super) use ml_dsa::{MlDsaKey, MlDsaSet};
 pub(super) use ml_kem::{MlKemKey, MlKemSet};

@@ -13,7 +13,7 @@ use pkcs8::PrivateKeyInfoRef;
 use sec1::EcPrivateKey;
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, pkcs8_form, rsa, slh_dsa, x25519};
+use super::{Curve, Error, Result, ecdsa, eddsa, ml_dsa, ml_kem, pkcs8_form, rsa, slh_dsa, x25519};
 use crate::SecretBytes;
 
 /// rsaEncryption (RFC 8017, appendix C).
@@ -65,9 +65,9 @@ fn null_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<()> {
     if algorithm.parameters == Some(AnyRef::NULL) { Ok(()) } else { Err(Error::InvalidKey) }
 }
 
-fn curve_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<ecdsa::Curve> {
+fn curve_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<Curve> {
     let oid = algorithm.parameters_oid().map_err(|_| Error::UnsupportedCurve)?;
-    ecdsa::Curve::from_oid(oid)
+    Curve::from_oid(oid)
 }
 
 /// The algorithms whose identifier is that of their parameter set.
@@ -168,7 +168,7 @@ impl PrivateKey {
     }
 }
 
-fn read_ec(curve: ecdsa::Curve, inner: &[u8]) -> Result<ecdsa::PrivateKey> {
+fn read_ec(curve: Curve, inner: &[u8]) -> Result<ecdsa::PrivateKey> {
     let inner = EcPrivateKey::from_der(inner).map_err(|_| Error::InvalidKey)?;
     if inner.parameters.is_some_and(|parameters| parameters.named_curve() != Some(curve.oid())) {
         return Err(Error::InvalidKey);
@@ -287,7 +287,7 @@ mod tests {
 
     use super::*;
     use crate::crypto::testing::hex;
-    use crate::crypto::{Hash, digest, ecdsa::Curve, ml_dsa::ParameterSet};
+    use crate::crypto::{Hash, digest, ml_dsa::ParameterSet};
 
     /// One key per algorithm and size.
     fn keys() -> Vec<(String, PrivateKey)> {

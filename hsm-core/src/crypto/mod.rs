@@ -11,6 +11,7 @@ pub(crate) mod aes_gcm;
 pub(crate) mod aes_wrap;
 pub(crate) mod aes_xts;
 pub(crate) mod cmac;
+mod curve;
 pub(crate) mod des3;
 pub(crate) mod digest;
 pub(crate) mod ecdh;
@@ -40,6 +41,7 @@ pub(crate) mod tls_prf;
 mod vectors;
 pub(crate) mod x25519;
 
+pub(crate) use curve::Curve;
 pub(crate) use ffi::{Direction, Shake, Variant};
 pub(crate) use hash::Hash;
 pub(crate) use key::{PrivateKey, PublicKey};

@@ -10,9 +10,9 @@ use super::aes_wrap::{self, Form};
 use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::{
-    CipherStream, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, Shake, aes_ccm, aes_gcm, aes_xts,
-    cmac, des3, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, tls_prf,
-    x25519,
+    CipherStream, Curve, Direction, Error, Hash, MacStream, PreHash, PrivateKey, Result, Shake, aes_ccm, aes_gcm,
+    aes_xts, cmac, des3, digest, ecdh, ecdsa, eddsa, hkdf, hmac, kbkdf, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa,
+    tls_prf, x25519,
 };
 
 /// The test that failed; the token must not start.
@@ -322,23 +322,23 @@ fn rsa_encryption() -> Result<bool> {
 
 /// RFC 6979, appendices A.2.5 to A.2.7, message "sample" with the curve's own hash: verified; then a round trip; checked.
 fn ecdsa_signatures() -> Result<bool> {
-    const ROWS: [(ecdsa::Curve, Hash, &str, &str); 3] = [
+    const ROWS: [(Curve, Hash, &str, &str); 3] = [
         (
-            ecdsa::Curve::P256,
+            Curve::P256,
             Hash::Sha256,
             "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721",
             "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716\
              f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8",
         ),
         (
-            ecdsa::Curve::P384,
+            Curve::P384,
             Hash::Sha384,
             "6b9d3dad2e1b8c1c05b19875b6659f4de23c3b667bf297ba9aa47740787137d896d5724e4c70a825f872c9ea60d2edf5",
             "94edbb92a5ecb8aad4736e56c691916b3f88140666ce9fa73d64c4ea95ad133c81a648152e44acf96e36dd1e80fabe46\
              99ef4aeb15f178cea1fe40db2603138f130e740a19624526203b6351d0a3a94fa329c145786e679e7b82c71a38628ac8",
         ),
         (
-            ecdsa::Curve::P521,
+            Curve::P521,
             Hash::Sha512,
             "00fad06daa62ba3b25d2fb40133da757205de67f5bb0018fee8c86e1b68c7e75\
              caa896eb32f1f47c70855836a6d16fcc1466f6d8fbec67db89ec0c08b0e996b83538",
@@ -364,7 +364,7 @@ fn ecdsa_signatures() -> Result<bool> {
 /// RFC 5903 section 8.1 (P-256); the derivation over 24 bytes as in the NIST CAVS set for ANSI X9.63-2001; checked.
 fn agreement() -> Result<bool> {
     let scalar = hex("c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433");
-    let key = ecdsa::PrivateKey::from_scalar(ecdsa::Curve::P256, &scalar, None)?;
+    let key = ecdsa::PrivateKey::from_scalar(Curve::P256, &scalar, None)?;
     let peer = hex("04d12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf63\
                     56fbf3ca366cc23e8157854c13c58d6aac23f046ada30f8353e74f33039872ab");
     let secret = hex("d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de");

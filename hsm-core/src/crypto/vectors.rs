@@ -10,7 +10,7 @@ use super::kbkdf::{self, Field, Format, Mode, Prf};
 use super::ml_dsa::{Hedge, ParameterSet};
 use super::rsa::{Oaep, Pss};
 use super::testing::hex;
-use super::{Direction, Error, Hash, MacStream, PrivateKey, PublicKey, Result};
+use super::{Curve, Direction, Error, Hash, MacStream, PrivateKey, PublicKey, Result};
 use super::{aes_ccm, aes_gcm, aes_xts, cmac, digest, ecdh, ecdsa, hkdf, hmac, ml_dsa, ml_kem, pbkdf2, x25519};
 
 /// One test with its group, as read from a file.
@@ -312,14 +312,14 @@ fn ecdh_follows_the_vectors() {
     let curves = vectors(include_str!("../../testdata/ecdh_curves.json"));
     for vector in vectors(include_str!("../../testdata/ecdh.json")).into_iter().chain(curves) {
         let curve = match vector.text("curve") {
-            "secp256r1" => ecdsa::Curve::P256,
-            "secp384r1" => ecdsa::Curve::P384,
-            "secp521r1" => ecdsa::Curve::P521,
-            "secp256k1" => ecdsa::Curve::Secp256k1,
-            "brainpoolP256r1" => ecdsa::Curve::BrainpoolP256r1,
-            "brainpoolP320r1" => ecdsa::Curve::BrainpoolP320r1,
-            "brainpoolP384r1" => ecdsa::Curve::BrainpoolP384r1,
-            "brainpoolP512r1" => ecdsa::Curve::BrainpoolP512r1,
+            "secp256r1" => Curve::P256,
+            "secp384r1" => Curve::P384,
+            "secp521r1" => Curve::P521,
+            "secp256k1" => Curve::Secp256k1,
+            "brainpoolP256r1" => Curve::BrainpoolP256r1,
+            "brainpoolP320r1" => Curve::BrainpoolP320r1,
+            "brainpoolP384r1" => Curve::BrainpoolP384r1,
+            "brainpoolP512r1" => Curve::BrainpoolP512r1,
             other => panic!("no curve {other}"),
         };
         let key = ecdsa::PrivateKey::from_scalar(curve, &vector.bytes("private"), None).expect("a scalar");

@@ -117,6 +117,23 @@ pub enum Errand {
     ShowCheckpoint,
 }
 
+impl Errand {
+    fn act(self) -> Option<&'static act::Act> {
+        Some(match self {
+            Errand::Look => return None,
+            Errand::InitToken => &act::INIT_TOKEN,
+            Errand::ChangePin => &act::SET_PIN,
+            Errand::ResetPin => &act::RESET_PIN,
+            Errand::ListKeys => &act::LIST_KEYS,
+            Errand::AutoLogin => &act::AUTO_LOGIN,
+            Errand::RotateKey => &act::ROTATE_KEY,
+            Errand::Unseal => &act::UNSEAL,
+            Errand::Backup => &act::BACKUP,
+            Errand::ShowCheckpoint => &act::WITNESS,
+        })
+    }
+}
+
 /// Why a message with a secret was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretRefused {
@@ -132,23 +149,6 @@ impl SecretRefused {
             SecretRefused::Plain => "plain",
             SecretRefused::Seal => "seal",
         }
-    }
-}
-
-impl Errand {
-    fn act(self) -> Option<&'static act::Act> {
-        Some(match self {
-            Errand::Look => return None,
-            Errand::InitToken => &act::INIT_TOKEN,
-            Errand::ChangePin => &act::SET_PIN,
-            Errand::ResetPin => &act::RESET_PIN,
-            Errand::ListKeys => &act::LIST_KEYS,
-            Errand::AutoLogin => &act::AUTO_LOGIN,
-            Errand::RotateKey => &act::ROTATE_KEY,
-            Errand::Unseal => &act::UNSEAL,
-            Errand::Backup => &act::BACKUP,
-            Errand::ShowCheckpoint => &act::WITNESS,
-        })
     }
 }
 
@@ -520,7 +520,7 @@ fn size_bits(object: &Object) -> u64 {
     let attributes = &object.attributes;
     match attributes.key_type() {
         Some(CKK_RSA) => significant_bits(attributes.bytes(CKA_MODULUS)),
-        Some(CKK_EC) => crate::crypto::ecdsa::Curve::from_params(attributes.bytes(CKA_EC_PARAMS))
+        Some(CKK_EC) => crate::crypto::Curve::from_params(attributes.bytes(CKA_EC_PARAMS))
             .map_or(0, |curve| u64::from(curve.order_bits())),
         Some(CKK_EC_EDWARDS) => 255,
         Some(CKK_ML_DSA) => match attributes.number(CKA_PARAMETER_SET).map(ParameterSet) {

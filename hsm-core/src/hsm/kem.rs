@@ -11,7 +11,7 @@ use super::key::{enforced, material};
 use super::object::NewObject;
 use super::{Caller, Hsm};
 use crate::act;
-use crate::crypto::{PrivateKey, PublicKey, ecdh, ecdsa, ml_kem, x25519};
+use crate::crypto::{Curve, PrivateKey, PublicKey, ecdh, ecdsa, ml_kem, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
 use crate::mechanism::kdf::{self, Ingredients};
@@ -89,7 +89,7 @@ impl Hsm {
 /// The half of a key pair, as far as lengths go.
 enum Half {
     MlKem(ml_kem::ParameterSet),
-    Ec(ecdsa::Curve),
+    Ec(Curve),
     Montgomery,
     Other,
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::object::NewObject;
 use super::{Caller, Hsm};
 use crate::act;
-use crate::crypto::{PrivateKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, x25519};
+use crate::crypto::{Curve, PrivateKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, pbkdf2, rng, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::admit;
 use crate::mechanism::kdf_params::Pbkdf2Params;
@@ -119,7 +119,7 @@ impl Hsm {
                 PrivateKey::Rsa(rsa::PrivateKey::generate(bits, public.bytes(CKA_PUBLIC_EXPONENT))?)
             }
             Scheme::EcPair => {
-                let curve = ecdsa::Curve::from_params(public.bytes(CKA_EC_PARAMS))?;
+                let curve = Curve::from_params(public.bytes(CKA_EC_PARAMS))?;
                 PrivateKey::Ec(ecdsa::PrivateKey::generate(curve)?)
             }
             Scheme::EdwardsPair => {

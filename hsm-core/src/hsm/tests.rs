@@ -129,7 +129,7 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
         template.extend(usage.iter().map(|&usage| Attr::flag(usage, true)));
         world.hsm.generate_key(caller, session, plain(mechanism), template).expect("generates").object
     };
-    let p256 = crate::crypto::ecdsa::Curve::P256.params_der();
+    let p256 = crate::crypto::Curve::P256.params_der();
     // Only where its switch is open.
     let made_des3 = world.hsm.generate_key(caller, session, plain(CKM_DES3_KEY_GEN), vec![]);
     Keys {
@@ -337,7 +337,7 @@ fn every_generating_row_makes_a_key_of_its_type() {
             let mechanism = call(row.number, parameter_for(row));
             world.hsm.generate_key(&caller, session, mechanism, template).expect("generates").object
         } else if matches!(row.scheme, Scheme::EcPair) {
-            let curve = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::ecdsa::Curve::P256.params_der())];
+            let curve = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::Curve::P256.params_der())];
             let pair = world.hsm.generate_key_pair(&caller, session, plain(row.number), curve, vec![]);
             pair.expect("generates").1.object
         } else {
@@ -545,7 +545,7 @@ fn every_wrapping_row_brings_a_key_back() {
         let made = world.hsm.generate_key_pair(&caller, session, plain(mechanism), public, private).expect("a pair");
         (made.0.object, made.1.object)
     };
-    let p256 = Attr::bytes(CKA_EC_PARAMS, crate::crypto::ecdsa::Curve::P256.params_der());
+    let p256 = Attr::bytes(CKA_EC_PARAMS, crate::crypto::Curve::P256.params_der());
     let (wrap, unwrap) = (Attr::flag(CKA_WRAP, true), Attr::flag(CKA_UNWRAP, true));
     let exposed = [Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true)];
     let rsa = pair(CKM_RSA_PKCS_KEY_PAIR_GEN, vec![Attr::number(CKA_MODULUS_BITS, 2048)], vec![]);
@@ -830,7 +830,7 @@ fn a_key_that_wants_the_pin_each_time_gets_it_although_the_login_had_none() {
     let caller = world.hsm.attach(trusted(7), "test").expect("attaches");
     let session = world.session(&caller);
     world.hsm.login_without_pin(&caller, session, user::CKU_USER).expect("logs in");
-    let public = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::ecdsa::Curve::P256.params_der())];
+    let public = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::Curve::P256.params_der())];
     let private = vec![Attr::flag(CKA_ALWAYS_AUTHENTICATE, true), Attr::flag(CKA_PRIVATE, true)];
     let (_, private) =
         world.hsm.generate_key_pair(&caller, session, plain(CKM_EC_KEY_PAIR_GEN), public, private).expect("generates");

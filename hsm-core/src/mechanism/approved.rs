@@ -301,7 +301,7 @@ pub(crate) fn check_key(key: &Object) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::ecdsa;
+    use crate::crypto::Curve;
     use crate::mechanism::kdf_params::{Password, Pbkdf2Params, TlsMasterParams, TlsMasterSeed};
     use crate::object::Value;
 
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn only_the_curves_of_nist_and_edwards_keys_are_approved() {
         let mut approved = 0;
-        for &curve in ecdsa::Curve::ALL {
+        for &curve in Curve::ALL {
             let params = curve.params_der();
             let is_nist = CURVES.contains(&params.as_slice());
             assert_eq!(check_key(&ec_key(CKK_EC, params)).is_ok(), is_nist, "{curve:?}");

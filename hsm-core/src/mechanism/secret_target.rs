@@ -10,7 +10,7 @@ use ck::object::*;
 use super::params::{self, Parameter};
 use super::table::{Row, Scheme};
 use crate::config::PolicyConfig;
-use crate::crypto::{Hash, ecdsa};
+use crate::crypto::{Curve, Hash};
 use crate::error::{Error, Kind, Result};
 use crate::object::Object;
 use crate::object::import::significant_bits;
@@ -105,7 +105,7 @@ fn strength_bits(key: &Object) -> u64 {
             15360.. => 256,
         },
         Some(CKK_EC) => {
-            let curve = ecdsa::Curve::from_params(attributes.bytes(CKA_EC_PARAMS));
+            let curve = Curve::from_params(attributes.bytes(CKA_EC_PARAMS));
             curve.map_or(256, |curve| u64::from(curve.order_bits()) / 2)
         }
         // A point of Curve25519 has 32 bytes, one of Curve448 has 56 or 57; in both forms of CKA_EC_POINT.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::schema::HMAC_KEY_TYPES;
 use super::{Attributes, Material, Object, Value};
-use crate::crypto::{self, PrivateKey, PublicKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
+use crate::crypto::{self, Curve, PrivateKey, PublicKey, des3, ecdsa, eddsa, ml_dsa, ml_kem, rsa, slh_dsa, x25519};
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 
@@ -242,7 +242,7 @@ fn rsa_private(attributes: &mut Attributes, rules: KeyRules) -> Result<rsa::Priv
 }
 
 fn ec_private(attributes: &mut Attributes) -> Result<ecdsa::PrivateKey> {
-    let curve = ecdsa::Curve::from_params(attributes.bytes(CKA_EC_PARAMS))?;
+    let curve = Curve::from_params(attributes.bytes(CKA_EC_PARAMS))?;
     let scalar = take_secret(attributes, CKA_VALUE);
     let given = attributes.bytes(CKA_EC_POINT);
     let given = (!given.is_empty()).then(|| point(given, curve.point_len()));
@@ -328,7 +328,7 @@ fn public_from(attributes: &Attributes, kind: KeyType, rules: KeyRules) -> Resul
             PublicKey::Rsa(rsa::PublicKey::from_components(modulus, exponent, rsa::ExponentRule::Legacy)?)
         }
         CKK_EC => {
-            let curve = ecdsa::Curve::from_params(attributes.bytes(CKA_EC_PARAMS))?;
+            let curve = Curve::from_params(attributes.bytes(CKA_EC_PARAMS))?;
             PublicKey::Ec(ecdsa::PublicKey::from_point(
                 curve,
                 point(attributes.bytes(CKA_EC_POINT), curve.point_len()),

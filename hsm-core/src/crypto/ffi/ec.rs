@@ -5,55 +5,28 @@ use core::ptr;
 
 use aws_lc_sys as c;
 
-use super::{BigNum, Error, Result, check, failed, padded_bytes_of};
+use super::{BigNum, Curve, Error, Result, check, failed, padded_bytes_of};
 use crate::SecretBytes;
 
-/// The curves, by the library's number.
-#[derive(Clone, Copy)]
-pub(in crate::crypto) enum EcGroup {
-    P224,
-    P256,
-    P384,
-    P521,
-    Secp256k1,
-    BrainpoolP256r1,
-    BrainpoolP320r1,
-    BrainpoolP384r1,
-    BrainpoolP512r1,
-}
-
-impl EcGroup {
-    fn nid(self) -> c_int {
-        match self {
-            EcGroup::P224 => c::NID_secp224r1,
-            EcGroup::P256 => c::NID_X9_62_prime256v1,
-            EcGroup::P384 => c::NID_secp384r1,
-            EcGroup::P521 => c::NID_secp521r1,
-            EcGroup::Secp256k1 => c::NID_secp256k1,
-            EcGroup::BrainpoolP256r1 => c::NID_brainpoolP256r1,
-            EcGroup::BrainpoolP320r1 => c::NID_brainpoolP320r1,
-            EcGroup::BrainpoolP384r1 => c::NID_brainpoolP384r1,
-            EcGroup::BrainpoolP512r1 => c::NID_brainpoolP512r1,
-        }
-    }
-
-    /// Bytes of a field element and, for these curves, of a scalar.
-    pub(in crate::crypto) fn len(self) -> usize {
-        match self {
-            EcGroup::P224 => 28,
-            EcGroup::P256 | EcGroup::Secp256k1 | EcGroup::BrainpoolP256r1 => 32,
-            EcGroup::BrainpoolP320r1 => 40,
-            EcGroup::P384 | EcGroup::BrainpoolP384r1 => 48,
-            EcGroup::BrainpoolP512r1 => 64,
-            EcGroup::P521 => 66,
-        }
+/// A curve's number in the library.
+fn nid(curve: Curve) -> c_int {
+    match curve {
+        Curve::P224 => c::NID_secp224r1,
+        Curve::P256 => c::NID_X9_62_prime256v1,
+        Curve::P384 => c::NID_secp384r1,
+        Curve::P521 => c::NID_secp521r1,
+        Curve::Secp256k1 => c::NID_secp256k1,
+        Curve::BrainpoolP256r1 => c::NID_brainpoolP256r1,
+        Curve::BrainpoolP320r1 => c::NID_brainpoolP320r1,
+        Curve::BrainpoolP384r1 => c::NID_brainpoolP384r1,
+        Curve::BrainpoolP512r1 => c::NID_brainpoolP512r1,
     }
 }
 
 /// An elliptic-curve key, public or private, never changed after construction.
 pub(in crate::crypto) struct EcKey {
     key: *mut c::EC_KEY,
-    group: EcGroup,
+    curve: Curve,
 }
 
 // SAFETY: AWS-LC's EC_KEY object may be moved between threads; it holds no thread-local state.
@@ -73,7 +46,7 @@ impl EcPoint {
 
     /// Reads the uncompressed form only; the library refuses coordinates out of range and points off the curve.
     fn decode(key: &EcKey, bytes: &[u8]) -> Result<Self> {
-        if bytes.len() != 1 + 2 * key.group.len() || bytes[0] != 4 {
+        if bytes.len() != key.curve.point_len() || bytes[0] != 4 {
             return Err(Error::InvalidKey);
         }
         let point = EcPoint::new(key)?;
@@ -95,21 +68,21 @@ impl Drop for EcPoint {
 }
 
 impl EcKey {
-    fn empty(group: EcGroup) -> Result<Self> {
+    fn empty(curve: Curve) -> Result<Self> {
         // SAFETY: null is checked; otherwise the new object is owned by the value.
-        let key = unsafe { c::EC_KEY_new_by_curve_name(group.nid()) };
-        if key.is_null() { failed(Error::UnsupportedCurve) } else { Ok(EcKey { key, group }) }
+        let key = unsafe { c::EC_KEY_new_by_curve_name(nid(curve)) };
+        if key.is_null() { failed(Error::UnsupportedCurve) } else { Ok(EcKey { key, curve }) }
     }
 
-    pub(in crate::crypto) fn generate(group: EcGroup) -> Result<Self> {
-        let key = EcKey::empty(group)?;
+    pub(in crate::crypto) fn generate(curve: Curve) -> Result<Self> {
+        let key = EcKey::empty(curve)?;
         // SAFETY: the key is alive and not yet shared.
         check(unsafe { c::EC_KEY_generate_key(key.key) }, Error::Internal)?;
         Ok(key)
     }
 
-    pub(in crate::crypto) fn public(group: EcGroup, point: &[u8]) -> Result<Self> {
-        let key = EcKey::empty(group)?;
+    pub(in crate::crypto) fn public(curve: Curve, point: &[u8]) -> Result<Self> {
+        let key = EcKey::empty(curve)?;
         let point = EcPoint::decode(&key, point)?;
         // SAFETY: key and point are alive; the function copies the point; the key is not yet shared.
         check(unsafe { c::EC_KEY_set_public_key(key.key, point.0) }, Error::InvalidKey)?;
@@ -119,8 +92,8 @@ impl EcKey {
     }
 
     /// A key from its scalar; the public point is computed.
-    pub(in crate::crypto) fn private(group: EcGroup, scalar: &[u8]) -> Result<Self> {
-        let key = EcKey::empty(group)?;
+    pub(in crate::crypto) fn private(curve: Curve, scalar: &[u8]) -> Result<Self> {
+        let key = EcKey::empty(curve)?;
         let scalar = BigNum::from_be(scalar)?;
         // SAFETY: key and scalar are alive; the function copies the scalar and refuses one out of range.
         check(unsafe { c::EC_KEY_set_private_key(key.key, scalar.0) }, Error::InvalidKey)?;
@@ -145,13 +118,13 @@ impl EcKey {
             if scalar.is_null() {
                 return Err(Error::Internal);
             }
-            padded_bytes_of(scalar, self.group.len())
+            padded_bytes_of(scalar, self.curve.field_len())
         }
     }
 
     /// The public point, uncompressed.
     pub(in crate::crypto) fn point(&self) -> Result<Vec<u8>> {
-        let mut out = vec![0; 1 + 2 * self.group.len()];
+        let mut out = vec![0; self.curve.point_len()];
         // SAFETY: the key is alive and only read; the output has the length that is passed.
         let written = unsafe {
             c::EC_POINT_point2oct(
@@ -173,7 +146,7 @@ impl EcKey {
         if signature.0.is_null() {
             return failed(Error::Internal);
         }
-        let width = self.group.len();
+        let width = self.curve.field_len();
         let (mut r, mut s) = (ptr::null(), ptr::null());
         let mut out = vec![0; 2 * width];
         let (r_out, s_out) = out.split_at_mut(width);
@@ -188,7 +161,7 @@ impl EcKey {
 
     /// Verifies r‖s of fixed width.
     pub(in crate::crypto) fn verify(&self, digest: &[u8], signature: &[u8]) -> Result<()> {
-        let (r, s) = signature.split_at_checked(self.group.len()).ok_or(Error::SignatureLength)?;
+        let (r, s) = signature.split_at_checked(self.curve.field_len()).ok_or(Error::SignatureLength)?;
         let (r, s) = (BigNum::from_be(r)?, BigNum::from_be(s)?);
         // SAFETY: null is checked; otherwise the new object is owned by the value.
         let parsed = EcSignature(unsafe { c::ECDSA_SIG_new() });
@@ -205,12 +178,12 @@ impl EcKey {
     /// The x coordinate of the shared point, of the field's width.
     pub(in crate::crypto) fn agree(&self, peer_point: &[u8]) -> Result<SecretBytes> {
         let peer = EcPoint::decode(self, peer_point)?;
-        let mut out = SecretBytes::zeroed(self.group.len());
+        let mut out = SecretBytes::zeroed(self.curve.field_len());
         // SAFETY: both keys are alive; the output has the length that is passed; no derivation function is given.
         let written = unsafe {
-            c::ECDH_compute_key(out.expose_mut().as_mut_ptr().cast(), self.group.len(), peer.0, self.key, None)
+            c::ECDH_compute_key(out.expose_mut().as_mut_ptr().cast(), self.curve.field_len(), peer.0, self.key, None)
         };
-        if usize::try_from(written) == Ok(self.group.len()) { Ok(out) } else { failed(Error::InvalidKey) }
+        if usize::try_from(written) == Ok(self.curve.field_len()) { Ok(out) } else { failed(Error::InvalidKey) }
     }
 }
 
