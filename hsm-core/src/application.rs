@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use parking_lot::{Mutex, RwLock};
 
 use crate::crypto::digest;
-use crate::mechanism::table::Row;
+use crate::mechanism::row::Row;
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::session::objects::SessionObjects;

@@ -320,7 +320,7 @@ pub(super) fn give_back(work: &Work<'_>, context: Context) {
 /// The key of a handle, admitted for a use of wrapping, unwrapping or deriving.
 pub(crate) fn admitted_key(
     work: &Work<'_>,
-    row: &crate::mechanism::table::Row,
+    row: &crate::mechanism::row::Row,
     handle: u64,
     purpose: Use,
     otherwise: Kind,

@@ -19,7 +19,7 @@ use crate::mechanism::kdf::{self, Ingredients};
 use crate::mechanism::kdf_params::{KbkdfParams, TlsKeysParams};
 use crate::mechanism::params::{MechanismCall, Parameter};
 use crate::mechanism::purpose::Use;
-use crate::mechanism::table::{Kdf, Row, Scheme, Secrecy};
+use crate::mechanism::row::{Kdf, Row, Scheme, Secrecy};
 use crate::object::import;
 use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Object, Snapshot, Value};

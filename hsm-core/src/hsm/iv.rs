@@ -11,7 +11,7 @@ use super::Hsm;
 use crate::error::{Error, Kind, Result};
 use crate::id::ObjectId;
 use crate::mechanism::params::Parameter;
-use crate::mechanism::table::{Row, Scheme};
+use crate::mechanism::row::{Row, Scheme};
 use crate::object::Object;
 use crate::object::iv::{IvBook, Wanted};
 use crate::session::operation::Operation;

@@ -17,7 +17,7 @@ use crate::mechanism::admit;
 use crate::mechanism::kdf::{self, Ingredients};
 use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::purpose::Use;
-use crate::mechanism::table::Kdf;
+use crate::mechanism::row::Kdf;
 use crate::object::import;
 use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Snapshot, Value};

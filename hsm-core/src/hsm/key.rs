@@ -15,7 +15,7 @@ use crate::mechanism::admit;
 use crate::mechanism::kdf_params::Pbkdf2Params;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
 use crate::mechanism::purpose::Use;
-use crate::mechanism::table::{Row, Scheme};
+use crate::mechanism::row::{Row, Scheme};
 use crate::object::import;
 use crate::object::template::{self, Heritage, Origin};
 use crate::object::{Attr, Attributes, Material, Snapshot, Value};

@@ -10,7 +10,7 @@ use crate::act;
 use crate::audit::Fact;
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::Parameter;
-use crate::mechanism::table::Row;
+use crate::mechanism::row::Row;
 use crate::object::Object;
 use crate::perform::Work;
 use crate::session::kind::OperationKind;

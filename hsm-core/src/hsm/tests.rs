@@ -1,4 +1,9 @@
-//! The front desk from the narrowest door: two applications, one token in memory, every mechanism of the table.
+//! The front desk from the narrowest door: one token in memory, every mechanism of the table. In the folder: who may do what, wrapping, and
+//! records.
+
+mod access;
+mod records;
+mod wrapping;
 
 use std::sync::Arc;
 
@@ -10,7 +15,8 @@ use ck::{Mechanism, ObjectClass};
 
 use super::Hsm;
 use crate::config::{AlgorithmsTable, AuditTable, PolicyTable, Profile, SecurityTable, TokenTable, Written};
-use crate::mechanism::table::{Class, Scheme, TABLE};
+use crate::mechanism::row::{Class, Scheme};
+use crate::mechanism::table::TABLE;
 use crate::{
     Attr, Begin, Caller, Identity, Kind, MechanismCall, OperationKind, Parameter, Peer, SecretBytes, SystemClock, Value,
 };
@@ -147,7 +153,7 @@ fn keys(world: &World, caller: &Caller, session: u64) -> Keys {
     }
 }
 
-fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
+fn parameter_for(row: &crate::mechanism::row::Row) -> Parameter {
     let hash = |scheme| match scheme {
         Scheme::RsaPss(Some(crate::crypto::Hash::Sha1)) => (CKM_SHA_1, ck::parameter::CKG_MGF1_SHA1),
         Scheme::RsaPss(Some(crate::crypto::Hash::Sha224)) => (CKM_SHA224, ck::parameter::CKG_MGF1_SHA224),
@@ -196,7 +202,7 @@ fn parameter_for(row: &crate::mechanism::table::Row) -> Parameter {
     }
 }
 
-fn keys_for(row: &crate::mechanism::table::Row, keys: &Keys) -> (u64, u64) {
+fn keys_for(row: &crate::mechanism::row::Row, keys: &Keys) -> (u64, u64) {
     match row.key_types.first() {
         Some(&CKK_RSA) => keys.rsa,
         Some(&CKK_EC) => keys.ec,
@@ -397,284 +403,6 @@ fn a_short_buffer_gets_the_length_and_nothing_is_lost() {
 }
 
 #[test]
-fn another_application_sees_no_session_no_login_and_no_session_object() {
-    let world = world();
-    let (one, two) = (world.caller(10), world.caller(11));
-    let session = world.user(&one);
-    let template = vec![Attr::number(CKA_VALUE_LEN, 32)];
-    let key = world.hsm.generate_key(&one, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
-    let kind = |result: crate::Result<_>| result.err().map(|error: crate::Error| error.kind());
-    assert_eq!(kind(world.hsm.session_info(&two, session).map(drop)), Some(Kind::NoSuchSession));
-    let other = world.session(&two);
-    assert_eq!(kind(world.hsm.object_size(&two, other, key).map(drop)), Some(Kind::NoSuchObject));
-    assert_eq!(world.hsm.find(&two, other, vec![], 8).expect("finds").objects, Vec::<u64>::new());
-    assert!(world.hsm.join(peer(11), one.application()).is_err());
-    world.hsm.login(&two, other, user::CKU_USER, pin(PIN)).expect("logs in by itself");
-    assert_eq!(kind(world.hsm.object_size(&two, other, key).map(drop)), Some(Kind::NoSuchObject));
-}
-
-#[test]
-fn an_application_that_vanishes_leaves_nothing() {
-    let world = world();
-    let caller = world.caller(10);
-    world.user(&caller);
-    assert_eq!((world.hsm.status().applications, world.hsm.status().sessions), (1, 1));
-    drop(caller);
-    assert_eq!((world.hsm.status().applications, world.hsm.status().sessions), (0, 0));
-}
-
-#[test]
-fn a_private_token_object_is_gone_after_logout_and_back_after_login() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let template = vec![Attr::number(CKA_VALUE_LEN, 32), Attr::flag(CKA_TOKEN, true)];
-    let key = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
-    world.hsm.logout(&caller, session).expect("logs out");
-    assert!(world.hsm.object_size(&caller, session, key).is_err());
-    world.hsm.login(&caller, session, user::CKU_USER, pin(PIN)).expect("logs in");
-    assert_eq!(world.hsm.find(&caller, session, vec![], 0).expect("finds").objects, [key]);
-}
-
-#[test]
-fn logout_cancels_every_operation() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let keys = keys(&world, &caller, session);
-    let begin = Some(Begin { mechanism: plain(CKM_SHA256_HMAC), key: keys.secret });
-    world.hsm.update(&caller, session, OperationKind::Sign, begin, b"data", None).expect("opens");
-    world.hsm.logout(&caller, session).expect("logs out");
-    let refused = world.hsm.finish(&caller, session, OperationKind::Sign, None, &[], None).expect_err("cancelled");
-    assert_eq!(refused.kind(), Kind::OperationNotInitialized);
-}
-
-#[test]
-fn a_wrong_so_pin_changes_nothing_at_init_token() {
-    let world = world();
-    let caller = world.caller(10);
-    let refused = world.hsm.init_token(&caller, 0, pin(b"not the so pin"), "other").expect_err("refused");
-    assert_eq!(refused.kind(), Kind::PinIncorrect);
-    assert_eq!(world.hsm.slots(&caller).expect("slots")[0].token.label.trim_end(), "test");
-    let session = world.user(&caller);
-    let refused = world.hsm.init_token(&caller, 0, pin(SO_PIN), "other").expect_err("in use");
-    assert_eq!(refused.kind(), Kind::SessionExists);
-    world.hsm.close_session(&caller, session).expect("closes");
-    world.hsm.init_token(&caller, 0, pin(SO_PIN), "other").expect("the right PIN");
-    assert_eq!(world.hsm.slots(&caller).expect("slots")[0].token.label.trim_end(), "other");
-}
-
-#[test]
-fn the_so_resets_the_user_pin_and_no_object_is_lost() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let template = vec![Attr::number(CKA_VALUE_LEN, 16), Attr::flag(CKA_TOKEN, true)];
-    let key = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object;
-    world.hsm.logout(&caller, session).expect("logs out");
-    world.hsm.login(&caller, session, user::CKU_SO, pin(SO_PIN)).expect("SO logs in");
-    world.hsm.init_pin(&caller, session, pin(b"another-pin-1")).expect("sets the PIN");
-    world.hsm.logout(&caller, session).expect("logs out");
-    assert!(world.hsm.login(&caller, session, user::CKU_USER, pin(PIN)).is_err());
-    world.hsm.login(&caller, session, user::CKU_USER, pin(b"another-pin-1")).expect("logs in");
-    assert_eq!(world.hsm.find(&caller, session, vec![], 0).expect("finds").objects, [key]);
-}
-
-#[test]
-fn a_sensitive_key_leaves_only_under_a_key_that_does_nothing_but_wrap() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let aes = |extra: Vec<Attr>| {
-        let template = [vec![Attr::number(CKA_VALUE_LEN, 32)], extra].concat();
-        world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("generates").object
-    };
-    let off = |kinds: &[ck::Attribute]| kinds.iter().map(|&kind| Attr::flag(kind, false)).collect::<Vec<_>>();
-    let target = aes(vec![Attr::flag(CKA_EXTRACTABLE, true)]);
-    let general = aes(vec![]);
-    let wrapping = aes(off(&[CKA_ENCRYPT, CKA_DECRYPT]));
-    let wrap = |with| world.hsm.wrap_key(&caller, session, plain(CKM_AES_KEY_WRAP), with, target, None);
-    assert_eq!(wrap(general).err().map(|error| error.kind()), Some(Kind::KeyNotWrappable));
-    let wrapped = wrap(wrapping).expect("wraps");
-    let template = |extra: Vec<Attr>| {
-        let kind = vec![Attr::number(CKA_CLASS, CKO_SECRET_KEY.0), Attr::number(CKA_KEY_TYPE, CKK_AES.0)];
-        [kind, extra].concat()
-    };
-    let unwrap =
-        |extra| world.hsm.unwrap_key(&caller, session, plain(CKM_AES_KEY_WRAP), wrapping, &wrapped, template(extra));
-    let readable = vec![Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true)];
-    assert_eq!(unwrap(readable).err().map(|error| error.kind()), Some(Kind::TemplateInconsistent));
-    let back = unwrap(vec![]).expect("unwraps").object;
-    let read = world.hsm.get_attributes(&caller, session, back, &[CKA_VALUE.0, CKA_LOCAL.0]).expect("reads");
-    assert_eq!(read[0].rv, ck::rv::CKR_ATTRIBUTE_SENSITIVE);
-    assert_eq!(read[1].attribute.value, Value::Bool(false));
-}
-
-/// A world in which CBC and PKCS#1 v1.5 wrap too, and what is unwrapped may be read.
-fn wrapping_world() -> World {
-    world_with(PolicyTable {
-        profile: Profile::Compat,
-        cbc_unwrap: Some(true),
-        rsa_v15_unwrap: Some(true),
-        unwrap_secrecy_inherit: Some(false),
-        gcm_caller_iv: Some(true),
-        ..PolicyTable::default()
-    })
-}
-
-fn wrap_parameter(row: &crate::mechanism::table::Row) -> Parameter {
-    let (hash, mgf) = (CKM_SHA384.0, ck::parameter::CKG_MGF1_SHA384.0);
-    match row.scheme {
-        Scheme::RsaAesWrap => Parameter::RsaAesWrap { aes_bits: 256, hash, mgf, source: 1, label: vec![4] },
-        Scheme::RsaOaep => Parameter::RsaOaep { hash, mgf, source: 1, label: vec![] },
-        Scheme::EcdhAesWrap => Parameter::EcdhAesWrap {
-            aes_bits: 256,
-            kdf: ck::parameter::CKD_SHA256_KDF.0,
-            shared_data: b"both".to_vec(),
-        },
-        _ => parameter_for(row),
-    }
-}
-
-#[test]
-fn every_wrapping_row_brings_a_key_back() {
-    let world = wrapping_world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let pair = |mechanism, public: Vec<Attr>, private: Vec<Attr>| {
-        let made = world.hsm.generate_key_pair(&caller, session, plain(mechanism), public, private).expect("a pair");
-        (made.0.object, made.1.object)
-    };
-    let p256 = Attr::bytes(CKA_EC_PARAMS, crate::crypto::Curve::P256.params_der());
-    let (wrap, unwrap) = (Attr::flag(CKA_WRAP, true), Attr::flag(CKA_UNWRAP, true));
-    let exposed = [Attr::flag(CKA_SENSITIVE, false), Attr::flag(CKA_EXTRACTABLE, true)];
-    let rsa = pair(CKM_RSA_PKCS_KEY_PAIR_GEN, vec![Attr::number(CKA_MODULUS_BITS, 2048)], vec![]);
-    let ec = pair(CKM_EC_KEY_PAIR_GEN, vec![p256.clone(), wrap], vec![unwrap]);
-    let aes = |extra: &[Attr]| {
-        let template = [&[Attr::number(CKA_VALUE_LEN, 32)], extra].concat();
-        world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("a key").object
-    };
-    let wrapping = aes(&[]);
-    let targets = [
-        (CKO_SECRET_KEY, CKK_AES, aes(&exposed)),
-        (CKO_PRIVATE_KEY, CKK_EC, pair(CKM_EC_KEY_PAIR_GEN, vec![p256], exposed.to_vec()).1),
-    ];
-    let value = |key| world.hsm.get_attributes(&caller, session, key, &[CKA_VALUE.0]).expect("reads").remove(0);
-    let mut brought_back = 0;
-    for row in TABLE.iter().filter(|row| row.flags & ck::flags::mechanism::CKF_WRAP != 0) {
-        let (public, private) = match row.key_types.first() {
-            Some(&CKK_RSA) => rsa,
-            Some(&CKK_EC) => ec,
-            _ => (wrapping, wrapping),
-        };
-        let call = || call(row.number, wrap_parameter(row));
-        for (class, key_type, target) in targets {
-            let wrapped = match world.hsm.wrap_key(&caller, session, call(), public, target, None) {
-                Ok(wrapped) => wrapped,
-                // Not every mechanism takes a structure of 138 bytes.
-                Err(error) if class == CKO_PRIVATE_KEY => {
-                    assert!(matches!(error.kind(), Kind::KeyNotWrappable | Kind::KeySize), "{} {error:?}", row.number);
-                    continue;
-                }
-                Err(error) => panic!("{} wraps: {error:?}", row.number),
-            };
-            for room in [0, wrapped.len() as u64 - 1] {
-                let records = world.journal().matches("\"wrap_key\"").count();
-                let query =
-                    world.hsm.wrap_key(&caller, session, call(), public, target, Some(room)).expect_err("no room");
-                assert_eq!((query.kind(), query.needed()), (Kind::BufferTooSmall, Some(wrapped.len() as u64)));
-                let after = world.journal().matches("\"wrap_key\"").count();
-                assert_eq!(after, records, "{}: a question is no use of a key", row.number);
-            }
-            let kind = [Attr::number(CKA_CLASS, class.0), Attr::number(CKA_KEY_TYPE, key_type.0)];
-            let template = [&kind[..], &exposed].concat();
-            let back = world.hsm.unwrap_key(&caller, session, call(), private, &wrapped, template.clone());
-            let back = back.unwrap_or_else(|error| panic!("{} unwraps: {error:?}", row.number)).object;
-            assert!(value(back).attribute == value(target).attribute, "{}", row.number);
-            brought_back += 1;
-            let mut wrong = wrapped;
-            let last = wrong.len() - 1;
-            wrong[last] ^= 1;
-            let again = world.hsm.unwrap_key(&caller, session, call(), private, &wrong, template);
-            let unnoticed = matches!(row.scheme, Scheme::RsaPkcs1(None) | Scheme::AesCbc { pad: false });
-            assert_eq!(again.is_ok(), unnoticed, "{}", row.number);
-        }
-    }
-    assert!(brought_back >= 14, "{brought_back}");
-}
-
-#[test]
-fn a_key_with_bound_attributes_comes_back_with_them() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let aes = |extra: Vec<Attr>| {
-        let template = [vec![Attr::number(CKA_VALUE_LEN, 32)], extra].concat();
-        world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template).expect("a key").object
-    };
-    let off = |kinds: &[ck::Attribute]| kinds.iter().map(|&kind| Attr::flag(kind, false)).collect::<Vec<_>>();
-    let wrapping = aes(off(&[CKA_ENCRYPT, CKA_DECRYPT]));
-    let bound =
-        vec![Attr::flag(CKA_EXTRACTABLE, true), Attr::flag(CKA_DECRYPT, false), Attr::bytes(CKA_END_DATE, "29991231")];
-    let target = aes(bound.clone());
-    let wrapped =
-        world.hsm.wrap_key(&caller, session, plain(CKM_CRATON_AEAD_WRAP), wrapping, target, None).expect("wraps");
-    let unwrap = |template: Vec<Attr>| {
-        world.hsm.unwrap_key(&caller, session, plain(CKM_CRATON_AEAD_WRAP), wrapping, &wrapped, template)
-    };
-    for contrary in [
-        Attr::flag(CKA_DECRYPT, true),
-        Attr::flag(CKA_SENSITIVE, false),
-        Attr::number(CKA_KEY_TYPE, CKK_GENERIC_SECRET.0),
-        Attr::bytes(CKA_END_DATE, ""),
-    ] {
-        let refused = unwrap(vec![contrary.clone()]).err().map(|error| error.kind());
-        assert_eq!(refused, Some(Kind::TemplateInconsistent), "{}", contrary.kind);
-    }
-    let back = unwrap(vec![Attr::bytes(CKA_LABEL, "again")]).expect("unwraps").object;
-    for attr in
-        [bound, vec![Attr::flag(CKA_SENSITIVE, true), Attr::bytes(CKA_LABEL, "again"), Attr::flag(CKA_LOCAL, false)]]
-            .concat()
-    {
-        let read = world.hsm.get_attributes(&caller, session, back, &[attr.kind.0]).expect("reads").remove(0);
-        assert!(read.attribute == attr, "{}", attr.kind);
-    }
-}
-
-#[test]
-fn a_pkcs1_blob_that_does_not_open_gives_a_key_and_no_error() {
-    let world = wrapping_world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let (public, private) = keys(&world, &caller, session).rsa;
-    let encrypt = |kind, padded: &[u8]| {
-        let begin = Begin { mechanism: plain(kind), key: public };
-        world.hsm.one_shot(&caller, session, OperationKind::Encrypt, begin, padded, &[], None).expect("encrypts")
-    };
-    let blobs = [
-        encrypt(CKM_RSA_PKCS, &[5; 32]),
-        encrypt(CKM_RSA_PKCS, &[5; 31]),
-        encrypt(CKM_RSA_PKCS, &[]),
-        vec![0x17; 256],
-        vec![0x18; 256],
-    ];
-    let template = |len: Option<u64>| {
-        let mut template = vec![Attr::number(CKA_CLASS, CKO_SECRET_KEY.0), Attr::number(CKA_KEY_TYPE, CKK_AES.0)];
-        template.extend(len.map(|len| Attr::number(CKA_VALUE_LEN, len)));
-        template
-    };
-    for blob in &blobs {
-        for len in [None, Some(16), Some(32)] {
-            let made = world.hsm.unwrap_key(&caller, session, plain(CKM_RSA_PKCS), private, blob, template(len));
-            let made = made.expect("one outcome").object;
-            let shown = world.hsm.get_attributes(&caller, session, made, &[CKA_VALUE_LEN.0]).expect("reads").remove(0);
-            let shown = shown.attribute.value.as_ulong().expect("a length");
-            assert!(len.map_or([16, 24, 32].contains(&shown), |len| len == shown));
-        }
-    }
-}
-
-#[test]
 fn both_sides_of_an_ecdh_agree() {
     let world = world();
     let caller = world.caller(10);
@@ -705,141 +433,4 @@ fn both_sides_of_an_ecdh_agree() {
     let parameter = Parameter::Ecdh1 { kdf: 1, shared_data: vec![], public_data: vec![4; 65] };
     let refused = world.hsm.derive_key(&caller, session, call(CKM_ECDH1_DERIVE, parameter), one.1, vec![]);
     assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::PublicKeyInvalid));
-}
-
-#[test]
-fn the_journal_names_each_use_of_a_key_and_holds_no_secret() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let keys = keys(&world, &caller, session);
-    let begin = Begin { mechanism: plain(CKM_ECDSA), key: keys.ec.1 };
-    world.hsm.one_shot(&caller, session, OperationKind::Sign, begin, &[1; 32], &[], None).expect("signs");
-    let wrong = world.caller(12);
-    let other = world.session(&wrong);
-    assert!(world.hsm.login(&wrong, other, user::CKU_USER, pin(b"wrong-pin-99")).is_err());
-    let journal = world.journal();
-    for needle in ["\"init_token\"", "\"login\"", "\"sign\"", "CKM_ECDSA", "\"generate_key_pair\"", "CKR_PIN_INCORRECT"]
-    {
-        assert!(journal.contains(needle), "{needle} is missing");
-    }
-    for secret in ["user-pin-123", "so-pin-12345", "wrong-pin-99"] {
-        assert!(!journal.contains(secret));
-    }
-}
-
-#[test]
-fn no_plaintext_and_no_oracle_answer_goes_out_without_a_record() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.user(&caller);
-    let key = keys(&world, &caller, session).aes;
-    let begin = || Begin { mechanism: call(CKM_AES_CBC_PAD, Parameter::Bytes(vec![1; 16])), key };
-    let (hsm, kind) = (&world.hsm, OperationKind::Decrypt);
-    let sealed =
-        hsm.one_shot(&caller, session, OperationKind::Encrypt, begin(), &[7; 40], &[], None).expect("encrypts");
-    let records = || world.journal().matches("\"op\":\"decrypt\"").count();
-    assert_eq!(records(), 0);
-    let head = hsm.update(&caller, session, kind, Some(begin()), &sealed, None).expect("gives plaintext");
-    assert_eq!((head.len(), records()), (32, 1));
-    let refused = hsm.one_shot(&caller, session, kind, begin(), &sealed, &[], Some(0)).expect_err("does not fit");
-    assert_eq!((refused.kind(), records()), (Kind::BufferTooSmall, 2));
-}
-
-#[test]
-fn a_backup_is_recorded_before_its_first_byte() {
-    struct Watch<'a>(&'a World, bool);
-    impl std::io::Write for Watch<'_> {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.1 = self.0.journal().contains("\"op\":\"backup\"");
-            assert!(self.1, "bytes left before the record");
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let world = world();
-    let mut watch = Watch(&world, false);
-    world.hsm.admin_backup(&peer(1), &crate::TokenName::default(), pin(SO_PIN), &[], &mut watch).expect("a backup");
-    assert!(watch.1);
-}
-
-#[test]
-fn a_key_made_in_a_public_session_needs_a_login() {
-    let world = world();
-    let caller = world.caller(10);
-    let session = world.session(&caller);
-    let template = vec![Attr::number(CKA_VALUE_LEN, 16)];
-    let refused = world.hsm.generate_key(&caller, session, plain(CKM_AES_KEY_GEN), template);
-    assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::NotLoggedIn));
-    let data = vec![Attr::number(CKA_CLASS, ObjectClass::from(CKO_DATA.0).0), Attr::bytes(CKA_VALUE, b"v".to_vec())];
-    world.hsm.create_object(&caller, session, data).expect("public data needs none");
-}
-
-/// The user of this machine to whom a row gives the role beside those of an application.
-fn trusted(pid: u32) -> Peer {
-    let mut grant = crate::Grant::token_service();
-    grant.roles.push(crate::ClientRole::AutoLogin);
-    Peer { grant: Arc::new(grant), ..peer(pid) }
-}
-
-#[test]
-fn without_a_pin_only_those_log_in_who_may_and_only_as_the_user() {
-    use ck::flags::token::CKF_PROTECTED_AUTHENTICATION_PATH;
-    let world = world();
-    let (trusted, other) = (world.hsm.attach(trusted(7), "test").expect("attaches"), world.caller(8));
-    let path = |caller: &Caller| {
-        world.hsm.slots(caller).expect("slots")[0].token.flags & CKF_PROTECTED_AUTHENTICATION_PATH != 0
-    };
-    let (session, others) = (world.session(&trusted), world.session(&other));
-    let log_in =
-        |caller, session, user| world.hsm.login_without_pin(caller, session, user).err().map(|error| error.kind());
-    assert_eq!(log_in(&trusted, session, user::CKU_USER), Some(Kind::PinIncorrect), "there is no slot");
-    assert!(!path(&trusted));
-    let summary = world.hsm.admin_auto_login(&peer(1), &Default::default(), Some(pin(PIN))).expect("enabled");
-    assert!(summary.auto_login && path(&trusted) && !path(&other));
-    for (caller, session, user) in
-        [(&other, others, user::CKU_USER), (&other, others, user::CKU_SO), (&trusted, session, user::CKU_SO)]
-    {
-        assert_eq!(log_in(caller, session, user), Some(Kind::PinIncorrect));
-    }
-    assert_eq!(log_in(&trusted, session, user::CKU_CONTEXT_SPECIFIC), Some(Kind::NotLoggedIn));
-    assert_eq!(log_in(&trusted, session, user::CKU_USER), None);
-    assert_eq!(log_in(&trusted, session, user::CKU_USER), Some(Kind::AlreadyLoggedIn));
-    assert_eq!(log_in(&trusted, session, user::CKU_CONTEXT_SPECIFIC), Some(Kind::PinIncorrect));
-    let summary = &world.hsm.admin_tokens().expect("tokens")[0];
-    assert_eq!((summary.user_pin_failures, summary.so_pin_failures), (0, 0));
-    // Taken away: who is in stays, nobody comes.
-    world.hsm.admin_auto_login(&peer(1), &Default::default(), None).expect("disabled");
-    assert!(!path(&trusted));
-    let key = world.hsm.generate_key(&trusted, session, plain(CKM_AES_KEY_GEN), vec![Attr::number(CKA_VALUE_LEN, 32)]);
-    key.expect("the login lasts");
-    world.hsm.logout(&trusted, session).expect("logs out");
-    assert_eq!(log_in(&trusted, session, user::CKU_USER), Some(Kind::PinIncorrect));
-    let journal = world.journal();
-    for told in ["\"by\":\"auto\"", "\"state\":\"on\"", "\"state\":\"off\""] {
-        assert!(journal.contains(told), "{told}");
-    }
-}
-
-#[test]
-fn a_key_that_wants_the_pin_each_time_gets_it_although_the_login_had_none() {
-    let world = world();
-    world.hsm.admin_auto_login(&peer(1), &Default::default(), Some(pin(PIN))).expect("enabled");
-    let caller = world.hsm.attach(trusted(7), "test").expect("attaches");
-    let session = world.session(&caller);
-    world.hsm.login_without_pin(&caller, session, user::CKU_USER).expect("logs in");
-    let public = vec![Attr::bytes(CKA_EC_PARAMS, crate::crypto::Curve::P256.params_der())];
-    let private = vec![Attr::flag(CKA_ALWAYS_AUTHENTICATE, true), Attr::flag(CKA_PRIVATE, true)];
-    let (_, private) =
-        world.hsm.generate_key_pair(&caller, session, plain(CKM_EC_KEY_PAIR_GEN), public, private).expect("generates");
-    let signs = || {
-        let begin = Begin { mechanism: plain(CKM_ECDSA_SHA256), key: private.object };
-        let signed = world.hsm.one_shot(&caller, session, OperationKind::Sign, begin, b"x", &[], None);
-        signed.map(drop).map_err(|error| error.kind())
-    };
-    assert_eq!(signs(), Err(Kind::NotLoggedIn));
-    assert!(world.hsm.login_without_pin(&caller, session, user::CKU_CONTEXT_SPECIFIC).is_err());
-    assert_eq!(signs(), Err(Kind::NotLoggedIn));
 }

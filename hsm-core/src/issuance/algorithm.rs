@@ -7,7 +7,7 @@ use der::Encode;
 use crate::crypto::{Hash, PrivateKey, digest, eddsa, rsa};
 use crate::error::{Error, Kind, Result};
 use crate::mechanism::params::{self, Parameter};
-use crate::mechanism::table::Scheme;
+use crate::mechanism::row::Scheme;
 use crate::object::Object;
 
 /// sha256WithRSAEncryption, sha384WithRSAEncryption, sha512WithRSAEncryption; each is followed by NULL.

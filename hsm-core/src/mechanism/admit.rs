@@ -9,7 +9,7 @@ use ck::parameter::CKG_NO_GENERATE;
 use super::kdf::Ingredients;
 use super::params::{MechanismCall, Parameter, ParameterKind};
 use super::purpose::Use;
-use super::table::{Class, Row, Scheme, Secrecy};
+use super::row::{Class, Row, Scheme, Secrecy};
 use super::{Mechanisms, WEAK_RSA_BITS, approved, period};
 use crate::clock::Clock;
 use crate::config::{PolicyConfig, Profile};

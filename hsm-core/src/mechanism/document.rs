@@ -5,7 +5,8 @@
 use ck::flags::mechanism::*;
 use ck::object::*;
 
-use super::table::{Class, Row, TABLE};
+use super::row::{Class, Row};
+use super::table::TABLE;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/mechanisms.md");
 

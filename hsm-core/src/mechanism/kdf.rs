@@ -11,7 +11,7 @@ use super::kdf_params::{
     HkdfParams, KbkdfField, KbkdfParams, TlsKdfParams, TlsKeysParams, TlsMasterParams, TlsMasterSeed,
 };
 use super::params::{self, Parameter};
-use super::table::Kdf;
+use super::row::Kdf;
 use crate::crypto::kbkdf::{self, Field, Format, Prf};
 use crate::crypto::{CipherStream, Direction};
 use crate::crypto::{Hash, PreHash, PrivateKey, aes_cbc, digest, ecdh, hkdf, tls_prf, x25519};

@@ -9,6 +9,7 @@ pub(crate) mod kdf_params;
 pub(crate) mod params;
 pub(crate) mod period;
 pub(crate) mod purpose;
+pub(crate) mod row;
 pub(crate) mod secret_target;
 pub(crate) mod table;
 
@@ -21,11 +22,12 @@ pub use kdf_params::{
     TlsMacParams, TlsMasterParams, TlsMasterSeed, TlsRandoms,
 };
 pub use params::{MechanismCall, Parameter};
-pub use table::OutputRule;
+pub use row::OutputRule;
 
 use crate::config::{AlgorithmsConfig, PolicyConfig};
 use crate::error::{Error, Kind, Result};
-use table::{Class, Row, Scheme, TABLE};
+use row::{Class, Row, Scheme};
+use table::TABLE;
 
 /// The shortest RSA key in bits that the switches for old keys admit.
 pub(crate) const WEAK_RSA_BITS: u64 = 1024;
@@ -101,7 +103,7 @@ const GATES: [Gate; 3] = [
 
 /// Whether signing by this mechanism takes a good part of a second: no thread that serves others should wait for it.
 pub fn signs_slowly(number: u64) -> bool {
-    let slow = |scheme| matches!(scheme, table::Scheme::SlhDsa | table::Scheme::HashSlhDsa(_));
+    let slow = |scheme| matches!(scheme, Scheme::SlhDsa | Scheme::HashSlhDsa(_));
     TABLE.iter().any(|row| row.number.0 == number && slow(row.scheme))
 }
 

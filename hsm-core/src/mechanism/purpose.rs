@@ -4,7 +4,7 @@ use ck::attribute::*;
 use ck::{Attribute, flags};
 
 use super::params::ParameterKind;
-use super::table::Row;
+use super::row::Row;
 use crate::error::Kind;
 
 /// What is to be done: the function's flag in the mechanism table and the key's usage attribute.

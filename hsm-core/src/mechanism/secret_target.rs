@@ -8,7 +8,7 @@ use ck::attribute::*;
 use ck::object::*;
 
 use super::params::{self, Parameter};
-use super::table::{Row, Scheme};
+use super::row::{Row, Scheme};
 use crate::config::PolicyConfig;
 use crate::crypto::{Curve, Hash};
 use crate::error::{Error, Kind, Result};

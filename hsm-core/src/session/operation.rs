@@ -19,7 +19,7 @@ use crate::crypto::{CipherStream, MacStream, PublicKey, SealStream, aes_gcm, aes
 use crate::error::{Error, Kind, Result};
 use crate::issuance::algorithm;
 use crate::mechanism::params::{self, MechanismCall, Parameter};
-use crate::mechanism::table::{Row, Scheme};
+use crate::mechanism::row::{Row, Scheme};
 use crate::object::Object;
 
 /// What an Init call names.

@@ -11,7 +11,7 @@ use crate::crypto::{
 use crate::error::{Error, Kind, Result};
 use crate::issuance::{self, Breach, Policy, Signer, algorithm};
 use crate::mechanism::params::{self, Parameter};
-use crate::mechanism::table::{Row, Scheme};
+use crate::mechanism::row::{Row, Scheme};
 use crate::object::Object;
 use crate::secret::SecretBytes;
 
