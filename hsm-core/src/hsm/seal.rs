@@ -62,7 +62,7 @@ impl Hsm {
     /// How far the unsealing is.
     ///
     /// # Errors
-    /// [`Kind::Device`] when the sealed key cannot be read.
+    /// [`Kind::Device`] when the sealed key cannot be read; [`Kind::Sealed`] where no key helps.
     pub fn seal_state(&self) -> Result<SealState> {
         if self.vault.get().is_some() {
             return Ok(SealState::default());
@@ -75,6 +75,10 @@ impl Hsm {
     }
 
     fn sealed_store_key(&self) -> Result<SealedKey> {
+        let for_good = Some(self.seal.lock()).filter(|seal| seal.for_good).map(|seal| seal.why());
+        if let Some(why) = for_good {
+            return Err(Error::new(Kind::Sealed, why));
+        }
         let found = sealed_key(&self.config.store).map_err(|error| Error::new(Kind::Device, error.to_string()))?;
         found.ok_or_else(|| Error::new(Kind::Sealed, self.seal.lock().why()))
     }
@@ -105,9 +109,6 @@ impl Hsm {
     fn try_unsealing(&self, brought: Unsealing) -> Result<()> {
         if self.vault.get().is_some() {
             return Ok(());
-        }
-        if self.seal.lock().for_good {
-            return Err(Error::new(Kind::Sealed, self.seal.lock().why()));
         }
         let sealed = self.sealed_store_key()?;
         let mut seal = self.seal.lock();

@@ -1,6 +1,10 @@
 //! Applications, logins and logouts, with a PIN and without.
 
 use super::*;
+use crate::Unsealing;
+use crate::config::OnTamper;
+use crate::envelope::For;
+use crate::store::seal_store_key;
 
 #[test]
 fn another_application_sees_no_session_no_login_and_no_session_object() {
@@ -163,4 +167,29 @@ fn a_key_that_wants_the_pin_each_time_gets_it_although_the_login_had_none() {
     assert_eq!(signs(), Err(Kind::NotLoggedIn));
     assert!(world.hsm.login_without_pin(&caller, session, user::CKU_CONTEXT_SPECIFIC).is_err());
     assert_eq!(signs(), Err(Kind::NotLoggedIn));
+}
+
+/// Whoever asked how to unseal such a daemon was told how many shares to bring.
+#[test]
+fn what_was_tampered_with_says_so_to_whoever_would_unseal_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log_path = dir.path().join("audit.jsonl");
+    let written = Written {
+        token: TokenTable { storage_path: Some(dir.path().join("store")), ..TokenTable::default() },
+        audit: AuditTable { log_path: Some(log_path.clone()), on_tamper: OnTamper::Seal, ..AuditTable::default() },
+        ..Written::default()
+    };
+    let config = written.resolve().expect("a good configuration");
+    let open = || Hsm::open(&config, Arc::new(SystemClock)).expect("opens");
+    assert!(!open().seal_state().expect("its state").sealed);
+    seal_store_key(&config, &[For::Passphrase(pin(PIN))], config.pin.function, None).expect("a sealed store key");
+    let mut journal = std::fs::read(&log_path).expect("the journal");
+    journal[40] ^= 1;
+    std::fs::write(&log_path, &journal).expect("written");
+    let hsm = open();
+    let told = hsm.seal_state().expect_err("no key helps");
+    assert!(told.kind() == Kind::Sealed && told.to_string().contains("does not verify"), "{told}");
+    assert!(hsm.unseal(&peer(1), Unsealing::Passphrase(pin(PIN))).is_err());
+    drop(hsm);
+    assert!(std::fs::read(&log_path).expect("the journal") == journal, "it is left as it was found");
 }
