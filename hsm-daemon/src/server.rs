@@ -51,6 +51,9 @@ const TOKEN_SERVICE: &str = "craton.hsm.v1.Token";
 /// Threads for long operations, per worker.
 const POOL: usize = 4;
 
+/// How much a connection may send ahead of what is heard of it. Its requests at once share it, so that those that wait hold up no other.
+const WINDOW: u32 = 16 << 20;
+
 /// The longest header list of a request, in bytes as HTTP/2 counts them.
 const MAX_HEADERS: u32 = 16 * 1024;
 
@@ -372,11 +375,12 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
 }
 
 fn limits(services: &Services) -> Server<Stack<Counting, Identity>> {
+    let streams = services.reception.guests.limits().streams;
     Server::builder()
         .timeout(services.request_timeout)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(16 << 20)
-        .max_concurrent_streams(services.reception.guests.limits().streams)
+        .initial_stream_window_size(WINDOW / streams.max(16))
+        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(streams)
         .http2_max_header_list_size(MAX_HEADERS)
         .layer(Counting)
 }

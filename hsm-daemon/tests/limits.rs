@@ -6,14 +6,27 @@ mod world;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hsm_proto::frame::{self, PREFACE};
 use hsm_proto::v1;
 use hsm_proto::v1::token_client::TokenClient;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use prost::Message;
+use prost::bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
 use tonic::metadata::MetadataValue;
 use tonic_health::pb::HealthCheckRequest;
-use world::network::{ANY_CERTIFICATE, TLS13, free_port, handshake, tls};
+use tower::ServiceExt;
+use world::network::{ANY_CERTIFICATE, TLS13, free_port, handshake, health, tls};
 use world::{World, ask, attach_request, attached, express, http2, init_token, local_channel, open_session, receive};
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -57,6 +70,63 @@ fn a_connection_carries_64_requests_at_once_and_refuses_one_more() {
     let next = [http2::call(131, HEALTH, None), http2::message(131, &HealthCheckRequest::default())].concat();
     stream.write_all(&next).unwrap();
     assert_eq!(http2::answer(&mut stream, 131), [8, 1]);
+}
+
+/// A message that lacks its last byte until it is let go, and counts what is taken of it.
+fn unfinished(message: Vec<u8>, taken: &Arc<AtomicUsize>, let_go: watch::Receiver<bool>) -> Body {
+    let (pieces, stream) = mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
+    let (mut let_go, taken) = (let_go, Arc::clone(taken));
+    tokio::spawn(async move {
+        let mut message = Bytes::from(message);
+        let last = message.split_off(message.len() - 1);
+        while !message.is_empty() {
+            let piece = message.split_to(message.len().min(16 * 1024));
+            let len = piece.len();
+            if pieces.send(Ok(Frame::data(piece))).await.is_err() {
+                return;
+            }
+            taken.fetch_add(len, Ordering::Relaxed);
+        }
+        if let_go.wait_for(|go| *go).await.is_ok() {
+            pieces.send(Ok(Frame::data(last))).await.unwrap_or_default();
+        }
+    });
+    Body::new(StreamBody::new(ReceiverStream::new(stream)))
+}
+
+/// Of 63 messages of a mebibyte four are heard to their ends, and of the others what HTTP/2's window holds; nobody is kept out meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_makes_the_daemon_hold_four_long_requests_and_a_window() {
+    let mut world = World::new("request_timeout_secs = 600");
+    world.start();
+    let channel = local_channel(world.path("hsm.sock")).await;
+    let asked = v1::SeedRandomRequest { session: 1, seed: vec![7; 1 << 20] };
+    let body = asked.encode_to_vec();
+    let message = [&[0][..], &u32::try_from(body.len()).unwrap().to_be_bytes(), &body].concat();
+    let (taken, (go, let_go)) = (Arc::new(AtomicUsize::new(0)), watch::channel(false));
+    let mut calls = JoinSet::new();
+    for _ in 0..63 {
+        let request = Request::post("http://daemon/craton.hsm.v1.Token/SeedRandom")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(unfinished(message.clone(), &taken, let_go.clone()))
+            .unwrap();
+        calls.spawn(channel.clone().oneshot(request));
+    }
+    // Until no more is taken.
+    let mut before = usize::MAX;
+    while taken.load(Ordering::Relaxed) != before {
+        before = taken.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(before < 36 << 20, "{before} bytes were taken");
+    assert_eq!(health(channel, "").await.unwrap(), 1);
+    go.send(true).unwrap();
+    while let Some(answer) = calls.join_next().await {
+        // Nobody has attached: that is said to each, so each was heard.
+        let answer = answer.unwrap().unwrap();
+        assert!(answer.headers().get("grpc-status").is_some_and(|status| status != "0"), "{:?}", answer.headers());
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{on_the_pool, too_plain, visitor};
+use super::{Visitor, too_plain, visitor};
 use crate::convert::Refusal;
 use crate::dispatch::Desk;
 use crate::identify::may_administer;
@@ -67,22 +67,27 @@ impl AdminService {
         T: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<T> + Send + 'static,
     {
-        let peer = self.administrator(&request, role, errand).await?;
-        let desk = Arc::clone(&self.desk);
-        let outcome = on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
+        let visitor = self.administrator(&request, role, errand).await?;
+        let (desk, peer) = (Arc::clone(&self.desk), visitor.peer().clone());
+        let outcome = visitor.on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
         outcome.map(Response::new).map_err(status)
     }
 
-    /// The peer, if it may do what it came for; that it may not is recorded.
-    async fn administrator<R>(&self, request: &Request<R>, role: ClientRole, errand: Errand) -> Result<Peer, Status> {
-        let peer = visitor(request)?.peer().clone();
-        if may_administer(&peer, role) {
-            return Ok(peer);
+    /// Who asks, if it may do what it came for; that it may not is recorded.
+    async fn administrator<R>(
+        &self,
+        request: &Request<R>,
+        role: ClientRole,
+        errand: Errand,
+    ) -> Result<Visitor, Status> {
+        let visitor = visitor(request)?;
+        if may_administer(visitor.peer(), role) {
+            return Ok(visitor);
         }
-        tracing::warn!(peer = ?peer.identity, ?role, ?errand, "administration refused");
+        tracing::warn!(peer = ?visitor.peer().identity, ?role, ?errand, "administration refused");
         let why = "only the superuser, the user that the daemon runs as, and whom the clients file gives the role may \
                    administer it";
-        turned_away(&self.desk, peer, errand, why).await
+        turned_away(&self.desk, &visitor, errand, why).await
     }
 }
 
@@ -118,9 +123,14 @@ impl AdminService {
 }
 
 /// Records that somebody was turned away, and says why.
-pub(super) async fn turned_away<T>(desk: &Arc<Desk>, peer: Peer, errand: Errand, why: &str) -> Result<T, Status> {
-    let desk = Arc::clone(desk);
-    let refused = on_the_pool(move || desk.hsm.turn_away::<()>(&peer, errand)).await?;
+pub(super) async fn turned_away<T>(
+    desk: &Arc<Desk>,
+    visitor: &Visitor,
+    errand: Errand,
+    why: &str,
+) -> Result<T, Status> {
+    let (desk, peer) = (Arc::clone(desk), visitor.peer().clone());
+    let refused = visitor.on_the_pool(move || desk.hsm.turn_away::<()>(&peer, errand)).await?;
     Err(match refused {
         Err(error) if error.kind() != Kind::ActionProhibited => status(error),
         _ => Status::permission_denied(why),
@@ -350,7 +360,7 @@ impl Admin for AdminService {
     }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        let peer = self.administrator(&request, ClientRole::Backup, Errand::Backup).await?;
+        let peer = self.administrator(&request, ClientRole::Backup, Errand::Backup).await?.peer().clone();
         let request = self.opened(request)?.into_inner();
         let (pieces, stream) = mpsc::channel(4);
         let desk = Arc::clone(&self.desk);

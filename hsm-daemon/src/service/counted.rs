@@ -1,4 +1,4 @@
-//! The layer that counts the requests of a connection and hands their answers over in pieces.
+//! The layer that counts the requests of a connection, hears them as its traffic allows, and hands their answers over in pieces.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -47,9 +47,10 @@ where
         let mut service = core::mem::replace(&mut self.0, other);
         Box::pin(async move {
             let Some(traffic) = traffic else { return service.call(request).await };
-            traffic.room().await;
             let turn = traffic.begin();
+            let request = request.map(|body| Body::new(turn.hear(body)));
             let response = service.call(request).await?;
+            turn.is_done();
             Ok(response.map(|body| Body::new(Pieces::of(body, turn))))
         })
     }

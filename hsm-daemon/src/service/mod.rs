@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hsm_core::{Caller, Peer};
 use hsm_proto::v1;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
 pub(crate) use admin::{AdminService, SelfTest};
@@ -25,6 +26,10 @@ use crate::traffic::Traffic;
 
 /// The most applications that attach through one connection: a module is one.
 const MOST_APPLICATIONS: usize = 64;
+
+/// So much of what takes long is done at once for one connection, and no more waits in the pool: what waits here is forgotten when its client
+/// does not want it any more.
+const ON_THE_POOL: usize = 4;
 
 /// What a gRPC client that speaks plainly is told where it may not.
 fn too_plain() -> Refusal {
@@ -42,13 +47,15 @@ struct Inner {
     seal_keys: SealKeys,
     callers: Mutex<HashMap<[u8; 16], Arc<Caller>>>,
     traffic: Arc<Traffic>,
+    on_the_pool: Arc<Semaphore>,
 }
 
 impl Visitor {
     /// A connection on which nobody has attached yet.
     pub(crate) fn new(peer: Peer) -> Self {
         let (seal_keys, callers) = (SealKeys::default(), Mutex::default());
-        Visitor(Arc::new(Inner { peer, seal_keys, callers, traffic: Traffic::new() }))
+        let (traffic, on_the_pool) = (Traffic::new(), Arc::new(Semaphore::new(ON_THE_POOL)));
+        Visitor(Arc::new(Inner { peer, seal_keys, callers, traffic, on_the_pool }))
     }
 
     /// Its requests and answers.
@@ -83,6 +90,18 @@ impl Visitor {
     fn seat(&self, caller: Arc<Caller>) {
         self.0.callers.lock().insert(caller.application(), caller);
     }
+
+    /// Runs what may take long on the runtime's bounded pool.
+    async fn on_the_pool<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+        let ended = |_| defect("work on the pool ended early");
+        let place =
+            Arc::clone(&self.0.on_the_pool).acquire_owned().await.map_err(|_| defect("the pool has no places"))?;
+        let work = move || {
+            let _place = place;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(ended)
+    }
 }
 
 /// The connection that a request came by.
@@ -96,7 +115,45 @@ fn defect(what: &str) -> Status {
     v1::Fault::new(ck::rv::CKR_GENERAL_ERROR, "a defect in the daemon: see its log").into()
 }
 
-/// Runs what may take long on the runtime's bounded pool.
-async fn on_the_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| defect("work on the pool ended early"))
+#[cfg(test)]
+mod tests {
+    use core::future::Future;
+    use core::task::Poll;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use hsm_core::Identity;
+
+    use super::*;
+
+    /// A client that asks for what takes long, resets its request and asks again must not fill the pool's queue: others wait in it too.
+    #[tokio::test]
+    async fn what_takes_long_and_is_not_wanted_any_more_is_not_done() {
+        let visitor = Visitor::new(Peer::unrestricted(Identity::Anonymous, None));
+        let (gate, opened) = mpsc::channel::<()>();
+        let opened = Arc::new(Mutex::new(opened));
+        let done = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            let (visitor, opened, done) = (visitor.clone(), Arc::clone(&opened), Arc::clone(&done));
+            Box::pin(async move {
+                let work = move || {
+                    // Until the gate is gone.
+                    opened.lock().recv().unwrap_or_default();
+                    done.fetch_add(1, Ordering::Relaxed);
+                };
+                visitor.on_the_pool(work).await
+            })
+        };
+        let mut asked: Vec<_> = (0..100).map(|_| ask()).collect();
+        for request in &mut asked {
+            assert!(core::future::poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx).is_pending())).await);
+        }
+        drop(asked);
+        drop(gate);
+        assert!(ask().await.is_ok());
+        while visitor.0.on_the_pool.available_permits() < ON_THE_POOL {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(done.load(Ordering::Relaxed), ON_THE_POOL + 1);
+    }
 }

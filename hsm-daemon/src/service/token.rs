@@ -10,7 +10,7 @@ use hsm_proto::v1::token_server::Token;
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status};
 
-use super::{Visitor, defect, on_the_pool, too_plain, visitor};
+use super::{Visitor, defect, too_plain, visitor};
 use crate::convert::Refusal;
 use crate::dispatch::{Desk, Seat, is_long};
 use crate::seal::{Opened, ReplySeal};
@@ -67,14 +67,14 @@ impl TokenService {
         let caller = application.and_then(|name| visitor.caller(&name));
         let mut seat = Seat { peer: visitor.peer().clone(), caller, parent };
         let long = asked.op.as_ref().is_some_and(is_long);
-        let desk = Arc::clone(&self.desk);
+        let (desk, connection) = (Arc::clone(&self.desk), visitor.clone());
         let work = move || {
             let reply = desk.dispatch(&mut seat, asked);
             hsm_core::failpoint!("reply.grpc.before");
-            keep(&visitor, &reply, seat);
+            keep(&connection, &reply, seat);
             reply
         };
-        if long { on_the_pool(work).await } else { Ok(work()) }
+        if long { visitor.on_the_pool(work).await } else { Ok(work()) }
     }
 
     /// The operation's own result, or its fault as a status.

@@ -10,7 +10,7 @@ use hsm_proto::v1::witness_server::Witness;
 use tonic::{Request, Response, Status};
 
 use super::admin::{status, turned_away};
-use super::{on_the_pool, visitor};
+use super::visitor;
 use crate::dispatch::Desk;
 
 /// The witness's gRPC service.
@@ -30,14 +30,16 @@ impl WitnessService {
         R: Send + 'static,
         F: FnOnce(&Desk, &Peer, R) -> hsm_core::Result<v1::HeldReply> + Send + 'static,
     {
-        let peer = visitor(&request)?.peer().clone();
+        let visitor = visitor(&request)?;
+        let peer = visitor.peer().clone();
         if !peer.grant.has(ClientRole::Witness) {
             tracing::warn!(peer = ?peer.identity, "a checkpoint from a client without the role \"witness\" is refused");
             let why = "the client does not have the role \"witness\"";
-            return turned_away(&self.desk, peer, errand, why).await;
+            return turned_away(&self.desk, &visitor, errand, why).await;
         }
         let desk = Arc::clone(&self.desk);
-        on_the_pool(move || work(&desk, &peer, request.into_inner())).await?.map(Response::new).map_err(status)
+        let outcome = visitor.on_the_pool(move || work(&desk, &peer, request.into_inner())).await?;
+        outcome.map(Response::new).map_err(status)
     }
 }
 
