@@ -26,7 +26,7 @@ pub(crate) fn local(socket: impl AsFd, clients: &Clients) -> std::io::Result<Pee
 
 /// What a local peer may do: what its row says; without one, the superuser and the daemon's own user everything, and others, whom
 /// the socket lets in, what applications do.
-pub(crate) fn local_grant(identity: &Identity, clients: &Clients) -> Arc<Grant> {
+fn local_grant(identity: &Identity, clients: &Clients) -> Arc<Grant> {
     clients.grant(identity, &Known::Local).unwrap_or_else(|| {
         let own = rustix::process::geteuid().as_raw();
         match identity {
@@ -34,6 +34,11 @@ pub(crate) fn local_grant(identity: &Identity, clients: &Clients) -> Arc<Grant> 
             _ => Arc::new(Grant::token_service()),
         }
     })
+}
+
+/// Whether a local peer may still do what it might when it came.
+pub(crate) fn may_the_same(peer: &Peer, clients: &Clients) -> bool {
+    *local_grant(&peer.identity, clients) == *peer.grant
 }
 
 /// The holder of a client certificate that the TLS layer has verified: known by its public key, so that a renewed

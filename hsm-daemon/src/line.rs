@@ -103,12 +103,17 @@ impl Line {
         };
         let socket = arrival.stream.try_clone()?;
         let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
-        let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
+        let config = tls.current();
+        let stream = TlsAcceptor::from(Arc::clone(&config)).accept(stream).await?;
         let (peer, watched) = match stream.get_ref().1.peer_certificates() {
             Some(chain @ [leaf, ..]) => {
                 let known = identify::certificate(leaf, &reception.clients).map_err(io::Error::other)?;
                 let Some(peer) = known else { return Ok(None) };
                 let watched = tls.watch(chain, &peer, socket);
+                if !Arc::ptr_eq(&config, &tls.current()) {
+                    // The files have been read again meanwhile, when nobody watched this connection yet.
+                    tls.judge_open_lines(&reception.clients);
+                }
                 (peer, Some(watched))
             }
             // The verifier demands a certificate unless the configuration lets anonymous clients in.

@@ -121,7 +121,7 @@ impl Doors {
 
     /// Ends the conversations of local clients whose grant is another one now.
     pub(crate) fn judge_again(&self, clients: &Clients) {
-        self.guests.part_from(|peer| *identify::local_grant(&peer.identity, clients) == *peer.grant);
+        self.guests.part_from(|peer| identify::may_the_same(peer, clients));
     }
 
     /// How many connections have ended.
@@ -186,6 +186,18 @@ struct Hall {
     lanes: Arc<Lanes>,
 }
 
+impl Hall {
+    /// Whether the peer may do what it might when it came: the clients file may have been read again before the connection was known to
+    /// [`Guests::part_from`].
+    fn still_grants(&self, peer: &Peer) -> bool {
+        let same = identify::may_the_same(peer, &self.clients);
+        if !same {
+            tracing::warn!(?peer.identity, "what a client may do has changed before it spoke: its connection is closed");
+        }
+        same
+    }
+}
+
 fn accept_locally(listener: &UnixListener, hall: &Arc<Hall>) {
     accept(
         "unix",
@@ -226,14 +238,18 @@ fn greet(stream: UnixStream, stranger: Stranger, hall: &Hall) {
         byte if byte == frame::PREFACE[0] => {
             let stream = Arc::new(stream);
             permit.wake_at_the_end(&stream, &peer);
-            serve_express(&stream, peer, hall);
+            if hall.still_grants(&peer) {
+                serve_express(&stream, peer, hall);
+            }
         }
         b'P' => {
             if let Err(error) = permit.end_when_changed(&stream, &peer) {
                 return tracing::warn!(%error, "a local connection could not be served");
             }
-            let visitor = Visitor::new(peer);
-            hall.lanes.deal(|lane| lane.local.send(LocalArrival { stream, visitor, permit }).is_ok());
+            if hall.still_grants(&peer) {
+                let visitor = Visitor::new(peer);
+                hall.lanes.deal(|lane| lane.local.send(LocalArrival { stream, visitor, permit }).is_ok());
+            }
         }
         _ => tracing::warn!(pid = peer.pid, "a local client speaks neither frames nor HTTP/2: closed"),
     }

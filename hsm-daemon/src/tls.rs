@@ -128,8 +128,9 @@ impl Tls {
             .map(PathBuf::as_path)
     }
 
-    /// Also when the files are as they were: a certificate expires by itself.
-    fn judge_open_lines(&self, clients: &Clients) {
+    /// Closes the connections whose clients are not accepted any more, or may do something else. Also when the files are as they were: a
+    /// certificate expires by itself.
+    pub(crate) fn judge_open_lines(&self, clients: &Clients) {
         let Some(verifier) = self.current.read().verifier.clone() else { return };
         for line in self.open.lock().lines.values() {
             let Some((leaf, intermediates)) = line.chain.split_first() else { continue };

@@ -5,11 +5,15 @@ mod world;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hsm_proto::frame::{self, PREFACE};
 use hsm_proto::v1;
 use hsm_proto::v1::admin_client::AdminClient;
+use hsm_proto::v1::reply::Result as Outcome;
+use hsm_proto::v1::request::Op;
 use hsm_proto::v1::token_client::TokenClient;
 use prost::bytes::Buf;
 use rustls::{ClientConnection, StreamOwned};
@@ -20,8 +24,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use world::http2;
-use world::network::{TLS13, raw_tls, revoke, tls};
-use world::{World, attach_request, local_channel};
+use world::network::{TLS13, handshake, raw_tls, revoke, tls};
+use world::{World, ask, attach_request, attached, local_channel};
 
 /// Clients that are accepted, by the names in their certificates. `unnamed` has no row.
 const GOOD: [&str; 8] = ["right", "witness", "unnamed", "guest1", "guest2", "guest3", "guest4", "guest5"];
@@ -283,4 +287,74 @@ fn a_revoked_client_loses_its_open_connection_and_no_other_does() {
         let refused = again.read(&mut [0; 64]).map_err(|error| error.kind());
         assert!(!matches!(refused, Ok(1..) | Err(std::io::ErrorKind::WouldBlock)), "{refused:?}");
     }
+}
+
+/// A client that sends the end of its handshake late is judged by the lists of that moment, not by those of the handshake's beginning.
+#[test]
+fn a_client_that_is_revoked_during_its_handshake_is_not_served() {
+    let name = "a_client_that_is_revoked_during_its_handshake_is_not_served";
+    let Some((mut world, port)) = World::on_the_network(name, &GOOD, CLIENTS, "handshake_timeout_secs = 60") else {
+        return;
+    };
+    world.start();
+    let folder = world.folder.path();
+    let config = tls(folder, Some("right"), TLS13);
+    let mut open = raw_tls(&config, port).unwrap();
+    let mut late = StreamOwned::new(handshake(&config), TcpStream::connect(("127.0.0.1", port)).unwrap());
+    for stream in [&open.sock, &late.sock] {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    }
+    while late.conn.wants_write() {
+        late.conn.write_tls(&mut late.sock).unwrap();
+    }
+    // The server has said its part when the certificate is ready to be sent.
+    while late.conn.is_handshaking() {
+        late.conn.read_tls(&mut late.sock).unwrap();
+        late.conn.process_new_packets().unwrap();
+    }
+    revoke(folder, "right");
+    let end = std::iter::repeat_with(|| open.read(&mut [0; 64])).find(|read| !matches!(read, Ok(1..))).unwrap();
+    assert!(!end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "the list is not read");
+    let asked = http2::message(1, &HealthCheckRequest::default());
+    let said = [http2::hello(1 << 20), http2::call(1, "/grpc.health.v1.Health/Check", None), asked].concat();
+    // The connection may end while it is said.
+    late.write_all(&said).unwrap_or_default();
+    loop {
+        match http2::next(&mut late) {
+            Ok((kind, number, _)) => assert_ne!((kind, number), (http2::HEADERS, 1), "a revoked client is served"),
+            Err(error) => {
+                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "the connection stays open");
+                break;
+            }
+        }
+    }
+}
+
+/// What a local client may do is what the clients file says when it begins to speak, however early it has connected.
+#[test]
+fn a_local_client_that_speaks_late_may_do_what_the_clients_file_says_by_then() {
+    let mut world = World::new("clients = \"clients.toml\"\nhandshake_timeout_secs = 60");
+    world.write_clients("");
+    world.start();
+    let late = UnixStream::connect(world.path("hsm.sock")).unwrap();
+    late.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (mut open, _) = attached(&world);
+    let uid = rustix::process::getuid().as_raw();
+    world.write_clients(&format!("[[client]]\nuid = {uid}\nroles = [\"use\"]\ntokens = [\"*\"]\n"));
+    assert_eq!(open.read(&mut [0]).unwrap(), 0, "the file is read");
+    let init = v1::InitTokenRequest { slot: 0, so_pin: b"so-pin-1234".to_vec(), label: "late".to_owned() };
+    let mut said = PREFACE.to_vec();
+    for (id, op) in [(1, Op::Attach(attach_request())), (2, Op::InitToken(init))] {
+        frame::encode(id, &v1::Request { op: Some(op), number: 0 }, &mut said).unwrap();
+    }
+    (&late).write_all(&said).unwrap_or_default();
+    late.shutdown(std::net::Shutdown::Write).unwrap_or_default();
+    // Either its connection ends, or it is told that it may not.
+    let mut answers = Vec::new();
+    (&late).read_to_end(&mut answers).unwrap_or_default();
+    drop(late);
+    let (stream, _) = attached(&world);
+    let Some(Outcome::ListSlots(slots)) = ask(&stream, Op::ListSlots(v1::ListSlotsRequest {})).result else { panic!() };
+    let flags = slots.slots[0].token.as_ref().map_or(0, |token| token.flags);
+    assert_eq!(flags & ck::flags::token::CKF_TOKEN_INITIALIZED, 0, "the token was initialised");
 }
