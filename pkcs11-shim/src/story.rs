@@ -253,6 +253,8 @@ fn a_restart_ends_old_sessions_and_a_fresh_one_works() {
     drop(daemon);
     assert_eq!(world.sign(old, b"x"), Err(CKR_DEVICE_REMOVED));
     assert_eq!(session::logout(&world.run, old), Err(CKR_DEVICE_REMOVED));
+    // Without a PIN the token is asked first whether it needs one.
+    assert_eq!(session::login(&world.run, old, CKU_USER, over::no_bytes(0)), Err(CKR_DEVICE_REMOVED));
     assert_eq!(world.open(), Err(CKR_TOKEN_NOT_PRESENT));
     let _again = Daemon::start(&world.path, 2);
     assert_eq!(session::logout(&world.run, old), Err(CKR_SESSION_HANDLE_INVALID));

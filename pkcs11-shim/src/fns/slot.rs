@@ -8,8 +8,8 @@ use ck::Rv;
 use ck::flags::slot::CKF_TOKEN_PRESENT;
 use ck::flags::token::CKF_PROTECTED_AUTHENTICATION_PATH;
 use ck::rv::{
-    CKR_ARGUMENTS_BAD, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_MECHANISM_INVALID, CKR_NO_EVENT, CKR_PIN_LEN_RANGE,
-    CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT,
+    CKR_ARGUMENTS_BAD, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DEVICE_REMOVED, CKR_MECHANISM_INVALID, CKR_NO_EVENT,
+    CKR_PIN_LEN_RANGE, CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT,
 };
 use cryptoki_sys::{CK_MECHANISM_INFO, CK_SLOT_INFO, CK_TOKEN_INFO, CK_UNAVAILABLE_INFORMATION, CKF_DONT_BLOCK};
 use hsm_proto::v1;
@@ -162,9 +162,9 @@ pub(crate) fn pin(pin: InBytes<'_>, too_long: Rv) -> Result<Vec<u8>, Rv> {
     if pin.is_null() { Err(CKR_ARGUMENTS_BAD) } else { pin.at_most(MAX_PIN, too_long)?.to_vec() }
 }
 
-/// Whether the token lets this client's user log in without a PIN. Never asked for a PIN that is there.
+/// Whether the token that a session is open with lets this client's user log in without a PIN. Never asked for a PIN that is there.
 pub(crate) fn has_protected_path(run: &Run, id: u64) -> Result<bool, Rv> {
-    let token = slot(run, id)?.token.ok_or(CKR_TOKEN_NOT_PRESENT)?;
+    let token = slot(run, id)?.token.ok_or(CKR_DEVICE_REMOVED)?;
     Ok(token.flags & CKF_PROTECTED_AUTHENTICATION_PATH != 0)
 }
 
