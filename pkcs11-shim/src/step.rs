@@ -93,14 +93,7 @@ pub(crate) fn one_shot(
             out.put(&whole)?;
             return Ok(Next::End);
         }
-        let request = v1::OneShotRequest {
-            session: session.daemon_handle,
-            kind: kind.into(),
-            begin: operation.begin(),
-            data: data.to_vec()?,
-            signature: Vec::new(),
-            capacity,
-        };
+        let request = whole_request(session, operation, data, Vec::new(), capacity)?;
         deliver(run.ask(session, Op::OneShot(request)), room, out)
     })
 }
@@ -122,14 +115,7 @@ pub(crate) fn verify(
             feed(run, session, operation, data, None)?;
             return finish_verify(run, session, operation, signature);
         }
-        let request = v1::OneShotRequest {
-            session: session.daemon_handle,
-            kind: kind.into(),
-            begin: operation.begin(),
-            data: data.to_vec()?,
-            signature,
-            capacity: None,
-        };
+        let request = whole_request(session, operation, data, signature, None)?;
         run.ask(session, Op::OneShot(request)).map(|_| Next::End)
     })
 }
@@ -369,6 +355,17 @@ fn finish_verify(run: &Run, session: &Session, operation: &mut Operation, signat
     let answer = run.ask(session, Op::Final(request));
     ended_there(operation, &answer);
     answer.map(|_| Next::End)
+}
+
+fn whole_request(
+    session: &Session,
+    operation: &Operation,
+    data: InBytes<'_>,
+    signature: Vec<u8>,
+    capacity: Option<u64>,
+) -> Result<v1::OneShotRequest, Rv> {
+    let (session, kind, begin) = (session.daemon_handle, operation.kind.into(), operation.begin());
+    Ok(v1::OneShotRequest { session, kind, begin, data: data.to_vec()?, signature, capacity })
 }
 
 fn final_request(

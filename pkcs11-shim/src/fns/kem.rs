@@ -5,6 +5,7 @@ use ck::rv::{CKR_DEVICE_ERROR, CKR_WRAPPED_KEY_LEN_RANGE};
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
+use super::object::make;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Room, Template};
 use crate::library::{Run, expect_answer};
 use crate::params;
@@ -62,7 +63,5 @@ pub(crate) fn decapsulate(
         template: Some(template.read()?),
         ciphertext: ciphertext.present(CKR_WRAPPED_KEY_LEN_RANGE)?,
     };
-    let reply = expect_answer!(run.ask(&session, Op::DecapsulateKey(request))?, Object)?;
-    place.put(reply.object);
-    Ok(())
+    make(run, &session, Op::DecapsulateKey(request), place)
 }

@@ -6,6 +6,7 @@ use cryptoki_sys::CK_VERSION;
 use hsm_proto::v1;
 use hsm_proto::v1::request::Op;
 
+use super::object::make;
 use crate::ffi::claim::{InBytes, InMechanism, Out, OutBuf, Template};
 use crate::library::{Run, expect_answer};
 use crate::params::{self, Returns};
@@ -23,9 +24,7 @@ pub(crate) fn generate(
     let place = place.there()?;
     let (mechanism, template) = (Some(params::required(&mechanism)?), Some(template.read()?));
     let request = v1::GenerateKeyRequest { session: session.daemon_handle, mechanism, template };
-    let reply = expect_answer!(run.ask(&session, Op::GenerateKey(request))?, Object)?;
-    place.put(reply.object);
-    Ok(())
+    make(run, &session, Op::GenerateKey(request), place)
 }
 
 /// C_GenerateKeyPair.
@@ -96,9 +95,7 @@ pub(crate) fn unwrap(
         wrapped: wrapped.present(CKR_WRAPPED_KEY_LEN_RANGE)?,
         template: Some(template.read()?),
     };
-    let reply = expect_answer!(run.ask(&session, Op::UnwrapKey(request))?, Object)?;
-    place.put(reply.object);
-    Ok(())
+    make(run, &session, Op::UnwrapKey(request), place)
 }
 
 /// C_DeriveKey. The keys of a TLS connection have their handles in the parameter, and no other.
@@ -199,7 +196,5 @@ pub(crate) fn unwrap_authenticated(
         tag: params::tag(&sealed)?,
         template: Some(template.read()?),
     };
-    let reply = expect_answer!(run.ask(&session, Op::UnwrapAuthenticated(request))?, Object)?;
-    place.put(reply.object);
-    Ok(())
+    make(run, &session, Op::UnwrapAuthenticated(request), place)
 }

@@ -11,18 +11,30 @@ use crate::ffi::parameter::Parameter;
 use crate::library::Run;
 use crate::message::{self, End, Message};
 
+/// How the operation of a kind begins and ends.
+macro_rules! ends {
+    ($kind:ident) => {
+        const KIND: OperationKind = OperationKind::$kind;
+
+        /// C_Message*Init.
+        pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64) -> Result<(), Rv> {
+            super::super::init::init(run, handle, KIND, &mechanism, key)
+        }
+
+        /// C_Message*Final.
+        pub(crate) fn close(run: &Run, handle: u64) -> Result<(), Rv> {
+            message::close(&*run.session(handle)?, KIND)
+        }
+    };
+}
+
 /// The functions of a kind that seals or opens.
 macro_rules! sealed {
     ($room:ident, $kind:ident) => {
         pub(crate) mod $room {
             use super::*;
 
-            const KIND: OperationKind = OperationKind::$kind;
-
-            /// C_Message*Init.
-            pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64) -> Result<(), Rv> {
-                super::super::init::init(run, handle, KIND, &mechanism, key)
-            }
+            ends!($kind);
 
             /// C_*Message.
             pub(crate) fn whole(
@@ -61,11 +73,6 @@ macro_rules! sealed {
                     }
                     _ => Err(CKR_ARGUMENTS_BAD),
                 }
-            }
-
-            /// C_Message*Final.
-            pub(crate) fn close(run: &Run, handle: u64) -> Result<(), Rv> {
-                message::close(&*run.session(handle)?, KIND)
             }
         }
     };
@@ -108,12 +115,7 @@ macro_rules! signed {
         pub(crate) mod $room {
             use super::*;
 
-            const KIND: OperationKind = OperationKind::$kind;
-
-            /// C_Message*Init.
-            pub(crate) fn init(run: &Run, handle: u64, mechanism: InMechanism<'_>, key: u64) -> Result<(), Rv> {
-                super::super::init::init(run, handle, KIND, &mechanism, key)
-            }
+            ends!($kind);
 
             /// C_*Message.
             pub(crate) fn whole(
@@ -147,11 +149,6 @@ macro_rules! signed {
                 }
                 let message = Message { parameter, aad: InBytes::over(&[]), data };
                 message::finish(run, &session, KIND, message, last.end())
-            }
-
-            /// C_Message*Final.
-            pub(crate) fn close(run: &Run, handle: u64) -> Result<(), Rv> {
-                message::close(&*run.session(handle)?, KIND)
             }
         }
     };

@@ -10,7 +10,7 @@ use hsm_proto::v1;
 use hsm_proto::v1::attribute::Value;
 use hsm_proto::v1::request::Op;
 
-use crate::ffi::claim::{Out, OutHandles, Template};
+use crate::ffi::claim::{Out, OutHandles, Place, Template};
 use crate::library::{Run, expect_answer};
 use crate::mirror::Snapshot;
 use crate::session::Session;
@@ -18,14 +18,18 @@ use crate::session::Session;
 /// How many found objects bring their attributes along.
 const SNAPSHOTS: u32 = 64;
 
+/// Has the daemon make an object, and says its handle.
+pub(super) fn make(run: &Run, session: &Session, op: Op, place: Place<'_, u64>) -> Result<(), Rv> {
+    place.put(expect_answer!(run.ask(session, op)?, Object)?.object);
+    Ok(())
+}
+
 /// C_CreateObject.
 pub(crate) fn create(run: &Run, handle: u64, template: Template<'_>, place: Out<'_, u64>) -> Result<(), Rv> {
     let session = run.session(handle)?;
     let place = place.there()?;
     let request = v1::CreateObjectRequest { session: session.daemon_handle, template: Some(template.read()?) };
-    let reply = expect_answer!(run.ask(&session, Op::CreateObject(request))?, Object)?;
-    place.put(reply.object);
-    Ok(())
+    make(run, &session, Op::CreateObject(request), place)
 }
 
 /// C_CopyObject.
@@ -34,9 +38,7 @@ pub(crate) fn copy(run: &Run, handle: u64, object: u64, template: Template<'_>, 
     let place = place.there()?;
     let template = Some(template.read()?);
     let request = v1::CopyObjectRequest { session: session.daemon_handle, object, template };
-    let reply = expect_answer!(run.ask(&session, Op::CopyObject(request))?, Object)?;
-    place.put(reply.object);
-    Ok(())
+    make(run, &session, Op::CopyObject(request), place)
 }
 
 /// C_DestroyObject.
