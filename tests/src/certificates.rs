@@ -6,20 +6,15 @@ use std::process::Command;
 
 use crate::tools::run;
 
+/// How certificates are made.
+const MAKING: &str = include_str!("../testdata/certificates.sh");
+
 const SCRIPT: &str = r#"
-    set -e
-    umask 077
-    ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
-           -keyout "$1.key" -out "$1.pem"; }
-    leaf() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
-             printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=%s\n' "$3" > "$1.ext"
-             openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 2 -extfile "$1.ext" \
-                     -out "$1.pem"; }
     for name in "$@"; do case $name in
         ca | other) ca "$name" ;;
-        server) leaf server ca serverAuth ;;
-        stranger) leaf stranger other clientAuth ;;
-        *) leaf "$name" ca clientAuth ;;
+        server) leaf server ca serverAuth 2 ;;
+        stranger) leaf stranger other clientAuth 2 ;;
+        *) leaf "$name" ca clientAuth 2 ;;
     esac; done
 "#;
 
@@ -33,5 +28,6 @@ pub const ENOUGH: [&str; 3] = ["ca", "server", "right"];
 /// # Panics
 /// When openssl does not make them.
 pub fn make(dir: &Path, names: &[&str]) {
-    run(Command::new("bash").args(["-c", SCRIPT, "certificates"]).args(names).current_dir(dir)).ok();
+    let script = [MAKING, SCRIPT].concat();
+    run(Command::new("bash").args(["-c", &script, "certificates"]).args(names).current_dir(dir)).ok();
 }

@@ -14,17 +14,11 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::World;
 
+/// How certificates are made.
+const MAKING: &str = include_str!("../../../tests/testdata/certificates.sh");
+
 /// Every kind of certificate that is none for this daemon, and some that are.
 const CERTIFICATES: &str = r#"
-    set -e
-    umask 077
-    ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
-           -keyout "$1.key" -out "$1.pem"; }
-    csr() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
-            printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=%s\n' "$2" > "$1.ext"; }
-    leaf() { csr "$1" "$3"
-             openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days "$4" -extfile "$1.ext" \
-                     -out "$1.pem"; }
     ca ca; ca other
     leaf server ca serverAuth 2; leaf stranger other clientAuth 2; leaf expired ca clientAuth -1; leaf purpose ca serverAuth 2
     for name in revoked "$@"; do leaf $name ca clientAuth 2; done
@@ -51,7 +45,8 @@ pub fn make_certificates(folder: &Path, test: &str, good: &[&str]) -> Option<()>
         println!("SKIPPED {test}: openssl not found");
         return None;
     }
-    let made = Command::new("bash").args(["-c", CERTIFICATES, "make"]).args(good).current_dir(folder).output().unwrap();
+    let script = [MAKING, CERTIFICATES].concat();
+    let made = Command::new("bash").args(["-c", &script, "make"]).args(good).current_dir(folder).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     Some(())
 }
