@@ -30,6 +30,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Runs `story` in a process of its own, beside a daemon that listens on TCP; the module shows `client`'s certificate and
 /// trusts `ca` for the server's.
 fn beside_a_remote_daemon(name: &str, client: &str, ca: &str, story: impl FnOnce(&Path)) {
+    beside_a_daemon(name, client, ca, "", story);
+}
+
+/// The same, with these keys of `[daemon]` besides.
+fn beside_a_daemon(name: &str, client: &str, ca: &str, daemon: &str, story: impl FnOnce(&Path)) {
     let test = format!("remote::{name}");
     if let Some(dir) = std::env::var_os(STORY) {
         return story(Path::new(&dir));
@@ -42,7 +47,7 @@ fn beside_a_remote_daemon(name: &str, client: &str, ca: &str, story: impl FnOnce
     let port = free_port();
     world.configure(&format!(
         "bind = \"127.0.0.1:{port}\"\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\ntls_client_ca = \"ca.pem\"\n\
-         clients = \"clients.toml\""
+         clients = \"clients.toml\"\n{daemon}"
     ));
     world.write_clients(ANY_CERTIFICATE);
     world.start_daemon();
@@ -92,29 +97,38 @@ fn a_remote_daemon_serves_as_a_local_one_does() {
     });
 }
 
+fn sign_at_once(threads: usize, each: usize) {
+    let token = Token::open();
+    let session = token.user();
+    let (public, private) = module::ec(&session, P256, token_object("key")).expect("a key");
+    let signatures: BTreeSet<Vec<u8>> = thread::scope(|scope| {
+        let signers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let session = token.session();
+                    let sign = || session.sign(&Mechanism::EcdsaSha256, private, b"at once").expect("signs");
+                    (0..each).map(|_| sign()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        signers.into_iter().flat_map(|signer| signer.join().expect("no panic")).collect()
+    });
+    assert_eq!(signatures.len(), threads * each, "each signature is another");
+    for signature in &signatures {
+        session.verify(&Mechanism::EcdsaSha256, public, b"at once", signature).expect("verifies");
+    }
+}
+
 #[test]
 fn many_threads_sign_at_once() {
-    beside_a_remote_daemon("many_threads_sign_at_once", "right", "ca", |_| {
-        let token = Token::open();
-        let session = token.user();
-        let (public, private) = module::ec(&session, P256, token_object("key")).expect("a key");
-        let signatures: BTreeSet<Vec<u8>> = thread::scope(|scope| {
-            let signers: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let session = token.session();
-                        let sign = || session.sign(&Mechanism::EcdsaSha256, private, b"at once").expect("signs");
-                        (0..40).map(|_| sign()).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            signers.into_iter().flat_map(|signer| signer.join().expect("no panic")).collect()
-        });
-        assert_eq!(signatures.len(), 320, "each signature is another");
-        for signature in &signatures {
-            session.verify(&Mechanism::EcdsaSha256, public, b"at once", signature).expect("verifies");
-        }
-    });
+    beside_a_remote_daemon("many_threads_sign_at_once", "right", "ca", |_| sign_at_once(8, 40));
+}
+
+/// However many connections the module opens, each gets more calls at once than it may carry: those wait, and none fails.
+#[test]
+fn more_threads_than_connections_carry_sign_at_once() {
+    let name = "more_threads_than_connections_carry_sign_at_once";
+    beside_a_daemon(name, "right", "ca", "max_streams = 1", |_| sign_at_once(100, 5));
 }
 
 fn is_kept_out() {
