@@ -1,12 +1,14 @@
 //! How does a token behave that holds many objects? `make scale`: fills a token, and for each size says how long a search by CKA_ID
 //! and by label, a listing of everything, a login and a start of the daemon take, how much memory an object costs, and how long backup,
-//! restore and drill take.
+//! restore and drill take; the backup while another application signs.
 //!
 //! Half of the objects are public data objects, which the daemon opens at its start; half are AES keys, which it opens at the login.
-//! usage: craton-scale [--objects N[,N...]] (ascending). This process starts itself again with `fill` and `ask`: they load the module.
+//! usage: craton-scale [--objects N[,N...]] (ascending). This process starts itself again with `fill`, `ask` and `sign`: they load the module.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use acceptance::module::{self, Token};
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["fill", from, to] => fill(number(from), number(to)),
         ["ask", size] => ask(number(size)),
+        ["sign"] => sign(),
         ["--objects", sizes] => measure(&sizes.split(',').map(number).collect::<Vec<_>>()),
         [] => measure(&[1_000, 10_000, 100_000]),
         _ => {
@@ -104,6 +107,30 @@ fn ask(size: usize) {
     println!("{} {} {} {}", micros(login), micros(by_id), micros(by_label), micros(all));
 }
 
+/// Signs from the first line that it says until its standard input ends; then says how often, and how many microseconds the longest took.
+fn sign() {
+    let token = Token::open();
+    let session = token.user();
+    let (_, key) = module::ec(&session, module::P256, module::SESSION).expect("a key pair is made");
+    let signature = || session.sign(&Mechanism::Ecdsa, key, &[7; 32]).map(drop).expect("a signature is made");
+    signature();
+    println!("signing");
+    let over = AtomicBool::new(false);
+    let (mut count, mut longest) = (0_u64, Duration::ZERO);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The end of the input is all that is waited for, however it comes.
+            std::io::stdin().read_to_end(&mut Vec::new()).unwrap_or_default();
+            over.store(true, Ordering::Relaxed);
+        });
+        while !over.load(Ordering::Relaxed) {
+            longest = longest.max(timed(signature).0);
+            count += 1;
+        }
+    });
+    println!("{count} {}", longest.as_micros());
+}
+
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let began = Instant::now();
     let result = work();
@@ -147,11 +174,12 @@ fn measure(sizes: &[usize]) {
     }
 }
 
-/// How long a backup of the running token takes, a restore of it, and a drill from its first step to its last.
+/// How long a backup of the running token takes while an application signs, a restore of it, and a drill from its first step to its last.
 fn recover(world: &World, size: usize) {
     let file = world.dir().join(format!("{size}.backup"));
     let path = file.to_str().expect("our own directory has a plain name");
-    let (backup, _) = timed(|| world.admin(["backup", "--pin", "env:SO_PIN", "--output", path]).ok());
+    let ((backup, _), (signatures, longest)) =
+        while_signing(world, || timed(|| world.admin(["backup", "--pin", "env:SO_PIN", "--output", path]).ok()));
     let other = World::unstarted();
     let (restore, _) = timed(|| other.admin(["restore", "--pin", "env:SO_PIN", "--input", path]).ok());
     let report = world.dir().join(format!("{size}.json"));
@@ -167,8 +195,25 @@ fn recover(world: &World, size: usize) {
     let drill: f64 = steps.iter().filter_map(|step| step["seconds"].as_f64()).sum();
     let (backup, restore) = (backup.as_secs_f64(), restore.as_secs_f64());
     println!(
-        "        backup {backup:.2} s, restore and verification {restore:.2} s, all steps of a drill {drill:.2} s"
+        "        backup {backup:.2} s, in which one thread made {signatures} signatures, the longest in {:.1} ms",
+        longest as f64 / 1000.0
     );
+    println!("        restore and verification {restore:.2} s, all steps of a drill {drill:.2} s");
+}
+
+/// Does `work` while another process signs; how many signatures it made meanwhile, and the microseconds of the longest.
+fn while_signing<T>(world: &World, work: impl FnOnce() -> T) -> (T, (u64, u64)) {
+    let mut signer =
+        me(world).arg("sign").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a signer starts");
+    let mut said = BufReader::new(signer.stdout.take().expect("its output is ours")).lines();
+    let mut line = || said.next().and_then(Result::ok).expect("the signer says a line");
+    assert_eq!(line(), "signing");
+    let outcome = work();
+    drop(signer.stdin.take());
+    let told = line();
+    assert!(signer.wait().expect("a child can be waited for").success(), "the signer failed");
+    let (count, longest) = told.split_once(' ').expect("two numbers");
+    (outcome, (count.parse().expect("a count"), longest.parse().expect("microseconds")))
 }
 
 fn me(world: &World) -> Command {
