@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hsm_proto::frame::{self, HEADER_LEN, Header, PREFACE};
+use hsm_proto::patience::Patience;
 use hsm_proto::v1;
 use prost::Message;
 use rustix::io::Errno;
@@ -88,29 +89,6 @@ struct Lookout<'a>(&'a Lookouts);
 impl Drop for Lookout<'_> {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether looking has been worth it on this connection: a hit earns one point up to 8, a miss costs four down to -32;
-/// below zero only every 64th wait tries again.
-#[derive(Default)]
-struct Patience {
-    score: i32,
-    waits: u32,
-}
-
-impl Patience {
-    fn wants_to_look(&mut self) -> bool {
-        self.waits = self.waits.wrapping_add(1);
-        self.score >= 0 || self.waits.is_multiple_of(64)
-    }
-
-    fn hit(&mut self) {
-        self.score = (self.score + 1).min(8);
-    }
-
-    fn miss(&mut self) {
-        self.score = (self.score - 4).max(-32);
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod effect;
 pub mod fault;
 pub mod frame;
+pub mod patience;
 mod redacted;
 #[cfg(feature = "seal")]
 pub mod seal;

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hsm_proto::frame::{self, HEADER_LEN, Header, PREFACE};
+use hsm_proto::patience::Patience;
 use hsm_proto::v1;
 use prost::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -121,19 +122,19 @@ impl Express {
 
     /// Receives something into the inbox.
     fn receive(&self, inbox: &mut Inbox, deadline: Instant, may_spin: bool) -> Result<(), Loss> {
-        if may_spin && self.spin && spin::is_wanted() {
+        if may_spin && self.spin && spin::patience(Patience::wants_to_look) {
             let until = Instant::now() + spin::LONGEST;
             while Instant::now() < until {
                 match self.receive_once(inbox, RecvFlags::DONTWAIT) {
                     Err(Errno::AGAIN | Errno::INTR) => std::hint::spin_loop(),
                     Ok(0) | Err(_) => return Err(Loss::Gone),
                     Ok(_) => {
-                        spin::hit();
+                        spin::patience(Patience::hit);
                         return Ok(());
                     }
                 }
             }
-            spin::miss();
+            spin::patience(Patience::miss);
         }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
