@@ -298,6 +298,8 @@ mod tests {
             ("host_names = [\"localhost\"]", "host_names = [\"*.example\"]", "est.host_names"),
             ("format = \"text\"", "format = \"xml\"", "log.format"),
             ("pin = \"env:", "pin = 7 # ", "pin"),
+            ("max_sessions = 8", "max_sessions = 1", "token.max_sessions"),
+            ("reconnect_seconds = 5", "reconnect_seconds = 9223372036854775807", "token.reconnect_seconds"),
         ];
         for (good, bad, named) in rows {
             let text = EXAMPLE.replace(good, bad);

@@ -6,6 +6,9 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Longest wait for a token: whoever asked has gone long before.
+const MAX_RECONNECT_SECONDS: u64 = 3600;
+
 /// `[token]` as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,6 +93,9 @@ impl WrittenToken {
     pub(super) fn mean(self, folder: &Path, warnings: &mut Vec<String>) -> Result<TokenSection, String> {
         if !(2..=256).contains(&self.max_sessions) {
             return Err("token.max_sessions must be 2 to 256".to_owned());
+        }
+        if self.reconnect_seconds > MAX_RECONNECT_SECONDS {
+            return Err(format!("token.reconnect_seconds must be 0 to {MAX_RECONNECT_SECONDS}"));
         }
         let pin = SecretSource::parse(&self.pin.0, folder);
         if matches!(pin, SecretSource::Inline(_)) {
