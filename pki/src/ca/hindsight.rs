@@ -179,6 +179,35 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_waits_for_no_time_that_a_wrong_clock_told_and_none_is_told_early() {
+        let store = RedbStore::in_memory().expect("store");
+        enrol(&store, "near", 1, 40);
+        enrol(&store, "far", 2, 300);
+        let waiting = |now| {
+            let due = store.find(Query::NoticesDue { now }).expect("answer").all(Record::notice);
+            due.into_iter().map(|notice| (notice.serial[0], notice.days, notice.tries)).collect::<Vec<_>>()
+        };
+        pass_due(&store, NOW, Notices::Kept).expect("passes");
+        assert_eq!(waiting(NOW), [(1, 60, 0)]);
+        // Ahead by 250 days nobody takes it, and the other certificate comes to its step.
+        let ahead = NOW + 250 * DAY_SECONDS;
+        let notices = store.find(Query::NoticesDue { now: NOW }).expect("answer").all(Record::notice);
+        let tried = Change::NoticesTried { notices, outcome: notice::Outcome::Later, next_try: ahead + 60 };
+        store.commit(tried).expect("tried");
+        pass_due(&store, ahead, Notices::Kept).expect("passes");
+        assert_eq!(waiting(ahead + 60), [(2, 60, 0), (1, 60, 1)]);
+        went_back(&store, ahead, NOW).expect("notes");
+        assert_eq!(waiting(i64::MAX), [(1, 60, 1)]);
+        assert_eq!(waiting(NOW), [(1, 60, 1)], "it is told now");
+        go_on(&store, NOW).expect("undoes");
+        for (days, expected) in [(239, &[(1, 60, 1)][..]), (240, &[(1, 60, 1), (2, 60, 0)])] {
+            let now = NOW + days * DAY_SECONDS;
+            pass_due(&store, now, Notices::Kept).expect("passes");
+            assert_eq!(waiting(now).into_iter().filter(|row| row.1 == 60).collect::<Vec<_>>(), expected, "{days}");
+        }
+    }
+
+    #[test]
     fn an_entry_that_left_a_list_too_early_comes_back() {
         let store = RedbStore::in_memory().expect("store");
         for (id, serial, left) in [("long", 1, 300), ("short", 2, -1)] {

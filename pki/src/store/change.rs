@@ -186,7 +186,7 @@ pub(crate) enum Change {
     },
     /// What was due has happened, all of it in one change. It leaves the queue.
     DuePassed(Vec<Passed>),
-    /// The clock was ahead and is not any more. Notices that wait for the time that it told are told now.
+    /// The clock was ahead and is not any more. Notices that wait for the time that it told are told now, if they are due.
     ClockWentBack {
         /// How far it had come.
         until: i64,

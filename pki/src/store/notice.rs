@@ -40,6 +40,11 @@ pub(crate) fn of(certificate: &Certificate, now: i64) -> Notice {
     }
 }
 
+/// Whether the step that a notice tells of has come.
+pub(crate) fn is_due(notice: &Notice, now: i64) -> bool {
+    notice.not_after.saturating_sub(i64::from(notice.days) * DAY_SECONDS) <= now
+}
+
 /// What became of a try to tell notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {

@@ -3,19 +3,23 @@
 use super::rows::{fresh, list_again, notice_key, queue_key, save_device};
 use super::{CERTIFICATES, CLOCK_AHEAD, META, NOTICES, QUEUE, decode, entries, get, remove, save};
 use crate::store::record::{Certificate, ClockAhead, Notice};
-use crate::store::{Conflict, StoreError, Undone};
+use crate::store::{Conflict, StoreError, Undone, notice};
 use redb::WriteTransaction;
 
-/// Notes it, and lets notices be told that wait for the time that the clock told. They are as many as nobody could be told.
+/// Notes it. Notices that wait to be told are brought into line; they are as many as nobody could be told: one that was due lets nobody wait
+/// for the time that the clock told, and one that was not due yet goes, because its certificate stands in the queue again.
 ///
 /// # Errors
 /// When a record does not decode or the file fails.
 pub(super) fn went_back(transaction: &WriteTransaction, until: i64, at: i64) -> Result<(), StoreError> {
     for (key, value) in entries(transaction, NOTICES)? {
         let notice: Notice = decode(NOTICES, &value)?;
-        if notice.at > at {
-            remove(transaction, NOTICES, &key)?;
-            let notice = Notice { next_try: at, at, ..notice };
+        if notice.next_try <= at {
+            continue;
+        }
+        remove(transaction, NOTICES, &key)?;
+        if notice::is_due(&notice, at) {
+            let notice = Notice { next_try: at, at: notice.at.min(at), ..notice };
             save(transaction, NOTICES, &notice_key(&notice), &notice)?;
         }
     }
