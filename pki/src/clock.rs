@@ -56,13 +56,17 @@ impl Watch {
 
 /// An instant in RFC 3339, or null for none.
 pub(crate) fn instant(unix_seconds: i64) -> Value {
-    if unix_seconds == 0 {
-        return Value::Null;
-    }
-    OffsetDateTime::from_unix_timestamp(unix_seconds)
-        .ok()
-        .and_then(|instant| instant.format(&Rfc3339).ok())
-        .map_or(Value::Null, Value::String)
+    written(unix_seconds).map_or(Value::Null, Value::String)
+}
+
+/// The same inside a sentence; "never" for none.
+pub(crate) fn instant_text(unix_seconds: i64) -> String {
+    written(unix_seconds).unwrap_or_else(|| "never".to_owned())
+}
+
+fn written(unix_seconds: i64) -> Option<String> {
+    let instant = (unix_seconds != 0).then(|| OffsetDateTime::from_unix_timestamp(unix_seconds).ok())??;
+    instant.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]
@@ -77,6 +81,12 @@ mod tests {
             assert_eq!(is_within(60, since, 1000), expected, "{since}");
         }
         assert!(!is_within(60, i64::MIN, 1000));
+    }
+
+    #[test]
+    fn an_instant_is_null_for_programs_and_bare_words_for_people() {
+        assert_eq!((instant(1), instant(0)), ("1970-01-01T00:00:01Z".into(), Value::Null));
+        assert_eq!([1, 0, i64::MAX].map(instant_text), ["1970-01-01T00:00:01Z", "never", "never"]);
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! Profiles for people: what there is, and the certificate that a request would get. Nothing is signed and nothing is stored.
 
 use crate::ca::serial;
-use crate::clock::{DAY_SECONDS, instant};
+use crate::clock::{DAY_SECONDS, instant, instant_text};
 use crate::config::Config;
+use crate::est::codec;
 use crate::profile::names::text;
 use crate::profile::preset::PRESETS;
 use crate::profile::{Profile, Requested, Validity};
 use crate::x509::csr::VerifiedCsr;
 use crate::x509::lint::{self, IssuerFacts, Linted, Role};
 use crate::x509::tbs::CertificateContents;
-use crate::x509::{extension, hex, name, tbs};
-use data_encoding::BASE64;
+use crate::x509::{der_of_pem, extension, hex, name, tbs};
 use der::Encode;
 use serde_json::{Value, json};
 use spki::AlgorithmIdentifierOwned;
@@ -47,7 +47,7 @@ pub(crate) fn show(profile: &Profile) -> Value {
         "purpose": profile.preset.row().purpose,
         "valid": match profile.validity {
             Validity::Seconds(seconds) => format!("{} days", seconds / DAY_SECONDS),
-            Validity::Until(until) => format!("until {}", instant(until)),
+            Validity::Until(until) => format!("until {}", instant_text(until)),
         },
         "keys": if profile.keys.is_empty() { vec!["any that is strong enough".to_owned()] } else { profile.key_words() },
         "subject_attributes": oids(&profile.subject_attributes),
@@ -71,7 +71,7 @@ pub(crate) fn show(profile: &Profile) -> Value {
 /// The sentence that the device would read.
 pub(crate) fn test(config: &Config, profile: &Profile, path: &Path, now: i64) -> Result<Value, String> {
     let bytes = std::fs::read(path).map_err(|fault| format!("{}: {fault}", path.display()))?;
-    let csr = VerifiedCsr::verify(&der(&bytes)).map_err(|fault| fault.to_string())?;
+    let csr = VerifiedCsr::verify(&der(bytes)).map_err(|fault| fault.to_string())?;
     profile.judge(&csr).map_err(|fault| fault.to_string())?;
     let named = profile.named(&csr).map_err(|fault| fault.to_string())?;
     let extensions = profile.extensions(csr.spki(), &named.subject, &named.names).map_err(|fault| fault.to_string())?;
@@ -156,9 +156,30 @@ impl Imagined<'_> {
 }
 
 /// The DER in a file of PEM, base64 or DER.
-fn der(bytes: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(bytes);
-    let dense: String =
-        text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_whitespace).collect();
-    BASE64.decode(dense.as_bytes()).unwrap_or_else(|_| bytes.to_vec())
+fn der(bytes: Vec<u8>) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&bytes);
+    // The second is what older programs write.
+    let in_pem = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"].iter().find_map(|label| der_of_pem(&text, label));
+    in_pem.or_else(|| codec::decode(&bytes)).unwrap_or(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_pem_base64_and_der() {
+        let rows: [&[u8]; 6] = [
+            b"0\x82",
+            b"MII=",
+            b"M\r\nII=\n",
+            b"-----BEGIN CERTIFICATE REQUEST-----\nMII=\n-----END CERTIFICATE REQUEST-----\n",
+            b"-----BEGIN NEW CERTIFICATE REQUEST-----\nMII=\n-----END NEW CERTIFICATE REQUEST-----\n",
+            // As `openssl req -text` writes it.
+            b"Certificate Request:\n    Data:\n-----BEGIN CERTIFICATE REQUEST-----\nMII=\n-----END CERTIFICATE REQUEST-----\n",
+        ];
+        for row in rows {
+            assert_eq!(der(row.to_vec()), b"0\x82", "{}", String::from_utf8_lossy(row));
+        }
+    }
 }

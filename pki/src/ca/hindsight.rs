@@ -35,7 +35,7 @@ pub(crate) fn went_back(store: &dyn Store, until: i64, now: i64) -> Result<(), S
     if until.saturating_sub(now) <= WORTH_SECONDS {
         return Ok(());
     }
-    tracing::warn!(event = "clock_was_ahead", until = %clock::instant(until), "what was done too early is undone");
+    tracing::warn!(event = "clock_was_ahead", until = clock::instant_text(until), "what was done too early is undone");
     store.commit(Change::ClockWentBack { until, at: now })
 }
 

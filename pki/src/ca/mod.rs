@@ -20,7 +20,7 @@ pub(crate) mod serial;
 pub(crate) mod sweep;
 pub(crate) mod validity;
 
-use crate::clock::instant;
+use crate::clock::instant_text;
 use crate::file::FileFault;
 use crate::store::record::{self, AuthorityState, Certificate, CrlList};
 use crate::store::{Change, Store, StoreError};
@@ -295,7 +295,7 @@ pub(crate) enum CaError {
     #[error(
         "this store was restored from a backup of {}: what was issued and revoked since is not in it. Give what is known of that to \
          `craton-pki reconcile` (--crl, --certificate), and end with `craton-pki reconcile --accept`",
-        instant(*.0)
+        instant_text(*.0)
     )]
     Restored(i64),
     /// What is to be taken up is not ours, or does not fit.
@@ -313,7 +313,7 @@ pub(crate) enum CaError {
     #[error("an ASN.1 value does not encode: {0}")]
     Encoding(String),
     /// The issuer is not in force yet, by our clock.
-    #[error("by the clock of this machine the authority '{0}' begins only at {begins}: it signs nothing until the clock is right", begins = instant(*.1))]
+    #[error("by the clock of this machine the authority '{0}' begins only at {begins}: it signs nothing until the clock is right", begins = instant_text(*.1))]
     NotBegun(String, i64),
     /// The issuer is over.
     #[error(

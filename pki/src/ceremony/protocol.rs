@@ -7,7 +7,7 @@ use crate::ca::issue::{self, Circumstances};
 use crate::ca::key::PROTOCOL;
 use crate::ca::profile::{Kind, Order};
 use crate::ca::{CaError, Desk, key};
-use crate::clock::{DAY_SECONDS, instant};
+use crate::clock::{DAY_SECONDS, instant_text};
 use crate::store::Change;
 use crate::store::record::{Certificate, CertificateState, ROOT};
 use crate::token::KeyRef;
@@ -74,10 +74,9 @@ fn text(
     witnesses: &[String],
     now: i64,
 ) -> Result<String, CaError> {
-    let at = |seconds| instant(seconds).as_str().unwrap_or_default().to_owned();
     let mut lines = vec![
         "Protocol of a ceremony of the root".to_owned(),
-        format!("  when       {}", at(now)),
+        format!("  when       {}", instant_text(now)),
         format!("  root       {}", name::text(&root.name)),
         format!("  root key   {}, '{}'", root.key.spec, root.key.label),
         format!("  SHA-256    {}", hex(&sha256(&root.certificate))),
@@ -91,7 +90,7 @@ fn text(
             lines.push(format!("Issued the certificate of '{}'", given.id));
             lines.push(format!("  subject    {}", name::text(facts.subject())));
             lines.push(format!("  serial     {}", hex(facts.serial_number().as_bytes())));
-            lines.push(format!("  until      {}", at(unix_seconds(&facts.validity().not_after))));
+            lines.push(format!("  until      {}", instant_text(unix_seconds(&facts.validity().not_after))));
             lines.push(format!("  key        {} (SHA-256)", hex(&sha256(&facts.subject_public_key_info().to_der()?))));
             lines.push(format!("  SHA-256    {}", hex(&sha256(&der))));
         }

@@ -14,7 +14,7 @@ use super::key::{DeviceKey, open_token};
 use super::settings::Settings;
 use super::window::Window;
 use super::{ClientError, cms, request};
-use crate::clock::{self, instant};
+use crate::clock::{self, instant_text};
 use crate::file;
 use crate::secret::SecretSource;
 use crate::token::KeyRef;
@@ -184,14 +184,13 @@ impl Enrolment {
     pub(super) fn status(&self) -> Result<String, ClientError> {
         let held = self.held()?;
         let facts = held.parsed.tbs_certificate();
-        let at = |unix_seconds| instant(unix_seconds).as_str().unwrap_or_default().to_owned();
         Ok(format!(
             "subject    {}\nserial     {}\nkey        {}\nnot_after  {}\nrenewal    {}",
             name::text(facts.subject()),
             hex(facts.serial_number().as_bytes()),
             held.key.spec(),
-            at(unix_seconds(&facts.validity().not_after)),
-            at(self.moment(&held)?),
+            instant_text(unix_seconds(&facts.validity().not_after)),
+            instant_text(self.moment(&held)?),
         ))
     }
 
