@@ -143,6 +143,12 @@ pub(crate) struct RestoreArgs {
     /// Keep a store that is there aside under another name.
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Also takes a backup that is dated in the future. DANGER: what was published since cannot be told by its date.
+    #[arg(long, requires = "reason")]
+    pub(crate) accept_rollback: bool,
+    /// Why that is right; the journal notes it.
+    #[arg(long, value_name = "TEXT", requires = "accept_rollback")]
+    pub(crate) reason: Option<String>,
 }
 
 /// What is known of the time after a backup.

@@ -3,7 +3,7 @@
 use crate::api::command::{Command, Fault, Paging};
 use crate::api::operator::Operator;
 use crate::api::{socket, view};
-use crate::backup;
+use crate::backup::{self, Restore};
 use crate::ca::blocklist::Blocklist;
 use crate::ca::reconcile::{self, Differences};
 use crate::ca::{CaError, Desk, Parsed, hindsight, issue};
@@ -85,7 +85,13 @@ fn run(cli: Cli) -> Result<(), Error> {
         Act::Restore(args) => {
             open_state_dir(&config)?;
             let passphrase = args.passphrase.as_deref().map(secret_source).transpose()?;
-            Ok(cli::show(&backup::restore(&config, &args.input, passphrase.as_ref(), args.replace)?, cli.json)?)
+            let asked = Restore {
+                input: &args.input,
+                passphrase: passphrase.as_ref(),
+                replaces: args.replace,
+                accepts_rollback: args.reason.as_deref(),
+            };
+            Ok(cli::show(&backup::restore(&config, &asked)?, cli.json)?)
         }
         Act::Reconcile(args) => reconcile_all(&config, &args, cli.json),
         Act::Profile { act } => Ok(cli::show(&profile(&config, &act)?, cli.json)?),

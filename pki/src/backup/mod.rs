@@ -10,6 +10,7 @@ pub(crate) mod reconcile;
 
 use crate::api::command::{Command, Fault};
 use crate::api::socket;
+use crate::ca::hindsight;
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
@@ -169,16 +170,25 @@ fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<Reader<Box<dyn Read>>,
     Reader::new(source).map_err(store_fault)
 }
 
+/// What a store is made from, and what may be done for it.
+pub(crate) struct Restore<'a> {
+    /// The backup.
+    pub(crate) input: &'a Path,
+    /// What it opens with, unless it is plain.
+    pub(crate) passphrase: Option<&'a SecretSource>,
+    /// Whether a store that is there is kept aside.
+    pub(crate) replaces: bool,
+    /// Why a backup that is dated in the future may be taken.
+    pub(crate) accepts_rollback: Option<&'a str>,
+}
+
 /// Makes the store from a backup, and marks it.
 ///
 /// # Errors
-/// When there is a store and `replaces` is false, when somebody has it open, or the backup is not whole; then nothing has changed.
-pub(crate) fn restore(
-    config: &Config,
-    input: &Path,
-    passphrase: Option<&SecretSource>,
-    replaces: bool,
-) -> Result<Value, Error> {
+/// When there is a store that is not to be replaced, when somebody has it open, or the backup is not whole or from the future; then nothing
+/// has changed.
+pub(crate) fn restore(config: &Config, asked: &Restore<'_>) -> Result<Value, Error> {
+    let &Restore { input, passphrase, replaces, accepts_rollback } = asked;
     let now = clock::now();
     if socket::ask(&socket::path(&config.state_dir), &Command::Health {}).map_err(Error::Operator)?.is_some() {
         return Err(refused("a server is running on this store: stop it first"));
@@ -190,16 +200,18 @@ pub(crate) fn restore(
     let phrase = passphrase.as_ref().map(|phrase| phrase.expose_secret().as_bytes());
     // Once to its end before anything is written, and once to write it.
     let (facts, records) = verified(open(input, phrase)?)?;
-    if facts.taken_at > now {
-        return Err(refused(
-            "the clock of this machine stands before the moment of the backup: numbers of CRLs would go back. Set it",
-        ));
-    }
+    refuse_future(&facts, accepts_rollback, now)?;
     let draft = path.with_extension("restored");
     if draft.exists() {
         std::fs::remove_file(&draft).map_err(of_file(&draft))?;
     }
-    let view = fill(&draft, open(input, phrase)?, facts, now).inspect_err(|_| {
+    let restoration = Restoration {
+        taken_at: facts.taken_at,
+        journal_size: facts.journal_size,
+        restored_at: now,
+        rollback_reason: accepts_rollback.unwrap_or_default().to_owned(),
+    };
+    let view = fill(&draft, open(input, phrase)?, facts, restoration).inspect_err(|_| {
         // What is left of it is overwritten by the next attempt.
         std::fs::remove_file(&draft).unwrap_or_default();
     })?;
@@ -219,6 +231,18 @@ pub(crate) fn restore(
     }))
 }
 
+/// A backup from the future tells that our clock is behind, or that the one of then was ahead. Nobody but an operator knows which.
+fn refuse_future(facts: &Facts, accepts_rollback: Option<&str>, now: i64) -> Result<(), Error> {
+    if facts.taken_at <= now || accepts_rollback.is_some() {
+        return Ok(());
+    }
+    let (taken_at, now) = (clock::instant_text(facts.taken_at), clock::instant_text(now));
+    Err(refused(format!(
+        "the backup is dated {taken_at}, and by the clock of this machine it is {now}. If the clock is behind, set it. If it is right and was \
+         ahead when the backup was taken, give the same command with: --accept-rollback --reason \"WHY\""
+    )))
+}
+
 /// A store that is there is kept aside, and only when it was asked for; one that is in use is left alone.
 fn refuse_store(path: &Path, replaces: bool) -> Result<(), Error> {
     if !path.exists() {
@@ -235,7 +259,8 @@ fn refuse_store(path: &Path, replaces: bool) -> Result<(), Error> {
     }
 }
 
-fn fill(draft: &Path, image: Reader<impl Read>, facts: Facts, now: i64) -> Result<Value, Error> {
+fn fill(draft: &Path, image: Reader<impl Read>, facts: Facts, restoration: Restoration) -> Result<Value, Error> {
+    let Restoration { taken_at, restored_at, .. } = restoration;
     let store = RedbStore::from_image(draft, image).map_err(store_fault)?;
     let verdict = office::verify_all(&store, None).map_err(store_fault)?;
     if let Some(finding) = verdict.findings.first() {
@@ -244,9 +269,10 @@ fn fill(draft: &Path, image: Reader<impl Read>, facts: Facts, now: i64) -> Resul
     if (verdict.size, verdict.root) != (facts.journal_size, facts.journal_root) {
         return Err(refused("the journal in the backup is not the one that it names"));
     }
-    let restoration = Restoration { taken_at: facts.taken_at, journal_size: facts.journal_size, restored_at: now };
-    let change = Change::Restored { restoration, least_crl_number: least_number_at(now) };
-    store.commit(change).map_err(store_fault)?;
+    hindsight::went_back(&store, taken_at, restored_at).map_err(store_fault)?;
+    // Above every number of before the backup too, when that is from the future.
+    let least_crl_number = least_number_at(restored_at.max(taken_at));
+    store.commit(Change::Restored { restoration, least_crl_number }).map_err(store_fault)?;
     let span = crate::store::query::Span::first(crate::store::query::MAX_PAGE);
     let counts = store.find(Query::Counts(span)).map_err(store_fault)?.all(Record::named_count);
     Ok(counts.into_iter().collect::<std::collections::BTreeMap<_, _>>().into_iter().collect())

@@ -9,7 +9,7 @@ use crate::ca::authority::Authority;
 use crate::clock::instant;
 use crate::store::change::Doubt;
 use crate::store::lifecycle::{self, Event};
-use crate::store::record::{Certificate, CertificateState, CrlList, Device, Intent};
+use crate::store::record::{Certificate, CertificateState, CrlList, Device, Intent, Restoration};
 use crate::store::{Change, Store, Supersession};
 use crate::x509::{extension, hex, name, reason, related, sha256, unix_seconds, verify};
 use const_oid::AssociatedOid;
@@ -50,7 +50,7 @@ pub(crate) fn reconcile(
     let authorities = store.authorities()?.into_iter().map(|stored| Authority::of(store, stored));
     let authorities: Vec<Authority> = authorities.collect::<Result<_, _>>()?;
     let restoration = store.restoration()?;
-    let since = restoration.as_ref().map_or(0, |restoration| restoration.taken_at);
+    let since = restoration.as_ref().and_then(Restoration::lacks_since).unwrap_or(0);
     let mut taken = TakenUp::default();
     let mut parsed = certificates
         .iter()

@@ -417,6 +417,7 @@ impl Change {
             Self::Restored { restoration, least_crl_number } => one(json!({
                 "taken_at": restoration.taken_at, "journal_size": restoration.journal_size,
                 "least_crl_number": least_crl_number,
+                "reason": (!restoration.rollback_reason.is_empty()).then_some(&restoration.rollback_reason),
             })),
             Self::CaughtUp { certificates, revocations } => {
                 one(json!({ "certificates": certificates, "revocations": revocations }))

@@ -698,6 +698,16 @@ pub(crate) struct Restoration {
     /// When it was restored.
     #[prost(int64, tag = "3")]
     pub(crate) restored_at: i64,
+    /// Why a backup from the future could be taken, empty when nobody said so.
+    #[prost(string, tag = "4")]
+    pub(crate) rollback_reason: String,
+}
+
+impl Restoration {
+    /// Since when nothing is here, by the clock of today; nobody can tell of a backup from the future.
+    pub(crate) fn lacks_since(&self) -> Option<i64> {
+        (self.taken_at <= self.restored_at).then_some(self.taken_at)
+    }
 }
 
 #[cfg(test)]

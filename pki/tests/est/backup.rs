@@ -3,8 +3,10 @@
 
 use crate::world::{Choice, World};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs craton-pki with the passphrase of the test in its environment.
 fn with_passphrase(world: &mut World, phrase: &str) {
@@ -210,6 +212,60 @@ fn a_backup_that_does_not_open_or_is_not_whole_changes_nothing() {
     world.done(&["reconcile", "--accept"]);
     world.serve();
     assert_eq!(world.states("sensor"), ["active"]);
+}
+
+/// Dates a plain image, and makes its check sum right again.
+fn date(world: &World, name: &str, taken_at: u64) {
+    let path = world.path(name);
+    let mut image = std::fs::read(&path).expect("reads");
+    image[8..16].copy_from_slice(&taken_at.to_be_bytes());
+    let end = image.len() - 32;
+    let digest = Sha256::digest(&image[..end]);
+    image[end..].copy_from_slice(&digest);
+    std::fs::write(path, image).expect("writes");
+}
+
+/// Taken while the clock was ten years ahead.
+#[test]
+fn a_backup_from_the_future_is_taken_for_a_reason_only_and_numbers_go_on() {
+    let test = "a_backup_from_the_future_is_taken_for_a_reason_only_and_numbers_go_on";
+    let Some(mut world) = World::new(test, &Choice::default()) else { return };
+    with_passphrase(&mut world, "it opens nothing");
+    world.enrolled("gone");
+    let plain = world.path("plain.image").to_string_lossy().into_owned();
+    world.done(&["backup", "--plain", "--output", &plain]);
+    world.done(&["cert", "revoke", &world.serial("gone"), "--reason", "key-compromise"]);
+    crl(&world, "published");
+    world.kill();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let ahead = now + 3653 * 86_400;
+    date(&world, "plain.image", ahead);
+
+    let refused = restore(&world, "plain.image", &["--replace"]);
+    assert!(said(&refused).contains("--accept-rollback --reason"), "{refused:?}");
+    for half in [&["--accept-rollback"][..], &["--reason", "x"]] {
+        let refused = restore(&world, "plain.image", &[&["--replace"], half].concat());
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+    let accepted = ["--replace", "--accept-rollback", "--reason", "the clock was ahead"];
+    let done = restore(&world, "plain.image", &accepted);
+    assert!(done.status.success(), "{}", said(&done));
+    // By its date the list is older than the backup.
+    let list = world.path("published.crl").to_string_lossy().into_owned();
+    let told = world.done(&["reconcile", "--crl", &list, "--accept"]);
+    assert_eq!((&told["revocations_taken_up"], &told["serves"]), (&Value::from(1), &Value::Bool(true)), "{told}");
+    world.serve();
+
+    assert!(crl(&world, "next") > ahead << 20, "above every number of before the backup");
+    assert!(ocsp(&world, "gone").contains(": revoked"));
+    let journal = world.done(&["journal", "list", "--limit", "1000"]);
+    let lines = journal["items"].as_array().expect("items").iter().map(|line| line.as_str().expect("a line"));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    assert_eq!(of("restored").iter().map(|line| &line["reason"]).collect::<Vec<_>>(), ["the clock was ahead"]);
+    assert_eq!(of("clock_went_back").iter().map(|line| &line["until"]).collect::<Vec<_>>(), [&Value::from(ahead)]);
+    assert_eq!(world.done(&["journal", "verify"])["status"], "ok");
+    assert_eq!(world.done(&["health"])["status"], "ok");
 }
 
 #[test]
