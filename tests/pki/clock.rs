@@ -14,14 +14,19 @@ use acceptance::world::{Carrier, World};
 
 use crate::{Pki, tools_for};
 
-const DAY: i64 = 24 * 3600;
+pub(crate) const DAY: i64 = 24 * 3600;
 const DECADE: i64 = 3653 * DAY;
 /// Authorities that are in force ten years ahead; certificates of devices that are not.
-const LONG: [u32; 3] = [7300, 5000, 400];
+pub(crate) const LONG: [u32; 3] = [7300, 5000, 400];
 const INTERNAL: &str = "[ca.internal]\nvalidity_days = 5000";
 
 /// A daemon and a PKI of one machine, whose clock is in our hands and was so many seconds from the right one at the founding.
 fn machine(test: &str, founded: i64) -> Option<(World, Pki, Faults)> {
+    machine_with(test, founded, "")
+}
+
+/// The same with more lines of configuration.
+pub(crate) fn machine_with(test: &str, founded: i64, more: &str) -> Option<(World, Pki, Faults)> {
     if !tools_for(test) {
         return None;
     }
@@ -31,7 +36,7 @@ fn machine(test: &str, founded: i64) -> Option<(World, Pki, Faults)> {
     world.daemon_environment(faults.environment());
     world.start_daemon();
     world.init_token();
-    let pki = Pki::found_for(&world, "ec:P-256", LONG, INTERNAL, faults.environment());
+    let pki = Pki::found_for(&world, "ec:P-256", LONG, &format!("{INTERNAL}\n{more}"), faults.environment());
     Some((world, pki, faults))
 }
 
@@ -66,7 +71,7 @@ fn logged(world: &World, event: &str) -> usize {
 }
 
 /// Sets the clock, and waits until the server has dealt with it.
-fn jump(world: &World, faults: &Faults, seconds: i64) {
+pub(crate) fn jump(world: &World, faults: &Faults, seconds: i64) {
     let before = logged(world, "clock_jump");
     faults.shift_clock(seconds);
     until("the jump is in the log", || logged(world, "clock_jump") > before);
@@ -103,7 +108,7 @@ fn checked(pki: &Pki, world: &World, certificate: &Path) -> Finished {
         .arg(certificate))
 }
 
-fn serial(certificate: &Path) -> String {
+pub(crate) fn serial(certificate: &Path) -> String {
     let said = run(Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(certificate)).ok();
     String::from_utf8_lossy(&said.stdout).trim().trim_start_matches("serial=").to_lowercase()
 }

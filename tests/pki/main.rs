@@ -1,6 +1,7 @@
 //! The PKI on our token. The tenant's own tests run wherever PKCS#11 leads (SoftHSM2 by default); here it meets the token that it
 //! will live on, and what happens to one when the other is restarted.
 
+mod alerts;
 mod clock;
 mod kill;
 mod post_quantum;
