@@ -137,10 +137,16 @@ fn foreign(line: &[u8], error: Option<serde_json::Error>) -> String {
         (Ok(Version { v }), _) if !known.contains(&v) => format!(
             "record version {v} is unknown to this program, which reads versions {FIRST_VERSION} to {VERSION}: use a newer one"
         ),
-        (Ok(Version { v }), Some(error)) => format!("not a version {v} record ({error})"),
-        (_, Some(error)) => format!("not a journal record ({error})"),
+        (Ok(Version { v }), Some(error)) => format!("not a version {v} record ({})", cause(&error)),
+        (_, Some(error)) => format!("not a journal record ({})", cause(&error)),
         (_, None) => "not a journal record".to_owned(),
     }
+}
+
+/// What was read, without the list of all that could have been there: an operator reads it at night.
+fn cause(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    said.split_once(", expected one of ").map_or(said.as_str(), |(found, _)| found).to_owned()
 }
 
 /// The digits of the CRC-32 of a line, which comes in parts without the member that holds them. It tells damage from forgery at a glance and

@@ -169,3 +169,13 @@ fn an_outbox_body_of_the_format_before_becomes_a_line_of_version_2() {
     assert_eq!(record.detail["label"], Fact::name("\"v\":1"));
     assert_eq!(record.with.unwrap().class, "CKO_DATA");
 }
+
+#[test]
+fn a_line_that_is_no_record_is_told_by_what_is_wrong_with_it_alone() {
+    let rows =
+        [(&br#"{"v":2,"sEq":1}"#[..], "not a version 2 record (unknown field `sEq`)"), (&b"{}"[..], "missing field")];
+    for (line, due) in rows {
+        let said = Record::parse(line).map(|_| ()).unwrap_err();
+        assert!(said.contains(due) && !said.contains("expected one of"), "{said}");
+    }
+}

@@ -96,7 +96,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "backup-volume", find: shelf::backup_volume, remedy: "keep archives on an encrypted volume (LUKS): archive and SO PIN together are the token" },
     Rule { name: "backup-deletable", find: shelf::backup_deletable, remedy: "have another machine fetch them into storage with object lock or append-only access; here: chattr +i FILE" },
     Rule { name: "backup-exposed", find: shelf::backup_exposed, remedy: "chmod 0600 the archives: the SO PIN can be tried against them" },
-    Rule { name: "drill-old", find: shelf::drill_old, remedy: "craton-hsm-admin drill, or enable craton-drill.timer" },
+    Rule { name: "drill-old", find: shelf::drill_old, remedy: "craton-hsm-admin drill --report FILE.json, with the file there; or enable craton-drill.timer" },
     Rule { name: "drill-failed", find: shelf::drill_failed, remedy: "read the report: the archive may be of no use; take a backup and run the drill again" },
     Rule { name: "swap", find: swap, remedy: "encrypt the swap, or switch it off" },
 ];

@@ -71,7 +71,10 @@ pub(super) fn backup_exposed(facts: &Facts) -> Sentences {
 pub(super) fn drill_old(facts: &Facts) -> Sentences {
     let Some(backups) = &facts.backups else { return Vec::new() };
     match backups.drill_age {
-        None => vec![(Warning, "no report of a restore drill was found".to_owned())],
+        None => {
+            let shelf = backups.place.as_ref().map(|place| format!(" in {} or its drills", place.path.display()));
+            vec![(Warning, format!("no report of a restore drill was found{}", shelf.unwrap_or_default()))]
+        }
         Some(age) => when(age > DRILL_DAYS, Warning, format!("the newest restore drill is {age} days old")),
     }
 }
