@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use acceptance::certificates;
+use acceptance::port::free_port;
 use acceptance::tools::available;
 use acceptance::worker::Worker;
-use acceptance::world::{Carrier, World, free_port};
+use acceptance::world::{Carrier, World};
 
 const CLIENTS: &str = r#"
 [[client]]
@@ -119,9 +120,7 @@ fn each_client_gets_what_its_row_grants_and_nothing_else() {
     world.write_clients(CLIENTS);
     world.start_daemon();
     world.init_token();
-    let mut local = Worker::start(&world);
-    local.ok("open");
-    local.ok("login");
+    let mut local = Worker::entered(&world);
     local.ok("token-key web-1");
     local.ok("token-key other-1");
     for (name, differing) in ROWS {

@@ -67,9 +67,7 @@ fn a_killed_restore_leaves_the_old_store_or_the_new_one() {
     };
     key(&world, "in-both");
     // So many keys that the new store takes more than a hundred calls to write.
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(&world);
     worker.ok("create-some bulk 40");
     drop(worker);
     world.admin(["backup", "--pin", "env:SO_PIN", "--output", "token.backup"]).ok();

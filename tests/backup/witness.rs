@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use acceptance::certificates;
+use acceptance::port::free_port;
 use acceptance::tools::available;
-use acceptance::world::{Carrier, World, free_port};
+use acceptance::world::{Carrier, World};
 
 /// How long a checkpoint may need from one daemon to the other. A witness is told every ten seconds at most.
 const PATIENCE: Duration = Duration::from_secs(120);

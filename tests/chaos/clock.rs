@@ -22,9 +22,7 @@ fn the_journal_keeps_its_order_when_the_clock_jumps() {
     world.daemon_environment(faults.environment());
     world.start_daemon();
     world.init_token();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key first");
     for (jump, seconds) in [("back a day", -DAY), ("ahead ten years", DECADE), ("back to now", 0)] {
         faults.shift_clock(seconds);
@@ -57,9 +55,7 @@ fn the_journal_keeps_its_order_when_the_clock_jumps() {
     drop(worker);
     // A start a decade before the newest record.
     world.crash_and_restart();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(&world);
     assert_eq!(worker.ok("sign first 1 3"), "3");
     world.admin(["audit", "verify"]).ok();
 }
@@ -79,12 +75,6 @@ fn faked(test: &str, more: &str) -> Option<(World, Faults)> {
 const JUMPS: [(&str, i64); 4] =
     [("back a day", -DAY), ("ahead ten years", DECADE), ("back to a day ago", -DAY), ("right", 0)];
 
-fn opened(world: &World) -> Worker {
-    let mut worker = Worker::start(world);
-    worker.ok("open");
-    worker
-}
-
 /// What the right PIN is answered.
 fn login(worker: &mut Worker) -> String {
     worker.ok(&format!("login-with user {PIN}"))
@@ -94,7 +84,7 @@ fn login(worker: &mut Worker) -> String {
 fn no_wait_after_wrong_pins_is_shorter_because_the_clock_jumps() {
     let test = "clock::no_wait_after_wrong_pins_is_shorter_because_the_clock_jumps";
     let Some((mut world, faults)) = faked(test, "max_login_attempts = 3\nlogin_cooldown_secs = 3600") else { return };
-    let mut worker = opened(&world);
+    let mut worker = Worker::opened(&world);
     (0..3).for_each(|_| assert_eq!(worker.ok("wrong-pin"), "PinIncorrect"));
     let refused = login(&mut worker);
     assert!(!["ok", "PinIncorrect", "PinLocked"].contains(&refused.as_str()), "{refused}");
@@ -102,7 +92,7 @@ fn no_wait_after_wrong_pins_is_shorter_because_the_clock_jumps() {
         faults.shift_clock(seconds);
         assert_eq!(login(&mut worker), refused, "{jump}");
         world.crash_and_restart();
-        worker = opened(&world);
+        worker = Worker::opened(&world);
         assert_eq!(login(&mut worker), refused, "{jump}, and the daemon was killed");
     }
     world.admin(["audit", "verify"]).ok();
@@ -112,7 +102,7 @@ fn no_wait_after_wrong_pins_is_shorter_because_the_clock_jumps() {
 fn no_wait_after_wrong_pins_lasts_because_the_clock_was_ahead_or_stands() {
     let test = "clock::no_wait_after_wrong_pins_lasts_because_the_clock_was_ahead_or_stands";
     let Some((mut world, faults)) = faked(test, "max_login_attempts = 1\nlogin_cooldown_secs = 1") else { return };
-    let mut worker = opened(&world);
+    let mut worker = Worker::opened(&world);
     for (kind, restarts) in [("ahead", false), ("ahead", true), ("stands", false)] {
         if kind == "ahead" {
             faults.shift_clock(DECADE);
@@ -123,7 +113,7 @@ fn no_wait_after_wrong_pins_lasts_because_the_clock_was_ahead_or_stands() {
         faults.shift_clock(0);
         if restarts {
             world.crash_and_restart();
-            worker = opened(&world);
+            worker = Worker::opened(&world);
         }
         let begun = Instant::now();
         while login(&mut worker) != "ok" {
@@ -139,14 +129,14 @@ fn no_wait_after_wrong_pins_lasts_because_the_clock_was_ahead_or_stands() {
 fn a_locked_pin_stays_locked_when_the_clock_jumps() {
     let test = "clock::a_locked_pin_stays_locked_when_the_clock_jumps";
     let Some((mut world, faults)) = faked(test, "max_login_attempts = 1000") else { return };
-    let mut worker = opened(&world);
+    let mut worker = Worker::opened(&world);
     (0..10).for_each(|_| assert_eq!(worker.ok("wrong-pin"), "PinIncorrect"));
     for (jump, seconds) in JUMPS {
         faults.shift_clock(seconds);
         assert_eq!(login(&mut worker), "PinLocked", "{jump}");
     }
     world.crash_and_restart();
-    let mut worker = opened(&world);
+    let mut worker = Worker::opened(&world);
     assert_eq!(login(&mut worker), "PinLocked");
     assert_eq!(worker.ok(&format!("login-with so {SO_PIN}")), "ok");
     worker.ok(&format!("init-pin {PIN}"));
@@ -158,7 +148,7 @@ fn a_locked_pin_stays_locked_when_the_clock_jumps() {
 fn sessions_keys_and_backups_go_on_when_the_clock_jumps_or_stands() {
     let test = "clock::sessions_keys_and_backups_go_on_when_the_clock_jumps_or_stands";
     let Some((world, faults)) = faked(test, "") else { return };
-    let mut worker = opened(&world);
+    let mut worker = Worker::opened(&world);
     worker.ok("login");
     worker.ok("token-key first");
     let work = |worker: &mut Worker, what: &str, name: &str| {

@@ -200,8 +200,7 @@ fn nothing_stays(test: &str, carrier: Carrier) {
     world.start_daemon();
     world.init_token();
     let [wrong, wrong_so, by_so, by_user, other_so, phrase] = PINS.map(|(_, text)| text);
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
+    let mut worker = Worker::opened(&world);
     assert_ne!(worker.ok(&format!("login-with user {wrong}")), "ok");
     assert_ne!(worker.ok(&format!("login-with so {wrong_so}")), "ok");
     assert_eq!(worker.ok(&format!("login-with so {SO_PIN}")), "ok");
@@ -275,8 +274,7 @@ fn no_pin_stays_in_the_application(test: &str, carrier: Carrier) {
     };
     let (old, new) = (place("pin.old", PIN), place("pin.new", FIRST));
     world.admin(["pin", "change", "--pin", &old, "--new-pin", &new]).ok();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
+    let mut worker = Worker::opened(&world);
     let lines = [
         (format!("masked-login 1 {}", masked(WRONG)), "rv 0xa0"),
         (format!("masked-login 1 {}", masked(FIRST)), "rv 0x0"),

@@ -16,7 +16,7 @@ use crate::is_long;
 use crate::journal::{files, records};
 
 /// How long the service may need to go on once the disk is well. A second is usual.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Calls that fail while clients work, and where.
 struct Row {
@@ -119,7 +119,7 @@ fn a_full_or_broken_disk_costs_nothing_that_was_answered() {
     world.daemon_environment(faults.environment());
     world.start_daemon();
     world.init_token();
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key first");
     let mut told = Told::default();
     for (number, row) in ROWS.iter().enumerate() {
@@ -155,15 +155,7 @@ fn a_full_or_broken_disk_costs_nothing_that_was_answered() {
     told.check(&mut worker, &world, &world.journal());
     drop(worker);
     world.crash_and_restart();
-    told.check(&mut entered(&world), &world, &world.journal());
-}
-
-/// An application that is logged in.
-pub(crate) fn entered(world: &World) -> Worker {
-    let mut worker = Worker::start(world);
-    worker.ok("open");
-    worker.ok("login");
-    worker
+    told.check(&mut Worker::entered(&world), &world, &world.journal());
 }
 
 /// The journal's directory goes away under a running daemon: nothing is answered that has no record, and when it is back so is the service.
@@ -175,7 +167,7 @@ fn a_journal_whose_directory_is_moved_away_is_answered_from_when_it_is_back() {
     world.write_config(&world.standard_config().replace("audit.jsonl", "journal/audit.jsonl"));
     world.start_daemon();
     world.init_token();
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key first");
     let mut told = Told::default();
     for turn in 0..3 {
@@ -211,8 +203,7 @@ fn a_login_that_could_not_be_recorded_is_none() {
     world.daemon_environment(faults.environment());
     world.start_daemon();
     world.init_token();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
+    let mut worker = Worker::opened(&world);
     let before = worker.ok("state");
     faults.fail(Calls::Sync, Errno::BrokenDisk, "audit.jsonl", 0);
     let answer = worker.ask("login");
@@ -259,7 +250,7 @@ fn a_backup_onto_a_broken_disk_is_whole_or_not_there() {
     let Some(faults) = Faults::prepare(name, world.dir()) else { return };
     world.start_daemon();
     world.init_token();
-    entered(&world).ok("create-some bulk 20");
+    Worker::entered(&world).ok("create-some bulk 20");
     let file = world.dir().join("token.backup");
     for (calls, errno) in OF_ARCHIVES {
         for point in 0.. {
@@ -296,7 +287,7 @@ fn a_copy_onto_a_broken_disk_leaves_a_whole_one_and_follows_again() {
     world.daemon_environment(faults.environment());
     world.start_daemon();
     world.init_token();
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     let newest = |when: &str| {
         let begun = Instant::now();
         loop {

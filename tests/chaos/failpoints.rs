@@ -239,9 +239,7 @@ impl Lane {
         world.write_config(&world.standard_config().replace("[audit]", &anchor));
         world.start_daemon();
         world.init_token();
-        let mut worker = Worker::start(&world);
-        worker.ok("open");
-        worker.ok("login");
+        let mut worker = Worker::entered(&world);
         worker.ok("token-key first");
         assert_eq!(worker.ok("guard authority"), "made");
         drop(worker);
@@ -284,8 +282,10 @@ impl Lane {
         if place == "daemon.ready" {
             // It may end before anybody was served.
             self.world.daemon_environment(vec![("CRATON_FAILPOINTS", armed.into())]);
-            let ended = self.world.try_start().ok().map(|mut daemon| daemon.wait(Duration::from_secs(1)));
-            assert!(ended.is_none_or(|ended| ended.is_some() || action.starts_with("sleep")), "{when}: it goes on");
+            let is_pause = action.starts_with("sleep");
+            let patience = if is_pause { Duration::from_secs(1) } else { LIMIT };
+            let ended = self.world.try_start().ok().map(|mut daemon| daemon.wait(patience));
+            assert!(ended.is_none_or(|ended| ended.is_some() || is_pause), "{when}: it goes on");
         } else {
             self.serve(&armed);
             assert!(

@@ -31,9 +31,7 @@ fn signatures(world: &World, signer: &mut Worker, time: Duration) -> u64 {
 fn signatures_go_on_while_others_do_nothing_but_log_in() {
     let (rounds, time) = if is_long() { (7, Duration::from_secs(3)) } else { (1, Duration::from_millis(500)) };
     let world = World::start();
-    let mut signer = Worker::start(&world);
-    signer.ok("open");
-    signer.ok("login");
+    let mut signer = Worker::entered(&world);
     signer.ok("token-key first");
     let mut shares = Vec::new();
     let logins = AtomicU64::new(0);
@@ -44,8 +42,7 @@ fn signatures_go_on_while_others_do_nothing_but_log_in() {
             for _ in 0..FLOODERS {
                 let (world, over, logins) = (&world, &over, &logins);
                 scope.spawn(move || {
-                    let mut flooder = Worker::start(world);
-                    flooder.ok("open");
+                    let mut flooder = Worker::opened(world);
                     while !over.load(Ordering::Relaxed) {
                         assert_eq!(flooder.ok(&format!("login-with user {PIN}")), "ok");
                         flooder.ok("logout");

@@ -16,6 +16,8 @@ use crate::{is_long, table};
 /// Applications, and threads of each: eight clients.
 const APPLICATIONS: usize = 2;
 const THREADS: usize = 4;
+/// Changes that are acknowledged in every round before the kill. A thread signs between its first and its second.
+const LOAD: usize = 2 * APPLICATIONS * THREADS;
 
 fn rounds() -> usize {
     match std::env::var("CHAOS_ROUNDS").ok().and_then(|word| word.parse().ok()) {
@@ -61,15 +63,16 @@ struct Told {
 
 fn killed_again_and_again(lane: usize, rounds: usize) -> Told {
     let mut world = World::start();
-    let mut reader = entered(&world);
+    let mut reader = Worker::entered(&world);
     reader.ok("token-key first");
     drop(reader);
     let (mut oracle, mut slowest) = (Oracle::default(), Duration::ZERO);
     for round in 0..rounds {
         let (first, started) = mpsc::channel();
         let clients: Vec<_> = (0..APPLICATIONS).map(|number| busy(&world, round, number, first.clone())).collect();
-        for _ in 0..APPLICATIONS {
-            started.recv_timeout(Duration::from_secs(60)).expect("every application changes keys");
+        // However slow the machine is.
+        for _ in 0..LOAD {
+            started.recv_timeout(Duration::from_secs(180)).expect("the applications change keys");
         }
         // A different moment of the stream in every round; all clients are in the middle of it.
         thread::sleep(Duration::from_millis(5 + (round * DAEMONS + lane) as u64 * 13 % 100));
@@ -86,7 +89,7 @@ fn killed_again_and_again(lane: usize, rounds: usize) -> Told {
             let tokens = world.admin_json(["token", "info"]).to_string();
             assert!(tokens.contains(&format!("\"user_pin_failures\":{guesses}")), "round {round}: {tokens}");
         }
-        let mut reader = entered(&world);
+        let mut reader = Worker::entered(&world);
         oracle.check(&format!("round {round}"), &ids(&reader.ok("ids")));
         assert_eq!(reader.ok("sign first 1 1"), "1");
     }
@@ -104,23 +107,15 @@ fn killed_again_and_again(lane: usize, rounds: usize) -> Told {
     Told { changes: oracle.changes, signatures: oracle.signatures, slowest }
 }
 
-fn entered(world: &World) -> Worker {
-    let mut worker = Worker::start(world);
-    worker.ok("open");
-    worker.ok("login");
-    worker
-}
-
 /// Wrong PINs of another application; how many were answered.
 fn wrong_pins(world: &World) -> usize {
-    let mut guesser = Worker::start(world);
-    guesser.ok("open");
+    let mut guesser = Worker::opened(world);
     (0..2).filter(|_| guesser.ok("wrong-pin") == "PinIncorrect").count()
 }
 
 /// An application whose threads change keys until its daemon is gone; gives what it said.
 fn busy(world: &World, round: usize, number: usize, first: mpsc::Sender<()>) -> thread::JoinHandle<Vec<String>> {
-    let mut worker = entered(world);
+    let mut worker = Worker::entered(world);
     worker.say(&format!("busy r{round}a{number} {THREADS}"));
     thread::spawn(move || {
         let mut lines = Vec::new();

@@ -11,7 +11,7 @@ use acceptance::tools::{available, run};
 use acceptance::worker::Worker;
 use acceptance::world::{Carrier, World};
 
-use crate::disk::{Told, entered, until_refused, until_well};
+use crate::disk::{Told, until_refused, until_well};
 use crate::table;
 
 const KIB: u64 = 1 << 10;
@@ -55,7 +55,7 @@ fn full_volume(what: &str, size: u64, store: bool, journal: bool) {
     world.start_daemon();
     world.init_token();
     let path = if journal { volume.join("audit.jsonl") } else { world.journal() };
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key first");
     let mut told = Told::default();
     for (turn, more) in [false, true].into_iter().enumerate() {
@@ -77,7 +77,7 @@ fn full_volume(what: &str, size: u64, store: bool, journal: bool) {
     told.check(&mut worker, &world, &path);
     drop(worker);
     world.crash_and_restart();
-    told.check(&mut entered(&world), &world, &path);
+    told.check(&mut Worker::entered(&world), &world, &path);
     world.stop_daemon();
     run(Command::new("umount").arg(&volume)).ok();
 }
@@ -107,7 +107,7 @@ fn a_limit_for_the_length_of_files_costs_nothing_that_was_answered() {
     let mut world = World::unstarted_for(Carrier::Express);
     world.start_daemon();
     world.init_token();
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key first");
     let mut told = Told::default();
     let length = |path: &Path| fs::metadata(path).expect("our own file").len();
@@ -124,6 +124,6 @@ fn a_limit_for_the_length_of_files_costs_nothing_that_was_answered() {
     told.check(&mut worker, &world, &world.journal());
     drop(worker);
     world.crash_and_restart();
-    told.check(&mut entered(&world), &world, &world.journal());
+    told.check(&mut Worker::entered(&world), &world, &world.journal());
     table("a limit for the length of files", &format!("{} limits: nothing lost", limits.len()));
 }

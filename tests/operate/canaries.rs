@@ -38,13 +38,11 @@ fn no_pin_no_passphrase_and_no_key_is_in_what_a_token_writes_or_shows() {
     world.start_daemon();
     world.init_token();
     let [wrong, by_so, by_user, phrase] = WORDS;
-    let mut so = Worker::start(&world);
-    so.ok("open");
+    let mut so = Worker::opened(&world);
     assert_eq!(so.ok(&format!("login-with so {SO_PIN}")), "ok");
     so.ok(&format!("init-pin {by_so}"));
     drop(so);
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
+    let mut worker = Worker::opened(&world);
     assert_eq!(worker.ok(&format!("login-with user {wrong}")), "PinIncorrect");
     assert_eq!(worker.ok(&format!("login-with user {by_so}")), "ok");
     worker.ok(&format!("set-pin {by_so} {by_user}"));

@@ -31,7 +31,7 @@ fn address(world: &World) -> SocketAddr {
 /// One HTTP request: the status line's code and the body.
 fn ask(world: &World, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address(world)).expect("the metrics' door is open");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    stream.set_read_timeout(Some(Duration::from_secs(180))).expect("a socket");
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");

@@ -16,13 +16,6 @@ const DENIED: &str = "rv 0xa0";
 const USER: &str = "login-without-pin 1";
 const SO: &str = "login-without-pin 0";
 
-/// A new application with a session.
-fn application(world: &World) -> Worker {
-    let mut worker = Worker::start(world);
-    worker.ok("open");
-    worker
-}
-
 /// Whether the operators' tool says that the token takes clients without a PIN.
 fn is_shown(world: &World) -> bool {
     world.admin_json(["token", "info", "--slot", "0"])[0]["auto_login"] == true
@@ -38,7 +31,7 @@ fn is_found(world: &World) -> bool {
 fn who_was_given_it_logs_in_without_a_pin_until_it_is_taken_away() {
     let world = World::unattended("");
     assert!(is_shown(&world) && is_found(&world));
-    let mut worker = application(&world);
+    let mut worker = Worker::opened(&world);
     assert_eq!(worker.ok("wrong-pin"), "PinIncorrect");
     assert_eq!((worker.ok("protected-path"), worker.ok(SO)), ("true".into(), DENIED.into()));
     assert_eq!((worker.ok(USER), worker.ok("state")), (OK.into(), "RwUser".into()));
@@ -55,7 +48,7 @@ fn who_was_given_it_logs_in_without_a_pin_until_it_is_taken_away() {
     world.admin(["token", "auto-login", "--disable"]).ok();
     assert!(!is_shown(&world) && !is_found(&world));
     worker.ok("token-key two");
-    let mut next = application(&world);
+    let mut next = Worker::opened(&world);
     assert_eq!((next.ok("protected-path"), next.ok(USER)), ("false".into(), NO_PIN.into()));
     worker.ok("logout");
     assert_eq!(worker.ok(USER), NO_PIN);
@@ -74,7 +67,7 @@ fn a_client_without_the_role_needs_the_pin() {
         world.write_config(&format!("{standard}{key}"));
         world.start_daemon();
         assert!(is_shown(&world), "the slot is there");
-        let mut worker = application(&world);
+        let mut worker = Worker::opened(&world);
         assert_eq!((worker.ok("protected-path"), worker.ok(USER)), ("false".into(), NO_PIN.into()));
         assert_eq!(worker.ok("state"), "RwPublic");
         worker.ok("login");
@@ -91,13 +84,13 @@ fn a_certificate_logs_in_without_a_pin_only_where_its_row_says_so() {
     world.start_daemon();
     world.init_token();
     world.take_without_pin();
-    let mut worker = application(&world);
+    let mut worker = Worker::opened(&world);
     assert_eq!((worker.ok("protected-path"), worker.ok(USER)), ("false".into(), NO_PIN.into()));
     drop(worker);
     world.stop_daemon();
     world.write_clients(&ANY_CERTIFICATE.replace("\"so\"", "\"auto-login\""));
     world.start_daemon();
-    let mut worker = application(&world);
+    let mut worker = Worker::opened(&world);
     assert_eq!((worker.ok("protected-path"), worker.ok(USER)), ("true".into(), OK.into()));
     assert_eq!(worker.ok("state"), "RwUser");
 }
@@ -105,7 +98,8 @@ fn a_certificate_logs_in_without_a_pin_only_where_its_row_says_so() {
 #[test]
 fn a_restart_asks_nobody_for_a_pin() {
     let mut world = World::unattended(RESUME);
-    let (mut by_pin, mut by_slot, mut nobody) = (application(&world), application(&world), application(&world));
+    let (mut by_pin, mut by_slot, mut nobody) =
+        (Worker::opened(&world), Worker::opened(&world), Worker::opened(&world));
     by_pin.ok("login");
     assert_eq!(by_slot.ok(USER), OK);
     by_pin.ok("token-key served");
@@ -129,7 +123,7 @@ fn a_restart_asks_nobody_for_a_pin() {
 #[test]
 fn a_restored_token_opens_as_the_one_that_was_saved() {
     let world = World::unattended("");
-    let mut first = application(&world);
+    let mut first = Worker::opened(&world);
     first.ok("login");
     first.ok("token-key kept");
     world.admin(["backup", "--pin", "env:SO_PIN", "--output", "token.backup"]).ok();
@@ -144,6 +138,6 @@ fn a_restored_token_opens_as_the_one_that_was_saved() {
         .ok();
     restored.start_daemon();
     assert!(is_shown(&restored) && is_found(&restored));
-    let mut worker = application(&restored);
+    let mut worker = Worker::opened(&restored);
     assert_eq!((worker.ok(USER), worker.ok("sign-some kept 1")), (OK.into(), "1".into()));
 }

@@ -112,7 +112,7 @@ fn a_daemon_that_dies_kills_no_process_by_sigpipe() {
     assert_eq!(line, "ready\n");
     world.take_daemon().kill();
     child.stdin.take().expect("stdin is piped").write_all(b"gone\n").expect("the program listens");
-    let status = tools::wait(&mut child, Duration::from_secs(60)).expect("the program ends");
+    let status = tools::wait(&mut child, SETTLE).expect("the program ends");
     assert!(status.success(), "{status}");
 }
 

@@ -76,8 +76,7 @@ fn a_vanished_process_leaves_no_session_and_no_login() {
         assert!(Instant::now() < deadline, "{} sessions are left, {} applications", sessions(), applications());
         thread::sleep(Duration::from_millis(50));
     }
-    let mut next = Worker::start(&world);
-    next.ok("open");
+    let mut next = Worker::opened(&world);
     assert_eq!(next.ok("state"), "RwPublic");
 }
 

@@ -10,18 +10,14 @@ fn separate() -> World {
     world.write_config(&config);
     world.start_daemon();
     world.init_token();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key kept");
     world
 }
 
 /// Whether the user PIN opens the key.
 fn signs(world: &World) -> bool {
-    let mut worker = Worker::start(world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(world);
     worker.ok("sign-some kept 1") == "1"
 }
 
@@ -34,8 +30,7 @@ fn an_so_without_the_master_key_sets_no_user_pin_over_private_objects() {
     assert!(found.contains("\"so-without-key\""), "{found}");
     let reset = ["pin", "reset", "--so-pin", "env:SO_PIN", "--new-pin", "another-pin-1"];
     world.admin(reset).refused().says("private objects would be lost");
-    let mut officer = Worker::start(&world);
-    officer.ok("open");
+    let mut officer = Worker::opened(&world);
     assert_eq!(officer.ok(&format!("login-with so {SO_PIN}")), "ok");
     assert!(officer.ask("init-pin another-pin-1").starts_with("error"));
     drop(officer);

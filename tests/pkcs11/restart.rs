@@ -143,17 +143,14 @@ fn threads_that_sign_meet_no_error_when_sessions_resume() {
         assert_eq!(worker.ok("state"), "RwUser");
     }
     // The PIN was kept in memory that the process may lock; nobody else is logged in by it.
-    let mut other = Worker::start(&world);
-    other.ok("open");
+    let mut other = Worker::opened(&world);
     assert_eq!(other.ok("state"), "RwPublic");
 }
 
 #[test]
 fn objects_are_changed_once_or_not_at_all_under_kills() {
     let mut world = resuming();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(&world);
     let mut acknowledged = Vec::new();
     for round in 0..KILLS {
         worker.say(&format!("create-some round{round} 40"));
@@ -179,9 +176,7 @@ fn objects_are_changed_once_or_not_at_all_under_kills() {
 #[test]
 fn a_search_goes_on_and_what_was_the_sessions_own_is_gone() {
     let mut world = resuming();
-    let mut worker = Worker::start(&world);
-    worker.ok("open");
-    worker.ok("login");
+    let mut worker = Worker::entered(&world);
     for label in ["one", "two", "three"] {
         worker.ok(&format!("token-key {label}"));
     }
@@ -239,9 +234,7 @@ fn an_answer_that_was_lost_is_asked_for_and_nothing_is_done_twice() {
     let place = world.dir().join("between.sock");
     let between = Between::open(&world, &place);
     let mut worker = Worker::start_with(world.command(Worker::program()).env("CRATON_HSM_SOCKET", &place));
-    let mut witness = Worker::start(&world);
-    witness.ok("open");
-    witness.ok("login");
+    let mut witness = Worker::entered(&world);
     for round in 0..3 {
         // The only connection of the application was cut. Its sessions went with it, unless the next one came before that was noticed.
         worker.ok("open");

@@ -257,8 +257,7 @@ module_test! {
         let info = token.pkcs11.get_token_info(token.slot).expect("C_GetTokenInfo");
         assert_eq!((info.session_count(), info.rw_session_count()), (Some(4), Some(2)));
         assert!(matches!((info.max_session_count(), info.max_rw_session_count()), (Limit::Max(4), Limit::Max(2))));
-        let mut other = Worker::start(world);
-        other.ok("open");
+        let mut other = Worker::opened(world);
         other.ok("open");
         let mut third = Worker::start(world);
         let answer = third.ask("open");

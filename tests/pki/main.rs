@@ -7,7 +7,6 @@ mod kill;
 mod post_quantum;
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use acceptance::daemon::binary;
+use acceptance::port::free_port;
 use acceptance::tools::{Finished, available, run, run_with_input};
 use acceptance::world::{LABEL, PIN, World};
 use acceptance::{module, page};
@@ -204,10 +204,7 @@ impl Drop for Pki {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback has a free port")
-        .to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn tools_for(test: &str) -> bool {

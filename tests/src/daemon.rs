@@ -153,10 +153,10 @@ impl Daemon {
     /// SIGSTOP: alive, connected, and silent. Returns when every thread has stopped, not only when it was told to.
     ///
     /// # Panics
-    /// When they have not within a minute.
+    /// When they have not within some minutes.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + START_LIMIT;
         while !self.thread_states().iter().all(|state| *state == 'T') {
             assert!(Instant::now() < deadline, "the daemon does not stop: {:?}", self.thread_states());
             thread::sleep(Duration::from_millis(1));

@@ -11,6 +11,7 @@ pub mod functions;
 pub mod module;
 pub mod namespace;
 pub mod page;
+pub mod port;
 pub mod power;
 pub mod raw;
 pub mod secrets;

@@ -10,13 +10,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::daemon::{binary, workspace};
+use crate::port::free_port;
 use crate::tools::{self, find_in, skip};
 use crate::world::{World, trusted};
 
@@ -255,14 +255,6 @@ fn path_variable() -> std::ffi::OsString {
     let servers = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let all = ours.into_iter().chain(std::env::split_paths(&path)).chain(servers);
     std::env::join_paths(all).expect("the workspace's path holds no colon")
-}
-
-/// A port on loopback that nobody uses at the moment.
-///
-/// # Panics
-/// When there is none.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Whether the tests' own Python has a module.

@@ -35,6 +35,26 @@ impl Worker {
         Worker { child, input, output }
     }
 
+    /// A worker with a session.
+    ///
+    /// # Panics
+    /// When the process cannot be started, or is refused.
+    pub fn opened(world: &World) -> Worker {
+        let mut worker = Worker::start(world);
+        worker.ok("open");
+        worker
+    }
+
+    /// A worker with a session, logged in as the user.
+    ///
+    /// # Panics
+    /// As [`Worker::opened`].
+    pub fn entered(world: &World) -> Worker {
+        let mut worker = Worker::opened(world);
+        worker.ok("login");
+        worker
+    }
+
     /// The worker's binary: built together with the tests, into the directory above theirs (`deps`).
     ///
     /// # Panics

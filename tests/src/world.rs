@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::certificates;
 use crate::daemon::{self, Daemon, Surroundings, binary, end_left_over};
+use crate::port::free_port;
 use crate::tools::{self, Finished};
 
 /// The label of the token that a world initialises.
@@ -58,11 +58,6 @@ impl Carrier {
     pub fn of_this_run() -> Carrier {
         if std::env::var(CARRIER).is_ok_and(|word| word == "grpc") { Carrier::Grpc } else { Carrier::Express }
     }
-}
-
-/// A TCP port of this machine that nobody listens on.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
 }
 
 /// One directory, one configuration, at most one running daemon.

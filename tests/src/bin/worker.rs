@@ -111,6 +111,11 @@ impl Worker {
                 let (_, private) = module::ec(self.session()?, module::P256, module::token_object(label))?;
                 Ok(private.handle().to_string())
             }
+            // Both halves of a pair.
+            ["destroy", label] => {
+                let pair = self.session()?.find_objects(&[Attribute::Label(label.as_bytes().into())])?;
+                pair.into_iter().try_for_each(|half| self.session()?.destroy_object(half)).map(|()| String::new())
+            }
             ["count", label] => {
                 Ok(self.session()?.find_objects(&[Attribute::Label(label.as_bytes().into())])?.len().to_string())
             }
@@ -250,11 +255,14 @@ impl Worker {
         let one = || -> Result<u64, Error> {
             let session = token.pkcs11.open_rw_session(token.slot)?;
             let mut count = 0;
-            while file.exists() {
+            // One at least, also where the file is gone before a busy machine comes to it.
+            loop {
                 session.sign(&Mechanism::EcdsaSha256, private, b"on and on")?;
                 count += 1;
+                if !file.exists() {
+                    return Ok(count);
+                }
             }
-            Ok(count)
         };
         let signed: Result<u64, Error> = std::thread::scope(|scope| {
             let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
