@@ -2,7 +2,7 @@
 //! power after each of those steps is made, with what was not synced there, gone, or there in parts, and a daemon starts on it. It
 //! starts, holds what was acknowledged by then, its journal verifies and has every record, and an archive is whole or not there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use acceptance::power::{Loss, Model, Step, Trace};
 use acceptance::worker::Worker;
 use acceptance::world::{Carrier, World};
 
-use crate::disk::{Told, entered, until_well};
+use crate::disk::{Told, until_well};
 use crate::journal::records;
 use crate::{is_long, table};
 
@@ -48,8 +48,10 @@ fn points(steps: &[Step], about: usize) -> BTreeSet<usize> {
 #[derive(Default)]
 struct Known {
     keys: BTreeSet<String>,
-    /// Asked for, or to be destroyed: there or not.
-    in_doubt: BTreeSet<String>,
+    /// Asked for: both halves of the pair are there, or none.
+    asked: BTreeSet<String>,
+    /// To be destroyed, half after half.
+    going: BTreeSet<String>,
     initialised: bool,
     signatures: u64,
     /// Of those, answered when the last fsync of the journal's file ended, and the last but one: a group of records is made before its
@@ -64,10 +66,10 @@ impl Known {
         match step {
             Step::Mark(text) => match text.split_whitespace().collect::<Vec<_>>()[..] {
                 ["initialised"] => self.initialised = true,
-                ["asked", key] => drop(self.in_doubt.insert(key.to_owned())),
-                ["made", key] => drop((self.in_doubt.remove(key), self.keys.insert(key.to_owned()))),
-                ["destroying", key] => drop((self.keys.remove(key), self.in_doubt.insert(key.to_owned()))),
-                ["destroyed", key] => drop(self.in_doubt.remove(key)),
+                ["asked", key] => drop(self.asked.insert(key.to_owned())),
+                ["made", key] => drop((self.asked.remove(key), self.keys.insert(key.to_owned()))),
+                ["destroying", key] => drop((self.keys.remove(key), self.going.insert(key.to_owned()))),
+                ["destroyed", key] => drop(self.going.remove(key)),
                 ["signed", count] => self.signatures += count.parse::<u64>().expect("a number"),
                 _ => panic!("a mark {text:?}"),
             },
@@ -85,12 +87,26 @@ impl Known {
     }
 }
 
-fn make(worker: &mut Worker, trace: &Trace, labels: &[String]) {
-    for label in labels {
-        trace.mark(&format!("asked {label}"));
-        worker.ok(&format!("token-key {label}"));
+/// Asks for a key; whether there was one.
+fn try_to_make(worker: &mut Worker, trace: &Trace, label: &str) -> bool {
+    trace.mark(&format!("asked {label}"));
+    let is_made = worker.ask(&format!("token-key {label}")).starts_with("ok");
+    if is_made {
         trace.mark(&format!("made {label}"));
     }
+    is_made
+}
+
+fn make(worker: &mut Worker, trace: &Trace, labels: &[String]) {
+    for label in labels {
+        assert!(try_to_make(worker, trace, label), "{label} is refused");
+    }
+}
+
+fn destroy(worker: &mut Worker, trace: &Trace, label: &str) {
+    trace.mark(&format!("destroying {label}"));
+    worker.ok(&format!("destroy {label}"));
+    trace.mark(&format!("destroyed {label}"));
 }
 
 fn sign(worker: &mut Worker, trace: &Trace, count: u64) {
@@ -102,22 +118,42 @@ fn labels(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|number| format!("k{number}")).collect()
 }
 
+/// A daemon with a token, all of whose steps are written down, and the disk that it began with.
+struct Story {
+    world: World,
+    faults: Faults,
+    trace: Trace,
+    model: Model,
+}
+
+impl Story {
+    fn begin(test: &str, prepare: impl FnOnce(&World)) -> Option<Story> {
+        let mut world = World::unstarted_for(Carrier::Express);
+        let faults = Faults::prepare(test, world.dir())?;
+        prepare(&world);
+        let trace = Trace::of(world.dir());
+        let model = Model::of(world.dir(), concerns);
+        world.daemon_environment([faults.environment(), trace.environment()].concat());
+        world.start_daemon();
+        world.init_token();
+        trace.mark("initialised");
+        Some(Story { world, faults, trace, model })
+    }
+}
+
 #[test]
 fn a_daemon_that_lost_power_after_any_step_holds_what_was_acknowledged() {
     let name = "power::a_daemon_that_lost_power_after_any_step_holds_what_was_acknowledged";
-    let mut world = World::unstarted_for(Carrier::Express);
-    let Some(faults) = Faults::prepare(name, world.dir()) else { return };
-    let config = world.standard_config().replace("[audit]", "[audit]\nfile_max_mib = 1");
-    world.admin(["backup", "keygen", "--output", "stream.key"]).ok();
-    world.write_config(&format!("{config}[backup]\nstream = \"copies\"\nstream_recipients = [\"stream.key.pub\"]\n"));
-    let trace = Trace::of(world.dir());
-    let mut model = Model::of(world.dir(), concerns);
-    world.daemon_environment([faults.environment(), trace.environment()].concat());
-    world.start_daemon();
-    world.init_token();
-    trace.mark("initialised");
-    let mut worker = entered(&world);
+    let prepare = |world: &World| {
+        let config = world.standard_config().replace("[audit]", "[audit]\nfile_max_mib = 1");
+        world.admin(["backup", "keygen", "--output", "stream.key"]).ok();
+        let stream = "[backup]\nstream = \"copies\"\nstream_recipients = [\"stream.key.pub\"]\n";
+        world.write_config(&format!("{config}{stream}"));
+    };
+    let Some(Story { mut world, trace, mut model, .. }) = Story::begin(name, prepare) else { return };
+    let mut worker = Worker::entered(&world);
     make(&mut worker, &trace, &labels(0, 4));
+    destroy(&mut worker, &trace, "k1");
     sign(&mut worker, &trace, 30);
     for turn in 4..6 {
         sign(&mut worker, &trace, FULL);
@@ -127,7 +163,7 @@ fn a_daemon_that_lost_power_after_any_step_holds_what_was_acknowledged() {
     world.stop_daemon();
     // A second run: what a start does to what is there.
     world.start_daemon();
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     make(&mut worker, &trace, &labels(10, 13));
     sign(&mut worker, &trace, 10);
     drop(worker);
@@ -168,6 +204,17 @@ fn a_daemon_that_lost_power_after_any_step_holds_what_was_acknowledged() {
     table("loss of power under a daemon", &what);
 }
 
+/// How many halves of each pair of keys are there, of those that the stories name.
+fn halves(world: &World) -> BTreeMap<String, usize> {
+    let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]);
+    let rows = keys.as_array().or_else(|| keys["keys"].as_array()).expect("a list of keys");
+    let mut halves = BTreeMap::new();
+    for label in rows.iter().filter_map(|row| row["label"].as_str()).filter(|label| label.starts_with('k')) {
+        *halves.entry(label.to_owned()).or_default() += 1;
+    }
+    halves
+}
+
 /// A step without its bytes.
 fn brief(step: &Step) -> String {
     match step {
@@ -179,10 +226,13 @@ fn brief(step: &Step) -> String {
 fn check(world: &World, known: &Known, when: &str) {
     let daemon = world.try_start().unwrap_or_else(|why| panic!("{when}: {why}"));
     if known.initialised {
-        let keys = world.admin_json(["key", "list", "--pin", "env:PIN"]).to_string();
-        let there = |key: &String| keys.contains(&format!("\"{key}\""));
-        let lost: Vec<&String> = known.keys.iter().filter(|key| !there(key)).collect();
-        assert!(lost.is_empty(), "{when}: {lost:?} are lost: {keys}");
+        let halves = halves(world);
+        let lost: Vec<&String> = known.keys.iter().filter(|key| halves.get(*key) != Some(&2)).collect();
+        assert!(lost.is_empty(), "{when}: {lost:?} are lost: {halves:?}");
+        for (key, halves) in halves {
+            let may_be = known.keys.contains(&key) || known.asked.contains(&key) && halves == 2;
+            assert!(may_be || known.going.contains(&key), "{when}: {halves} halves of {key}, which nobody has");
+        }
     }
     daemon.kill();
     let verified = world.admin(["audit", "verify"]);
@@ -206,25 +256,15 @@ fn check(world: &World, known: &Known, when: &str) {
 #[test]
 fn nothing_acknowledged_after_a_failed_fsync_needs_what_it_lost() {
     let name = "power::nothing_acknowledged_after_a_failed_fsync_needs_what_it_lost";
-    let mut world = World::unstarted_for(Carrier::Express);
-    let Some(faults) = Faults::prepare(name, world.dir()) else { return };
-    let trace = Trace::of(world.dir());
-    let mut model = Model::of(world.dir(), concerns);
-    world.daemon_environment([faults.environment(), trace.environment()].concat());
-    world.start_daemon();
-    world.init_token();
-    trace.mark("initialised");
-    let mut worker = entered(&world);
+    let Some(Story { mut world, faults, trace, mut model }) = Story::begin(name, |_| {}) else { return };
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key first");
     let mut next = 0;
     for (turn, part) in ["vault.redb", "audit.jsonl", "vault.redb"].into_iter().enumerate() {
         faults.fail(Calls::Sync, Errno::BrokenDisk, part, i32::try_from(turn).expect("small"));
         let before = faults.failed();
         while faults.failed() == before {
-            trace.mark(&format!("asked k{next}"));
-            if worker.ask(&format!("token-key k{next}")).starts_with("ok") {
-                trace.mark(&format!("made k{next}"));
-            }
+            try_to_make(&mut worker, &trace, &format!("k{next}"));
             next += 1;
         }
         faults.heal();
@@ -240,12 +280,16 @@ fn nothing_acknowledged_after_a_failed_fsync_needs_what_it_lost() {
     for (at, step) in steps.iter().enumerate() {
         model.play(step);
         known.hear(step);
-        if matches!(step, Step::Mark(text) if text.starts_with("made")) {
+        if is_mark(step, "made") {
             let loss = if at % 2 == 0 { Loss::Everything } else { Loss::Some };
             model.lose(loss, at as u64, concerns);
             check(&world, &known, &format!("power gone after step {at} of {}, lost {loss:?}", steps.len()));
         }
     }
+}
+
+fn is_mark(step: &Step, word: &str) -> bool {
+    matches!(step, Step::Mark(text) if text.starts_with(word))
 }
 
 #[test]
@@ -256,7 +300,7 @@ fn a_backup_or_a_restore_that_lost_power_after_any_step_leaves_the_old_or_the_ne
     let trace = Trace::of(world.dir());
     world.start_daemon();
     world.init_token();
-    let mut worker = entered(&world);
+    let mut worker = Worker::entered(&world);
     worker.ok("token-key in-both");
     let traced = |world: &World, line: &[&str]| {
         let mut command = world.command(binary("craton-hsm-admin"));

@@ -85,8 +85,9 @@ impl Trace {
         while let Some((header, after)) = rest.split_at_checked(HEADER) {
             let number = |at: usize| u64::from_ne_bytes(header[at..at + 8].try_into().expect("eight bytes"));
             let (first, second) = (number(24) as usize, number(32) as usize);
-            let (first, after) = after.split_at(first);
-            let (second, after) = after.split_at(second);
+            // The last one may have been under way when the program was killed.
+            let Some((first, after)) = after.split_at_checked(first) else { break };
+            let Some((second, after)) = after.split_at_checked(second) else { break };
             rest = after;
             let kind = u32::from_ne_bytes(header[..4].try_into().expect("four bytes"));
             let failed = header[4..8] != [0; 4];
