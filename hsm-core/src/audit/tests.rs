@@ -202,6 +202,36 @@ fn structural_edits_are_found_at_their_line() {
     }
 }
 
+/// Each line gone, each in the place of each other (an older one among them), each twice wherever that may be, and each two swapped.
+#[test]
+fn every_deleted_older_repeated_and_swapped_line_is_found() {
+    let good = lines(20);
+    let head = Head { seq: 20, hash: leaf(&good[19][..good[19].len() - 1]) };
+    let is_found = |lines: &[Vec<u8>]| check(lines, &[head]).is_err();
+    assert!(!is_found(&good));
+    for (one, line) in good.iter().enumerate() {
+        let mut gone = good.clone();
+        gone.remove(one);
+        assert!(is_found(&gone), "line {one} is gone");
+        for other in 0..good.len() {
+            let mut twice = good.clone();
+            twice.insert(other, line.clone());
+            assert!(is_found(&twice), "line {one} before line {other} once more");
+            if one != other {
+                let mut over = good.clone();
+                over[other].clone_from(line);
+                assert!(is_found(&over), "line {one} instead of line {other}");
+                let mut swapped = good.clone();
+                swapped.swap(one, other);
+                assert!(is_found(&swapped), "lines {one} and {other} swapped");
+            }
+        }
+        let mut after = good.clone();
+        after.push(line.clone());
+        assert!(is_found(&after), "line {one} at the end once more");
+    }
+}
+
 fn other_lines() -> Vec<Vec<u8>> {
     let mut prev = [0; 32];
     (1..=20)

@@ -263,6 +263,30 @@ fn truncated_and_extended_archives_are_refused() {
 }
 
 #[test]
+fn every_deleted_repeated_and_swapped_byte_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(archive(folder.path(), &[10])).unwrap();
+    let end = good.len() - 32;
+    for at in 0..good.len() {
+        let (mut gone, mut twice, mut swapped) = (good.clone(), good.clone(), good.clone());
+        gone.remove(at);
+        twice.insert(at, good[at]);
+        swapped.swap(at, (at + 1) % good.len());
+        for (edit, bytes) in [("deleted", gone), ("repeated", twice), ("swapped", swapped)] {
+            if bytes == good {
+                continue;
+            }
+            assert_eq!(refusal(folder.path(), &bytes).kind(), Kind::DataInvalid, "byte {at} {edit}");
+            if at + 1 < end {
+                let kind = refusal(folder.path(), &with_right_check_sum(bytes)).kind();
+                let is_refused = matches!(kind, Kind::DataInvalid | Kind::PinIncorrect);
+                assert!(is_refused, "byte {at} {edit}, check sum made right: {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn moved_chunks_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let good = std::fs::read(archive(folder.path(), &[200_000, 100_000])).unwrap();
