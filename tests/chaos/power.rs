@@ -70,6 +70,7 @@ impl Known {
                 ["made", key] => drop((self.asked.remove(key), self.keys.insert(key.to_owned()))),
                 ["destroying", key] => drop((self.keys.remove(key), self.going.insert(key.to_owned()))),
                 ["destroyed", key] => drop(self.going.remove(key)),
+                ["restarted"] => {}
                 ["signed", count] => self.signatures += count.parse::<u64>().expect("a number"),
                 _ => panic!("a mark {text:?}"),
             },
@@ -286,6 +287,58 @@ fn nothing_acknowledged_after_a_failed_fsync_needs_what_it_lost() {
             check(&world, &known, &format!("power gone after step {at} of {}, lost {loss:?}", steps.len()));
         }
     }
+}
+
+/// As above, and the daemon ends before it can do anything about it. The next one finds in its files what the system's memory holds, and a
+/// part of that never came to the disk.
+#[test]
+fn nothing_acknowledged_after_a_restart_needs_what_a_failed_fsync_lost() {
+    let name = "power::nothing_acknowledged_after_a_restart_needs_what_a_failed_fsync_lost";
+    let Some(Story { mut world, faults, trace, mut model }) = Story::begin(name, |_| {}) else { return };
+    let mut worker = Worker::entered(&world);
+    make(&mut worker, &trace, &labels(0, 1));
+    let mut next = 1;
+    // A commit takes two fsyncs of the store, one for what it wrote and one for its being there.
+    for turn in 0..8 {
+        faults.fail(Calls::Sync, Errno::BrokenDisk, ["vault.redb", "audit.jsonl"][turn % 2], turn as i32 / 2);
+        let before = faults.failed();
+        while faults.failed() == before {
+            sign(&mut worker, &trace, 10);
+            try_to_make(&mut worker, &trace, &format!("k{next}"));
+            next += 1;
+        }
+        world.take_daemon().kill();
+        faults.heal();
+        trace.mark("restarted");
+        world.start_daemon();
+        worker = Worker::entered(&world);
+        make(&mut worker, &trace, &labels(next, next + 1));
+        sign(&mut worker, &trace, 10);
+        make(&mut worker, &trace, &labels(next + 1, next + 2));
+        next += 2;
+    }
+    drop(worker);
+    world.take_daemon().kill();
+    world.daemon_environment(Vec::new());
+    let steps = trace.take();
+    let (mut known, mut restarts, mut since_restart, mut tried) = (Known::default(), 0, usize::MAX, 0);
+    for (at, step) in steps.iter().enumerate() {
+        model.play(step);
+        known.hear(step);
+        since_restart = since_restart.saturating_add(1);
+        if is_mark(step, "restarted") {
+            (restarts, since_restart) = (restarts + 1, 0);
+        }
+        // Of what a start does every step, or some: others after each restart.
+        let is_of_start = since_restart < 60 && (is_long() || (since_restart + restarts) % 15 == 0);
+        if is_of_start || is_mark(step, "made") && restarts > 0 {
+            let loss = [Loss::Everything, Loss::Some, Loss::Nothing][tried % 3];
+            model.lose(loss, at as u64, concerns);
+            check(&world, &known, &format!("power gone after step {at} of {}, lost {loss:?}", steps.len()));
+            tried += 1;
+        }
+    }
+    table("loss of power after a failed fsync and a restart", &format!("{} steps, {tried} losses", steps.len()));
 }
 
 fn is_mark(step: &Step, word: &str) -> bool {

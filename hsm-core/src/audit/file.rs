@@ -93,7 +93,8 @@ impl JournalFile {
             path: path.to_owned(),
             head,
             head_len: AtomicUsize::new(0),
-            renamed: AtomicBool::new(false),
+            // An earlier run may have ended before it could say so.
+            renamed: AtomicBool::new(true),
         })
     }
 
@@ -151,6 +152,20 @@ impl JournalFile {
         sync_folder_of(&self.path).map_err(failed)?;
         live.file.set_len(offset).and_then(|()| live.file.sync_all()).map_err(failed)?;
         Ok(TornTail { name, bytes: tail.len() as u64, sha256: Sha256::digest(&tail).into() })
+    }
+
+    /// Writes what stands between two positions once more, for the next sync: where one failed just before the earlier run ended, the system
+    /// shows bytes that it will never write by itself.
+    pub(super) fn write_anew(&self, from: u64, to: u64) -> Result<()> {
+        let failed = |error: io::Error| device(format!("what the last run wrote cannot be written again: {error}"));
+        let (mut piece, mut at) = (vec![0; 1 << 16], from);
+        while at < to {
+            let len = piece.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
+            self.live.read().file.read_exact_at(&mut piece[..len], at).map_err(failed)?;
+            self.write_at(&piece[..len], at).map_err(failed)?;
+            at += len as u64;
+        }
+        Ok(())
     }
 
     fn create_torn(&self, seq: u64) -> io::Result<(String, File)> {

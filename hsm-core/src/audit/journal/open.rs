@@ -88,10 +88,12 @@ impl Journal {
 /// has just been begun.
 fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pen) -> Result<(Option<TornTail>, bool)> {
     let known: Vec<Head> = options.known.into_iter().chain(noted).collect();
+    // Of the file, what is noted as durable.
+    let mut durable_len = 0;
     let outcome = file.visit(&known, |line| {
         let record = line.record;
         if pen.head.seq == 0 || record.op == SEGMENT_OPEN {
-            (pen.file_first, pen.written_len) = (record.seq, 0);
+            (pen.file_first, pen.written_len, durable_len) = (record.seq, 0, 0);
         }
         if record.op == checkpoint::CHECKPOINT {
             pen.last_checkpoint = record.seq;
@@ -109,6 +111,9 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
             pen.last_boot.clone_from(&record.boot);
         }
         pen.written_len += line.text.len() as u64 + 1;
+        if noted == Some(line.head) {
+            durable_len = pen.written_len;
+        }
         Ok(())
     });
     let Opened { walk, torn, begin_another } = outcome.map_err(|opening| tampered(&opening))?;
@@ -124,6 +129,7 @@ fn load(file: &JournalFile, options: &Options, noted: Option<Head>, pen: &mut Pe
         pen.written_len = 0;
         pen.settled_changes = pen.last_change;
     }
+    file.write_anew(durable_len, pen.written_len)?;
     pen.durable_len = pen.written_len;
     pen.durable = pen.head;
     pen.assigned = pen.head.seq;

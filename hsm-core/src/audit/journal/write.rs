@@ -167,10 +167,11 @@ impl Shared {
         if pen.syncing || self.is_short_of_room(pen) {
             return Err(refused(pen.failed.as_deref().unwrap_or_default()));
         }
+        // Over what is there, and what is too much goes last: whoever ends this process meanwhile takes no line away.
         let again = self
             .medium
-            .truncate(pen.durable_len)
-            .and_then(|()| self.medium.write_at(pen.pending.text(), pen.durable_len))
+            .write_at(pen.pending.text(), pen.durable_len)
+            .and_then(|()| self.medium.truncate(pen.durable_len + pen.pending.len() as u64))
             .and_then(|()| self.medium.sync());
         match again {
             Ok(()) => {
