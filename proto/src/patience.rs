@@ -2,10 +2,10 @@
 //! when both sides do, because a sleep and a wake-up cost more than most operations; a busy machine loses by it. So each side looks
 //! while that has lately been worth it.
 
-/// What looking has been worth lately: a hit earns a point, a miss costs four. Without points only every 64th wait tries.
+/// What looking has been worth lately: a hit earns one point up to 8, a miss costs four down to -32. Below zero only every 64th wait tries.
 ///
-/// One hit is then enough to try again each time. A side that stays without points for long keeps the other one there too: whoever is
-/// woken answers too late for one who looks.
+/// With a floor of -1, so that one hit is enough to try again each time, a lone caller was a sixth faster on a busy machine and no faster on
+/// an idle one, and eight callers on an idle one were slower by some percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Patience {
     points: i8,
@@ -13,9 +13,9 @@ pub struct Patience {
 }
 
 const MOST: i8 = 8;
-const NONE: i8 = -1;
+const LEAST: i8 = -32;
 const MISS: i8 = 4;
-/// Without points one in so many waits tries.
+/// Below zero one in so many waits tries.
 const RETRY: u8 = 64;
 
 impl Patience {
@@ -27,7 +27,7 @@ impl Patience {
     /// Whether to look in the wait that begins.
     pub fn wants_to_look(&mut self) -> bool {
         self.waits = (self.waits + 1) % RETRY;
-        self.points > NONE || self.waits == 0
+        self.points >= 0 || self.waits == 0
     }
 
     /// The bytes came meanwhile.
@@ -37,7 +37,7 @@ impl Patience {
 
     /// They did not.
     pub fn miss(&mut self) {
-        self.points = (self.points - MISS).max(NONE);
+        self.points = (self.points - MISS).max(LEAST);
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn misses_stop_the_looking_until_every_64th_wait_and_one_hit_brings_it_back() {
+    fn misses_stop_the_looking_until_every_64th_wait_and_hits_bring_it_back() {
         let mut patience = Patience::new();
         (0..20).for_each(|_| patience.hit());
         for _ in 0..2 {
@@ -59,9 +59,9 @@ mod tests {
         }
         (0..20).for_each(|_| patience.miss());
         assert_eq!(looks_in_128_waits(&mut patience), 2);
+        (0..31).for_each(|_| patience.hit());
+        assert_eq!(looks_in_128_waits(&mut patience), 2);
         patience.hit();
         assert_eq!(looks_in_128_waits(&mut patience), 128);
-        patience.miss();
-        assert_eq!(looks_in_128_waits(&mut patience), 2);
     }
 }
