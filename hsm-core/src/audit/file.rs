@@ -154,10 +154,10 @@ impl JournalFile {
         Ok(TornTail { name, bytes: tail.len() as u64, sha256: Sha256::digest(&tail).into() })
     }
 
-    /// Writes what stands between two positions once more, for the next sync: where one failed just before the earlier run ended, the system
-    /// shows bytes that it will never write by itself.
+    /// Writes what stands between two positions once more, and makes it durable: where an fsync failed just before the earlier run ended, the
+    /// system shows bytes that it will never write by itself.
     pub(super) fn write_anew(&self, from: u64, to: u64) -> Result<()> {
-        let failed = |error: io::Error| device(format!("what the last run wrote cannot be written again: {error}"));
+        let failed = |error: io::Error| device(format!("what the last run wrote cannot be made durable: {error}"));
         let (mut piece, mut at) = (vec![0; 1 << 16], from);
         while at < to {
             let len = piece.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
@@ -165,7 +165,7 @@ impl JournalFile {
             self.write_at(&piece[..len], at).map_err(failed)?;
             at += len as u64;
         }
-        Ok(())
+        if from < to { self.sync().map_err(failed) } else { Ok(()) }
     }
 
     fn create_torn(&self, seq: u64) -> io::Result<(String, File)> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -625,10 +625,13 @@ fn moved_journal_refuses_records_until_it_is_back() {
     assert_eq!(records(&path).len(), 3); // journal_open, the record whose fsync was refused, the last
 }
 
-/// A file in memory that forgets what was not synced when a sync fails, as a page cache may.
+/// A file in memory that forgets what was not synced when a sync fails, as a page cache may; or goes on showing it.
 #[derive(Default)]
 pub(super) struct Faulty {
     bytes: Mutex<Vec<u8>>,
+    goes_on_showing: AtomicBool,
+    /// Bytes that truncations took away.
+    cut: AtomicUsize,
     pub(super) durable: Mutex<Vec<u8>>,
     no_space: AtomicBool,
     pub(super) no_sync: AtomicBool,
@@ -651,14 +654,18 @@ impl Medium for Arc<Faulty> {
         if self.no_truncate.load(Ordering::SeqCst) {
             return Err(io::Error::other("input/output error"));
         }
-        self.bytes.lock().resize(length as usize, 0);
+        let mut file = self.bytes.lock();
+        self.cut.fetch_add(file.len().saturating_sub(length as usize), Ordering::SeqCst);
+        file.resize(length as usize, 0);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         if self.no_sync.load(Ordering::SeqCst) {
-            let durable = self.durable.lock().clone();
-            *self.bytes.lock() = durable;
+            if !self.goes_on_showing.load(Ordering::SeqCst) {
+                let durable = self.durable.lock().clone();
+                *self.bytes.lock() = durable;
+            }
             return Err(io::Error::other("input/output error"));
         }
         *self.durable.lock() = self.bytes.lock().clone();
@@ -722,6 +729,21 @@ fn failed_fsync_loses_no_answered_record() {
     drop(journal);
     let kept = verify(medium.durable.lock().as_slice(), &[]).unwrap().records;
     assert!(kept > answered, "{kept} records for {} answers", answered + 1);
+}
+
+/// A kill in the middle of it must not take away what was answered for.
+#[test]
+fn a_journal_that_recovers_has_all_its_lines_meanwhile() {
+    let (medium, journal) = faulty();
+    medium.goes_on_showing.store(true, Ordering::SeqCst);
+    medium.no_sync.store(true, Ordering::SeqCst);
+    journal.append(entry(1), 0, Durability::Written).map(drop).unwrap();
+    assert!(journal.append(entry(2), 0, Durability::Durable).is_err());
+    medium.no_sync.store(false, Ordering::SeqCst);
+    journal.append(entry(3), 0, Durability::Durable).map(drop).unwrap();
+    assert_eq!(medium.cut.load(Ordering::SeqCst), 0);
+    drop(journal);
+    verify(medium.durable.lock().as_slice(), &[]).unwrap();
 }
 
 #[test]

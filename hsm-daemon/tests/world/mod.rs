@@ -3,6 +3,8 @@
 
 pub mod http2;
 pub mod network;
+#[path = "../../../tests/src/port.rs"]
+mod port;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

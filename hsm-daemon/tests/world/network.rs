@@ -12,6 +12,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+pub use super::port::free_port;
+
 use super::World;
 
 /// How certificates are made.
@@ -57,10 +59,6 @@ pub fn revoke(folder: &Path, name: &str) {
                   openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out fresh.pem && mv fresh.pem crl.pem";
     let done = Command::new("bash").args(["-c", script, "revoke", name]).current_dir(folder).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl World {

@@ -23,6 +23,9 @@ mod must;
 mod ocsp;
 mod operator;
 mod others;
+#[path = "../../../tests/src/port.rs"]
+#[allow(unreachable_pub, reason = "a library's file")]
+mod port;
 mod profile;
 mod reenrol;
 mod refused;

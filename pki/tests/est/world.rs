@@ -1,12 +1,11 @@
 //! A world for one test: a token, a configuration, a running server and a device's tools. Everything lies in a temporary
 //! folder and ends with the test.
 
+pub(crate) use crate::port::free_port;
 use serde_json::Value;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -87,20 +86,6 @@ pub(crate) fn python(test: &str, module: &str) -> Option<String> {
         println!("SKIPPED {test}: python module {module} not found");
     }
     found.map(str::to_owned)
-}
-
-/// A port that nobody listens on, below the range from which the system gives ports to outgoing connections: one of those
-/// could be taken by a client before the server binds it.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::SeqCst);
-        let port = 10_000 + (std::process::id().wrapping_mul(97).wrapping_add(step)) % 20_000;
-        let port = u16::try_from(port).expect("below 30000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 impl World {
